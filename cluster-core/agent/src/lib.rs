@@ -1,0 +1,1 @@
+//! The agent as a value: tasks, containers, status updates, recovery

@@ -1,0 +1,1 @@
+//! Hierarchical weighted dominant resource fairness

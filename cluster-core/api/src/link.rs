@@ -1,0 +1,69 @@
+//! What an agent and the master say to each other.
+//!
+//! On one machine both live in one process and pass these values; between
+//! machines they are what the link carries.
+
+use crate::v1;
+
+/// From an agent to the master.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ToMaster {
+    /// First contact (`agent.id` unset), or again after either side restarted.
+    Register {
+        /// What the agent is and has.
+        agent: v1::AgentInfo,
+        /// Frameworks of the tasks below.
+        frameworks: Vec<v1::FrameworkInfo>,
+        /// Every task it has that is not acknowledged to its end.
+        tasks: Vec<v1::Task>,
+    },
+    /// Repeated until [`ToAgent::Acknowledge`] with its uuid comes.
+    StatusUpdate {
+        /// Whose task it is.
+        framework_id: v1::FrameworkId,
+        /// What happened, with its uuid.
+        status: v1::TaskStatus,
+        /// The newest state that the agent knows; resources follow this one.
+        latest_state: v1::TaskState,
+    },
+}
+
+/// From the master to an agent.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ToAgent {
+    /// Welcome, under this id.
+    Registered {
+        /// The agent's id, new or its old one.
+        agent_id: v1::AgentId,
+    },
+    /// Run a task of this framework.
+    RunTask {
+        /// Whose task it is.
+        framework: v1::FrameworkInfo,
+        /// What to run; its resources are allocated to the framework's role.
+        task: v1::TaskInfo,
+    },
+    /// End a task.
+    KillTask {
+        /// Whose task it is.
+        framework_id: v1::FrameworkId,
+        /// Which one.
+        task_id: v1::TaskId,
+        /// Overrides the task's own policy.
+        kill_policy: Option<v1::KillPolicy>,
+    },
+    /// The framework has seen an update.
+    Acknowledge {
+        /// Whose task it is.
+        framework_id: v1::FrameworkId,
+        /// Which one.
+        task_id: v1::TaskId,
+        /// Of the update.
+        uuid: Vec<u8>,
+    },
+    /// The framework is gone: end all of its tasks and say nothing about them.
+    ShutdownFramework {
+        /// Which one.
+        framework_id: v1::FrameworkId,
+    },
+}

@@ -1,0 +1,1 @@
+//! Containers: cgroups, namespaces, networks and the launcher's handle

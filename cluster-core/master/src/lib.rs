@@ -1,0 +1,1 @@
+//! The master as a value: frameworks, agents, offers, operations, reconciliation

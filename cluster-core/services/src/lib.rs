@@ -1,0 +1,1 @@
+//! The built-in service scheduler, which reads Marathon app definitions

@@ -1,0 +1,191 @@
+//! Facts: what one owner says about the things that it owns.
+//!
+//! A node writes its tasks here, the leading master writes itself and its
+//! frameworks. Names, VIPs and routes are computed from these facts and from
+//! nothing else, so they keep working while every master is down.
+//!
+//! An [`Entry`] is what travels and what is stored. A `None` value is a tombstone:
+//! the key was removed at that version.
+
+use crate::ids::{AgentId, ContainerId, FrameworkId, OwnerId, TaskId};
+use crate::time::Wall;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// Format of what this module serialises; readers accept the previous one as well.
+pub const FORMAT: u16 = 1;
+
+/// Where a fact stands in its owner's log. Only the owner writes a key, so a
+/// larger version of the same generation is newer, and nothing has to merge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+pub struct Version {
+    /// Grows with each start of the owner (for a master: the leader's epoch).
+    pub generation: u64,
+    /// Grows with each entry.
+    pub sequence: u64,
+}
+
+/// What a fact is about.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Key {
+    /// The node itself.
+    Node,
+    /// The leading master, written by it.
+    Leader,
+    /// A framework, written by the leading master.
+    Framework(FrameworkId),
+    /// A task, written by the agent that runs it.
+    Task(FrameworkId, TaskId),
+    /// The address of a named VIP: `label.framework`, mangled.
+    VipClaim(String),
+}
+
+/// What the owner says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fact {
+    /// See [`NodeFact`].
+    Node(NodeFact),
+    /// See [`LeaderFact`].
+    Leader(LeaderFact),
+    /// See [`FrameworkFact`].
+    Framework(FrameworkFact),
+    /// See [`TaskFact`].
+    Task(Box<TaskFact>),
+    /// The IPv4 address claimed for a named VIP; its IPv6 twin is derived.
+    VipClaim(IpAddr),
+}
+
+/// One line of an owner log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Who says it.
+    pub owner: OwnerId,
+    /// Where it stands in that owner's log.
+    pub version: Version,
+    /// What it is about.
+    pub key: Key,
+    /// What is said; `None` removes the key.
+    pub value: Option<Fact>,
+}
+
+/// A machine of the cluster.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NodeFact {
+    /// As the machine calls itself.
+    pub hostname: String,
+    /// The address that its host-mode tasks listen on.
+    pub address: IpAddr,
+    /// Its agent, if it runs one and that has registered.
+    pub agent_id: Option<AgentId>,
+}
+
+/// The leading master.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LeaderFact {
+    /// As the machine calls itself.
+    pub hostname: String,
+    /// Where the master's API listens.
+    pub address: IpAddr,
+    /// TCP port of that API.
+    pub port: u16,
+}
+
+/// A framework that the leading master knows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FrameworkFact {
+    /// Its name, which is part of its tasks' names.
+    pub name: String,
+    /// Where its scheduler runs, if it said so.
+    pub hostname: Option<String>,
+}
+
+/// How far a task has come. Terminal tasks have no fact.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskPhase {
+    /// Its container is being made.
+    Staging,
+    /// Forked, not yet reported running.
+    Starting,
+    /// Running.
+    Running,
+    /// Told to stop: takes no new connections.
+    Killing,
+}
+
+/// What the task's health check says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Health {
+    /// It has no health check, so running is all that can be asked.
+    Unchecked,
+    /// It has one, and no result came yet.
+    Unknown,
+    /// The last results were good.
+    Healthy,
+    /// The last results were bad.
+    Unhealthy,
+}
+
+/// A task on an agent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TaskFact {
+    /// Its id.
+    pub task_id: TaskId,
+    /// Whose task it is.
+    pub framework_id: FrameworkId,
+    /// That framework's name, so that a reader needs no other fact.
+    pub framework_name: String,
+    /// Where it runs.
+    pub agent_id: AgentId,
+    /// Its container.
+    pub container_id: ContainerId,
+    /// Its name; several tasks may share one.
+    pub name: String,
+    /// The name that its `DiscoveryInfo` asks for instead.
+    pub discovery_name: Option<String>,
+    /// How far it has come.
+    pub phase: TaskPhase,
+    /// What its health check says.
+    pub health: Health,
+    /// The agent's address.
+    pub host_address: IpAddr,
+    /// Addresses of its container; empty on the host's network.
+    pub container_addresses: Vec<IpAddr>,
+    /// Host ports that it holds, in the order of its resources.
+    pub host_ports: Vec<u16>,
+    /// Ports of its `DiscoveryInfo`, in order.
+    pub ports: Vec<PortFact>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// When it was launched.
+    pub launched: Wall,
+}
+
+/// A port that a task announces.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortFact {
+    /// The number that clients of the task's own address use: the container port
+    /// where it has a network of its own, the host port otherwise.
+    pub number: u16,
+    /// The port of the agent that leads there, if any.
+    pub host_port: Option<u16>,
+    /// Its name.
+    pub name: Option<String>,
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    /// Its labels; `VIP_<n>` makes a VIP, `network-scope` picks the address.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl TaskFact {
+    /// Whether names and VIPs lead new clients here.
+    #[must_use]
+    pub fn takes_clients(&self) -> bool {
+        self.phase == TaskPhase::Running
+            && matches!(self.health, Health::Unchecked | Health::Healthy)
+    }
+}

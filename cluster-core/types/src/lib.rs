@@ -1,0 +1,10 @@
+//! Words of the cluster: ids, resources, time, the facts of an owner log.
+//!
+//! Floor 0: types and arithmetic without behaviour. Everything above speaks in
+//! these words; nothing here knows a clock, a socket or a file.
+
+pub mod container;
+pub mod fact;
+pub mod ids;
+pub mod time;
+pub mod vip;

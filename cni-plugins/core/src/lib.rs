@@ -1,0 +1,1 @@
+//! CNI without I/O: requests, results, leases, plans

@@ -1,0 +1,1 @@
+//! The one netlink wrapper: links, addresses, routes, namespaces, filter rules

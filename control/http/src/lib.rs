@@ -1,0 +1,1 @@
+//! Every HTTP listener and route of a node

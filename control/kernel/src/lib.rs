@@ -1,0 +1,1 @@
+//! The reconciler: observe the kernel, plan, apply

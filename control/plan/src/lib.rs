@@ -1,0 +1,1 @@
+//! From facts to what the kernel and the resolver should hold

@@ -1,0 +1,1 @@
+//! The embedded store: five operations over redb

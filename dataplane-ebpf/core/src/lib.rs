@@ -1,0 +1,1 @@
+//! Integer arithmetic that the kernel programs and user space share

@@ -1,0 +1,1 @@
+//! Loads, attaches, pins and replaces the VIP programs; reads and writes their maps

@@ -1,0 +1,1 @@
+//! Names without I/O: facts to records, questions to answers
