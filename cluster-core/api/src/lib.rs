@@ -5,6 +5,7 @@
 //! names, 64-bit integers as numbers, bytes as base64).
 
 pub mod link;
+pub mod resources;
 
 /// Package `mesos.v1`.
 #[allow(missing_docs, clippy::all, reason = "generated")]

@@ -6,5 +6,7 @@
 pub mod container;
 pub mod fact;
 pub mod ids;
+pub mod random;
+pub mod resources;
 pub mod time;
 pub mod vip;
