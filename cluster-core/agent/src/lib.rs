@@ -1,1 +1,363 @@
-//! The agent as a value: tasks, containers, status updates, recovery
+//! The agent as a value: tasks, containers, status updates, recovery.
+//!
+//! Things that happened go in through the `handle`-like methods of [`Agent`], what
+//! is to be done comes out of [`Agent::poll_effect`], in order. An effect is
+//! complete in itself; the shell (`control/node`) carries it out and tells how it
+//! went. The life of one task is in [`task`], its updates in [`status`], its
+//! health check in [`health`]; what survives a crash is in [`record`].
+//!
+//! ```text
+//! RunTask ─▶ Checkpoint ─▶ Launch ─▶ launched() ─▶ TASK_RUNNING ─▶ ended() ─▶ Destroy
+//!                                        │              ▲                        │
+//!                                        └── Probe ─────┘      acknowledged ─▶ Forget
+//! ```
+
+mod environment;
+mod facts;
+pub mod health;
+mod launch;
+pub mod record;
+mod recover;
+pub mod status;
+pub mod task;
+mod view;
+
+use mizzen_api::link::{ToAgent, ToMaster};
+use mizzen_api::v1;
+use mizzen_types::fact::{Fact, Key};
+use mizzen_types::ids::{AgentId, ContainerId, FrameworkId, TaskId};
+use mizzen_types::random::Dice;
+use mizzen_types::time::{Mono, Now};
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use task::Task;
+
+pub use health::Probe;
+pub use launch::{Limits, Order};
+pub use record::Record;
+pub use recover::Found;
+
+/// What does not change while an agent runs.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// What it offers, and how it calls itself; the id is filled in.
+    pub info: v1::AgentInfo,
+    /// Its address, which host-mode tasks listen on.
+    pub address: IpAddr,
+    /// TCP port of its API.
+    pub port: u16,
+    /// Below it lie the sandboxes.
+    pub work_dir: PathBuf,
+    /// Below it lie the run directories of the containers.
+    pub run_root: PathBuf,
+    /// Whether a container may use more CPU than its share when others leave it.
+    pub cpu_limit: CpuLimit,
+    /// Largest number of processes in one container.
+    pub pids: u32,
+}
+
+/// What a task's `cpus` mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CpuLimit {
+    /// A share: more is given while nobody else wants it.
+    Shares,
+    /// A share and a ceiling (CFS quota).
+    Quota,
+}
+
+/// What is to be done, in order.
+#[derive(Debug, PartialEq)]
+pub enum Effect {
+    /// Tell the master.
+    ToMaster(Box<ToMaster>),
+    /// Write a record so that it survives a crash, before anything that follows.
+    /// If that fails, say so with [`Agent::checkpoint_failed`].
+    Checkpoint(Box<Record>),
+    /// Remove a container's record.
+    Forget(ContainerId),
+    /// Keep this as the agent's id.
+    SaveId(AgentId),
+    /// Make a container; answer with [`Agent::launched`] or
+    /// [`Agent::launch_failed`], then watch it.
+    Launch(Box<Order>),
+    /// Tell when a container of a former process ends, with [`Agent::ended`].
+    Watch(ContainerId),
+    /// Send a signal to everything in a container.
+    Signal(ContainerId, i32),
+    /// Remove all that is left of a container.
+    Destroy(ContainerId),
+    /// Ask a task how it is; answer with [`Agent::probed`].
+    Probe(Box<Probe>),
+    /// Say this in the owner log.
+    Fact(Key, Option<Box<Fact>>),
+}
+
+/// Why a container could not be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LaunchFailure {
+    /// The launcher, a cgroup or a mount refused.
+    Container,
+    /// A CNI plugin refused or did not answer.
+    Network,
+}
+
+/// One agent.
+#[derive(Debug)]
+pub struct Agent {
+    settings: Settings,
+    id: Option<AgentId>,
+    tasks: BTreeMap<ContainerId, Task>,
+    by_task: BTreeMap<(FrameworkId, TaskId), ContainerId>,
+    effects: VecDeque<Effect>,
+    dice: Dice,
+    started: Now,
+    registered: bool,
+    counters: view::Counters,
+}
+
+impl Agent {
+    /// An agent without tasks; `id` is the one that it had before.
+    #[must_use]
+    pub fn new(settings: Settings, id: Option<AgentId>, seed: u64, now: Now) -> Self {
+        Self {
+            settings,
+            id,
+            tasks: BTreeMap::new(),
+            by_task: BTreeMap::new(),
+            effects: VecDeque::new(),
+            dice: Dice::new(seed),
+            started: now,
+            registered: false,
+            counters: view::Counters::default(),
+        }
+    }
+
+    /// The agent's id, once a master has given it one.
+    #[must_use]
+    pub fn id(&self) -> Option<&AgentId> {
+        self.id.as_ref()
+    }
+
+    /// The link to a master stands: introduce yourself.
+    pub fn master_connected(&mut self) {
+        self.registered = false;
+        let mut agent = self.settings.info.clone();
+        agent.id = self.id.as_ref().map(|id| v1::AgentId { value: id.to_string() });
+        let mut frameworks: BTreeMap<String, v1::FrameworkInfo> = BTreeMap::new();
+        for task in self.tasks.values() {
+            let id = task.record.framework_id().to_string();
+            frameworks.entry(id).or_insert_with(|| task.record.framework.clone());
+        }
+        let message = ToMaster::Register {
+            agent,
+            frameworks: frameworks.into_values().collect(),
+            tasks: self.tasks.values().map(|task| task.to_v1(self.id.as_ref())).collect(),
+        };
+        self.effects.push_back(Effect::ToMaster(Box::new(message)));
+    }
+
+    /// The link to the master broke. Tasks run on.
+    pub fn master_lost(&mut self) {
+        self.registered = false;
+    }
+
+    /// The master says something.
+    pub fn handle_master(&mut self, message: ToAgent, now: Now) {
+        match message {
+            ToAgent::Registered { agent_id } => self.welcomed(agent_id.value.into(), now),
+            ToAgent::RunTask { framework, task } => self.run_task(framework, task, now),
+            ToAgent::KillTask { framework_id, task_id, kill_policy } => {
+                let grace = kill_policy.as_ref().and_then(task::grace_of);
+                self.with_task(&framework_id, &task_id, |task, turn| {
+                    task.kill(task::KillCause::Asked(grace), now, turn);
+                });
+            }
+            ToAgent::Acknowledge { framework_id, task_id, uuid } => {
+                self.with_task(&framework_id, &task_id, |task, turn| {
+                    task.acknowledge(&uuid, now, turn);
+                });
+            }
+            ToAgent::ShutdownFramework { framework_id } => self.shut_down(&framework_id, now),
+        }
+    }
+
+    /// The container stands and its task runs.
+    pub fn launched(&mut self, container: &ContainerId, started: task::Started, now: Now) {
+        self.with_container(container, |task, turn| task.launched(started, now, turn));
+    }
+
+    /// The container could not be made; nothing of it is left.
+    pub fn launch_failed(
+        &mut self,
+        container: &ContainerId,
+        failure: LaunchFailure,
+        message: &str,
+        now: Now,
+    ) {
+        self.counters.launch_errors += 1;
+        self.with_container(container, |task, turn| {
+            task.launch_failed(failure, message, now, turn);
+        });
+    }
+
+    /// The container's task ended.
+    pub fn ended(&mut self, container: &ContainerId, ended: &task::Ended, now: Now) {
+        self.with_container(container, |task, turn| task.ended(ended, now, turn));
+    }
+
+    /// A probe came back: well, or why not.
+    pub fn probed(&mut self, container: &ContainerId, result: Result<(), String>, now: Now) {
+        self.with_container(container, |task, turn| task.probed(result, now, turn));
+    }
+
+    /// The record of a container could not be written, for example because the
+    /// disk is full. A task that was not launched yet fails; a running one goes on
+    /// and is written again later.
+    pub fn checkpoint_failed(&mut self, container: &ContainerId, error: &str, now: Now) {
+        self.effects.retain(
+            |effect| !matches!(effect, Effect::Launch(order) if order.container == *container),
+        );
+        self.with_container(container, |task, turn| task.checkpoint_failed(error, now, turn));
+    }
+
+    /// Deadlines that have passed are acted upon.
+    pub fn handle_timeout(&mut self, now: Now) {
+        let due: Vec<ContainerId> = self
+            .tasks
+            .iter()
+            .filter(|(_, task)| task.deadline().is_some_and(|at| at <= now.mono))
+            .map(|(id, _)| id.clone())
+            .collect();
+        for container in due {
+            self.with_container(&container, |task, turn| task.handle_timeout(now, turn));
+        }
+    }
+
+    /// When [`Self::handle_timeout`] wants to be called.
+    #[must_use]
+    pub fn poll_deadline(&self) -> Option<Mono> {
+        self.tasks.values().filter_map(Task::deadline).min()
+    }
+
+    /// The next thing to do.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// Ends every task and says nothing more: the node is being taken down.
+    pub fn kill_all(&mut self, now: Now) {
+        let all: Vec<ContainerId> = self.tasks.keys().cloned().collect();
+        for container in all {
+            self.with_container(&container, |task, turn| {
+                task.kill(task::KillCause::Asked(None), now, turn);
+            });
+        }
+    }
+
+    /// How many tasks have not ended yet.
+    #[must_use]
+    pub fn live_tasks(&self) -> usize {
+        self.tasks.values().filter(|task| !task.is_terminal()).count()
+    }
+
+    fn welcomed(&mut self, id: AgentId, now: Now) {
+        self.registered = true;
+        if self.id.as_ref() != Some(&id) {
+            self.id = Some(id.clone());
+            self.effects.push_back(Effect::SaveId(id));
+        }
+        let all: Vec<ContainerId> = self.tasks.keys().cloned().collect();
+        for container in all {
+            self.with_container(&container, |task, turn| task.forward_pending(now, turn));
+        }
+    }
+
+    fn run_task(&mut self, framework: v1::FrameworkInfo, info: v1::TaskInfo, now: Now) {
+        let Some(agent_id) = self.id.clone() else { return };
+        let container = ContainerId::new(self.dice.uuid());
+        let record = Record::new(framework, info, container.clone(), agent_id, now.wall);
+        let key = (record.framework_id(), record.task_id());
+        if self.by_task.contains_key(&key) {
+            return; // the master repeats itself; the task is here already
+        }
+        self.by_task.insert(key, container.clone());
+        self.tasks.insert(container.clone(), Task::new(record));
+        self.with_container(&container, |task, turn| task.launch(now, turn));
+    }
+
+    fn shut_down(&mut self, framework_id: &v1::FrameworkId, now: Now) {
+        let theirs: Vec<ContainerId> = self
+            .tasks
+            .iter()
+            .filter(|(_, task)| task.record.framework_id().as_str() == framework_id.value)
+            .map(|(container, _)| container.clone())
+            .collect();
+        for container in theirs {
+            self.with_container(&container, |task, turn| {
+                task.kill(task::KillCause::FrameworkGone, now, turn);
+            });
+        }
+    }
+
+    fn with_task(
+        &mut self,
+        framework_id: &v1::FrameworkId,
+        task_id: &v1::TaskId,
+        act: impl FnOnce(&mut Task, &mut task::Turn<'_>),
+    ) {
+        let key =
+            (FrameworkId::new(framework_id.value.as_str()), TaskId::new(task_id.value.as_str()));
+        match self.by_task.get(&key).cloned() {
+            Some(container) => self.with_container(&container, act),
+            None => self.answer_for_unknown(framework_id, task_id),
+        }
+    }
+
+    /// One turn of one task: act, then derive what follows from its new state.
+    fn with_container(
+        &mut self,
+        container: &ContainerId,
+        act: impl FnOnce(&mut Task, &mut task::Turn<'_>),
+    ) {
+        let Some(task) = self.tasks.get_mut(container) else { return };
+        let mut turn = task::Turn {
+            settings: &self.settings,
+            registered: self.registered,
+            effects: &mut self.effects,
+            dice: &mut self.dice,
+            counters: &mut self.counters,
+        };
+        act(task, &mut turn);
+        task.publish(&mut turn);
+        if task.is_forgotten() {
+            let key = (task.record.framework_id(), task.record.task_id());
+            self.effects.push_back(Effect::Forget(container.clone()));
+            self.by_task.remove(&key);
+            self.tasks.remove(container);
+        }
+    }
+
+    /// The master wants something of a task that is not here: it must have ended
+    /// long ago, so the master is told that it is lost.
+    fn answer_for_unknown(&mut self, framework_id: &v1::FrameworkId, task_id: &v1::TaskId) {
+        let status = v1::TaskStatus {
+            task_id: task_id.clone(),
+            state: v1::TaskState::TaskLost.into(),
+            message: Some("The agent does not know this task".to_owned()),
+            source: Some(v1::task_status::Source::Agent.into()),
+            reason: Some(v1::task_status::Reason::Reconciliation.into()),
+            agent_id: self.id.as_ref().map(|id| v1::AgentId { value: id.to_string() }),
+            ..v1::TaskStatus::default()
+        };
+        let update = ToMaster::StatusUpdate {
+            framework_id: framework_id.clone(),
+            status,
+            latest_state: v1::TaskState::TaskLost,
+        };
+        self.effects.push_back(Effect::ToMaster(Box::new(update)));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,448 @@
+//! The life of one task on this agent.
+//!
+//! ```text
+//! Launching ──launched──▶ Running ──ended──▶ Ended ──acknowledged──▶ (forgotten)
+//!     │ │                    │                 ▲
+//!     │ └──── kill ────▶ Killing ◀── kill ─────┤  SIGTERM, after the grace SIGKILL
+//!     │                      └───── ended ─────┤
+//!     └────────── launch failed ───────────────┘
+//! ```
+//!
+//! Each method is one arrow. It changes the record, queues a checkpoint where the
+//! change must survive, then what follows from it. A late event (an end after the
+//! end, a probe after a kill) changes nothing.
+
+use crate::health::{Monitor, Probe, Verdict, seconds};
+use crate::record::{Audience, Phase, Record};
+use crate::status::{self, Details, Retry};
+use crate::{Effect, LaunchFailure, Settings, facts, launch, view};
+use mizzen_api::v1;
+use mizzen_types::container::Exit;
+use mizzen_types::fact::{Fact, Health, Key};
+use mizzen_types::ids::AgentId;
+use mizzen_types::random::Dice;
+use mizzen_types::time::{Mono, Now};
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::time::Duration;
+use v1::TaskState as S;
+use v1::task_status::Reason;
+
+/// Between SIGTERM and SIGKILL if nobody says otherwise.
+const DEFAULT_GRACE: Duration = Duration::from_secs(3);
+/// A record that could not be written is tried again after this.
+const CHECKPOINT_RETRY: Duration = Duration::from_secs(5);
+const SIGKILL: i32 = 9;
+const SIGTERM: i32 = 15;
+
+/// What a task's turn may use of the agent.
+pub struct Turn<'a> {
+    pub(crate) settings: &'a Settings,
+    pub(crate) registered: bool,
+    pub(crate) effects: &'a mut VecDeque<Effect>,
+    pub(crate) dice: &'a mut Dice,
+    pub(crate) counters: &'a mut view::Counters,
+}
+
+/// A container that stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Started {
+    /// Its first process, seen from the host.
+    pub pid: u32,
+    /// Its addresses; empty on the host's network.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// A container that ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// How its task's process ended.
+    pub exit: Exit,
+    /// What the memory controller says, if it killed.
+    pub out_of_memory: Option<String>,
+}
+
+/// Why a task is killed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KillCause {
+    /// Somebody asked, perhaps with a grace of their own.
+    Asked(Option<Duration>),
+    /// It failed its health check.
+    Unhealthy(String),
+    /// Its framework is gone, and nobody wants to hear of it.
+    FrameworkGone,
+}
+
+/// One task.
+#[derive(Debug)]
+pub struct Task {
+    /// What survives a crash.
+    pub record: Record,
+    monitor: Option<Monitor>,
+    retry: Retry,
+    kill: Option<Kill>,
+    rewrite: Option<Mono>,
+    published: Option<Fact>,
+}
+
+#[derive(Debug)]
+struct Kill {
+    message: Option<String>,
+    force_at: Option<Mono>,
+}
+
+impl Task {
+    /// A task about to be launched, or found again.
+    #[must_use]
+    pub fn new(record: Record) -> Self {
+        let (retry, published) = (Retry::default(), None);
+        Self { record, monitor: None, retry, kill: None, rewrite: None, published }
+    }
+
+    /// Whether it ended.
+    #[must_use]
+    pub fn is_terminal(&self) -> bool {
+        self.record.phase == Phase::Ended
+    }
+
+    /// Whether nobody will ask for it any more.
+    #[must_use]
+    pub fn is_forgotten(&self) -> bool {
+        status::is_done(&self.record)
+    }
+
+    /// When [`Self::handle_timeout`] wants to be called.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Mono> {
+        let monitor = self.monitor.as_ref().and_then(Monitor::deadline);
+        let kill = self.kill.as_ref().and_then(|kill| kill.force_at);
+        [monitor, kill, self.retry.deadline(), self.rewrite].into_iter().flatten().min()
+    }
+
+    /// What its health check says.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.monitor.as_ref().map_or(Health::Unchecked, Monitor::health)
+    }
+
+    pub(crate) fn launch(&mut self, now: Now, turn: &mut Turn<'_>) {
+        match launch::order(&self.record, turn.settings) {
+            Ok(order) => {
+                self.report(S::TaskStarting, Details::default(), now, turn);
+                turn.effects.push_back(Effect::Launch(Box::new(order)));
+            }
+            Err(message) => {
+                self.launch_failed(LaunchFailure::Container, &message, now, turn);
+            }
+        }
+    }
+
+    pub(crate) fn launched(&mut self, started: Started, now: Now, turn: &mut Turn<'_>) {
+        if self.record.phase == Phase::Ended {
+            return;
+        }
+        self.record.pid = Some(started.pid);
+        self.record.addresses = started.addresses;
+        self.look_after(now);
+        if self.record.phase == Phase::Killing {
+            // The kill came while the container was being made: now it has a target.
+            self.checkpoint(turn);
+            turn.effects.push_back(Effect::Signal(self.record.container.clone(), SIGTERM));
+            return;
+        }
+        self.record.phase = Phase::Running;
+        self.report(S::TaskRunning, Details::default(), now, turn);
+    }
+
+    pub(crate) fn launch_failed(
+        &mut self,
+        failure: LaunchFailure,
+        message: &str,
+        now: Now,
+        turn: &mut Turn<'_>,
+    ) {
+        if self.record.phase == Phase::Ended {
+            return;
+        }
+        let what = match failure {
+            LaunchFailure::Container => "Failed to launch container",
+            LaunchFailure::Network => "Failed to attach container to its network",
+        };
+        let (state, reason) = match self.record.phase {
+            Phase::Killing => (S::TaskKilled, Reason::TaskKilledDuringLaunch),
+            _ => (S::TaskFailed, Reason::ContainerLaunchFailed),
+        };
+        let message = Some(format!("{what}: {message}"));
+        self.end(state, Details { message, reason: Some(reason), by_agent: true }, now, turn);
+    }
+
+    pub(crate) fn ended(&mut self, ended: &Ended, now: Now, turn: &mut Turn<'_>) {
+        if self.record.phase == Phase::Ended {
+            return;
+        }
+        let (state, details) = self.verdict(ended);
+        self.end(state, details, now, turn);
+    }
+
+    pub(crate) fn kill(&mut self, cause: KillCause, now: Now, turn: &mut Turn<'_>) {
+        if cause == KillCause::FrameworkGone {
+            self.record.audience = Audience::Nobody;
+            self.record.pending.clear();
+        }
+        if self.record.phase == Phase::Ended {
+            return;
+        }
+        let policy = self.record.task.kill_policy.as_ref();
+        let (message, grace) = match cause {
+            KillCause::Asked(grace) => (None, grace),
+            KillCause::Unhealthy(why) => (Some(why), None),
+            KillCause::FrameworkGone => (None, None),
+        };
+        let grace = grace.or_else(|| policy.and_then(grace_of)).unwrap_or(DEFAULT_GRACE);
+        let force_at = now.mono + grace;
+        // Asking again can only shorten the grace.
+        let force_at = match self.kill.as_ref().and_then(|kill| kill.force_at) {
+            Some(earlier) => earlier.min(force_at),
+            None => force_at,
+        };
+        let message = self.kill.take().and_then(|kill| kill.message).or(message);
+        self.kill = Some(Kill { message, force_at: Some(force_at) });
+        let has_container = self.record.phase != Phase::Launching;
+        if self.record.phase != Phase::Killing {
+            self.record.phase = Phase::Killing;
+            if self.understands_killing() {
+                self.report(S::TaskKilling, Details::default(), now, turn);
+            } else {
+                self.checkpoint(turn);
+            }
+        }
+        if has_container {
+            turn.effects.push_back(Effect::Signal(self.record.container.clone(), SIGTERM));
+        }
+    }
+
+    pub(crate) fn acknowledge(&mut self, uuid: &[u8], now: Now, turn: &mut Turn<'_>) {
+        if status::acknowledge(&mut self.record, &mut self.retry, uuid) {
+            if !status::is_done(&self.record) {
+                self.checkpoint(turn);
+            }
+            status::forward(&self.record, &mut self.retry, now, turn);
+        }
+    }
+
+    pub(crate) fn probed(&mut self, result: Result<(), String>, now: Now, turn: &mut Turn<'_>) {
+        let (Phase::Running, Some(monitor)) = (self.record.phase, self.monitor.as_mut()) else {
+            return;
+        };
+        let why = result.as_ref().err().cloned();
+        match monitor.answer(result, now.mono) {
+            Verdict::Same => {}
+            Verdict::Changed(healthy) => {
+                self.record.healthy = Some(healthy);
+                self.report_health(why, now, turn);
+            }
+            Verdict::GiveUp(message) => {
+                self.record.healthy = Some(false);
+                self.report_health(why, now, turn);
+                self.kill(KillCause::Unhealthy(message), now, turn);
+            }
+        }
+    }
+
+    pub(crate) fn checkpoint_failed(&mut self, error: &str, now: Now, turn: &mut Turn<'_>) {
+        if self.record.phase == Phase::Launching {
+            let message = format!("cannot write the task's record: {error}");
+            self.launch_failed(LaunchFailure::Container, &message, now, turn);
+            // The record of the failure meets the same disk; the update is sent
+            // anyway, from memory.
+        }
+        self.rewrite = Some(now.mono + CHECKPOINT_RETRY);
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Now, turn: &mut Turn<'_>) {
+        if self.retry.deadline().is_some_and(|at| at <= now.mono) {
+            status::forward(&self.record, &mut self.retry, now, turn);
+        }
+        if self.rewrite.is_some_and(|at| at <= now.mono) {
+            self.rewrite = None;
+            self.checkpoint(turn);
+        }
+        if let Some(kill) = self.kill.as_mut().filter(|k| k.force_at.is_some_and(|a| a <= now.mono))
+        {
+            kill.force_at = None;
+            if self.record.pid.is_some() {
+                turn.effects.push_back(Effect::Signal(self.record.container.clone(), SIGKILL));
+            }
+        }
+        self.ask(now, turn);
+    }
+
+    pub(crate) fn forward_pending(&mut self, now: Now, turn: &mut Turn<'_>) {
+        self.retry = Retry::default();
+        status::forward(&self.record, &mut self.retry, now, turn);
+    }
+
+    /// Found running after a restart of the agent.
+    pub(crate) fn take_up(&mut self, now: Now, turn: &mut Turn<'_>) {
+        self.look_after(now);
+        if self.record.phase == Phase::Killing {
+            self.record.phase = Phase::Running;
+            self.kill(KillCause::Asked(None), now, turn);
+        }
+        turn.effects.push_back(Effect::Watch(self.record.container.clone()));
+    }
+
+    /// Says in the owner log what names and VIPs should know now.
+    pub(crate) fn publish(&mut self, turn: &mut Turn<'_>) {
+        let fact = facts::of_task(self, turn.settings).map(|fact| Fact::Task(Box::new(fact)));
+        if fact != self.published {
+            let key = Key::Task(self.record.framework_id(), self.record.task_id());
+            turn.effects.push_back(Effect::Fact(key, fact.clone().map(Box::new)));
+            self.published = fact;
+        }
+    }
+
+    /// The task as the master and `/state` show it.
+    #[must_use]
+    pub fn to_v1(&self, agent: Option<&AgentId>) -> v1::Task {
+        let info = &self.record.task;
+        let pending = self.record.pending.first();
+        v1::Task {
+            name: info.name.clone(),
+            task_id: info.task_id.clone(),
+            framework_id: v1::FrameworkId { value: self.record.framework_id().to_string() },
+            agent_id: v1::AgentId { value: agent.unwrap_or(&self.record.agent).to_string() },
+            state: status::latest_state(&self.record).into(),
+            resources: info.resources.clone(),
+            statuses: self.record.statuses.clone(),
+            status_update_state: pending.map(|status| status.state),
+            status_update_uuid: pending.and_then(|status| status.uuid.clone()),
+            labels: info.labels.clone(),
+            discovery: info.discovery.clone(),
+            container: info.container.clone(),
+            health_check: info.health_check.clone(),
+            kill_policy: info.kill_policy,
+            user: launch::user_of(&self.record),
+            limits: info.limits.clone(),
+            ..v1::Task::default()
+        }
+    }
+
+    fn verdict(&self, ended: &Ended) -> (S, Details) {
+        if let Some(message) = &ended.out_of_memory {
+            let reason = Some(Reason::ContainerLimitationMemory);
+            let message = Some(message.clone());
+            return (S::TaskFailed, Details { message, reason, by_agent: true });
+        }
+        if ended.exit == Exit::Unknown {
+            let message = Some("The container ended and nobody saw how".to_owned());
+            let reason = Some(Reason::ExecutorTerminated);
+            return (S::TaskFailed, Details { message, reason, by_agent: true });
+        }
+        let text = match ended.exit {
+            Exit::Code(code) => format!("Command exited with status {code}"),
+            Exit::Signal(signal) => format!("Command terminated with signal {}", name_of(signal)),
+            Exit::Unknown => String::new(),
+        };
+        let state = match (self.record.phase, ended.exit) {
+            (Phase::Killing, _) => S::TaskKilled,
+            (_, Exit::Code(0)) => S::TaskFinished,
+            _ => S::TaskFailed,
+        };
+        let cause = self.kill.as_ref().and_then(|kill| kill.message.clone());
+        let message = cause.map_or(text.clone(), |cause| format!("{cause}; {text}"));
+        let reason = match state {
+            S::TaskFailed => Some(Reason::CommandExecutorFailed),
+            _ => None,
+        };
+        (state, Details { message: Some(message), reason, by_agent: false })
+    }
+
+    pub(crate) fn end(&mut self, state: S, details: Details, now: Now, turn: &mut Turn<'_>) {
+        self.record.phase = Phase::Ended;
+        self.monitor = None;
+        self.kill = None;
+        turn.counters.ended(state);
+        // Clients must leave before the address is given away.
+        self.publish(turn);
+        self.report(state, details, now, turn);
+        turn.effects.push_back(Effect::Destroy(self.record.container.clone()));
+    }
+
+    fn report(&mut self, state: S, details: Details, now: Now, turn: &mut Turn<'_>) {
+        let idle = self.record.pending.is_empty();
+        status::append(&mut self.record, state, details, now, turn);
+        self.checkpoint(turn);
+        if idle {
+            status::forward(&self.record, &mut self.retry, now, turn);
+        }
+    }
+
+    fn report_health(&mut self, why: Option<String>, now: Now, turn: &mut Turn<'_>) {
+        let reason = Some(Reason::TaskHealthCheckStatusUpdated);
+        self.report(S::TaskRunning, Details { message: why, reason, by_agent: false }, now, turn);
+    }
+
+    fn checkpoint(&mut self, turn: &mut Turn<'_>) {
+        turn.effects.push_back(Effect::Checkpoint(Box::new(self.record.clone())));
+    }
+
+    fn look_after(&mut self, now: Now) {
+        let check = self.record.task.health_check.as_ref();
+        self.monitor = check.map(|check| Monitor::new(check, self.record.healthy, now.mono));
+    }
+
+    fn ask(&mut self, now: Now, turn: &mut Turn<'_>) {
+        let Some(monitor) = self.monitor.as_mut().filter(|_| self.record.phase == Phase::Running)
+        else {
+            return;
+        };
+        if !monitor.ask(now.mono) {
+            return;
+        }
+        let Some(check) = self.record.task.health_check.as_ref() else { return };
+        let timeout = seconds(check.timeout_seconds()).max(Duration::from_millis(1));
+        match launch::target(check, &self.record, turn.settings) {
+            Ok(target) => {
+                let container = self.record.container.clone();
+                turn.effects.push_back(Effect::Probe(Box::new(Probe {
+                    container,
+                    target,
+                    timeout,
+                })));
+            }
+            Err(why) => self.probed(Err(why), now, turn),
+        }
+    }
+
+    fn understands_killing(&self) -> bool {
+        let killing = v1::framework_info::capability::Type::TaskKillingState;
+        self.record.framework.capabilities.iter().any(|capability| capability.r#type() == killing)
+    }
+}
+
+/// The grace of a kill policy.
+#[must_use]
+pub fn grace_of(policy: &v1::KillPolicy) -> Option<Duration> {
+    let nanoseconds = policy.grace_period.as_ref()?.nanoseconds;
+    Some(Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(0)))
+}
+
+fn name_of(signal: i32) -> String {
+    let name = match signal {
+        1 => "SIGHUP",
+        2 => "SIGINT",
+        3 => "SIGQUIT",
+        4 => "SIGILL",
+        6 => "SIGABRT",
+        7 => "SIGBUS",
+        8 => "SIGFPE",
+        SIGKILL => "SIGKILL",
+        11 => "SIGSEGV",
+        13 => "SIGPIPE",
+        14 => "SIGALRM",
+        SIGTERM => "SIGTERM",
+        other => return other.to_string(),
+    };
+    name.to_owned()
+}
