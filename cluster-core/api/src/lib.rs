@@ -1,11 +1,18 @@
 //! The Mesos v1 messages and their JSON, generated from our own description.
 //!
 //! One Rust type per message, two encodings: protobuf by `prost`, JSON by the
-//! generator in `build.rs`, in Mesos' own mapping (field names as spelled, enum
-//! names, 64-bit integers as numbers, bytes as base64).
+//! generator in `build/json.rs`, in Mesos' own mapping (field names as spelled,
+//! enum names, 64-bit integers as numbers, bytes as base64; see [`json`]).
+//! [`codec`] reads either from a request's body, [`recordio`] frames a stream
+//! of them.
 
+pub mod codec;
+pub mod convert;
+pub mod json;
 pub mod link;
+pub mod recordio;
 pub mod resources;
+pub mod summary;
 
 /// Package `mesos.v1`.
 #[allow(missing_docs, clippy::all, reason = "generated")]
@@ -16,4 +23,10 @@ pub mod v1 {
     pub mod scheduler {
         include!(concat!(env!("OUT_DIR"), "/mesos.v1.scheduler.rs"));
     }
+}
+
+#[allow(clippy::all, unused_qualifications, unused_variables, reason = "generated")]
+mod generated {
+    include!(concat!(env!("OUT_DIR"), "/json.rs"));
+    include!(concat!(env!("OUT_DIR"), "/required.rs"));
 }
