@@ -1,0 +1,165 @@
+use super::*;
+use mizzen_types::fact::{Health, TaskPhase};
+use mizzen_types::time::Wall;
+
+fn task(id: &str, label: &str) -> TaskFact {
+    let port = PortFact {
+        number: 8080,
+        host_port: None,
+        name: None,
+        protocol: "tcp".into(),
+        labels: [("VIP_0".to_owned(), label.to_owned())].into(),
+    };
+    TaskFact {
+        task_id: id.into(),
+        framework_id: "f".into(),
+        framework_name: "marathon".into(),
+        agent_id: "s0".into(),
+        container_id: id.into(),
+        name: "web".into(),
+        discovery_name: None,
+        phase: TaskPhase::Running,
+        health: Health::Unchecked,
+        host_address: "10.0.0.1".parse().unwrap(),
+        container_addresses: vec![format!("9.0.0.{}", id.len() + 1).parse().unwrap()],
+        host_ports: vec![31000],
+        ports: vec![port],
+        labels: BTreeMap::new(),
+        launched: Wall(0),
+    }
+}
+
+fn key(id: &str) -> TaskKey {
+    ("f".into(), id.into())
+}
+
+fn planner() -> Planner {
+    Planner::new(Claims::new("11.0.0.0/8".parse().unwrap()))
+}
+
+fn addresses(planner: &Planner) -> Vec<String> {
+    planner
+        .specs()
+        .values()
+        .flat_map(|spec| spec.backends.iter().map(|backend| backend.address.to_string()))
+        .collect()
+}
+
+#[test]
+fn tasks_of_one_name_share_one_vip_and_leave_it_one_by_one() {
+    let mut planner = planner();
+    let first = planner.apply(&key("a"), Some(&task("a", "/web:80")));
+    assert_eq!(first.claims[0].name, "web.marathon");
+    let second = planner.apply(&key("bb"), Some(&task("bb", "/web:80")));
+    assert!(second.claims.is_empty(), "the name has its address already");
+    assert_eq!(first.changed, second.changed);
+    assert_eq!(addresses(&planner), ["9.0.0.2:8080", "9.0.0.3:8080"]);
+
+    planner.apply(&key("a"), None);
+    assert_eq!(addresses(&planner), ["9.0.0.3:8080"]);
+    let last = planner.apply(&key("bb"), None);
+    assert_eq!(planner.spec(last.changed.first().unwrap()), None);
+    let again = planner.apply(&key("a"), Some(&task("a", "/web:80")));
+    assert_eq!(again.changed, first.changed, "the claim is sticky");
+    assert!(again.claims.is_empty());
+}
+
+#[test]
+fn an_unchanged_task_changes_nothing() {
+    let mut planner = planner();
+    planner.apply(&key("a"), Some(&task("a", "/web:80")));
+    let renamed = TaskFact { name: "other".into(), ..task("a", "/web:80") };
+    assert_eq!(planner.apply(&key("a"), Some(&renamed)), Effects::default());
+}
+
+#[test]
+fn who_takes_no_clients_stays_in_the_list_but_is_not_admitted() {
+    let mut planner = planner();
+    for (phase, health, admitted) in [
+        (TaskPhase::Running, Health::Healthy, true),
+        (TaskPhase::Running, Health::Unknown, false),
+        (TaskPhase::Running, Health::Unhealthy, false),
+        (TaskPhase::Killing, Health::Healthy, false),
+        (TaskPhase::Staging, Health::Unchecked, false),
+    ] {
+        let fact = TaskFact { phase, health, ..task("a", "/web:80") };
+        planner.apply(&key("a"), Some(&fact));
+        let specs = planner.specs();
+        let backend = &specs.values().next().unwrap().backends[0];
+        assert_eq!(backend.admitted, admitted, "{phase:?} {health:?}");
+    }
+}
+
+#[test]
+fn labels_are_read_as_users_write_them() {
+    let vip = |label: &str| {
+        let mut planner = planner();
+        planner.apply(&key("a"), Some(&task("a", label)));
+        let problems: Vec<_> = planner.problems().map(|(_, problem)| problem.to_string()).collect();
+        let vips: Vec<_> = planner
+            .specs()
+            .values()
+            .map(|spec| match &spec.name {
+                Some(name) => format!("{name}:{}", spec.key.port),
+                None => spec.key.to_string(),
+            })
+            .collect();
+        vips.into_iter().chain(problems).collect::<Vec<_>>().join("; ")
+    };
+    #[rustfmt::skip]
+    let table = [
+        ("/web:80",           "web.marathon:80"),
+        ("web:80",            "web.marathon:80"),
+        ("/my.group/app:443", "my.groupapp.marathon:443"),
+        ("11.4.4.4:53",       "11.4.4.4:53/tcp"),
+        ("/web:0",            "label `VIP_0`: `/web:0` is not of the form /NAME:PORT or ADDRESS:PORT"),
+        ("/web",              "label `VIP_0`: `/web` is not of the form /NAME:PORT or ADDRESS:PORT"),
+        ("[fd01:c::1]:80",    "label `VIP_0`: the task has no address of that family"),
+    ];
+    for (label, want) in table {
+        assert_eq!(vip(label), want, "{label}");
+    }
+}
+
+#[test]
+fn a_task_label_means_a_host_port() {
+    let mut fact = task("a", "/web:80");
+    fact.ports.clear();
+    fact.labels = [
+        ("vip_PORT0".to_owned(), "udp://dns:53".to_owned()),
+        ("vip_PORT7".to_owned(), "tcp://web:80".to_owned()),
+    ]
+    .into();
+    let mut planner = planner();
+    planner.apply(&key("a"), Some(&fact));
+    assert_eq!(addresses(&planner), ["10.0.0.1:31000"]);
+    assert_eq!(planner.problems().count(), 1);
+}
+
+#[test]
+fn the_port_says_whether_it_is_meant_for_the_host() {
+    let mut fact = task("a", "/web:80");
+    fact.ports[0].host_port = Some(31001);
+    fact.ports[0].labels.insert("network-scope".into(), "host".into());
+    let mut planner = planner();
+    planner.apply(&key("a"), Some(&fact));
+    assert_eq!(addresses(&planner), ["10.0.0.1:31001"]);
+}
+
+#[test]
+fn only_what_differs_is_done() {
+    let mut planner = planner();
+    planner.apply(&key("a"), Some(&task("a", "/web:80")));
+    planner.apply(&key("bb"), Some(&task("bb", "1.1.1.1:80")));
+    let desired = planner.specs();
+    let observed: BTreeMap<_, _> =
+        desired.iter().map(|(vip, spec)| (*vip, spec.backends.clone())).collect();
+    assert_eq!(difference(&desired, &observed), []);
+
+    let stale = VipKey { address: "11.9.9.9".parse().unwrap(), port: 1, protocol: Protocol::Tcp };
+    let mut other = observed.clone();
+    other.insert(stale, Vec::new());
+    let (vip, spec) = desired.iter().next().unwrap();
+    other.get_mut(vip).unwrap()[0].admitted = false;
+    assert_eq!(difference(&desired, &other), [Action::Remove(stale), Action::Set(spec.clone())]);
+}
