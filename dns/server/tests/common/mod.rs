@@ -1,0 +1,219 @@
+//! A resolver and an upstream on loopback, and packets to and from them.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use hickory_proto::op::{Edns, Message, Query};
+use hickory_proto::rr::{Name, RecordType};
+use mizzen_dns_core::{Options, OwnerKey, Zones, records_of};
+use mizzen_dns_server::{Server, Settings, SharedZones};
+use mizzen_types::fact::{Fact, Health, Key, PortFact, TaskFact, TaskPhase};
+use mizzen_types::time::Wall;
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// How long a test waits for what must come.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+pub fn loopback(port: u16) -> SocketAddr {
+    ([127, 0, 0, 1], port).into()
+}
+
+pub struct Resolver {
+    pub server: Server,
+    pub zones: Arc<SharedZones>,
+    pub address: SocketAddr,
+}
+
+impl Resolver {
+    pub fn start(settings: Settings) -> Self {
+        let settings = Settings { listen: vec![loopback(0)], ..settings };
+        let zones = Arc::new(SharedZones::new(Zones::new(&Options::default())));
+        let server = Server::start(&settings, Arc::clone(&zones)).expect("it starts");
+        let address = server.addresses()[0];
+        Self { server, zones, address }
+    }
+
+    /// A resolver that forwards to `upstreams`.
+    pub fn forwarding(upstreams: Vec<SocketAddr>) -> Self {
+        Self::start(Settings { upstreams, ..Settings::default() })
+    }
+
+    pub fn udp(&self, message: &Message) -> Message {
+        let reply = self.udp_bytes(&message.to_vec().expect("it is encoded"));
+        check(message, &reply)
+    }
+
+    pub fn tcp(&self, message: &Message) -> Message {
+        let mut stream = connect(self.address);
+        send(&mut stream, &message.to_vec().expect("it is encoded"));
+        check(message, &receive(&mut stream).expect("a reply"))
+    }
+
+    pub fn udp_bytes(&self, bytes: &[u8]) -> Vec<u8> {
+        let socket = self.socket();
+        socket.send(bytes).expect("it is sent");
+        let mut buffer = vec![0; 65535];
+        let length = socket.recv(&mut buffer).expect("a reply");
+        buffer.truncate(length);
+        buffer
+    }
+
+    pub fn socket(&self) -> UdpSocket {
+        let socket = UdpSocket::bind(loopback(0)).expect("a socket");
+        socket.connect(self.address).expect("a peer");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+        socket
+    }
+
+    /// Adds a task's records as the daemon does.
+    pub fn add(&self, task: TaskFact) {
+        let key = Key::Task(task.framework_id.clone(), task.task_id.clone());
+        let records = records_of(&key, &Fact::Task(Box::new(task)), &Options::default());
+        let owner = OwnerKey::Fact { owner: "n1".into(), key };
+        self.zones.update(|zones| zones.set(owner, records));
+    }
+}
+
+fn check(asked: &Message, reply: &[u8]) -> Message {
+    let reply = Message::from_vec(reply).expect("a message");
+    assert_eq!(reply.metadata.id, asked.metadata.id);
+    reply
+}
+
+pub fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).expect("a connection");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+    stream
+}
+
+pub fn send(stream: &mut TcpStream, message: &[u8]) {
+    let length = u16::try_from(message.len()).expect("a short message");
+    stream.write_all(&[&length.to_be_bytes(), message].concat()).expect("it is sent");
+}
+
+pub fn receive(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+    let mut length = [0; 2];
+    stream.read_exact(&mut length)?;
+    let mut message = vec![0; usize::from(u16::from_be_bytes(length))];
+    stream.read_exact(&mut message)?;
+    Ok(message)
+}
+
+pub fn question(name: &str, kind: RecordType) -> Message {
+    let mut message = Message::query();
+    message.metadata.recursion_desired = true;
+    message.add_query(Query::query(Name::from_ascii(name).expect("a name"), kind));
+    message
+}
+
+pub fn with_edns(mut message: Message, payload: u16) -> Message {
+    let mut edns = Edns::new();
+    edns.set_max_payload(payload);
+    message.set_edns(edns);
+    message
+}
+
+/// A running task with a container address and a named port.
+pub fn task(id: &str, address: [u8; 4]) -> TaskFact {
+    TaskFact {
+        task_id: id.into(),
+        framework_id: "m-0001".into(),
+        framework_name: "marathon".into(),
+        agent_id: "m-S3".into(),
+        container_id: "c1".into(),
+        name: "web".into(),
+        discovery_name: Some("web".into()),
+        phase: TaskPhase::Running,
+        health: Health::Unchecked,
+        host_address: [10, 0, 0, 2].into(),
+        container_addresses: vec![address.into()],
+        host_ports: vec![31042],
+        ports: vec![PortFact {
+            number: 80,
+            host_port: Some(31042),
+            name: Some("http".into()),
+            protocol: "tcp".into(),
+            labels: BTreeMap::new(),
+        }],
+        labels: BTreeMap::new(),
+        launched: Wall(0),
+    }
+}
+
+/// What an upstream sends for a question: any number of datagrams, and by TCP the last.
+pub type Script = fn(&Message) -> Vec<Vec<u8>>;
+
+/// An upstream that follows a script until it is dropped.
+pub struct Upstream {
+    pub address: SocketAddr,
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Upstream {
+    pub fn start(udp: Script, tcp: Script) -> Self {
+        let (datagrams, listener) = pair();
+        let address = datagrams.local_addr().expect("its address");
+        let stop = Arc::new(AtomicBool::new(false));
+        let (over, over_tcp) = (Arc::clone(&stop), Arc::clone(&stop));
+        let threads = vec![
+            std::thread::spawn(move || serve_udp(&datagrams, udp, &over)),
+            std::thread::spawn(move || serve_tcp(&listener, tcp, &over_tcp)),
+        ];
+        Self { address, stop, threads }
+    }
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        // Each thread waits for input, so it gets some.
+        let waker = UdpSocket::bind(loopback(0)).expect("a socket");
+        waker.send_to(b"stop", self.address).expect("it is sent");
+        drop(TcpStream::connect(self.address));
+        for thread in self.threads.drain(..) {
+            thread.join().expect("it ends");
+        }
+    }
+}
+
+fn pair() -> (UdpSocket, TcpListener) {
+    loop {
+        let udp = UdpSocket::bind(loopback(0)).expect("a port");
+        if let Ok(tcp) = TcpListener::bind(udp.local_addr().expect("its address")) {
+            return (udp, tcp);
+        }
+    }
+}
+
+fn serve_udp(socket: &UdpSocket, script: Script, stop: &AtomicBool) {
+    let mut buffer = [0; 4096];
+    loop {
+        let (length, client) = socket.recv_from(&mut buffer).expect("a datagram");
+        if stop.load(Ordering::SeqCst) {
+            return;
+        }
+        let asked = Message::from_vec(&buffer[..length]).expect("a question");
+        for reply in script(&asked) {
+            socket.send_to(&reply, client).expect("it is sent");
+        }
+    }
+}
+
+fn serve_tcp(listener: &TcpListener, script: Script, stop: &AtomicBool) {
+    for stream in listener.incoming() {
+        if stop.load(Ordering::SeqCst) {
+            return;
+        }
+        let mut stream = stream.expect("a connection");
+        let Ok(asked) = receive(&mut stream) else { continue };
+        let asked = Message::from_vec(&asked).expect("a question");
+        if let Some(reply) = script(&asked).last() {
+            send(&mut stream, reply);
+        }
+    }
+}

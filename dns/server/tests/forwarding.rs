@@ -1,0 +1,267 @@
+//! Names that are somebody else's, asked of upstreams on loopback.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "clippy takes only functions marked as tests for tests"
+)]
+
+mod common;
+
+use common::{Resolver, Upstream, loopback, question, with_edns};
+use hickory_proto::op::{Message, MessageType, ResponseCode};
+use hickory_proto::rr::rdata::A;
+use hickory_proto::rr::{Name, RData, Record, RecordType};
+use mizzen_dns_core::{Options, Zones};
+use mizzen_dns_server::{Server, Settings, SharedZones, Sockets};
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, UdpSocket};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+fn reply(asked: &Message, addresses: &[[u8; 4]]) -> Message {
+    let mut reply = Message::response(asked.metadata.id, asked.metadata.op_code);
+    reply.add_queries(asked.queries.clone());
+    let name = asked.queries[0].name().clone();
+    reply.add_answers(
+        addresses
+            .iter()
+            .map(|address| Record::from_rdata(name.clone(), 60, RData::A(A((*address).into())))),
+    );
+    reply
+}
+
+fn bytes(message: &Message) -> Vec<u8> {
+    message.to_vec().expect("it is encoded")
+}
+
+fn good(asked: &Message) -> Vec<Vec<u8>> {
+    vec![bytes(&reply(asked, &[[192, 0, 2, 1]]))]
+}
+
+fn other(asked: &Message) -> Vec<Vec<u8>> {
+    vec![bytes(&reply(asked, &[[192, 0, 2, 2]]))]
+}
+
+fn silent(_: &Message) -> Vec<Vec<u8>> {
+    Vec::new()
+}
+
+fn failing(asked: &Message) -> Vec<Vec<u8>> {
+    vec![bytes(&Message::error_msg(
+        asked.metadata.id,
+        asked.metadata.op_code,
+        ResponseCode::ServFail,
+    ))]
+}
+
+fn unknown(asked: &Message) -> Vec<Vec<u8>> {
+    let mut reply = reply(asked, &[]);
+    reply.metadata.response_code = ResponseCode::NXDomain;
+    vec![bytes(&reply)]
+}
+
+/// First everything that must not be believed, then the truth.
+fn lying(asked: &Message) -> Vec<Vec<u8>> {
+    let lie = [[203, 0, 113, 66]];
+    let mut wrong_id = reply(asked, &lie);
+    wrong_id.metadata.id ^= 1;
+    let mut wrong_name = reply(asked, &lie);
+    wrong_name.queries[0].set_name(Name::from_ascii("evil.example.").expect("a name"));
+    let mut wrong_type = reply(asked, &lie);
+    wrong_type.queries[0].set_query_type(RecordType::AAAA);
+    let mut no_question = reply(asked, &lie);
+    no_question.queries.clear();
+    let mut no_reply = reply(asked, &lie);
+    no_reply.metadata.message_type = MessageType::Query;
+    let mut packets: Vec<Vec<u8>> =
+        [wrong_id, wrong_name, wrong_type, no_question, no_reply].iter().map(bytes).collect();
+    packets.extend([vec![], vec![0; 12], vec![255; 300]]);
+    packets.extend(good(asked));
+    packets
+}
+
+fn truncated(asked: &Message) -> Vec<Vec<u8>> {
+    let mut reply = reply(asked, &[]);
+    reply.metadata.truncation = true;
+    vec![bytes(&reply)]
+}
+
+fn many(asked: &Message) -> Vec<Vec<u8>> {
+    let addresses: Vec<[u8; 4]> = (0..200).map(|last| [192, 0, 2, last]).collect();
+    vec![bytes(&reply(asked, &addresses))]
+}
+
+/// An address where nobody listens to us: the port is held by a socket that hears only
+/// somebody else, so that no other test can get it.
+fn dead() -> UdpSocket {
+    let socket = UdpSocket::bind(loopback(0)).expect("a port");
+    socket.connect(loopback(1)).expect("a peer");
+    socket
+}
+
+fn outcome(reply: &Message) -> (ResponseCode, Vec<String>) {
+    let answers = reply.answers.iter().map(|record| record.data.to_string()).collect();
+    (reply.metadata.response_code, answers)
+}
+
+fn short_patience(upstreams: Vec<SocketAddr>) -> Resolver {
+    let forward_timeout = Duration::from_secs(1);
+    Resolver::start(Settings { upstreams, forward_timeout, ..Settings::default() })
+}
+
+#[test]
+fn other_names_are_answered_by_the_upstream() {
+    let upstream = Upstream::start(good, silent);
+    let resolver = Resolver::forwarding(vec![upstream.address]);
+    let asked = with_edns(question("WwW.example.COM.", RecordType::A), 1232);
+    for answer in [resolver.udp(&asked), resolver.tcp(&asked)] {
+        assert_eq!(outcome(&answer), (ResponseCode::NoError, vec!["192.0.2.1".to_owned()]));
+        assert_eq!(answer.queries, asked.queries);
+        assert_eq!(answer.answers[0].name.to_ascii(), "WwW.example.COM.");
+        assert!(answer.metadata.recursion_available && !answer.metadata.authoritative);
+        assert!(answer.edns.is_some());
+    }
+    let ours = resolver.udp(&question("ready.spartan.", RecordType::A));
+    assert_eq!(outcome(&ours).1, ["127.0.0.1"], "our own names are not forwarded");
+}
+
+#[test]
+fn bad_upstreams_are_hidden_by_good_ones() {
+    let ok = || (ResponseCode::NoError, vec!["192.0.2.1".to_owned()]);
+    let fail = || (ResponseCode::ServFail, vec![]);
+    type Row<'a> = (&'a str, &'a [Option<common::Script>], (ResponseCode, Vec<String>));
+    #[rustfmt::skip]
+    let table: &[Row<'_>] = &[
+        ("dead and good",             &[None, Some(good)],                       ok()),
+        ("good and dead",             &[Some(good), None],                       ok()),
+        ("silent and good",           &[Some(silent), Some(good)],               ok()),
+        ("failing and good",          &[Some(failing), Some(good)],              ok()),
+        ("lying",                     &[Some(lying)],                            ok()),
+        ("lying and silent",          &[Some(lying), Some(silent)],              ok()),
+        ("two dead, then good",       &[None, None, Some(good)],                 ok()),
+        ("dead",                      &[None],                                   fail()),
+        ("dead twice",                &[None, None],                             fail()),
+        ("silent twice",              &[Some(silent), Some(silent)],             fail()),
+        ("failing and silent",        &[Some(failing), Some(silent)],            fail()),
+        ("a name that does not exist", &[Some(unknown), None],                   (ResponseCode::NXDomain, vec![])),
+    ];
+    for (what, scripts, want) in table {
+        let running: Vec<Option<Upstream>> =
+            scripts.iter().map(|script| script.map(|udp| Upstream::start(udp, silent))).collect();
+        let dead: Vec<UdpSocket> = scripts.iter().map(|_| dead()).collect();
+        let held = dead.iter().map(|socket| socket.local_addr().expect("its address"));
+        let addresses =
+            running.iter().zip(held).map(|(u, dead)| u.as_ref().map_or(dead, |u| u.address));
+        let resolver = short_patience(addresses.collect());
+        let answer = resolver.udp(&question("www.example.com.", RecordType::A));
+        assert_eq!(outcome(&answer), *want, "{what}");
+    }
+}
+
+#[test]
+fn upstreams_that_come_back_are_asked_again() {
+    let upstream = UdpSocket::bind(loopback(0)).expect("a port");
+    let resolver = short_patience(vec![upstream.local_addr().expect("its address")]);
+    let asked = question("www.example.com.", RecordType::A);
+    let receive = || {
+        let mut buffer = [0; 512];
+        let (length, client) = upstream.recv_from(&mut buffer).expect("a question");
+        (Message::from_vec(&buffer[..length]).expect("a message"), client)
+    };
+    assert_eq!(resolver.udp(&asked).metadata.response_code, ResponseCode::ServFail);
+    receive();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (asked, client) = receive();
+            upstream.send_to(&good(&asked)[0], client).expect("it is sent");
+        });
+        assert_eq!(outcome(&resolver.udp(&asked)).1, ["192.0.2.1"]);
+    });
+}
+
+#[test]
+fn what_upstream_cut_is_fetched_by_tcp() {
+    let upstream = Upstream::start(truncated, many);
+    let resolver = Resolver::forwarding(vec![upstream.address]);
+    let asked = question("many.example.com.", RecordType::A);
+    let whole = resolver.tcp(&asked);
+    assert_eq!((whole.answers.len(), whole.metadata.truncation), (200, false));
+    let part = resolver.udp(&with_edns(asked.clone(), 1232));
+    assert!(part.metadata.truncation && part.answers.len() > 50, "{}", part.answers.len());
+    let plain = resolver.udp(&asked);
+    assert!(plain.metadata.truncation && plain.answers.len() < part.answers.len());
+
+    let stuck = Upstream::start(truncated, silent);
+    let resolver = short_patience(vec![stuck.address]);
+    assert!(resolver.udp(&asked).metadata.truncation, "the client may try by itself");
+}
+
+#[test]
+fn zones_have_resolvers_of_their_own() {
+    let (rest, corp) = (Upstream::start(good, silent), Upstream::start(other, silent));
+    let forward_zones = BTreeMap::from([
+        ("corp.example".to_owned(), vec![corp.address]),
+        ("blocked.example".to_owned(), vec![]),
+        ("mesos".to_owned(), vec![corp.address]),
+    ]);
+    let upstreams = vec![rest.address];
+    let resolver = Resolver::start(Settings { upstreams, forward_zones, ..Settings::default() });
+    #[rustfmt::skip]
+    let table = [
+        ("www.example.",         ResponseCode::NoError,  "192.0.2.1"),
+        ("www.Corp.Example.",    ResponseCode::NoError,  "192.0.2.2"),
+        ("www.blocked.example.", ResponseCode::Refused,  ""),
+        ("www.mesos.",           ResponseCode::NXDomain, ""),
+    ];
+    for (name, code, address) in table {
+        let answer = outcome(&resolver.udp(&question(name, RecordType::A)));
+        assert_eq!((answer.0, answer.1.concat().as_str()), (code, address), "{name}");
+    }
+    let forward_zones = BTreeMap::from([("a..b".to_owned(), vec![])]);
+    let settings = Settings { forward_zones, ..Settings::default() };
+    let zones = Arc::new(SharedZones::new(Zones::new(&Options::default())));
+    assert!(Server::start(&settings, zones).is_err(), "a suffix that is no name");
+}
+
+#[test]
+fn a_resolver_never_asks_itself() {
+    for listen in [loopback(0), ([0, 0, 0, 0], 0).into()] {
+        let sockets = Sockets::bind(&[listen], NonZeroUsize::MIN).expect("a port");
+        let ourselves = loopback(sockets.addresses()[0].port());
+        let settings = Settings { upstreams: vec![ourselves], ..Settings::default() };
+        let zones = Arc::new(SharedZones::new(Zones::new(&Options::default())));
+        let server = Server::start_on(sockets, &settings, Arc::clone(&zones)).expect("it starts");
+        let resolver = Resolver { server, zones, address: ourselves };
+        let answer = resolver.udp(&question("www.example.com.", RecordType::A));
+        assert_eq!(answer.metadata.response_code, ResponseCode::Refused, "{listen}");
+        assert!(!answer.metadata.recursion_available);
+    }
+}
+
+#[test]
+fn questions_that_wait_are_bounded() {
+    // This upstream says nothing, so that the first question holds the only slot.
+    let upstream = UdpSocket::bind(loopback(0)).expect("a port");
+    let resolver = Resolver::start(Settings {
+        upstreams: vec![upstream.local_addr().expect("its address")],
+        forward_limit: 1,
+        forward_timeout: common::PATIENCE,
+        ..Settings::default()
+    });
+    let first = resolver.socket();
+    first.send(&bytes(&question("slow.example.", RecordType::A))).expect("it is sent");
+    let mut buffer = [0; 512];
+    let (length, client) = upstream.recv_from(&mut buffer).expect("the question arrives");
+    let refused = resolver.udp(&question("next.example.", RecordType::A));
+    assert_eq!(refused.metadata.response_code, ResponseCode::ServFail, "at once");
+    let ours = resolver.udp(&question("ready.spartan.", RecordType::A));
+    assert_eq!(ours.answers.len(), 1, "our own names need no slot");
+
+    let asked = Message::from_vec(&buffer[..length]).expect("a message");
+    upstream.send_to(&good(&asked)[0], client).expect("it is sent");
+    let length = first.recv(&mut buffer).expect("a reply");
+    let answer = Message::from_vec(&buffer[..length]).expect("a message");
+    assert_eq!(outcome(&answer).1, ["192.0.2.1"]);
+}
