@@ -1,0 +1,39 @@
+//! How much and how long a client may take.
+
+use std::time::Duration;
+
+/// Bytes and times that a listener grants.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Longest body of a framework's call, in bytes: an ACCEPT may launch many tasks.
+    pub call_body: usize,
+    /// Longest body of a `/v2` request, in bytes.
+    pub services_body: usize,
+    /// Until a request's head is complete; also the life of an idle connection.
+    pub head_wait: Duration,
+    /// Until a request's body is complete.
+    pub body_wait: Duration,
+    /// Without a byte taken by a client that has an answer to read.
+    pub write_stall: Duration,
+    /// Until the core answers; it answers in microseconds unless it is stuck.
+    pub reply_wait: Duration,
+    /// For open requests when the node stops.
+    pub drain: Duration,
+    /// Connections of one listener at a time.
+    pub connections: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            call_body: 16 << 20,
+            services_body: 1 << 20,
+            head_wait: Duration::from_secs(60),
+            body_wait: Duration::from_secs(60),
+            write_stall: Duration::from_secs(30),
+            reply_wait: Duration::from_secs(30),
+            drain: Duration::from_secs(3),
+            connections: 2048,
+        }
+    }
+}

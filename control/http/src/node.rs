@@ -1,0 +1,27 @@
+//! The node's own HTTP: what the command line asks.
+
+use crate::core::Query;
+use crate::error::HttpError;
+use crate::query::Params;
+use axum::Json;
+use serde_json::{Value, json};
+
+/// `/v1/version`, in the shape of dcos-net.
+pub async fn version() -> Json<Value> {
+    Json(json!({ "Service": "mizzen", "Version": env!("CARGO_PKG_VERSION") }))
+}
+
+/// `/v1/dns?name=&type=`.
+pub fn dns(params: &Params) -> Result<Query, HttpError> {
+    Ok(Query::Dns { name: params.required("name")?, record_type: params.text("type") })
+}
+
+/// `/v1/logs?task=&stream=&offset=&length=`.
+pub fn logs(params: &Params) -> Result<Query, HttpError> {
+    Ok(Query::Logs {
+        task: params.required("task")?,
+        stream: params.text("stream").unwrap_or_else(|| "stdout".into()),
+        offset: params.number("offset")?,
+        length: params.number("length")?,
+    })
+}

@@ -1,0 +1,160 @@
+//! Every port and route of a node.
+//!
+//! | Part | Port | Who reaches it |
+//! |---|---|---|
+//! | master | 5050 | the cluster: frameworks, tools |
+//! | agent | 5051 | the cluster: tools |
+//! | services | 8080 | the cluster: users of `/v2` |
+//! | minuteman | 61421 | the machine itself |
+//! | node | 62080 | the machine itself |
+//! | node | `<run-dir>/mizzen.sock` | root: the command line |
+//!
+//! A [`Query`] asks the core and changes nothing; the others have handlers. A
+//! path that is listed answers another method with 405 and `Allow`.
+
+use crate::closing::Closing;
+use crate::core::{CoreHandle, Query};
+use crate::error::HttpError;
+use crate::limits::Limits;
+use crate::query::{ToQuery, asks};
+use crate::{node, operator, scheduler, services, vips};
+use axum::Router;
+use axum::body::{Body, HttpBody};
+use axum::http::Uri;
+use axum::routing::{any, get, post};
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Below `/` and `/master`.
+const MASTER: &[(&str, ToQuery)] = &[
+    ("/state", |_| Ok(Query::MasterState)),
+    ("/state.json", |_| Ok(Query::MasterState)),
+    ("/state-summary", |_| Ok(Query::MasterStateSummary)),
+    ("/slaves", |p| Ok(Query::MasterSlaves { slave_id: p.text("slave_id") })),
+    ("/frameworks", |p| Ok(Query::MasterFrameworks { framework_id: p.text("framework_id") })),
+    ("/tasks", operator::tasks),
+    ("/tasks.json", operator::tasks),
+    ("/roles", |_| Ok(Query::MasterRoles)),
+    ("/metrics/snapshot", |_| Ok(Query::MasterMetrics)),
+    ("/flags", |_| Ok(Query::MasterFlags)),
+];
+
+/// Below `/` and `/slave(1)`.
+const AGENT: &[(&str, ToQuery)] = &[
+    ("/state", |_| Ok(Query::AgentState)),
+    ("/state.json", |_| Ok(Query::AgentState)),
+    ("/containers", |p| Ok(Query::AgentContainers { container_id: p.text("container_id") })),
+    ("/metrics/snapshot", |_| Ok(Query::AgentMetrics)),
+    ("/flags", |_| Ok(Query::AgentFlags)),
+];
+
+/// Below `/` of the agent only.
+const FILES: &[(&str, ToQuery)] = &[
+    ("/files/browse", operator::files_browse),
+    ("/files/browse.json", operator::files_browse),
+    ("/files/read", operator::files_read),
+    ("/files/read.json", operator::files_read),
+];
+
+const MINUTEMAN: &[(&str, ToQuery)] =
+    &[("/vips", |_| Ok(Query::MinutemanVips)), ("/metrics", |_| Ok(Query::MinutemanMetrics))];
+
+const NODE: &[(&str, ToQuery)] = &[
+    // as dcos-net
+    ("/v1/vips", |_| Ok(Query::Vips)),
+    ("/v1/nodes", |_| Ok(Query::Nodes)),
+    ("/v1/metrics", |_| Ok(Query::Metrics)),
+    // ours
+    ("/v1/status", |_| Ok(Query::Status)),
+    ("/v1/tasks", |_| Ok(Query::Tasks)),
+    ("/v1/vip-table", |_| Ok(Query::VipTable)),
+    ("/v1/dns", node::dns),
+    ("/v1/logs", node::logs),
+];
+
+/// The master's routes.
+pub(crate) fn master(app: App) -> Router {
+    let routes = queries(MASTER)
+        .route("/api/v1/scheduler", post(scheduler::call))
+        .route("/health", get(operator::health))
+        .route("/version", get(operator::version))
+        .route("/redirect", get(operator::redirect));
+    with_prefixes(&routes, &["/master"]).fallback(no_route).with_state(app)
+}
+
+/// The agent's routes.
+pub(crate) fn agent(app: App) -> Router {
+    let routes = queries(AGENT)
+        .route("/health", get(operator::health))
+        .route("/version", get(operator::version));
+    with_prefixes(&routes, &["/slave(1)", "/slave%281%29"])
+        .merge(queries(FILES))
+        .fallback(no_route)
+        .with_state(app)
+}
+
+/// The services' routes: all of them, which the service scheduler tells apart.
+pub(crate) fn services(app: App) -> Router {
+    Router::new().fallback(services::pass).with_state(app)
+}
+
+/// Minuteman's routes.
+pub(crate) fn minuteman(app: App) -> Router {
+    queries(MINUTEMAN)
+        .route("/vip/{at}", get(vips::vip))
+        .route("/backend/{at}", get(vips::backend))
+        .fallback(no_route)
+        .with_state(app)
+}
+
+/// The node's own routes, on its port and on its socket.
+pub(crate) fn node(app: App) -> Router {
+    queries(NODE)
+        .route("/v1/version", get(node::version))
+        .route("/v2/{*path}", any(services::pass))
+        .fallback(no_route)
+        .with_state(app)
+}
+
+/// What every handler holds.
+#[derive(Debug, Clone)]
+pub(crate) struct App {
+    /// The way to the core.
+    pub core: CoreHandle,
+    /// What a client may take.
+    pub limits: Arc<Limits>,
+    /// When streams have to end.
+    pub closing: Closing,
+}
+
+/// The whole body, if it is no longer than `limit` bytes and comes in time.
+pub(crate) async fn read_body(
+    body: Body,
+    limit: usize,
+    wait: Duration,
+) -> Result<Bytes, HttpError> {
+    // A body that says that it is too long is refused before it is sent.
+    if usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX) > limit {
+        return Err(HttpError::TooLarge { limit });
+    }
+    match tokio::time::timeout(wait, Limited::new(body, limit).collect()).await {
+        Err(_) => Err(HttpError::SlowBody),
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(HttpError::TooLarge { limit }),
+        Ok(Err(_)) => Err(HttpError::BrokenBody),
+    }
+}
+
+fn queries(table: &[(&str, ToQuery)]) -> Router<App> {
+    table.iter().fold(Router::new(), |router, (path, query)| router.route(path, asks(*query)))
+}
+
+fn with_prefixes(routes: &Router<App>, prefixes: &[&str]) -> Router<App> {
+    prefixes.iter().fold(routes.clone(), |router, prefix| router.nest(prefix, routes.clone()))
+}
+
+async fn no_route(uri: Uri) -> HttpError {
+    HttpError::NoRoute { path: uri.path().to_owned() }
+}

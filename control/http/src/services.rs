@@ -1,0 +1,75 @@
+//! `/v2`: passed to the service scheduler as it is.
+
+use crate::core::{ServicesReply, ServicesRequest};
+use crate::error::HttpError;
+use crate::routes::{App, read_body};
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::response::Response;
+
+/// Any method, any path.
+pub async fn pass(State(app): State<App>, request: Request) -> Result<Response, HttpError> {
+    let (parts, body) = request.into_parts();
+    let path = plain_path(parts.uri.path()).ok_or(HttpError::Path)?;
+    let query = parts.uri.query().unwrap_or_default().to_owned();
+    let body = read_body(body, app.limits.services_body, app.limits.body_wait).await?.into();
+    let request = ServicesRequest { method: parts.method.to_string(), path, query, body };
+    let reply = app.core.services(request, app.limits.reply_wait).await?;
+    response(reply).ok_or(HttpError::Answer)
+}
+
+fn response(reply: ServicesReply) -> Option<Response> {
+    let mut response = Response::new(Body::from(reply.body));
+    *response.status_mut() = StatusCode::from_u16(reply.status).ok()?;
+    for (name, value) in reply.headers {
+        let name: HeaderName = name.parse().ok()?;
+        response.headers_mut().append(name, HeaderValue::try_from(value).ok()?);
+    }
+    Some(response)
+}
+
+/// Decodes `%XX` and makes runs of `/` one: clients append `/web` to `/v2/apps/`.
+fn plain_path(path: &str) -> Option<String> {
+    let mut bytes = path.bytes();
+    let mut plain = Vec::with_capacity(path.len());
+    while let Some(byte) = bytes.next() {
+        let byte = match byte {
+            b'%' => hex(bytes.next()?)? << 4 | hex(bytes.next()?)?,
+            byte => byte,
+        };
+        if byte != b'/' || plain.last() != Some(&b'/') {
+            plain.push(byte);
+        }
+    }
+    String::from_utf8(plain).ok()
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|value| value.try_into().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plain_path;
+
+    #[test]
+    fn paths() {
+        #[rustfmt::skip]
+        let table = [
+            ("/v2/apps",                  Some("/v2/apps")),
+            ("/v2/apps//web",             Some("/v2/apps/web")),
+            ("//v2///apps//a//b//",       Some("/v2/apps/a/b/")),
+            ("/v2/apps/%2Fa%2fb/tasks",   Some("/v2/apps/a/b/tasks")),
+            ("/v2/apps/%C3%BC%20x",       Some("/v2/apps/ü x")),
+            ("/v2/apps/%25",              Some("/v2/apps/%")),
+            ("/v2/apps/%2",               None),
+            ("/v2/apps/%zz",              None),
+            ("/v2/apps/%+1",              None),
+            ("/v2/apps/%ff",              None),
+        ];
+        for (path, want) in table {
+            assert_eq!(plain_path(path).as_deref(), want, "{path}");
+        }
+    }
+}
