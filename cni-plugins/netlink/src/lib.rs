@@ -1,1 +1,70 @@
-//! The one netlink wrapper: links, addresses, routes, namespaces, filter rules
+//! The one netlink wrapper: links, addresses, routes, filter rules, namespaces.
+//!
+//! Everything here is synchronous and knows nothing about the cluster. Names,
+//! aliases, route protocol numbers and table names are arguments, so that any
+//! number of instances can share a kernel and each can recognise its own.
+//!
+//! The words keep to one pattern. `observe_*` only reads. `ensure_*` makes
+//! something true and may be repeated; it says in an [`Ensured`] whether it had
+//! to. `remove_*` may be repeated as well and says in a [`Removed`] whether
+//! there was anything to remove.
+//!
+//! Messages are written and read by the few lines in `wire`, attribute by
+//! attribute. A typed decoder that refuses a whole message because a newer
+//! kernel added an attribute would blind us to a link; ours skips what it does
+//! not know, and skips a message that makes no sense without losing the dump.
+//!
+//! A socket belongs for life to the network namespace in which it was opened:
+//! [`Netlink::open_in`] opens it on a short-lived thread inside that namespace.
+
+mod address;
+mod bridge;
+mod connection;
+mod error;
+mod link;
+mod netns;
+mod nft;
+mod route;
+mod sysctl;
+mod veth;
+mod wire;
+
+pub use address::{AddressState, DuplicateDetection};
+pub use bridge::{AddressDeviceSpec, BridgeSpec};
+pub use connection::Netlink;
+pub use error::NetlinkError;
+pub use link::{IfIndex, LinkChange, LinkState, Mac};
+pub use netns::{in_namespace, is_own_namespace};
+pub use nft::{MasqueradeRule, MasqueradeSpec, Nft};
+pub use route::{RouteSpec, TABLE_MAIN};
+pub use sysctl::{ensure_sysctl, observe_sysctl};
+pub use veth::{VethPeer, VethSpec};
+
+/// What an `ensure_*` found and did; the value is the object as it is now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ensured<T> {
+    /// It did not exist.
+    Created(T),
+    /// It existed and differed in something that could be changed.
+    Repaired(T),
+    /// It was as wanted; the kernel was only read.
+    Unchanged(T),
+}
+
+impl<T> Ensured<T> {
+    /// The object, whatever had to be done for it.
+    pub fn into_inner(self) -> T {
+        match self {
+            Self::Created(value) | Self::Repaired(value) | Self::Unchanged(value) => value,
+        }
+    }
+}
+
+/// What a `remove_*` found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removed {
+    /// It was there and is gone.
+    Removed,
+    /// There was nothing to remove.
+    Absent,
+}

@@ -1,0 +1,115 @@
+//! The CNI plugins `mizzen-overlay` and `mizzen-ipam`.
+//!
+//! A plugin is a process that lives for a few milliseconds: it reads a request from
+//! environment and standard input, changes the kernel, writes one JSON object and ends.
+//! What to do is decided by `mizzen-cni-core`; this package carries it out.
+//!
+//! Nothing is remembered but the leases, which are files. The links of a container are
+//! found again by a name that follows from the container's, so that DEL can clean up
+//! after a plugin that was killed anywhere on its way.
+
+mod delegate;
+mod error;
+mod ipam;
+mod kernel;
+mod leases;
+mod overlay;
+
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+use std::process::ExitCode;
+
+use mizzen_cni_core::request::{self, Request, VARIABLES};
+use mizzen_cni_core::version::SpecVersion;
+use serde_json::{Value, json};
+
+use crate::error::PluginError;
+
+/// Which plugin an executable is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plugin {
+    /// Connects a container to the overlay's bridge.
+    Overlay,
+    /// Gives an address.
+    Ipam,
+}
+
+impl Plugin {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Overlay => "mizzen-overlay",
+            Self::Ipam => "mizzen-ipam",
+        }
+    }
+}
+
+/// Reads the request, does it, answers it, and says how that went as an exit code.
+#[must_use]
+pub fn run(plugin: Plugin) -> ExitCode {
+    let environment = environment();
+    if !environment.contains_key("CNI_COMMAND") {
+        explain(plugin);
+    }
+    let mut stdin = Vec::new();
+    let answer = match read_input(&environment, &mut stdin) {
+        Ok(()) => answer(plugin, &environment, &stdin),
+        Err(error) => Err(error),
+    };
+    let (text, code) = match answer {
+        Ok(None) => return ExitCode::SUCCESS,
+        Ok(Some(answer)) => (answer, ExitCode::SUCCESS),
+        Err(error) => (error.to_json(request::answer_version(&stdin)), ExitCode::FAILURE),
+    };
+    match writeln!(io::stdout(), "{text}") {
+        Ok(()) => code,
+        // Nobody reads the answer, so for the runtime this has failed.
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn answer(
+    plugin: Plugin,
+    environment: &BTreeMap<String, String>,
+    stdin: &[u8],
+) -> Result<Option<Value>, PluginError> {
+    let request = request::parse(environment, stdin)?;
+    if request.command == request::Command::Version {
+        return Ok(Some(versions(&request)));
+    }
+    match plugin {
+        Plugin::Overlay => overlay::handle(&request),
+        Plugin::Ipam => ipam::handle(&request),
+    }
+}
+
+fn versions(request: &Request) -> Value {
+    json!({
+        "cniVersion": request.version.as_str(),
+        "supportedVersions": SpecVersion::ALL.map(SpecVersion::as_str),
+    })
+}
+
+fn environment() -> BTreeMap<String, String> {
+    let value = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into());
+    VARIABLES.iter().filter_map(|name| Some(((*name).to_owned(), value(name)?))).collect()
+}
+
+/// Without a command there is nothing to read: somebody tries the plugin by hand.
+fn read_input(
+    environment: &BTreeMap<String, String>,
+    stdin: &mut Vec<u8>,
+) -> Result<(), PluginError> {
+    /// A network configuration is a few hundred bytes.
+    const MOST: u64 = 4 * 1024 * 1024;
+    if !environment.contains_key("CNI_COMMAND") {
+        return Ok(());
+    }
+    io::stdin().take(MOST).read_to_end(stdin).map_err(PluginError::Input)?;
+    Ok(())
+}
+
+fn explain(plugin: Plugin) {
+    let versions = SpecVersion::ALL.map(SpecVersion::as_str).join(", ");
+    let (name, version) = (plugin.name(), env!("CARGO_PKG_VERSION"));
+    eprintln!("{name} {version}: a CNI plugin ({versions}), to be started by a container runtime");
+}
