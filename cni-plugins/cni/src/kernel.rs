@@ -117,7 +117,7 @@ impl Kernel {
             Some(link) => {
                 let addresses = self.container.observe_addresses(link.index)?;
                 let addresses = addresses.into_iter().map(|address| address.net).collect();
-                Some(ObservedLink { up: link.up, mtu: link.mtu, addresses })
+                Some(ObservedLink { up: link.up, addresses })
             }
         };
         let routes = self.container.observe_routes(ROUTE_PROTOCOL)?;

@@ -183,7 +183,7 @@ fn check_sees_what_was_broken() {
     let link = host.pairs()[0].name.clone();
     let attempts: [(&str, &dyn Fn()); 4] = [
         ("address", &|| ip_tool(&pod, "addr del 9.0.5.2/25 dev eth0")),
-        ("state", &|| ip_tool(&pod, "link set eth0 down")),
+        ("down", &|| ip_tool(&pod, "link set eth0 down")),
         ("bridge", &|| ip_tool(&host.namespace, &format!("link set {link} nomaster"))),
         ("host is gone", &|| ip_tool(&host.namespace, &format!("link del {link}"))),
     ];

@@ -25,8 +25,6 @@ pub struct Observed {
 pub struct ObservedLink {
     /// Whether it is up.
     pub up: bool,
-    /// Largest packet in bytes.
-    pub mtu: u32,
     /// Its addresses.
     pub addresses: Vec<IpNet>,
 }
@@ -57,15 +55,11 @@ pub enum CheckError {
         /// Whose.
         key: AttachmentKey,
     },
-    /// The container's end differs.
-    #[error("{key}: {attribute} is {found}")]
-    Differs {
+    /// The container's end is down.
+    #[error("{key}: down")]
+    Down {
         /// Whose.
         key: AttachmentKey,
-        /// Which attribute.
-        attribute: &'static str,
-        /// What it is now.
-        found: String,
     },
     /// An address is gone.
     #[error("{key}: address {address} is gone")]
@@ -105,11 +99,7 @@ pub fn check(
     }
     let link = observed.inside.as_ref().ok_or_else(|| CheckError::NoLink { key: key() })?;
     if !link.up {
-        return Err(CheckError::Differs { key: key(), attribute: "state", found: "down".into() });
-    }
-    if link.mtu != config.mtu {
-        let found = link.mtu.to_string();
-        return Err(CheckError::Differs { key: key(), attribute: "mtu", found });
+        return Err(CheckError::Down { key: key() });
     }
     if let Some(ip) = expected.ips.iter().find(|ip| !link.addresses.contains(&ip.address)) {
         return Err(CheckError::NoAddress { key: key(), address: ip.address });
@@ -158,11 +148,7 @@ mod tests {
     fn good() -> Observed {
         Observed {
             host: Some(Some("m-dcos".into())),
-            inside: Some(ObservedLink {
-                up: true,
-                mtu: 1420,
-                addresses: vec!["9.0.5.2/25".parse().unwrap()],
-            }),
+            inside: Some(ObservedLink { up: true, addresses: vec!["9.0.5.2/25".parse().unwrap()] }),
             routes: vec![("0.0.0.0/0".parse().unwrap(), Some("9.0.5.1".parse().unwrap()))],
         }
     }
@@ -177,8 +163,7 @@ mod tests {
             ("port of bridge",    |o| o.host = Some(None)),
             ("port of bridge",    |o| o.host = Some(Some("other".into()))),
             ("not there",         |o| o.inside = None),
-            ("state is down",     |o| o.inside.as_mut().unwrap().up = false),
-            ("mtu is 1500",       |o| o.inside.as_mut().unwrap().mtu = 1500),
+            ("eth0` of container `c1`: down",     |o| o.inside.as_mut().unwrap().up = false),
             ("9.0.5.2/25 is gone",|o| o.inside.as_mut().unwrap().addresses.clear()),
             ("0.0.0.0/0 is gone", |o| o.routes.clear()),
         ];
