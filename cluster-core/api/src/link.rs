@@ -30,6 +30,7 @@ pub enum ToMaster {
 
 /// From the master to an agent.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "one at a time, and boxed where it waits")]
 pub enum ToAgent {
     /// Welcome, under this id.
     Registered {
