@@ -1,0 +1,58 @@
+# What a user and a continuous integration type. `make help` lists it.
+
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.PHONY: help setup build test lint check-ebpf demo up bench-node
+
+CARGO ?= cargo
+XTASK := $(CARGO) run --quiet --package xtask --
+
+# Sandboxes and tests on the real kernel need root; the compiler does not.
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E)
+AS_ROOT := $(if $(SUDO),--config 'target."cfg(unix)".runner="$(SUDO)"')
+
+help: ## List what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Install what is missing to build, test and run the demo (Debian)
+	@packaging/setup.sh
+
+build: setup ## Build the release binaries into target/release
+	$(CARGO) build --release --workspace
+
+demo: setup ## Run a service from app to VIP in a sandbox, and break it
+	@echo "demo: building (the first time takes some minutes)"
+	@$(CARGO) build --release --workspace --quiet
+	@$(SUDO) target/release/mizzen lab --no-node -- mizzen-demo
+
+up: setup ## Leave the demo's node running, and print how to use it
+	@$(CARGO) build --release --workspace --quiet
+	@$(SUDO) target/release/mizzen lab --no-node -- mizzen-demo --stay
+
+bench-node: setup ## Measure a node against its goals
+	@$(CARGO) build --release --workspace --quiet
+	@$(CARGO) $(AS_ROOT) run --quiet --release --package mizzen-demo -- bench-node
+
+lint: ## Check formatting, lints, and that no crate looks upstairs
+	@echo "lint: formatting"
+	@$(CARGO) fmt --all -- --check
+	@echo "lint: clippy"
+	@$(CARGO) clippy --quiet --workspace --all-targets -- -D warnings
+	@echo "lint: layers"
+	@$(XTASK) check-layers
+
+check-ebpf: ## Rebuild the eBPF object and compare it with the committed one
+	@echo "check-ebpf: the BPF compiler"
+	@$(XTASK) setup-bpf
+	@echo "check-ebpf: the object"
+	@$(XTASK) build-ebpf --check
+
+test: setup lint ## Everything that a change must pass (needs root for its sandboxes)
+	@echo "test: building"
+	@$(CARGO) build --quiet --workspace
+	@echo "test: testing"
+	@$(CARGO) $(AS_ROOT) test --quiet --workspace
+	@echo "test: documentation"
+	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet --workspace --no-deps
+	@$(MAKE) check-ebpf
+	@echo "test: ok"

@@ -1,0 +1,123 @@
+//! Commands that talk to the node through its socket.
+//!
+//! What a command was asked for goes to stdout, everything else to stderr. Each
+//! list is a function from what the node answered to text, so that it can be
+//! tested without a node.
+
+mod apps;
+mod deploy;
+mod dns;
+mod error;
+mod logs;
+mod session;
+mod status;
+mod table;
+mod tasks;
+mod vips;
+
+pub use error::CliError;
+
+use crate::args::{Command, Global};
+use crate::config::{Loader, run_dir};
+use crate::instance::SOCKET_NAME;
+use anyhow::Context;
+use mizzen_http::client::Client;
+use session::Session;
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use table::Paint;
+
+/// Runs one command.
+///
+/// # Errors
+///
+/// What stood in the way, as one message for people.
+pub fn run(
+    global: &Global,
+    environment: BTreeMap<String, String>,
+    flags: BTreeMap<String, String>,
+    command: Command,
+) -> anyhow::Result<ExitCode> {
+    let socket = socket(global, environment, flags);
+    let session = Session { client: Client::new(socket), paint: Paint::of_stdout() };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the event loop")?;
+    match runtime.block_on(dispatch(&session, command)) {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        // `mizzen logs | head` is no failure.
+        Err(CliError::Print(error)) if error.kind() == ErrorKind::BrokenPipe => {
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn dispatch(session: &Session, command: Command) -> Result<(), CliError> {
+    match command {
+        Command::Status(output) => session.show("/v1/status", output, status::render).await,
+        Command::Apps(output) => apps::run(session, output).await,
+        Command::Run(args) => deploy::run(session, &args).await,
+        Command::Scale(args) => deploy::scale(session, &args).await,
+        Command::Rm(args) => deploy::remove(session, &args).await,
+        Command::Tasks(args) => tasks::run(session, &args).await,
+        Command::Logs(args) => logs::run(session, &args).await,
+        Command::Vips(output) => session.show("/v1/vip-table", output, vips::render).await,
+        Command::Dns(args) => dns::run(session, &args).await,
+        // They are no conversations, and `main` has taken them.
+        Command::Node(_) | Command::Lab(_) => Ok(()),
+    }
+}
+
+/// The node's socket: as named by flag or variable, else in its run directory.
+fn socket(
+    global: &Global,
+    environment: BTreeMap<String, String>,
+    flags: BTreeMap<String, String>,
+) -> PathBuf {
+    if let Some(socket) = &global.socket {
+        return socket.clone();
+    }
+    // A run directory or an instance on the command line is meant for this command,
+    // a socket in the environment for all.
+    if flags.is_empty()
+        && let Some(socket) = environment.get("MIZZEN_SOCKET")
+    {
+        return PathBuf::from(socket);
+    }
+    let loader: Loader = global.loader(environment, flags);
+    run_dir(&loader).join(SOCKET_NAME)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn which_socket() {
+        let map = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+            pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+        };
+        let flag = Global { socket: Some("/s".into()), ..Global::default() };
+        let env =
+            [("MIZZEN_SOCKET", "/e"), ("MIZZEN_RUN_DIR", "/r"), ("MIZZEN_CONFIG", "/dev/null")];
+        let none = Global::default();
+        type Pairs<'a> = &'a [(&'a str, &'a str)];
+        #[rustfmt::skip]
+        let table: &[(&Global, Pairs<'_>, Pairs<'_>, &str)] = &[
+            (&flag, &env,      &[],                     "/s"),
+            (&none, &env,      &[],                     "/e"),
+            (&none, &env,      &[("run_dir", "/x")],    "/x/mizzen.sock"),
+            (&none, &env[1..], &[],                     "/r/mizzen.sock"),
+            (&none, &env[2..], &[("instance", "blue")], "/run/mizzen-blue/mizzen.sock"),
+            (&none, &env[2..], &[],                     "/run/mizzen/mizzen.sock"),
+        ];
+        for (global, environment, flags, want) in table {
+            let found = socket(global, map(environment), map(flags));
+            assert_eq!(found, PathBuf::from(want));
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! `mizzen run`, `mizzen scale` and `mizzen rm`: changes, and waiting for them.
+
+use super::apps::{self, App};
+use super::error::CliError;
+use super::session::{Session, print, print_json};
+use super::table::{Paint, Tone};
+use crate::args::{RmArgs, RunArgs, ScaleArgs};
+use serde_json::{Value, json};
+use std::io::{IsTerminal, Read};
+use std::path::Path;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How often a deployment is looked at.
+const LOOK: Duration = Duration::from_millis(150);
+
+pub(super) async fn run(session: &Session, args: &RunArgs) -> Result<(), CliError> {
+    let definition = read(&args.file)?;
+    let ids = ids(&definition).ok_or_else(|| CliError::NoApp { path: args.file.clone() })?;
+    let answer = submit(session, &definition, &ids).await?;
+    tell(&answer, &ids, args.output.json)?;
+    if !args.no_wait {
+        for id in &ids {
+            wait(session, id, Duration::from_secs(args.timeout)).await?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn scale(session: &Session, args: &ScaleArgs) -> Result<(), CliError> {
+    let body = json!({ "instances": args.instances });
+    let answer = session.send("PUT", &apps::path(&args.app), Some(&body)).await?;
+    let ids = [absolute(&args.app)];
+    tell(&answer, &ids, args.output.json)?;
+    if args.no_wait {
+        return Ok(());
+    }
+    wait(session, &ids[0], Duration::from_secs(args.timeout)).await
+}
+
+pub(super) async fn remove(session: &Session, args: &RmArgs) -> Result<(), CliError> {
+    let answer = session.send("DELETE", &apps::path(&args.app), None).await?;
+    tell(&answer, &[absolute(&args.app)], args.output.json)
+}
+
+fn read(path: &Path) -> Result<Value, CliError> {
+    let mut text = Vec::new();
+    let result = if path == Path::new("-") {
+        std::io::stdin().read_to_end(&mut text).map(drop)
+    } else {
+        std::fs::read(path).map(|read| text = read)
+    };
+    result.map_err(|source| CliError::File { path: path.to_owned(), source })?;
+    serde_json::from_slice(&text).map_err(|source| CliError::Json { path: path.to_owned(), source })
+}
+
+/// The ids of one app or of a list of them, as absolute paths.
+fn ids(definition: &Value) -> Option<Vec<String>> {
+    let id = |app: &Value| app.get("id").and_then(Value::as_str).map(absolute);
+    let ids: Vec<String> = match definition {
+        Value::Array(apps) => apps.iter().map(id).collect::<Option<_>>()?,
+        app => vec![id(app)?],
+    };
+    (!ids.is_empty()).then_some(ids)
+}
+
+fn absolute(id: &str) -> String {
+    format!("/{}", id.trim_matches('/'))
+}
+
+/// A new app, or a new version of one that exists.
+async fn submit(session: &Session, definition: &Value, ids: &[String]) -> Result<Value, CliError> {
+    if definition.is_array() {
+        return session.send("PUT", "/v2/apps", Some(definition)).await;
+    }
+    match session.send("POST", "/v2/apps", Some(definition)).await {
+        Err(CliError::Refused { status: 409, .. })
+            if apps::find(session, &ids[0]).await?.is_some() =>
+        {
+            session.send("PUT", &apps::path(&ids[0]), Some(definition)).await
+        }
+        result => result,
+    }
+}
+
+fn tell(answer: &Value, ids: &[String], json: bool) -> Result<(), CliError> {
+    if json {
+        return print_json(answer);
+    }
+    let deployment = deployment(answer).map(|id| format!("deployment {id}")).unwrap_or_default();
+    print(&format!("{} {deployment}\n", ids.join(" ")))
+}
+
+/// Its id, which is in another place in the answer to each method.
+fn deployment(answer: &Value) -> Option<&str> {
+    let direct = answer.get("deploymentId").and_then(Value::as_str);
+    direct.or_else(|| answer.get("deployments")?.get(0)?.get("id")?.as_str())
+}
+
+/// Waits until the app is as it should be, and says on stderr how far it is.
+async fn wait(session: &Session, id: &str, limit: Duration) -> Result<(), CliError> {
+    let mut progress = Progress::new();
+    let deadline = Instant::now() + limit;
+    loop {
+        let app = apps::find(session, id).await?;
+        let waiting = match &app {
+            Some(app) if app.settled() => {
+                progress.show(&line(app, None));
+                progress.end();
+                return Ok(());
+            }
+            Some(_) => apps::waiting(session).await,
+            None => Vec::new(),
+        };
+        let why = apps::why(&waiting, id);
+        if let Some(app) = &app {
+            progress.show(&line(app, why));
+        }
+        if Instant::now() >= deadline {
+            progress.end();
+            let why = why.map(str::to_owned);
+            return Err(CliError::Late { app: id.to_owned(), seconds: limit.as_secs(), why });
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+fn line(app: &App, why: Option<&str>) -> String {
+    let healthy = app.healthy().map(|n| format!(", {n} healthy")).unwrap_or_default();
+    let why = why.map(|why| format!(" - waits: {why}")).unwrap_or_default();
+    format!("{}: {} of {} running{healthy}{why}", app.id, app.running(), app.instances)
+}
+
+/// One line that is written over on a terminal, and a line for each change
+/// elsewhere.
+struct Progress {
+    last: String,
+    terminal: bool,
+    paint: Paint,
+}
+
+impl Progress {
+    fn new() -> Self {
+        let terminal = std::io::stderr().is_terminal();
+        Self { last: String::new(), terminal, paint: Paint::of_stderr() }
+    }
+
+    fn show(&mut self, line: &str) {
+        if line == self.last {
+            return;
+        }
+        if self.terminal {
+            crate::say(&format!("\r\u{1b}[K{}", self.paint.mark(Tone::Faint, line)));
+        } else {
+            crate::say(&format!("{line}\n"));
+        }
+        line.clone_into(&mut self.last);
+    }
+
+    fn end(&self) {
+        if self.terminal && !self.last.is_empty() {
+            crate::say("\n");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_of_one_app_and_of_many() {
+        assert_eq!(ids(&json!({"id": "web"})), Some(vec!["/web".to_owned()]));
+        let both = json!([{"id": "/a/b"}, {"id": "c/"}]);
+        assert_eq!(ids(&both), Some(vec!["/a/b".to_owned(), "/c".to_owned()]));
+        for bad in [json!({}), json!([]), json!(3), json!([{"id": "a"}, {}]), json!({"id": 3})] {
+            assert_eq!(ids(&bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_deployment_of_each_answer() {
+        assert_eq!(deployment(&json!({"deploymentId": "d1", "version": "v"})), Some("d1"));
+        assert_eq!(deployment(&json!({"id": "/web", "deployments": [{"id": "d2"}]})), Some("d2"));
+        assert_eq!(deployment(&Value::Null), None);
+    }
+
+    #[test]
+    fn progress_in_words() {
+        let app = json!({"id": "/web", "instances": 2, "tasksRunning": 1, "healthChecks": [{}],
+                         "tasksHealthy": 0});
+        let app: App = serde_json::from_value(app).unwrap();
+        assert_eq!(line(&app, None), "/web: 1 of 2 running, 0 healthy");
+        let want = "/web: 1 of 2 running, 0 healthy - waits: no agent has 9 cpus";
+        assert_eq!(line(&app, Some("no agent has 9 cpus")), want);
+    }
+}

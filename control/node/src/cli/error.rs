@@ -1,0 +1,102 @@
+//! Why a command failed.
+
+use mizzen_http::client::ClientError;
+use std::path::PathBuf;
+
+/// A command that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// Nobody listens on the socket.
+    #[error(
+        "no mizzen node answers at {}; start one with `mizzen node`, or try `mizzen lab`",
+        .socket.display()
+    )]
+    NoNode {
+        /// The socket.
+        socket: PathBuf,
+    },
+    /// The conversation failed in another way.
+    #[error(transparent)]
+    Client(ClientError),
+    /// The node refused.
+    #[error("{reason}")]
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// The node's words.
+        reason: String,
+    },
+    /// The answer has another form than this program knows.
+    #[error("cannot understand the node's answer to {path}; is it of another version?")]
+    Answer {
+        /// What was asked.
+        path: String,
+        /// Where it differs.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The file cannot be read.
+    #[error("cannot read {}", .path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file is no JSON.
+    #[error("{} is not JSON", .path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The file is JSON, and no app.
+    #[error("{} has no app with an \"id\"", .path.display())]
+    NoApp {
+        /// The file.
+        path: PathBuf,
+    },
+    /// No task has that name.
+    #[error("no task `{task}`; `mizzen tasks` lists them")]
+    NoTask {
+        /// As asked for.
+        task: String,
+    },
+    /// Several tasks have it.
+    #[error("`{task}` are several tasks, name one of them:\n  {}", .tasks.join("\n  "))]
+    Ambiguous {
+        /// As asked for.
+        task: String,
+        /// Their ids.
+        tasks: Vec<String>,
+    },
+    /// The app does not run yet.
+    #[error("{app} does not run after {seconds} s; the deployment goes on{}", because(.why.as_deref()))]
+    Late {
+        /// The app.
+        app: String,
+        /// How long was waited.
+        seconds: u64,
+        /// Why its tasks wait, if the node knows.
+        why: Option<String>,
+    },
+    /// Nobody reads what we print.
+    #[error("cannot print")]
+    Print(#[source] std::io::Error),
+}
+
+impl From<ClientError> for CliError {
+    fn from(error: ClientError) -> Self {
+        match error {
+            ClientError::NoNode { socket, .. } => Self::NoNode { socket },
+            other => Self::Client(other),
+        }
+    }
+}
+
+fn because(why: Option<&str>) -> String {
+    why.map(|why| format!(" ({why})")).unwrap_or_default()
+}

@@ -1,0 +1,220 @@
+//! `mizzen status`.
+
+use super::table::{Paint, Tone, age, plain, render as table, toned};
+use serde::Deserialize;
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// What the node says about itself. A part that does not run has no section.
+#[derive(Debug, Deserialize)]
+pub(super) struct Status {
+    version: String,
+    instance: String,
+    hostname: String,
+    address: String,
+    uptime_seconds: u64,
+    master: Option<Master>,
+    agent: Option<Agent>,
+    names: Option<Names>,
+    vips: Option<Vips>,
+    overlay: Option<Overlay>,
+    #[serde(default)]
+    roles: Vec<String>,
+    #[serde(default)]
+    listeners: BTreeMap<String, Value>,
+    #[serde(default)]
+    problems: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Master {
+    id: String,
+    frameworks: u64,
+    leading: bool,
+}
+
+#[derive(Debug, Deserialize)]
+struct Agent {
+    id: Option<String>,
+    tasks: u64,
+    #[serde(default)]
+    resources: BTreeMap<String, Value>,
+    #[serde(default)]
+    used: BTreeMap<String, Value>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Names {
+    #[serde(default)]
+    listen: Vec<String>,
+    records: u64,
+    serial: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Vips {
+    engine: String,
+    count: u64,
+    backends: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Overlay {
+    subnet: String,
+    bridge: String,
+    mtu: u64,
+}
+
+/// The node, its parts, what is used, where it listens, and what is wrong.
+pub(super) fn render(status: &Status, paint: Paint) -> String {
+    let mut text = format!(
+        "mizzen {} on {} ({}), instance {}, up {}\n\n",
+        status.version,
+        status.hostname,
+        status.address,
+        status.instance,
+        age(status.uptime_seconds)
+    );
+    text.push_str(&parts(status, paint));
+    if let Some(agent) = &status.agent
+        && !agent.resources.is_empty()
+    {
+        text.push('\n');
+        text.push_str(&resources(agent, paint));
+    }
+    if !status.listeners.is_empty() {
+        let rows = status.listeners.iter().map(|(name, at)| vec![plain(name), plain(words(at))]);
+        text.push('\n');
+        text.push_str(&table(&["LISTENER", "ADDRESS"], rows.collect(), paint));
+    }
+    for problem in &status.problems {
+        text.push_str(&paint.mark(Tone::Bad, &format!("\nproblem: {problem}")));
+    }
+    if !status.problems.is_empty() {
+        text.push('\n');
+    }
+    text
+}
+
+fn parts(status: &Status, paint: Paint) -> String {
+    let mut rows = Vec::new();
+    let mut row = |part: &str, tone, state: &str, detail: String| {
+        rows.push(vec![plain(part), toned(tone, state), plain(detail)]);
+    };
+    if let Some(master) = &status.master {
+        let (tone, state) = match master.leading {
+            true => (Tone::Good, "leading"),
+            false => (Tone::Busy, "following"),
+        };
+        row(
+            "master",
+            tone,
+            state,
+            format!("{}, {}", many(master.frameworks, "framework"), master.id),
+        );
+    }
+    if let Some(agent) = &status.agent {
+        let (tone, state) = match agent.id {
+            Some(_) => (Tone::Good, "registered"),
+            None => (Tone::Busy, "registering"),
+        };
+        let id = agent.id.as_ref().map(|id| format!(", {id}")).unwrap_or_default();
+        row("agent", tone, state, format!("{}{id}", many(agent.tasks, "task")));
+    }
+    if status.roles.iter().any(|role| role == "services") {
+        row("services", Tone::Good, "on", String::new());
+    }
+    if let Some(names) = &status.names {
+        let at = names.listen.join(" ");
+        let detail = format!("{} at {at}, serial {}", many(names.records, "record"), names.serial);
+        row("names", Tone::Good, "on", detail);
+    }
+    if let Some(vips) = &status.vips {
+        let tone = if vips.engine == "off" { Tone::Bad } else { Tone::Good };
+        let detail = format!("{}, {}", many(vips.count, "VIP"), many(vips.backends, "backend"));
+        row("vips", tone, &vips.engine, detail);
+    }
+    if let Some(overlay) = &status.overlay {
+        let detail = format!("{} on {}, MTU {}", overlay.subnet, overlay.bridge, overlay.mtu);
+        row("overlay", Tone::Good, "on", detail);
+    }
+    table(&["PART", "STATE", "DETAIL"], rows, paint)
+}
+
+fn resources(agent: &Agent, paint: Paint) -> String {
+    let rows = agent.resources.iter().map(|(name, all)| {
+        let used = agent.used.get(name).map(words).unwrap_or_default();
+        vec![plain(name), plain(used), plain(words(all))]
+    });
+    table(&["RESOURCE", "USED", "OF"], rows.collect(), paint)
+}
+
+fn many(count: u64, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
+/// A number or a text, as people write it.
+fn words(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Number(n) => n.as_f64().map_or_else(|| n.to_string(), super::table::number),
+        Value::Array(parts) => parts.iter().map(words).collect::<Vec<_>>().join(" "),
+        Value::Null => String::new(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_whole_node() {
+        let status: Status = serde_json::from_str(
+            r#"{"version":"0.1.0","instance":"default","hostname":"anchor","address":"192.0.2.7",
+            "roles":["master","agent","services","names","vip","overlay"],"uptime_seconds":192,
+            "master":{"id":"m-1","frameworks":1,"leading":true},
+            "agent":{"id":"a-1","tasks":2,"resources":{"cpus":4,"mem":4096.0,"ports":"[31000-32000]"},"used":{"cpus":0.2,"mem":64}},
+            "names":{"listen":["198.51.100.1:53"],"records":12,"serial":5},
+            "vips":{"engine":"ebpf","count":1,"backends":2},
+            "overlay":{"subnet":"9.0.0.0/24","bridge":"m-dcos","mtu":1420},
+            "listeners":{"agent":"192.0.2.7:5051","master":"192.0.2.7:5050"},
+            "problems":["the disk is full"]}"#,
+        )
+        .unwrap();
+        let want = "\
+mizzen 0.1.0 on anchor (192.0.2.7), instance default, up 3m12s
+
+PART       STATE        DETAIL
+master     leading      1 framework, m-1
+agent      registered   2 tasks, a-1
+services   on           -
+names      on           12 records at 198.51.100.1:53, serial 5
+vips       ebpf         1 VIP, 2 backends
+overlay    on           9.0.0.0/24 on m-dcos, MTU 1420
+
+RESOURCE   USED   OF
+cpus       0.2    4
+mem        64     4096
+ports      -      [31000-32000]
+
+LISTENER   ADDRESS
+agent      192.0.2.7:5051
+master     192.0.2.7:5050
+
+problem: the disk is full
+";
+        assert_eq!(render(&status, Paint::Plain), want);
+    }
+
+    #[test]
+    fn a_node_with_one_role() {
+        let status: Status = serde_json::from_str(
+            r#"{"version":"0.1.0","instance":"b","hostname":"h","address":"127.0.0.1","uptime_seconds":1,
+            "roles":["names"],"names":{"listen":[],"records":0,"serial":1},"listeners":{},"problems":[]}"#,
+        )
+        .unwrap();
+        let text = render(&status, Paint::Plain);
+        assert!(!text.contains("master") && !text.contains("LISTENER"), "{text}");
+    }
+}

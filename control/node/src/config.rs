@@ -1,0 +1,269 @@
+//! The configuration of a node: defaults, then the file, the environment and the
+//! flags, each layer above the one before.
+//!
+//! [`Config::load`] is pure: the layers are handed in as [`Sources`]. It never
+//! stops at the first mistake; an operator sees all of them at once, each with
+//! its file and line, variable or flag.
+
+mod build;
+mod error;
+mod host;
+mod keys;
+mod loader;
+mod show;
+mod sources;
+mod value;
+
+pub use error::{ConfigError, Origin, Problem};
+pub use host::HostFacts;
+pub use keys::{Applies, KEYS, Key, Kind};
+pub use loader::{DEFAULT_FILE, Loader, run_dir};
+pub use show::Change;
+pub use sources::{ConfigFile, Sources};
+
+use crate::instance::Instance;
+use ipnet::Ipv4Net;
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A part of a node that can be switched off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Offers resources to frameworks.
+    Master,
+    /// Runs tasks.
+    Agent,
+    /// Keeps apps running: the built-in framework.
+    Services,
+    /// Resolves names.
+    Names,
+    /// Translates VIPs.
+    Vip,
+    /// Gives containers addresses of their own.
+    Overlay,
+}
+
+/// The whole configuration in force.
+#[derive(Debug, Clone, Serialize)]
+pub struct Config {
+    /// Which node of this kernel it is.
+    pub instance: Instance,
+    /// The parts that run.
+    pub roles: BTreeSet<Role>,
+    /// Directory of everything that survives a restart.
+    pub state_dir: PathBuf,
+    /// Directory of the socket and of what does not survive a reboot.
+    pub run_dir: PathBuf,
+    /// Cgroup of all containers, relative to each hierarchy's mount.
+    pub cgroup_root: String,
+    /// Address by which other machines reach this node.
+    pub address: IpAddr,
+    /// Name by which other machines reach this node.
+    pub hostname: String,
+    /// Directory of `mizzen-launch` and the CNI plugins.
+    pub libexec_dir: PathBuf,
+    /// Log lines.
+    pub log: LogConfig,
+    /// The master.
+    pub master: MasterConfig,
+    /// The agent.
+    pub agent: AgentConfig,
+    /// The service scheduler.
+    pub services: ServicesConfig,
+    /// The resolver.
+    pub names: NamesConfig,
+    /// The VIP balancer.
+    pub vip: VipConfig,
+    /// The overlay network.
+    pub overlay: OverlayConfig,
+    /// Listeners for this machine only.
+    pub admin: AdminConfig,
+    /// Where each key's value comes from.
+    #[serde(skip)]
+    pub origins: BTreeMap<&'static str, Origin>,
+}
+
+/// Form of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Log lines.
+#[derive(Debug, Clone, Serialize)]
+pub struct LogConfig {
+    /// Their form.
+    pub format: LogFormat,
+    /// A filter: a level, or `target=level` pairs separated by commas.
+    pub level: String,
+}
+
+/// The master.
+#[derive(Debug, Clone, Serialize)]
+pub struct MasterConfig {
+    /// Where its API listens.
+    pub listen: SocketAddr,
+    /// Time between two rounds of offers.
+    #[serde(serialize_with = "value::write_duration")]
+    pub allocation_interval: Duration,
+}
+
+/// The agent.
+#[derive(Debug, Clone, Serialize)]
+pub struct AgentConfig {
+    /// Where its API listens.
+    pub listen: SocketAddr,
+    /// What it offers, as Mesos writes it; known to be readable.
+    pub resources: String,
+    /// Its attributes, as Mesos writes them: `name:value;…`; may be empty.
+    pub attributes: String,
+    /// Time after which a CNI plugin that does not answer is killed.
+    #[serde(serialize_with = "value::write_duration")]
+    pub plugin_timeout: Duration,
+}
+
+/// The service scheduler.
+#[derive(Debug, Clone, Serialize)]
+pub struct ServicesConfig {
+    /// Where `/v2/…` listens.
+    pub listen: SocketAddr,
+    /// Its framework's name, a part of its tasks' names.
+    pub framework_name: String,
+}
+
+/// The resolver.
+#[derive(Debug, Clone, Serialize)]
+pub struct NamesConfig {
+    /// Where it answers.
+    pub addresses: Vec<IpAddr>,
+    /// On which port.
+    pub port: u16,
+    /// Resolvers for all other names; may be empty.
+    pub upstreams: Vec<SocketAddr>,
+    /// Whether `/etc/resolv.conf` is made to name this resolver.
+    pub write_resolv_conf: bool,
+    /// Time to live of answers in seconds.
+    pub ttl: u32,
+}
+
+/// What translates VIPs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VipEngine {
+    /// eBPF where the kernel and our rights allow it; else nothing, with a warning.
+    Auto,
+    /// eBPF, or the node does not start.
+    Ebpf,
+    /// Nothing.
+    Off,
+}
+
+/// The VIP balancer.
+#[derive(Debug, Clone, Serialize)]
+pub struct VipConfig {
+    /// What translates.
+    pub engine: VipEngine,
+    /// Directory of the v2 cgroup whose processes can use VIPs.
+    pub cgroup: PathBuf,
+    /// Network from which named VIPs get their addresses.
+    pub named_range: Ipv4Net,
+    /// Where the BPF file system is mounted.
+    pub bpffs: PathBuf,
+}
+
+/// The overlay network.
+#[derive(Debug, Clone, Serialize)]
+pub struct OverlayConfig {
+    /// Name that tasks ask for.
+    pub name: String,
+    /// The whole overlay's addresses.
+    pub network: Ipv4Net,
+    /// Length of the prefix of one node's share.
+    pub prefix: u8,
+    /// Bridge that containers attach to.
+    pub bridge: String,
+    /// Largest packet that containers send, in bytes.
+    pub mtu: u32,
+    /// This node's share of `network`.
+    pub subnet: Ipv4Net,
+}
+
+/// Listeners for this machine only.
+#[derive(Debug, Clone, Serialize)]
+pub struct AdminConfig {
+    /// Minuteman's HTTP API.
+    pub minuteman: SocketAddr,
+    /// The node's own HTTP API.
+    pub node: SocketAddr,
+    /// Mesos-DNS' HTTP API.
+    pub mesos_dns: SocketAddr,
+}
+
+impl Config {
+    /// Puts the layers of `sources` together.
+    ///
+    /// # Errors
+    ///
+    /// Every mistake in every layer, in the order file, environment, flags. The
+    /// list is never empty.
+    pub fn load(sources: &Sources) -> Result<Self, Vec<ConfigError>> {
+        let mut errors = Vec::new();
+        let layers = sources::layers(sources, &mut errors);
+        let config = build::build(&layers, &sources.host, &mut errors);
+        errors.sort_by(|a, b| a.origin.cmp(&b.origin));
+        if errors.is_empty() { Ok(config) } else { Err(errors) }
+    }
+
+    /// Whether this part runs.
+    #[must_use]
+    pub fn has(&self, role: Role) -> bool {
+        self.roles.contains(&role)
+    }
+
+    /// The node's socket.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.run_dir.join(crate::instance::SOCKET_NAME)
+    }
+
+    /// Lists what is different in `new`, and whether it can be applied to a
+    /// running node.
+    #[must_use]
+    pub fn difference(&self, new: &Self) -> Vec<Change> {
+        show::difference(self, new)
+    }
+
+    /// This configuration with those changes of `new` that a running node can take.
+    #[must_use]
+    pub fn with_applicable(&self, new: &Self) -> Self {
+        let mut config = self.clone();
+        config.log.level.clone_from(&new.log.level);
+        config.master.allocation_interval = new.master.allocation_interval;
+        config.agent.plugin_timeout = new.agent.plugin_timeout;
+        config.names.upstreams.clone_from(&new.names.upstreams);
+        config.names.ttl = new.names.ttl;
+        for key in KEYS.iter().filter(|key| key.applies == Applies::Now) {
+            if let Some(origin) = new.origins.get(key.path) {
+                config.origins.insert(key.path, origin.clone());
+            }
+        }
+        config
+    }
+
+    /// The configuration in force as TOML, each key with where its value comes from.
+    #[must_use]
+    pub fn to_annotated_toml(&self) -> String {
+        show::annotated(self)
+    }
+}
+
+#[cfg(test)]
+mod tests;

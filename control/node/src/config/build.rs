@@ -1,0 +1,297 @@
+//! From layers of text to a [`Config`]: reads each key, fills in defaults, and
+//! checks what no key can tell alone.
+
+use super::error::{ConfigError, Origin, Problem};
+use super::host::HostFacts;
+use super::sources::{Layer, Layers, Text};
+use super::{
+    AdminConfig, AgentConfig, Config, LogConfig, LogFormat, MasterConfig, NamesConfig,
+    OverlayConfig, Role, ServicesConfig, VipConfig, VipEngine, value,
+};
+use crate::instance::{Instance, SOCKET_NAME};
+use ipnet::Ipv4Net;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Longest path of a unix socket in bytes (`sun_path` with its terminating zero).
+const MAX_SOCKET_BYTES: usize = 107;
+
+/// Builds the configuration. What is wrong goes into `errors`, and the default is
+/// used in its place so that the rest can be checked as well.
+pub(super) fn build(layers: &Layers, host: &HostFacts, errors: &mut Vec<ConfigError>) -> Config {
+    let mut read = Reader { layers, errors, origins: BTreeMap::new() };
+    let instance: Instance = read.one("instance", Instance::default(), value::instance);
+    let overlay = overlay(&mut read, &instance);
+    let names_at = read.many("names.addresses", vec![[198, 51, 100, 1].into()], value::ip);
+    let address = read.one("address", default_address(host, &overlay, &names_at), value::own_ip);
+    let config = Config {
+        roles: read.many("roles", ALL_ROLES.to_vec(), value::role).into_iter().collect(),
+        state_dir: read.one("state_dir", instance.state_dir(), value::absolute_path),
+        run_dir: read.one("run_dir", instance.run_dir(), value::absolute_path),
+        cgroup_root: read.one("cgroup_root", instance.cgroup_root(), value::cgroup),
+        hostname: read.one("hostname", default_hostname(host, address), value::hostname),
+        libexec_dir: read.one("libexec_dir", host.executable_dir.clone(), value::absolute_path),
+        log: LogConfig {
+            format: read.one("log.format", LogFormat::Text, value::log_format),
+            level: read.one("log.level", "info".to_owned(), value::log_level),
+        },
+        master: master(&mut read, address),
+        agent: agent(&mut read, address, host),
+        services: ServicesConfig {
+            listen: read.one("services.listen", at(address, 8080), |t| value::listen(t, address)),
+            framework_name: read.one(
+                "services.framework_name",
+                "marathon".to_owned(),
+                value::plain_name,
+            ),
+        },
+        names: names(&mut read, names_at, host),
+        vip: vip(&mut read, host),
+        admin: admin(&mut read),
+        instance,
+        address,
+        overlay,
+        origins: BTreeMap::new(),
+    };
+    let origins = read.origins;
+    check(&config, &origins, errors);
+    Config { origins, ..config }
+}
+
+const ALL_ROLES: [Role; 6] =
+    [Role::Master, Role::Agent, Role::Services, Role::Names, Role::Vip, Role::Overlay];
+
+struct Reader<'a> {
+    layers: &'a Layers,
+    errors: &'a mut Vec<ConfigError>,
+    origins: BTreeMap<&'static str, Origin>,
+}
+
+impl Reader<'_> {
+    /// The value of the highest layer that has `key`. Lower layers are read as
+    /// well: a mistake does not become right by being hidden.
+    fn one<T>(
+        &mut self,
+        key: &'static str,
+        default: T,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> T {
+        self.top(key, default, |layer| match &layer.text {
+            Text::One(text) => parse(text).map_err(|expected| invalid(text, expected)),
+            Text::Many(_) => Err(Problem::Form { expected: "one value", found: "an array" }),
+        })
+    }
+
+    /// Like [`Self::one`] for lists.
+    fn many<T>(
+        &mut self,
+        key: &'static str,
+        default: Vec<T>,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Vec<T> {
+        self.top(key, default, |layer| {
+            let parts = match &layer.text {
+                Text::One(text) => std::slice::from_ref(text),
+                Text::Many(parts) => parts,
+            };
+            let part = |text: &String| parse(text).map_err(|expected| invalid(text, expected));
+            parts.iter().map(part).collect()
+        })
+    }
+
+    fn top<T>(
+        &mut self,
+        key: &'static str,
+        default: T,
+        parse: impl Fn(&Layer) -> Result<T, Problem>,
+    ) -> T {
+        let mut value = default;
+        let mut origin = Origin::Default;
+        for layer in self.layers.get(key).into_iter().flatten() {
+            match parse(layer) {
+                Ok(parsed) => {
+                    value = parsed;
+                    origin = layer.origin.clone();
+                }
+                Err(problem) => self.errors.push(ConfigError {
+                    origin: layer.origin.clone(),
+                    key: Some(key.to_owned()),
+                    problem,
+                }),
+            }
+        }
+        self.origins.insert(key, origin);
+        value
+    }
+}
+
+fn invalid(text: &str, expected: String) -> Problem {
+    Problem::Value { value: text.to_owned(), expected }
+}
+
+fn at(address: IpAddr, port: u16) -> SocketAddr {
+    SocketAddr::new(address, port)
+}
+
+/// The machine's first address that is not one which we gave it ourselves.
+fn default_address(host: &HostFacts, overlay: &OverlayConfig, names: &[IpAddr]) -> IpAddr {
+    let ours = |ip: &IpAddr| {
+        names.contains(ip) || matches!(ip, IpAddr::V4(ip) if overlay.network.contains(ip))
+    };
+    let found = host.addresses.iter().copied().find(|ip| !ours(ip));
+    found.unwrap_or(Ipv4Addr::LOCALHOST.into())
+}
+
+fn default_hostname(host: &HostFacts, address: IpAddr) -> String {
+    if host.hostname.is_empty() { address.to_string() } else { host.hostname.clone() }
+}
+
+fn master(read: &mut Reader<'_>, address: IpAddr) -> MasterConfig {
+    MasterConfig {
+        listen: read.one("master.listen", at(address, 5050), |t| value::listen(t, address)),
+        allocation_interval: read.one(
+            "master.allocation_interval",
+            Duration::from_secs(1),
+            value::duration,
+        ),
+    }
+}
+
+fn agent(read: &mut Reader<'_>, address: IpAddr, host: &HostFacts) -> AgentConfig {
+    AgentConfig {
+        listen: read.one("agent.listen", at(address, 5051), |t| value::listen(t, address)),
+        resources: read.one("agent.resources", host.resources(), value::resources),
+        attributes: read.one("agent.attributes", String::new(), value::attributes),
+        plugin_timeout: read.one("agent.plugin_timeout", Duration::from_secs(15), value::duration),
+    }
+}
+
+fn names(read: &mut Reader<'_>, addresses: Vec<IpAddr>, host: &HostFacts) -> NamesConfig {
+    let upstreams = host.upstreams(&addresses);
+    NamesConfig {
+        port: read.one("names.port", 53, value::port),
+        upstreams: read.many("names.upstreams", upstreams, value::upstream),
+        write_resolv_conf: read.one("names.write_resolv_conf", false, value::truth),
+        ttl: read.one("names.ttl", 5, |t| value::number(t, "a number of seconds", 0..=86_400)),
+        addresses,
+    }
+}
+
+fn vip(read: &mut Reader<'_>, host: &HostFacts) -> VipConfig {
+    let cgroup = host.cgroup2.clone().unwrap_or_else(|| PathBuf::from("/sys/fs/cgroup"));
+    let range = Ipv4Net::new_assert(Ipv4Addr::new(11, 0, 0, 0), 8);
+    VipConfig {
+        engine: read.one("vip.engine", VipEngine::Auto, value::engine),
+        cgroup: read.one("vip.cgroup", cgroup, value::absolute_path),
+        named_range: read.one("vip.named_range", range, |t| value::network(t, 30)),
+        bpffs: read.one("vip.bpffs", PathBuf::from("/sys/fs/bpf"), value::absolute_path),
+    }
+}
+
+fn overlay(read: &mut Reader<'_>, instance: &Instance) -> OverlayConfig {
+    let whole = Ipv4Net::new_assert(Ipv4Addr::new(9, 0, 0, 0), 8);
+    let network = read.one("overlay.network", whole, |t| value::network(t, 29));
+    let bits = |t: &str| value::number(t, "a prefix length", 8..=30);
+    // A network that is smaller than a node's usual share is one node's.
+    let prefix = read.one("overlay.prefix", network.prefix_len().max(24), bits);
+    let first = Ipv4Net::new(network.network(), prefix).unwrap_or(network);
+    OverlayConfig {
+        name: read.one("overlay.name", "dcos".to_owned(), value::plain_name),
+        bridge: read.one("overlay.bridge", instance.bridge(), value::link_name),
+        mtu: read.one("overlay.mtu", 1420, |t| value::number(t, "an MTU in bytes", 576..=65_535)),
+        subnet: read.one("overlay.subnet", first, |t| value::network(t, 30)),
+        network,
+        prefix,
+    }
+}
+
+fn admin(read: &mut Reader<'_>) -> AdminConfig {
+    let local = IpAddr::from(Ipv4Addr::LOCALHOST);
+    let mut listen = |key, port| read.one(key, at(local, port), |t| value::listen(t, local));
+    AdminConfig {
+        minuteman: listen("admin.minuteman", 61421),
+        node: listen("admin.node", 62080),
+        mesos_dns: listen("admin.mesos_dns", 8123),
+    }
+}
+
+/// What no key can tell alone.
+fn check(config: &Config, origins: &BTreeMap<&'static str, Origin>, errors: &mut Vec<ConfigError>) {
+    let mut conflict = |key: &'static str, value: String, conflict: String| {
+        let origin = origins.get(key).cloned().unwrap_or(Origin::Default);
+        let problem = Problem::Conflict { value, conflict };
+        errors.push(ConfigError { origin, key: Some(key.to_owned()), problem });
+    };
+
+    let overlay = &config.overlay;
+    if overlay.prefix < overlay.network.prefix_len() {
+        let network = overlay.network;
+        conflict(
+            "overlay.prefix",
+            overlay.prefix.to_string(),
+            format!("is shorter than the prefix of overlay.network, {network}"),
+        );
+    } else if !overlay.network.contains(&overlay.subnet)
+        || overlay.subnet.prefix_len() != overlay.prefix
+    {
+        let (network, prefix) = (overlay.network, overlay.prefix);
+        conflict(
+            "overlay.subnet",
+            overlay.subnet.to_string(),
+            format!("is no /{prefix} (overlay.prefix) of overlay.network, {network}"),
+        );
+    }
+    if overlay.network.contains(&config.vip.named_range)
+        || config.vip.named_range.contains(&overlay.network)
+    {
+        let network = overlay.network;
+        conflict(
+            "vip.named_range",
+            config.vip.named_range.to_string(),
+            format!("overlaps overlay.network, {network}"),
+        );
+    }
+    let socket = config.run_dir.join(SOCKET_NAME);
+    if socket.as_os_str().len() > MAX_SOCKET_BYTES {
+        conflict(
+            "run_dir",
+            config.run_dir.display().to_string(),
+            format!("is too long for a socket in it (all of it at most {MAX_SOCKET_BYTES} bytes)"),
+        );
+    }
+    if config.names.addresses.is_empty() && config.has(Role::Names) {
+        conflict("names.addresses", "[]".to_owned(), "leaves the role names without one".into());
+    }
+    for (key, address, other) in double_listeners(config) {
+        conflict(key, address.to_string(), format!("is also the value of {other}"));
+    }
+}
+
+/// Pairs of listeners that would want the same port.
+fn double_listeners(config: &Config) -> Vec<(&'static str, SocketAddr, &'static str)> {
+    let listeners = [
+        (Role::Master, "master.listen", config.master.listen),
+        (Role::Agent, "agent.listen", config.agent.listen),
+        (Role::Services, "services.listen", config.services.listen),
+        (Role::Vip, "admin.minuteman", config.admin.minuteman),
+        (Role::Names, "admin.mesos_dns", config.admin.mesos_dns),
+    ];
+    let mut seen: Vec<(&'static str, SocketAddr)> = vec![("admin.node", config.admin.node)];
+    let mut double = Vec::new();
+    for (role, key, address) in listeners {
+        if !config.has(role) {
+            continue;
+        }
+        let same = |(_, other): &&(&'static str, SocketAddr)| {
+            let all = address.ip().is_unspecified() || other.ip().is_unspecified();
+            other.port() == address.port() && (all || other.ip() == address.ip())
+        };
+        if let Some((other, _)) = seen.iter().find(same) {
+            double.push((key, address, *other));
+        }
+        seen.push((key, address));
+    }
+    double
+}

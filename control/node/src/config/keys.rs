@@ -1,0 +1,191 @@
+//! The table of configuration keys: one row makes a TOML key, an environment
+//! variable and a flag.
+
+/// What form a key's value has in the file. In the environment and in flags all
+/// of them are text; the parts of a list are separated by commas.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A string.
+    Text,
+    /// A whole number.
+    Integer,
+    /// `true` or `false`.
+    Boolean,
+    /// An array of strings.
+    List,
+}
+
+/// When a changed value takes effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Applies {
+    /// At the next SIGHUP.
+    Now,
+    /// When the node is started again.
+    NeedsRestart,
+}
+
+/// One configuration key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Key {
+    /// Its path in the file, for example `vip.named_range`.
+    pub path: &'static str,
+    /// Form of its value in the file.
+    pub kind: Kind,
+    /// When a change takes effect.
+    pub applies: Applies,
+    /// What it is for; the help text of its flag.
+    pub help: &'static str,
+}
+
+impl Key {
+    /// Its environment variable, for example `MIZZEN_VIP_NAMED_RANGE`.
+    #[must_use]
+    pub fn variable(&self) -> String {
+        format!("MIZZEN_{}", self.path.replace('.', "_").to_ascii_uppercase())
+    }
+
+    /// Its flag without the dashes, for example `vip-named-range`.
+    #[must_use]
+    pub fn flag(&self) -> String {
+        self.path.replace(['.', '_'], "-")
+    }
+
+    /// The section that it is in, for example `vip`; empty for the top level.
+    #[must_use]
+    pub fn section(&self) -> &'static str {
+        self.path.split_once('.').map_or("", |(section, _)| section)
+    }
+}
+
+/// The key at `path`.
+#[must_use]
+pub fn find(path: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.path == path)
+}
+
+/// The key or variable or flag in `candidates` that `word` was probably meant to be.
+#[must_use]
+pub fn closest(word: &str, candidates: impl Iterator<Item = String>) -> Option<String> {
+    let allowed = (word.chars().count() / 4).max(2);
+    candidates
+        .map(|candidate| (distance(word, &candidate), candidate))
+        .filter(|(distance, _)| *distance <= allowed)
+        .min()
+        .map(|(_, candidate)| candidate)
+}
+
+/// The key that an unknown `path` was probably meant to be: a misspelt one, or
+/// one that belongs into another section.
+#[must_use]
+pub fn closest_key(path: &str) -> Option<String> {
+    let last = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
+    let mut elsewhere = KEYS.iter().filter(|key| last(key.path) == last(path));
+    match (elsewhere.next(), elsewhere.next()) {
+        (Some(key), None) => Some(key.path.to_owned()),
+        // `listen` is in three sections: naming one of them would be a guess.
+        (Some(_), Some(_)) if !path.contains('.') => None,
+        _ => closest(path, KEYS.iter().map(|key| key.path.to_owned())),
+    }
+}
+
+const fn row(path: &'static str, kind: Kind, applies: Applies, help: &'static str) -> Key {
+    Key { path, kind, applies, help }
+}
+
+/// All keys, in the order in which documentation and `--check-config` show them.
+#[rustfmt::skip]
+pub const KEYS: &[Key] = {
+    use Applies::{NeedsRestart, Now};
+    use Kind::{Boolean, Integer, List, Text};
+    &[
+        row("instance", Text, NeedsRestart, "Name that keeps this node apart from others in the same kernel [a-z0-9-]{1,8}"),
+        row("roles", List, NeedsRestart, "Parts that this node runs: master,agent,services,names,vip,overlay"),
+        row("state_dir", Text, NeedsRestart, "Directory of everything that survives a restart"),
+        row("run_dir", Text, NeedsRestart, "Directory of the node's socket and of what does not survive a reboot"),
+        row("cgroup_root", Text, NeedsRestart, "Cgroup of all containers, relative to each hierarchy's mount"),
+        row("address", Text, NeedsRestart, "IP address by which other machines reach this node"),
+        row("hostname", Text, NeedsRestart, "Name by which other machines reach this node"),
+        row("libexec_dir", Text, NeedsRestart, "Directory of mizzen-launch and the CNI plugins"),
+        row("log.format", Text, NeedsRestart, "Form of log lines: text or json"),
+        row("log.level", Text, Now, "Least important level that is logged: error, warn, info, debug, trace, or target=level,..."),
+        row("master.listen", Text, NeedsRestart, "Where the master's API listens: IP:PORT, or :PORT on the node's address"),
+        row("master.allocation_interval", Text, Now, "Time between two rounds of offers"),
+        row("agent.listen", Text, NeedsRestart, "Where the agent's API listens: IP:PORT, or :PORT on the node's address"),
+        row("agent.resources", Text, NeedsRestart, "What the agent offers, for example cpus:4;mem:4096;disk:10240;ports:[31000-32000]"),
+        row("agent.attributes", Text, NeedsRestart, "Attributes of the agent, for example rack:a;zone:b"),
+        row("agent.plugin_timeout", Text, Now, "Time after which a CNI plugin that does not answer is killed"),
+        row("services.listen", Text, NeedsRestart, "Where the service scheduler's API (/v2) listens: IP:PORT, or :PORT on the node's address"),
+        row("services.framework_name", Text, NeedsRestart, "Framework name of the service scheduler, a part of its tasks' names"),
+        row("names.addresses", List, NeedsRestart, "Addresses on which the resolver answers"),
+        row("names.port", Integer, NeedsRestart, "Port on which the resolver answers"),
+        row("names.upstreams", List, Now, "Resolvers for all other names: IP or IP:PORT"),
+        row("names.write_resolv_conf", Boolean, NeedsRestart, "Make this node's resolver the machine's, in /etc/resolv.conf"),
+        row("names.ttl", Integer, Now, "Time to live of answers, in seconds"),
+        row("vip.engine", Text, NeedsRestart, "What translates VIPs: auto, ebpf or off"),
+        row("vip.cgroup", Text, NeedsRestart, "Directory of the v2 cgroup whose processes can use VIPs"),
+        row("vip.named_range", Text, NeedsRestart, "Network from which named VIPs get their addresses"),
+        row("vip.bpffs", Text, NeedsRestart, "Where the BPF file system is mounted"),
+        row("overlay.name", Text, NeedsRestart, "Name of the overlay network that tasks ask for"),
+        row("overlay.network", Text, NeedsRestart, "The whole overlay's addresses"),
+        row("overlay.prefix", Integer, NeedsRestart, "Length of the prefix of one node's share"),
+        row("overlay.bridge", Text, NeedsRestart, "Name of the bridge that containers attach to"),
+        row("overlay.mtu", Integer, NeedsRestart, "Largest packet that containers send, in bytes"),
+        row("overlay.subnet", Text, NeedsRestart, "This node's share of the overlay"),
+        row("admin.minuteman", Text, NeedsRestart, "Where Minuteman's HTTP API (/vips) listens"),
+        row("admin.node", Text, NeedsRestart, "Where the node's own HTTP API listens"),
+        row("admin.mesos_dns", Text, NeedsRestart, "Where Mesos-DNS' HTTP API listens"),
+    ]
+};
+
+/// Levenshtein's distance: how many letters have to be added, dropped or replaced.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut previous: Vec<usize> = (0..=b.len()).collect();
+    for (i, letter) in a.chars().enumerate() {
+        let mut diagonal = previous[0];
+        previous[0] = i + 1;
+        for (j, other) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(letter != *other);
+            diagonal = previous[j + 1];
+            previous[j + 1] = replaced.min(previous[j] + 1).min(diagonal + 1);
+        }
+    }
+    previous[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_keys_find_their_neighbour() {
+        #[rustfmt::skip]
+        let table: &[(&str, Option<&str>)] = &[
+            ("vip.engin",        Some("vip.engine")),
+            ("vips.engine",      Some("vip.engine")),
+            ("statedir",         Some("state_dir")),
+            ("names.mtu",        Some("overlay.mtu")),
+            ("listen",           None),
+            ("weather.forecast", None),
+        ];
+        for (word, want) in table {
+            assert_eq!(closest_key(word).as_deref(), *want, "{word}");
+        }
+    }
+
+    #[test]
+    fn one_row_makes_three_names() {
+        let key = find("vip.named_range").unwrap();
+        assert_eq!(key.variable(), "MIZZEN_VIP_NAMED_RANGE");
+        assert_eq!(key.flag(), "vip-named-range");
+        assert_eq!(key.section(), "vip");
+    }
+
+    #[test]
+    fn no_two_keys_share_a_variable() {
+        let mut names: Vec<_> = KEYS.iter().map(Key::variable).collect();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), KEYS.len());
+    }
+}

@@ -1,0 +1,286 @@
+//! What an operator relies on: the order of the layers, that no mistake hides
+//! another one, and that each is found where it was made.
+
+use super::show::flat;
+use super::*;
+
+fn host() -> HostFacts {
+    HostFacts {
+        addresses: vec!["9.0.0.1".parse().unwrap(), "192.0.2.7".parse().unwrap()],
+        hostname: "anchor".to_owned(),
+        executable_dir: PathBuf::from("/opt/mizzen"),
+        cpus: 2,
+        memory_mib: 4096,
+        disk_mib: 20_480,
+        resolv_conf: "nameserver 192.0.2.53\n".to_owned(),
+        cgroup2: Some(PathBuf::from("/sys/fs/cgroup/unified")),
+    }
+}
+
+fn sources(file: &str, environment: &[(&str, &str)], flags: &[(&str, &str)]) -> Sources {
+    let map = |pairs: &[(&str, &str)]| {
+        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    };
+    let file = ConfigFile { path: PathBuf::from("m.toml"), text: file.to_owned() };
+    Sources { file: Some(file), environment: map(environment), flags: map(flags), host: host() }
+}
+
+fn load(file: &str, environment: &[(&str, &str)], flags: &[(&str, &str)]) -> Config {
+    Config::load(&sources(file, environment, flags)).unwrap()
+}
+
+fn mistakes(file: &str, environment: &[(&str, &str)], flags: &[(&str, &str)]) -> Vec<String> {
+    let errors = Config::load(&sources(file, environment, flags)).unwrap_err();
+    errors.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn defaults_come_from_the_machine() {
+    let config = load("", &[], &[]);
+    assert_eq!(config.address.to_string(), "192.0.2.7", "9.0.0.1 is our own bridge");
+    assert_eq!(config.master.listen.to_string(), "192.0.2.7:5050");
+    assert_eq!(config.agent.resources, "cpus:2;mem:3072;disk:15360;ports:[31000-32000]");
+    assert_eq!(config.names.upstreams, ["192.0.2.53:53".parse().unwrap()]);
+    assert_eq!(config.vip.cgroup, PathBuf::from("/sys/fs/cgroup/unified"));
+    assert_eq!(config.libexec_dir, PathBuf::from("/opt/mizzen"));
+    assert_eq!(config.overlay.subnet.to_string(), "9.0.0.0/24");
+    assert_eq!(config.overlay.bridge, "m-dcos");
+    assert_eq!(config.roles.len(), 6);
+    assert_eq!(config.socket(), PathBuf::from("/run/mizzen/mizzen.sock"));
+    let alone = Config::load(&Sources::default()).unwrap();
+    assert_eq!(alone.address.to_string(), "127.0.0.1");
+}
+
+#[test]
+fn a_higher_layer_wins() {
+    let file = "hostname = 'f'\n[log]\nlevel = 'warn'\n[overlay]\nmtu = 1400\n";
+    let env = [("MIZZEN_HOSTNAME", "e"), ("MIZZEN_LOG_LEVEL", "debug"), ("PATH", "/bin")];
+    let config = load(file, &env, &[("hostname", "flag")]);
+    let origin = |key| config.origins[key].to_string();
+    assert_eq!((config.hostname.as_str(), origin("hostname")), ("flag", "--hostname".into()));
+    assert_eq!(
+        (config.log.level.as_str(), origin("log.level")),
+        ("debug", "MIZZEN_LOG_LEVEL".into())
+    );
+    assert_eq!((config.overlay.mtu, origin("overlay.mtu")), (1400, "m.toml:5".into()));
+    assert_eq!(origin("state_dir"), "default");
+}
+
+#[test]
+fn values_are_understood() {
+    let file = "roles = ['master', 'names']\n[names]\nport = 5353\nwrite_resolv_conf = true\n\
+                upstreams = ['192.0.2.1', '[2001:db8::1]:5300']\n[master]\nlisten = ':6050'\n\
+                allocation_interval = '250ms'\n";
+    let env = [
+        ("MIZZEN_ADDRESS", "192.0.2.9"),
+        ("MIZZEN_NAMES_ADDRESSES", "127.0.0.53, 127.0.0.54"),
+        ("MIZZEN_VIP_ENGINE", "off"),
+        ("MIZZEN_OVERLAY_NETWORK", "10.9.0.0/16"),
+    ];
+    let config = load(file, &env, &[]);
+    assert!(config.has(Role::Master) && config.has(Role::Names) && !config.has(Role::Vip));
+    assert_eq!(config.master.listen.to_string(), "192.0.2.9:6050");
+    assert_eq!(config.master.allocation_interval, Duration::from_millis(250));
+    assert_eq!(config.names.upstreams[1].to_string(), "[2001:db8::1]:5300");
+    assert_eq!(config.names.addresses.len(), 2);
+    assert!(config.names.write_resolv_conf);
+    assert_eq!(config.overlay.subnet.to_string(), "10.9.0.0/24");
+    assert_eq!(load("", &[("MIZZEN_NAMES_UPSTREAMS", "")], &[]).names.upstreams, []);
+}
+
+#[test]
+fn an_instance_names_everything_else() {
+    let config = load("", &[], &[("instance", "blue")]);
+    assert_eq!(config.state_dir, PathBuf::from("/var/lib/mizzen-blue"));
+    assert_eq!(config.run_dir, PathBuf::from("/run/mizzen-blue"));
+    assert_eq!(config.cgroup_root, "mizzen-blue");
+    assert_eq!(config.overlay.bridge, "m-dcos-blue");
+    assert_eq!(
+        load("", &[], &[("instance", "blue"), ("overlay.bridge", "b0")]).overlay.bridge,
+        "b0"
+    );
+}
+
+#[test]
+fn every_mistake_in_one_report() {
+    let file = "\
+state_dir = 'relative'
+address = 1
+colour = true
+[vip]
+engin = 'ebpf'
+named_range = '11.0.0.1/8'
+[names]
+port = 70000
+upstreams = ['192.0.2.1', 53]
+[master]
+listen = 'everywhere'
+";
+    let env = [("MIZZEN_INSTANCE", "Too Long"), ("MIZZEN_OVERLAY_MUT", "9000")];
+    let found = mistakes(file, &env, &[("overlay.mtu", "9"), ("names.ttl", "-1")]);
+    let want = [
+        "m.toml:1: state_dir: `relative` is not an absolute path",
+        "m.toml:2: address: expected a string, found an integer",
+        "m.toml:3: colour: unknown key",
+        "m.toml:5: vip.engin: unknown key; did you mean `vip.engine`?",
+        "m.toml:6: vip.named_range: `11.0.0.1/8` is not an IPv4 network of at most 30 bits, such as 9.0.0.0/8",
+        "m.toml:8: names.port: `70000` is not a port (1 to 65535)",
+        "m.toml:9: names.upstreams: expected an array of strings, found an integer in it",
+        "m.toml:11: master.listen: `everywhere` is not an address and port, such as :5050",
+        "MIZZEN_INSTANCE: `Too Long` is not an instance name of 1 to 8 letters a-z, digits and dashes",
+        "MIZZEN_OVERLAY_MUT: unknown key; did you mean `MIZZEN_OVERLAY_MTU`?",
+        "--names-ttl: `-1` is not a number of seconds (0 to 86400)",
+        "--overlay-mtu: `9` is not an MTU in bytes (576 to 65535)",
+    ];
+    assert_eq!(found, want);
+}
+
+/// A file, and the only complaint about it.
+#[test]
+fn each_kind_of_mistake() {
+    #[rustfmt::skip]
+    let table: &[(&str, &str)] = &[
+        ("roles = ['master', 'butler']", "m.toml:1: roles: `butler` is not a role (master, agent, services, names, vip, overlay)"),
+        ("roles = 'master'",             "m.toml:1: roles: expected an array of strings, found a string"),
+        ("vip = 3",                      "m.toml:1: vip: expected a table, found an integer"),
+        ("[vips]\nengine = 'off'",       "m.toml:1: vips: unknown key; did you mean `vip`?"),
+        ("statedir = '/x'",              "m.toml:1: statedir: unknown key; did you mean `state_dir`?"),
+        ("bpffs = '/x'",                 "m.toml:1: bpffs: unknown key; did you mean `vip.bpffs`?"),
+        ("[log]\nformat = 'xml'",        "m.toml:2: log.format: `xml` is not a log format (text, json)"),
+        ("[log]\nlevel = 'loud'",        "m.toml:2: log.level: `loud` is not a log level (error, warn, info, debug, trace) or target=level pairs"),
+        ("[vip]\nengine = 'ipvs'",       "m.toml:2: vip.engine: `ipvs` is not a VIP engine (auto, ebpf, off)"),
+        ("[agent]\nattributes = 'rack'", "m.toml:2: agent.attributes: `rack` is not a list of attributes, such as rack:a;zone:b"),
+        ("[agent]\nplugin_timeout = '5'", "m.toml:2: agent.plugin_timeout: `5` is not a time with its unit, such as 250ms, 1s or 2m"),
+        ("cgroup_root = '../up'",        "m.toml:1: cgroup_root: `../up` is not the path of a cgroup below its hierarchy's mount, such as mizzen"),
+        ("address = '0.0.0.0'",          "m.toml:1: address: `0.0.0.0` is not an IP address of this machine"),
+        ("instance = 'lab-1'",           "m.toml:1: instance: `lab-1` is not an instance name that is free (those with `lab-` belong to sandboxes)"),
+        ("[overlay]\nbridge = 'a/b'",    "m.toml:2: overlay.bridge: `a/b` is not the name of a link (1 to 15 letters)"),
+        ("[overlay]\nsubnet = '9.0.0.0/25'", "m.toml:2: overlay.subnet: `9.0.0.0/25` is no /24 (overlay.prefix) of overlay.network, 9.0.0.0/8"),
+        ("[vip]\nnamed_range = '9.1.0.0/16'", "m.toml:2: vip.named_range: `9.1.0.0/16` overlaps overlay.network, 9.0.0.0/8"),
+        ("[agent]\nlisten = ':5050'",    "m.toml:2: agent.listen: `192.0.2.7:5050` is also the value of master.listen"),
+        ("[admin]\nnode = '0.0.0.0:5051'", "default: agent.listen: `192.0.2.7:5051` is also the value of admin.node"),
+        ("[names]\naddresses = []",      "m.toml:2: names.addresses: `[]` leaves the role names without one"),
+    ];
+    for (file, want) in table {
+        assert_eq!(mistakes(file, &[], &[]), [*want], "{file}");
+    }
+}
+
+#[test]
+fn what_is_no_toml_is_found_by_line() {
+    let found =
+        mistakes("[log]\nlevel = \n\n[vip\nengine = 'auto'\n[overlay]\nmtu = 'x'\n", &[], &[]);
+    assert!(found[0].starts_with("m.toml:2: "), "{found:?}");
+    assert!(found.iter().any(|e| e.starts_with("m.toml:4: ")), "{found:?}");
+    assert!(found.iter().any(|e| e.starts_with("m.toml:7: overlay.mtu: ")), "{found:?}");
+}
+
+#[test]
+fn a_mistake_in_a_hidden_layer_is_one() {
+    let found = mistakes("[overlay]\nmtu = 1\n", &[], &[("overlay.mtu", "1400")]);
+    assert_eq!(found, ["m.toml:2: overlay.mtu: `1` is not an MTU in bytes (576 to 65535)"]);
+}
+
+#[test]
+fn resources_must_be_readable() {
+    let found = mistakes("[agent]\nresources = 'cpus:many:more'\n", &[], &[]);
+    assert_eq!(found.len(), 1);
+    assert!(found[0].starts_with("m.toml:2: agent.resources: "), "{found:?}");
+}
+
+#[test]
+fn a_socket_path_must_fit() {
+    let long = format!("/{}", "x".repeat(100));
+    let found = mistakes("", &[("MIZZEN_RUN_DIR", &long)], &[]);
+    assert!(found[0].contains("too long for a socket"), "{found:?}");
+}
+
+#[test]
+fn variables_of_others_are_left_alone() {
+    let env = [("MIZZEN_LAB", "7"), ("MIZZEN_CONFIG", "x"), ("MIZZEN_SOMETHING_ELSE", "1")];
+    load("", &env, &[]);
+}
+
+#[test]
+fn a_reload_knows_what_it_can_apply() {
+    let old = load("[log]\nlevel = 'info'\n", &[], &[]);
+    let new = load("hostname = 'b'\n[log]\nlevel = 'debug'\n[names]\nttl = 9\n", &[], &[]);
+    let changes = old.difference(&new);
+    let found: Vec<_> =
+        changes.iter().map(|c| (c.key, c.old.as_str(), c.new.as_str(), c.applies)).collect();
+    assert_eq!(
+        found,
+        [
+            ("hostname", "\"anchor\"", "\"b\"", Applies::NeedsRestart),
+            ("log.level", "\"info\"", "\"debug\"", Applies::Now),
+            ("names.ttl", "5", "9", Applies::Now),
+        ]
+    );
+    assert_eq!(old.difference(&old), []);
+}
+
+#[test]
+fn a_reload_takes_over_what_it_says_it_can() {
+    let old = load("", &[], &[]);
+    let all: String = include_str!("../../../../packaging/mizzen.toml")
+        .lines()
+        .map(|line| line.strip_prefix("# ").filter(|l| l.contains(" = ")).unwrap_or(line))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let env = [
+        ("MIZZEN_LOG_LEVEL", "trace"),
+        ("MIZZEN_MASTER_ALLOCATION_INTERVAL", "7s"),
+        ("MIZZEN_AGENT_PLUGIN_TIMEOUT", "7s"),
+        ("MIZZEN_NAMES_UPSTREAMS", "192.0.2.77"),
+        ("MIZZEN_NAMES_TTL", "77"),
+    ];
+    let new = load(&all, &env, &[]);
+    let kept: Vec<_> =
+        old.with_applicable(&new).difference(&new).iter().map(|c| c.applies).collect();
+    assert!(!kept.is_empty() && kept.iter().all(|a| *a == Applies::NeedsRestart));
+    let taken: Vec<_> = old.difference(&old.with_applicable(&new)).iter().map(|c| c.key).collect();
+    let now: Vec<_> = KEYS.iter().filter(|k| k.applies == Applies::Now).map(|k| k.path).collect();
+    assert_eq!(taken, now);
+}
+
+#[test]
+fn the_table_of_keys_and_the_configuration_agree() {
+    let config = load("", &[], &[]);
+    let mut keys: Vec<_> = KEYS.iter().map(|key| key.path.to_owned()).collect();
+    keys.sort();
+    let fields: Vec<_> = flat(&config).into_keys().collect();
+    assert_eq!(fields, keys);
+    let origins: Vec<_> = config.origins.keys().map(|key| (*key).to_owned()).collect();
+    assert_eq!(origins, keys);
+}
+
+#[test]
+fn what_is_shown_can_be_loaded() {
+    let config = load("", &[("MIZZEN_INSTANCE", "a"), ("MIZZEN_AGENT_ATTRIBUTES", "rack:a")], &[]);
+    let shown = config.to_annotated_toml();
+    assert!(shown.contains("# MIZZEN_INSTANCE"), "{shown}");
+    assert_eq!(config.difference(&load(&shown, &[], &[])), [], "{shown}");
+}
+
+#[test]
+fn the_reference_has_every_key() {
+    let page = include_str!("../../../../docs/reference/configuration.md");
+    for key in KEYS {
+        assert!(page.contains(&format!("| `{}` |", key.path)), "{} is not in the page", key.path);
+    }
+}
+
+#[test]
+fn the_sample_file_is_right() {
+    let sample = include_str!("../../../../packaging/mizzen.toml");
+    load(sample, &[], &[]);
+    // The same with every key in force.
+    let all: String = sample
+        .lines()
+        .map(|line| line.strip_prefix("# ").filter(|l| l.contains(" = ")).unwrap_or(line))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let config = load(&all, &[], &[]);
+    let set = config.origins.values().filter(|origin| **origin != Origin::Default).count();
+    assert_eq!(set, KEYS.len(), "the sample names every key");
+}

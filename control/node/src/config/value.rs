@@ -1,0 +1,203 @@
+//! How the text of a value is read. Each function returns what the text should
+//! have been, as words with their article.
+
+use super::{LogFormat, Role, VipEngine};
+use crate::instance::{Instance, MAX_LINK_BYTES};
+use ipnet::Ipv4Net;
+use serde::Serializer;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+type Read<T> = Result<T, String>;
+
+pub(super) fn instance(text: &str) -> Read<Instance> {
+    text.parse().map_err(|error: crate::instance::InstanceError| error.to_string())
+}
+
+pub(super) fn role(text: &str) -> Read<Role> {
+    Ok(match text {
+        "master" => Role::Master,
+        "agent" => Role::Agent,
+        "services" => Role::Services,
+        "names" => Role::Names,
+        "vip" => Role::Vip,
+        "overlay" => Role::Overlay,
+        _ => return Err("a role (master, agent, services, names, vip, overlay)".to_owned()),
+    })
+}
+
+pub(super) fn log_format(text: &str) -> Read<LogFormat> {
+    match text {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err("a log format (text, json)".to_owned()),
+    }
+}
+
+pub(super) fn log_level(text: &str) -> Read<String> {
+    crate::logging::check_filter(text).map(|()| text.to_owned()).map_err(|_| {
+        "a log level (error, warn, info, debug, trace) or target=level pairs".to_owned()
+    })
+}
+
+pub(super) fn engine(text: &str) -> Read<VipEngine> {
+    match text {
+        "auto" => Ok(VipEngine::Auto),
+        "ebpf" => Ok(VipEngine::Ebpf),
+        "off" => Ok(VipEngine::Off),
+        _ => Err("a VIP engine (auto, ebpf, off)".to_owned()),
+    }
+}
+
+pub(super) fn absolute_path(text: &str) -> Read<PathBuf> {
+    let path = PathBuf::from(text);
+    if path.is_absolute() { Ok(path) } else { Err("an absolute path".to_owned()) }
+}
+
+/// A cgroup below the mount of a hierarchy.
+pub(super) fn cgroup(text: &str) -> Read<String> {
+    let part = |part: &str| !part.is_empty() && part != "." && part != "..";
+    if text.split('/').all(part) {
+        Ok(text.to_owned())
+    } else {
+        Err("the path of a cgroup below its hierarchy's mount, such as mizzen".to_owned())
+    }
+}
+
+pub(super) fn ip(text: &str) -> Read<IpAddr> {
+    text.parse().map_err(|_| "an IP address".to_owned())
+}
+
+/// An address that others can connect to.
+pub(super) fn own_ip(text: &str) -> Read<IpAddr> {
+    ip(text)
+        .ok()
+        .filter(|ip| !ip.is_unspecified() && !ip.is_multicast())
+        .ok_or_else(|| "an IP address of this machine".to_owned())
+}
+
+/// `IP:PORT`, or `:PORT` for that port on the node's `address`.
+pub(super) fn listen(text: &str, address: IpAddr) -> Read<SocketAddr> {
+    let parsed = match text.strip_prefix(':') {
+        Some(port) => port.parse().ok().map(|port| SocketAddr::new(address, port)),
+        None => text.parse::<SocketAddr>().ok(),
+    };
+    parsed.filter(|a| a.port() != 0).ok_or_else(|| "an address and port, such as :5050".to_owned())
+}
+
+/// `IP`, or `IP:PORT`.
+pub(super) fn upstream(text: &str) -> Read<SocketAddr> {
+    let plain = text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53));
+    plain.or_else(|_| text.parse()).map_err(|_| "an IP address, or one with a port".to_owned())
+}
+
+pub(super) fn port(text: &str) -> Read<u16> {
+    text.parse().ok().filter(|port| *port != 0).ok_or_else(|| "a port (1 to 65535)".to_owned())
+}
+
+/// A whole number in `range`; `what` has its article and unit.
+pub(super) fn number<T: TryFrom<u64> + PartialOrd + std::fmt::Display + Copy>(
+    text: &str,
+    what: &str,
+    range: std::ops::RangeInclusive<T>,
+) -> Read<T> {
+    text.parse::<u64>()
+        .ok()
+        .and_then(|number| T::try_from(number).ok())
+        .filter(|number| range.contains(number))
+        .ok_or_else(|| format!("{what} ({} to {})", range.start(), range.end()))
+}
+
+pub(super) fn truth(text: &str) -> Read<bool> {
+    match text {
+        "true" | "1" | "yes" | "on" => Ok(true),
+        "false" | "0" | "no" | "off" => Ok(false),
+        _ => Err("true or false".to_owned()),
+    }
+}
+
+/// A network without host bits, of at most `longest` bits.
+pub(super) fn network(text: &str, longest: u8) -> Read<Ipv4Net> {
+    text.parse::<Ipv4Net>()
+        .ok()
+        .filter(|net| net.trunc() == *net && net.prefix_len() <= longest)
+        .ok_or_else(|| format!("an IPv4 network of at most {longest} bits, such as 9.0.0.0/8"))
+}
+
+pub(super) fn link_name(text: &str) -> Read<String> {
+    let letter = |c: char| c.is_ascii_graphic() && !matches!(c, '/' | ':' | '%');
+    if (1..=MAX_LINK_BYTES).contains(&text.len())
+        && text.chars().all(letter)
+        && !matches!(text, "." | "..")
+    {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("the name of a link (1 to {MAX_LINK_BYTES} letters)"))
+    }
+}
+
+/// A name that is part of DNS names after mangling.
+pub(super) fn plain_name(text: &str) -> Read<String> {
+    let letter = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if (1..=63).contains(&text.len()) && text.chars().all(letter) {
+        Ok(text.to_owned())
+    } else {
+        Err("a name of 1 to 63 letters, digits, dots, dashes and underscores".to_owned())
+    }
+}
+
+pub(super) fn hostname(text: &str) -> Read<String> {
+    let letter = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':');
+    if (1..=253).contains(&text.len()) && text.chars().all(letter) {
+        Ok(text.to_owned())
+    } else {
+        Err("a host name or an address".to_owned())
+    }
+}
+
+pub(super) fn resources(text: &str) -> Read<String> {
+    match mizzen_types::resources::Resources::parse(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(format!("a list of resources, such as cpus:4;mem:4096 ({error})")),
+    }
+}
+
+pub(super) fn attributes(text: &str) -> Read<String> {
+    let pair = |pair: &str| {
+        pair.split_once(':').is_some_and(|(n, v)| !n.trim().is_empty() && !v.trim().is_empty())
+    };
+    if text.trim().is_empty() || text.split(';').filter(|p| !p.trim().is_empty()).all(pair) {
+        Ok(text.to_owned())
+    } else {
+        Err("a list of attributes, such as rack:a;zone:b".to_owned())
+    }
+}
+
+/// A positive time with its unit: `250ms`, `1s`, `2m`.
+pub(super) fn duration(text: &str) -> Read<Duration> {
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let duration = number.parse::<u64>().ok().and_then(|number| match unit {
+        "ms" => Some(Duration::from_millis(number)),
+        "s" => Some(Duration::from_secs(number)),
+        "m" => number.checked_mul(60).map(Duration::from_secs),
+        _ => None,
+    });
+    duration
+        .filter(|d| !d.is_zero() && *d <= Duration::from_secs(86_400))
+        .ok_or_else(|| "a time with its unit, such as 250ms, 1s or 2m".to_owned())
+}
+
+/// Writes what [`duration`] reads.
+pub(super) fn write_duration<S: Serializer>(
+    duration: &Duration,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let text = if duration.subsec_millis() == 0 {
+        format!("{}s", duration.as_secs())
+    } else {
+        format!("{}ms", duration.as_millis())
+    };
+    serializer.serialize_str(&text)
+}

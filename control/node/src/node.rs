@@ -1,0 +1,106 @@
+//! `mizzen node`: everything that has to stand before the daemon runs.
+
+use crate::args::NodeArgs;
+use crate::config::{Config, ConfigError, Loader};
+use crate::lock::{Access, StateLock, ensure_dir};
+use crate::logging::{self, LogHandle};
+use crate::{FAILURE, daemon};
+use anyhow::Context;
+use std::io::Write;
+use std::process::ExitCode;
+
+/// What stands around the daemon while it runs.
+#[derive(Debug)]
+pub struct Frame {
+    /// Reads the configuration again at SIGHUP.
+    pub loader: Loader,
+    /// Changes the level of log lines.
+    pub log: LogHandle,
+    /// Holds the state directory; to be kept until the end.
+    pub lock: StateLock,
+}
+
+/// Loads the configuration and does what `args` ask for.
+///
+/// # Errors
+///
+/// What stood in the way of starting, or ended the daemon.
+pub fn run(loader: &Loader, args: &NodeArgs) -> anyhow::Result<ExitCode> {
+    let config = match loader.load() {
+        Ok(config) => config,
+        Err(errors) => {
+            crate::say(&report(&errors));
+            return Ok(ExitCode::from(FAILURE));
+        }
+    };
+    if args.check_config {
+        std::io::stdout().write_all(config.to_annotated_toml().as_bytes())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+
+    let log = logging::init(&config.log)?;
+    let lock = StateLock::take(&config.state_dir)?;
+    ensure_dir(&config.run_dir, Access::Owner)?;
+    let frame = Frame { loader: loader.clone(), log, lock };
+    // One thread: nothing in the daemon computes for long, and what blocks has
+    // threads of its own.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the event loop")?;
+    let result = if args.teardown {
+        runtime.block_on(daemon::teardown(config, frame))
+    } else {
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            instance = %config.instance,
+            state_dir = %config.state_dir.display(),
+            config = ?loader.file(),
+            "starting"
+        );
+        runtime.block_on(daemon::run(config, frame))
+    };
+    // A thread that hangs in the kernel must not keep the process.
+    runtime.shutdown_background();
+    result.map(|()| ExitCode::SUCCESS)
+}
+
+/// All mistakes, one a line.
+#[must_use]
+pub fn report(errors: &[ConfigError]) -> String {
+    let count = match errors.len() {
+        1 => "one mistake".to_owned(),
+        n => format!("{n} mistakes"),
+    };
+    let lines: String = errors.iter().map(|error| format!("  {error}\n")).collect();
+    format!("mizzen: {count} in the configuration\n{lines}")
+}
+
+/// Reads the configuration again and returns it with what is different; what
+/// needs a restart is named in the log and keeps its old value in force.
+#[must_use]
+pub fn reload(frame: &Frame, current: &Config) -> Option<Config> {
+    use crate::config::Applies;
+    let new = match frame.loader.load() {
+        Ok(new) => new,
+        Err(errors) => {
+            for error in errors {
+                tracing::error!(%error, "configuration not reloaded");
+            }
+            return None;
+        }
+    };
+    for change in current.difference(&new) {
+        let (key, old, new) = (change.key, change.old, change.new);
+        match change.applies {
+            Applies::Now => tracing::info!(key, old, new, "configuration changed"),
+            Applies::NeedsRestart => {
+                tracing::warn!(key, old, new, "configuration change refused, it needs a restart");
+            }
+        }
+    }
+    if let Err(error) = frame.log.set_level(&new.log.level) {
+        tracing::error!(error = %anyhow::Error::from(error), "log level not changed");
+    }
+    Some(current.with_applicable(&new))
+}

@@ -1,0 +1,65 @@
+#!/bin/sh
+# Installs what building, testing and the demo need and this machine lacks.
+# Debian and its relatives; elsewhere it says what is missing.
+set -eu
+
+# command:package
+needs="cc:gcc ld:binutils git:git ip:iproute2 kill:procps setsid:util-linux nginx:nginx"
+
+PATH="$PATH:/usr/sbin:/sbin"
+missing=""
+packages=""
+for need in $needs; do
+    if ! command -v "${need%%:*}" >/dev/null 2>&1; then
+        missing="$missing ${need%%:*}"
+        packages="$packages ${need##*:}"
+    fi
+done
+# The linker is of no use without the C library's start files.
+if [ ! -e "/usr/lib/$(uname -m)-linux-gnu/crt1.o" ] && command -v apt-get >/dev/null 2>&1; then
+    missing="$missing crt1.o"
+    packages="$packages libc6-dev"
+fi
+
+if ! command -v cargo >/dev/null 2>&1; then
+    echo "setup: cargo is missing; install stable Rust with rustup: https://rustup.rs" >&2
+    exit 1
+fi
+if [ -z "$packages" ]; then
+    echo "setup: everything is there"
+    exit 0
+fi
+if ! command -v apt-get >/dev/null 2>&1; then
+    echo "setup: please install what provides:$missing" >&2
+    exit 1
+fi
+
+root=""
+if [ "$(id -u)" != 0 ]; then
+    if ! command -v sudo >/dev/null 2>&1; then
+        echo "setup: as root, please run: apt-get install$packages" >&2
+        exit 1
+    fi
+    root="sudo"
+fi
+
+# Debian starts what it installs. We need nginx's program, not a web server on
+# port 80, so services stay off while we install.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+    printf '#!/bin/sh\nexit 101\n' | $root tee "$policy" >/dev/null
+    $root chmod 755 "$policy"
+    trap '$root rm -f "$policy"' EXIT
+    trap 'exit 130' INT TERM
+fi
+
+echo "setup: installing$packages (apt-get, for:$missing)"
+$root apt-get update -qq
+# shellcheck disable=SC2086 # a list of words
+$root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages
+case " $packages " in *" nginx "*)
+    if command -v systemctl >/dev/null 2>&1 && [ -d /run/systemd/system ]; then
+        $root systemctl disable --quiet nginx.service || true
+    fi ;;
+esac
+echo "setup: done"
