@@ -6,6 +6,7 @@
 pub mod container;
 pub mod fact;
 pub mod ids;
+pub mod mountinfo;
 pub mod random;
 pub mod resources;
 pub mod time;

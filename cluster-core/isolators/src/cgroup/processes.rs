@@ -1,0 +1,117 @@
+//! The processes of a cgroup, and their end.
+
+use super::file::{CgroupError, File};
+use crate::process::exited;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout_at};
+
+/// How long killed processes may take to die; one in an uninterruptible read takes as
+/// long as its disk.
+const KILL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a freezer may take; if it takes longer, killing goes on without it.
+const FREEZE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Between two looks at a freezer, which has no notification in v1.
+const FREEZE_POLL: Duration = Duration::from_millis(2);
+
+/// Kills everything in `directories` and waits for its death.
+///
+/// The kernel does it in one stroke where it can (`cgroup.kill` of `unified`). Otherwise
+/// all are frozen first, so that none can fork while the others are being killed.
+pub(super) async fn kill_all(
+    directories: &[PathBuf],
+    unified: Option<&Path>,
+    freezer: Option<&Path>,
+) -> Result<(), CgroupError> {
+    let kill = unified.map(|directory| File::new(directory, "cgroup.kill"));
+    if let Some(kill) = kill.filter(File::exists) {
+        kill.write("1")?;
+    }
+    let deadline = Instant::now() + KILL_TIMEOUT;
+    loop {
+        let members = members(directories)?;
+        if members.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            let path = directories.first().cloned().unwrap_or_default();
+            return Err(CgroupError::Busy { path, processes: members.into_iter().collect() });
+        }
+        kill_round(&members, freezer, deadline).await;
+    }
+}
+
+/// A cgroup and all below it, the deepest first; empty if it is not there.
+pub(super) fn descendants(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut open = vec![directory.to_path_buf()];
+    while let Some(directory) = open.pop() {
+        let Ok(entries) = fs::read_dir(&directory) else { continue };
+        let below = entries
+            .flatten()
+            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+            .map(|entry| entry.path());
+        open.extend(below);
+        found.push(directory);
+    }
+    found.reverse();
+    found
+}
+
+async fn kill_round(members: &BTreeSet<u32>, freezer: Option<&Path>, deadline: Instant) {
+    let freezer = freezer.map(|directory| File::new(directory, "freezer.state"));
+    if let Some(freezer) = &freezer {
+        freeze(freezer).await;
+    }
+    let killed: Vec<OwnedFd> = members.iter().filter_map(|pid| kill(*pid)).collect();
+    if let Some(freezer) = &freezer {
+        // In v1 a frozen process dies only when it is thawed. If that fails they stay
+        // members, and the caller reports them.
+        let _ = freezer.write("THAWED");
+    }
+    for process in killed {
+        let _ = timeout_at(deadline, exited(process)).await;
+    }
+}
+
+async fn freeze(state: &File) {
+    let deadline = Instant::now() + FREEZE_TIMEOUT;
+    while state.write("FROZEN").is_ok() {
+        let frozen = state.read().is_ok_and(|text| text.trim() == "FROZEN");
+        if frozen || Instant::now() >= deadline {
+            return;
+        }
+        sleep(FREEZE_POLL).await;
+    }
+}
+
+/// By descriptor: between the reading of its number and the kill a process may have
+/// died, and then the number is somebody else's only after the descriptor was opened.
+fn kill(pid: u32) -> Option<OwnedFd> {
+    let pid = Pid::from_raw(i32::try_from(pid).ok()?)?;
+    let process = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+    pidfd_send_signal(&process, Signal::KILL).ok()?;
+    Some(process)
+}
+
+fn members(directories: &[PathBuf]) -> Result<BTreeSet<u32>, CgroupError> {
+    let mut members = BTreeSet::new();
+    for directory in directories.iter().flat_map(|directory| descendants(directory)) {
+        let text = match File::new(&directory, "cgroup.procs").read() {
+            Ok(text) => text,
+            // Removed meanwhile, by the task or by us.
+            Err(_) if !directory.exists() => continue,
+            Err(error) => return Err(error),
+        };
+        // Zero is a process that this pid namespace cannot see.
+        let pids = text.lines().filter_map(|line| line.parse::<u32>().ok());
+        members.extend(pids.filter(|pid| *pid != 0));
+    }
+    Ok(members)
+}

@@ -1,0 +1,151 @@
+//! Containers on networks of their own: real namespaces, plugins that are scripts.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
+mod common;
+
+use common::{Node, chain, runs, until};
+use mizzen_isolators::{LaunchFailure, LaunchRequest, NetworkRequest};
+use mizzen_types::container::{Exit, NetworkMode};
+use serde_json::{Value, json};
+use std::fs;
+
+/// Keeps what it was given and says that all is well.
+const RECORDING: &str = r#"
+exec 3>>$log/calls
+echo "$CNI_COMMAND $CNI_CONTAINERID $CNI_IFNAME $(env | cut -d= -f1 | sort | tr '\n' ' ')" >&3
+cat >$log/$CNI_COMMAND.json
+stat -f -c %T "$CNI_NETNS" >>$log/filesystems
+[ $CNI_COMMAND = ADD ] || exit 0
+echo '{"cniVersion":"1.0.0","ips":[{"address":"9.0.0.5/25"}],"dns":{"nameservers":["198.51.100.1"]}}'
+"#;
+
+const REFUSING: &str = r#"
+echo $CNI_COMMAND >>$log/calls
+[ $CNI_COMMAND = ADD ] || exit 0
+echo '{"cniVersion":"1.0.0","code":100,"msg":"no address is free","details":"9.0.0.0/25 is full"}'
+exit 1
+"#;
+
+const BABBLING: &str =
+    "[ $CNI_COMMAND = ADD ] || exit 0\necho oops; echo something broke >&2; exit 3";
+
+const HANGING: &str = "[ $CNI_COMMAND = ADD ] || exit 0\necho $$ >$log/pid; sleep 1000 & wait";
+
+fn on(node: &Node, id: &str, shell: &str, networks: &[&str]) -> LaunchRequest {
+    let mut request = node.request(id, shell);
+    request.spec.network = NetworkMode::Container;
+    request.networks = networks.iter().map(|name| NetworkRequest::from(*name)).collect();
+    request
+}
+
+fn read(node: &Node, name: &str) -> String {
+    fs::read_to_string(node.directory.join(name)).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_plugin_gets_a_namespace_and_the_container_its_address() {
+    let node = Node::with_networks("cni", &[("dcos", RECORDING)]);
+    let shell = "echo $MESOS_CONTAINER_IP; cat /etc/hosts /etc/resolv.conf; readlink /proc/self/ns/net; \
+                 cat /proc/net/dev | grep -c :; cat < /dev/null > /dev/udp/127.0.0.1/9; exec sleep 1000";
+    let mut request = on(&node, "c", shell, &["dcos"]);
+    request.networks[0].info = Some(json!({ "name": "dcos", "labels": {} }));
+    request.resolv_conf = Some("nameserver 127.0.0.1\n".to_owned());
+    let launched = node.containers.launch(request).await.unwrap();
+    assert_eq!(launched.addresses(), ["9.0.0.5".parse::<std::net::IpAddr>().unwrap()]);
+    assert_eq!(launched.networks[0].interface, "eth0");
+    node.written("c", "net:[").await;
+
+    let text = node.stdout("c");
+    assert!(text.starts_with("9.0.0.5\n127.0.0.1\tlocalhost\n::1\tlocalhost\n9.0.0.5\tbox\n"));
+    assert!(text.contains("nameserver 198.51.100.1\n"), "{text}");
+    let host = fs::read_link("/proc/self/ns/net").unwrap();
+    assert!(!text.contains(&*host.to_string_lossy()), "{text}");
+    assert!(read(&node, "calls").starts_with(
+        "ADD c eth0 CNI_COMMAND CNI_CONTAINERID CNI_IFNAME CNI_NETNS CNI_PATH PATH PWD "
+    ));
+    let input: Value = serde_json::from_str(&read(&node, "ADD.json")).unwrap();
+    assert_eq!(input["args"]["org.apache.mesos"]["network_info"]["name"], "dcos");
+
+    // A former process's configuration is used again; this one knows no networks.
+    node.restarted().destroy("c").await.unwrap();
+    let input: Value = serde_json::from_str(&read(&node, "DEL.json")).unwrap();
+    assert_eq!(input["prevResult"]["ips"][0]["address"], "9.0.0.5/25");
+    assert_eq!(input["args"]["org.apache.mesos"]["network_info"]["name"], "dcos");
+    assert_eq!(read(&node, "filesystems"), "nsfs\nnsfs\n", "both had a namespace to work in");
+    assert_eq!(node.traces("c"), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn networks_are_left_in_reverse_order() {
+    let node = Node::with_networks("order", &[("one", RECORDING), ("two", RECORDING)]);
+    let launched = node.containers.launch(on(&node, "c", "true", &["two", "one"])).await.unwrap();
+    assert_eq!(launched.addresses().len(), 2);
+    assert_eq!(node.containers.wait("c").await.exit, Exit::Code(0));
+    node.containers.destroy("c").await.unwrap();
+    let calls = read(&node, "calls");
+    let calls: Vec<&str> = calls.lines().map(|line| &line[..10]).collect();
+    assert_eq!(calls, ["ADD c eth0", "ADD c eth1", "DEL c eth1", "DEL c eth0"]);
+}
+
+#[tokio::test]
+async fn a_plugin_that_fails_fails_the_launch_and_leaves_nothing() {
+    let plugins =
+        [("good", RECORDING), ("full", REFUSING), ("broken", BABBLING), ("hung", HANGING)];
+    let node = Node::with_networks("failing", &plugins);
+    for (network, want) in [
+        ("full", "code 100: no address is free (9.0.0.0/25 is full)"),
+        ("broken", "(exit code 3): oops something broke"),
+        ("hung", "did not finish ADD within 2000 ms"),
+        ("nowhere", "there is no network `nowhere`"),
+    ] {
+        let request = on(&node, network, "touch ran", &["good", network]);
+        let error = node.containers.launch(request).await.unwrap_err();
+        assert!(matches!(error.failure, LaunchFailure::Network(_)));
+        assert!(chain(&error).contains(want), "{}", chain(&error));
+        assert!(error.leftovers.is_empty(), "{:?}", error.leftovers);
+        assert_eq!(node.traces(network), Vec::<String>::new());
+        assert!(!node.sandbox(network).join("ran").exists());
+    }
+    let calls = read(&node, "calls");
+    let count = |word: &str| calls.lines().filter(|line| line.starts_with(word)).count();
+    assert_eq!(count("DEL"), 5, "four of `good`, one of `full`: {calls}");
+    let hung: u32 = read(&node, "pid").trim().parse().unwrap();
+    until(|| !runs(hung)).await;
+}
+
+#[tokio::test]
+async fn a_plugin_that_is_not_there_is_named() {
+    let node = Node::with_networks("absent", &[("gone", "exit 0")]);
+    fs::remove_file(node.directory.join("plugins/gone")).unwrap();
+    let error = node.containers.launch(on(&node, "c", "true", &["gone"])).await.unwrap_err();
+    assert!(chain(&error).contains("plugin `gone` is in none of"), "{}", chain(&error));
+}
+
+#[tokio::test]
+async fn a_failed_del_is_reported_and_tried_again() {
+    let script = "[ $CNI_COMMAND = ADD ] && { echo '{\"ips\":[]}'; exit 0; }\n\
+                  [ -e $log/mended ] && exit 0\necho locked >&2; exit 1";
+    let node = Node::with_networks("retry", &[("flaky", script)]);
+    node.containers.launch(on(&node, "c", "exec sleep 1000", &["flaky"])).await.unwrap();
+    let errors = node.containers.destroy("c").await.unwrap_err();
+    assert_eq!(errors.len(), 1);
+    assert!(chain(&errors[0]).contains("locked"), "{}", chain(&errors[0]));
+    // All else is gone; the run directory says what is left to do.
+    assert_eq!(node.traces("c"), [node.run_dir("c").display().to_string()]);
+    fs::write(node.directory.join("mended"), "").unwrap();
+    node.restarted().destroy("c").await.unwrap();
+    assert_eq!(node.traces("c"), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_running_container_does_not_hold_the_namespace_of_another() {
+    let node = Node::with_networks("leak", &[("dcos", RECORDING)]);
+    node.containers.launch(on(&node, "first", "exec sleep 1000", &["dcos"])).await.unwrap();
+    let shell = "grep -c nsfs /proc/self/mounts; exec sleep 1000";
+    node.containers.launch(on(&node, "second", shell, &["dcos"])).await.unwrap();
+    node.written("second", "\n").await;
+    assert_eq!(node.stdout("second"), "0\n");
+    node.containers.destroy("first").await.unwrap();
+    assert_eq!(node.traces("first"), Vec::<String>::new());
+}
