@@ -18,8 +18,8 @@ pub struct Order {
     pub spec: LaunchSpec,
     /// What it may use.
     pub limits: Limits,
-    /// Names of the networks to attach it to, in the order of `eth0`, `eth1` …
-    pub networks: Vec<String>,
+    /// Named networks to attach it to, in the order of `eth0`, `eth1` …
+    pub networks: Vec<v1::NetworkInfo>,
 }
 
 /// What a container may use.
@@ -109,18 +109,17 @@ pub(crate) fn scalar(resources: &[v1::Resource], name: &str) -> f64 {
     named.filter_map(|resource| resource.scalar.as_ref()).map(|scalar| scalar.value).sum()
 }
 
-/// Names of the networks that a task joins; none is the host's.
-fn networks(record: &Record) -> Result<Vec<String>, String> {
+/// The named networks that a task joins; none is the host's.
+fn networks(record: &Record) -> Result<Vec<v1::NetworkInfo>, String> {
     let infos = record.task.container.as_ref().map(|container| &container.network_infos);
-    let mut names = Vec::new();
-    for info in infos.into_iter().flatten() {
-        let Some(name) = info.name.clone() else { continue };
-        if names.contains(&name) {
-            return Err(format!("the network `{name}` is asked for twice"));
+    let mut networks: Vec<v1::NetworkInfo> = Vec::new();
+    for info in infos.into_iter().flatten().filter(|info| info.name.is_some()) {
+        if networks.iter().any(|earlier| earlier.name == info.name) {
+            return Err(format!("the network `{}` is asked for twice", info.name()));
         }
-        names.push(name);
+        networks.push(info.clone());
     }
-    Ok(names)
+    Ok(networks)
 }
 
 fn command_spec(command: &v1::CommandInfo) -> Result<CommandSpec, String> {

@@ -4,8 +4,9 @@
 //! with what the maps hold and writes what differs, so a restart, which finds the
 //! maps of the former process, writes nothing if nothing changed.
 
+pub use mizzen_ebpf_loader::{Counts, Options};
 use mizzen_ebpf_loader::{
-    Admission, BackendState, BackendWanted, Counts, Dataplane, LoadError, MapError, Options,
+    Admission, BackendState, BackendWanted, Dataplane, LoadError, MapError,
     VipAddress,
 };
 use mizzen_plan::vip::{Action, difference};

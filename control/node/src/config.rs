@@ -47,6 +47,19 @@ pub enum Role {
     Overlay,
 }
 
+impl std::fmt::Display for Role {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Master => "master",
+            Self::Agent => "agent",
+            Self::Services => "services",
+            Self::Names => "names",
+            Self::Vip => "vip",
+            Self::Overlay => "overlay",
+        })
+    }
+}
+
 /// The whole configuration in force.
 #[derive(Debug, Clone, Serialize)]
 pub struct Config {

@@ -104,3 +104,31 @@ pub fn reload(frame: &Frame, current: &Config) -> Option<Config> {
     }
     Some(current.with_applicable(&new))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+    use std::fs;
+
+    #[test]
+    fn a_reload_applies_what_it_can_and_keeps_the_rest() {
+        let temp = tempfile::tempdir().unwrap();
+        let file = temp.path().join("m.toml");
+        fs::write(&file, "hostname = 'a'\n[log]\nlevel = 'error'\n[names]\nttl = 5\n").unwrap();
+        let loader = Loader::new(Some(file.clone()), BTreeMap::new(), BTreeMap::new());
+        let config = loader.load().unwrap();
+        let log = logging::init(&config.log).unwrap();
+        let lock = StateLock::take(&temp.path().join("state")).unwrap();
+        let frame = Frame { loader, log, lock };
+
+        fs::write(&file, "hostname = 'b'\n[log]\nlevel = 'off'\n[names]\nttl = 9\n").unwrap();
+        let new = reload(&frame, &config).unwrap();
+        assert_eq!((new.names.ttl, new.log.level.as_str(), new.hostname.as_str()), (9, "off", "a"));
+
+        fs::write(&file, "[names]\nttl = 'soon'\n").unwrap();
+        assert!(reload(&frame, &new).is_none(), "mistakes change nothing");
+        fs::remove_file(&file).unwrap();
+        assert!(reload(&frame, &new).is_none(), "nor does a file that is gone");
+    }
+}

@@ -64,6 +64,11 @@ impl Planner {
         Self { claims, tasks, services, problems }
     }
 
+    /// Takes in the claim of a former process or of another node.
+    pub fn adopt(&mut self, name: &str, address: IpAddr) {
+        self.claims.adopt(name, address);
+    }
+
     /// A task came, changed (`after`) or went (`None`).
     pub fn apply(&mut self, key: &TaskKey, after: Option<&TaskFact>) -> Effects {
         let (wanted, problems) = after.map(backends_of).unwrap_or_default();

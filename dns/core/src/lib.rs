@@ -23,6 +23,8 @@ mod statics;
 mod task;
 mod zone;
 
+pub use hickory_proto::rr::RecordType;
+
 pub use explain::{Explained, Explanation, Verdict, explain};
 pub use forward::ForwardTable;
 pub use name::{DnsName, NameError};

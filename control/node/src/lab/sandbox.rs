@@ -83,9 +83,9 @@ impl Sandbox {
 
     fn create_node(&self, number: usize) -> Result<NodePlace, LabError> {
         let dir = self.dir.join(format!("n{number}"));
-        make_dir(&dir)?;
-        make_dir(&dir.join("state"))?;
-        make_dir(&dir.join("run"))?;
+        make_dir(&dir, PASSAGE)?;
+        make_dir(&dir.join("state"), PASSAGE)?;
+        make_dir(&dir.join("run"), OWNER)?;
         let resolv_conf = dir.join("resolv.conf");
         write(&resolv_conf, "nameserver 198.51.100.1\n")?;
         write(&dir.join("mizzen.toml"), "# Of this lab only. Read again at SIGHUP.\n")?;
@@ -151,7 +151,7 @@ pub(super) const LOCK: &str = "lock";
 
 /// Makes the lab's directory and locks it.
 fn create_dir(dir: &Path) -> Result<File, LabError> {
-    make_dir(dir)?;
+    make_dir(dir, PASSAGE)?;
     // Locked before it has its name, so that a sweep never finds it unlocked.
     let (draft, path) = (dir.join("lock.new"), dir.join(LOCK));
     let file = File::create_new(&draft).map_err(LabError::file("make", &draft))?;
@@ -163,8 +163,13 @@ fn create_dir(dir: &Path) -> Result<File, LabError> {
 
 /// Others may pass through, because tasks of theirs have their sandboxes in here,
 /// but not look around.
-fn make_dir(dir: &Path) -> Result<(), LabError> {
-    fs::DirBuilder::new().mode(0o711).create(dir).map_err(LabError::file("make directory", dir))
+const PASSAGE: u32 = 0o711;
+
+/// The node's socket is its owner's.
+const OWNER: u32 = 0o700;
+
+fn make_dir(dir: &Path, mode: u32) -> Result<(), LabError> {
+    fs::DirBuilder::new().mode(mode).create(dir).map_err(LabError::file("make directory", dir))
 }
 
 fn write(path: &Path, text: &str) -> Result<(), LabError> {

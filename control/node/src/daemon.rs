@@ -1,0 +1,63 @@
+//! The daemon: what a node is made of, how it starts, and how it is taken down.
+//!
+//! [`build`] makes every part, top to bottom; [`core`] is the loop in which they
+//! meet; the other modules are what the loop does for one part each.
+
+mod agent;
+mod build;
+mod checkpoints;
+mod clock;
+mod cluster;
+mod core;
+mod facts;
+mod files;
+mod master_views;
+mod names;
+mod problems;
+mod queries;
+mod sandbox;
+mod saves;
+mod services;
+mod signals;
+mod status;
+mod streams;
+mod teardown;
+mod vip_views;
+
+use crate::config::Config;
+use crate::node::Frame;
+use crate::notify::{Notice, notify, watchdog_interval};
+use anyhow::Context;
+use tracing::info;
+
+pub use teardown::teardown;
+
+/// Runs the node until it is told to stop. Tasks and connections go on afterwards.
+///
+/// # Errors
+///
+/// What stood in the way of starting.
+pub async fn run(config: Config, frame: Frame) -> anyhow::Result<()> {
+    let signals =
+        signals::Signals::listen(watchdog_interval()).context("cannot listen for signals")?;
+    let built = build::build(config, frame).await?;
+    let (mut core, parts) = (built.core, built.parts);
+    let (close, closed) = tokio::sync::oneshot::channel::<()>();
+    let serving = tokio::spawn(parts.listeners.serve(parts.handle, async move {
+        // Either way the listeners are to close.
+        let _ = closed.await;
+    }));
+    core.settle();
+    notify(Notice::Ready);
+    info!(ready_ms = clock::now().mono.since(core.started.mono).as_millis() as u64, "ready");
+
+    core.run(parts.inputs, parts.requests, signals).await;
+
+    notify(Notice::Stopping);
+    info!("stopping; tasks and connections go on");
+    drop(close);
+    // Open requests have been answered or are answered by nobody now.
+    drop(core);
+    let _ = serving.await;
+    Ok(())
+}

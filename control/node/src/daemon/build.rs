@@ -1,0 +1,397 @@
+//! Every part of a node, made in the order in which they need each other.
+
+use super::agent::Containers;
+use super::checkpoints::Checkpoints;
+use super::core::{CLAIMS, Core, Input};
+use super::names::Names;
+use super::problems::Problems;
+use super::saves::{Saves, chain, saved};
+use super::streams::Streams;
+use super::{clock, cluster};
+use crate::config::{Config, Role, VipEngine};
+use crate::node::Frame;
+use anyhow::{Context, bail};
+use mizzen_agent::{Agent, CpuLimit, Found};
+use mizzen_api::{resources, v1};
+use mizzen_dns_server::{Server, SharedZones};
+use mizzen_http::core::{CoreHandle, CoreRequest, channel};
+use mizzen_http::server::{Address, Listeners, Part, Settings as ListenerSettings};
+use mizzen_isolators::{Containerizer, Settings as ContainerSettings};
+use mizzen_kernel::network::{NamesSpec, NetworkSpec, ensure_network};
+use mizzen_kernel::vips::{Options as VipOptions, Vips};
+use mizzen_master::Master;
+use mizzen_master::registry::Registry;
+use mizzen_membership::log::OwnerLog;
+use mizzen_membership::view::View;
+use mizzen_plan::overlay::OverlaySpec;
+use mizzen_plan::vip::{Claims, Planner};
+use mizzen_services::Services;
+use mizzen_store::Store;
+use mizzen_types::ids::OwnerId;
+use mizzen_types::resources::Resources;
+use mizzen_types::time::Now;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+/// Key of the agent's id in the store.
+pub(crate) const AGENT_ID: &str = "agent/id";
+/// Prefix of the service scheduler's records; the master's carry their own.
+const SERVICES: &str = "services/";
+/// Key of the node's id in the owner logs.
+const NODE_ID: &str = "node/id";
+/// Key of the generation, which grows with each start.
+const GENERATION: &str = "node/generation";
+/// Requests that may wait for the loop.
+const REQUEST_QUEUE: usize = 1024;
+/// Processes and threads in one container.
+const PIDS: u32 = 4096;
+
+/// A node that is about to run.
+pub(crate) struct Built {
+    pub(crate) core: Core,
+    pub(crate) parts: Parts,
+}
+
+/// What runs beside the loop.
+pub(crate) struct Parts {
+    pub(crate) inputs: mpsc::UnboundedReceiver<Input>,
+    pub(crate) requests: mpsc::Receiver<CoreRequest>,
+    pub(crate) handle: CoreHandle,
+    pub(crate) listeners: Listeners,
+}
+
+/// Makes everything. When this returns, the tasks of a former process have been taken
+/// up, names are answered and sockets are bound.
+pub(crate) async fn build(config: Config, frame: Frame) -> anyhow::Result<Built> {
+    check_roles(&config)?;
+    let now = clock::now();
+    let store = Store::open(&config.state_dir.join("store.redb"))?;
+    let (owner, generation) = identity(&store)?;
+    let seed = u64::from_le_bytes(uuid::Uuid::new_v4().into_bytes()[..8].try_into()?);
+    let (inputs, receiver) = mpsc::unbounded_channel();
+
+    // Sockets first: a taken port must stop the node before it changes anything.
+    let listeners = Listeners::bind(listener_settings(&config)).await?;
+    let bound = listeners.addresses();
+    let network = ensure_network(&network_spec(&config));
+    let vips = open_vips(&config)?;
+
+    let mut core = Core {
+        started: now,
+        inputs: inputs.clone(),
+        master: None,
+        master_id: uuid::Uuid::new_v4().to_string(),
+        agent: None,
+        services: None,
+        containers: None,
+        streams: Streams::default(),
+        master_gate: cluster::Gate::new(Saves::new("")),
+        services_gate: cluster::Gate::new(Saves::new(SERVICES)),
+        node_log: OwnerLog::new(owner.clone(), generation),
+        master_log: OwnerLog::new(OwnerId::new(format!("{owner}/master")), generation),
+        view: View::default(),
+        names: Names::off(),
+        planner: Planner::new(Claims::new(config.vip.named_range)),
+        vips: vips.engine,
+        problems: Problems::default(),
+        listeners: bound,
+        resolver: Vec::new(),
+        server: None,
+        resync_at: now.mono + super::core::RESYNC,
+        frame,
+        store,
+        config,
+    };
+    if let Some(problem) = vips.problem {
+        core.problems.report("vip", problem);
+    }
+    core.note_network(&network);
+    core.adopt_claims()?;
+    core.build_names();
+    core.introduce();
+    core.build_agent(seed, inputs, now)?;
+    core.build_master(seed.rotate_left(31), now)?;
+    core.build_services(seed.rotate_left(17), now)?;
+    core.settle();
+    // Only now, so that nobody is told that a name does not exist which does.
+    core.start_resolver()?;
+    core.reconcile_vips();
+
+    let (handle, requests) = channel(REQUEST_QUEUE);
+    Ok(Built { core, parts: Parts { inputs: receiver, requests, handle, listeners } })
+}
+
+/// Where sandboxes lie.
+pub(crate) fn work_dir(config: &Config) -> PathBuf {
+    config.state_dir.join("work")
+}
+
+/// Where the run directories of containers lie.
+pub(crate) fn run_root(config: &Config) -> PathBuf {
+    config.run_dir.join("containers")
+}
+
+/// What the node's network should look like.
+pub(crate) fn network_spec(config: &Config) -> NetworkSpec {
+    let names = config.has(Role::Names).then(|| NamesSpec {
+        link: config.instance.names_link(),
+        addresses: config.names.addresses.clone(),
+    });
+    NetworkSpec {
+        mark: format!("mizzen {}", config.instance),
+        names,
+        overlay: config.has(Role::Overlay).then(|| overlay_spec(config)),
+        filter_table: config.instance.filter_table(),
+        cni_directory: config.run_dir.join("cni"),
+    }
+}
+
+/// Where the VIP programs are pinned, and whose connects they see.
+pub(crate) fn vip_options(config: &Config) -> VipOptions {
+    VipOptions {
+        pin_dir: config.instance.pin_dir(&config.vip.bpffs),
+        cgroup: config.vip.cgroup.clone(),
+    }
+}
+
+/// The container side of a configuration.
+pub(crate) fn containerizer(config: &Config) -> anyhow::Result<Containerizer> {
+    let networks: BTreeMap<String, serde_json::Value> = config
+        .has(Role::Overlay)
+        .then(|| (config.overlay.name.clone(), overlay_spec(config).cni_configuration()))
+        .into_iter()
+        .collect();
+    let settings = ContainerSettings {
+        launcher: config.libexec_dir.join("mizzen-launch"),
+        run_root: run_root(config),
+        cgroup_root: config.cgroup_root.clone(),
+        plugin_dirs: vec![config.libexec_dir.clone(), PathBuf::from("/opt/cni/bin")],
+        networks,
+        plugin_timeout: config.agent.plugin_timeout,
+    };
+    Containerizer::new(settings).context("containers cannot be made on this machine")
+}
+
+fn overlay_spec(config: &Config) -> OverlaySpec {
+    let resolver = config.names.addresses.iter().find_map(|address| match address {
+        IpAddr::V4(address) => Some(*address),
+        IpAddr::V6(_) => None,
+    });
+    OverlaySpec {
+        name: config.overlay.name.clone(),
+        network: config.overlay.network,
+        subnet: config.overlay.subnet,
+        bridge: config.overlay.bridge.clone(),
+        mtu: config.overlay.mtu,
+        leases: config.state_dir.join("leases"),
+        resolver: resolver.filter(|_| config.has(Role::Names)),
+    }
+}
+
+fn check_roles(config: &Config) -> anyhow::Result<()> {
+    let needs = [(Role::Services, Role::Master), (Role::Agent, Role::Master)];
+    for (role, other) in needs {
+        if config.has(role) && !config.has(other) {
+            bail!("roles: `{role}` needs `{other}` on the same node in this version");
+        }
+    }
+    Ok(())
+}
+
+/// The node's name in the owner logs, and a generation larger than all before.
+fn identity(store: &Store) -> anyhow::Result<(OwnerId, u64)> {
+    let owner = match store.get(NODE_ID)? {
+        Some(bytes) => String::from_utf8(bytes).context("the node's id is no text")?,
+        None => uuid::Uuid::new_v4().to_string(),
+    };
+    let last = match store.get(GENERATION)? {
+        Some(bytes) => String::from_utf8_lossy(&bytes).parse().unwrap_or(0),
+        None => 0_u64,
+    };
+    let generation = last + 1;
+    store.write(&[
+        (NODE_ID.to_owned(), Some(owner.clone().into_bytes())),
+        (GENERATION.to_owned(), Some(generation.to_string().into_bytes())),
+    ])?;
+    Ok((OwnerId::new(owner), generation))
+}
+
+fn listener_settings(config: &Config) -> ListenerSettings {
+    let tcp = |address: SocketAddr| Address::Tcp(address);
+    let mut listeners =
+        vec![(Part::Node, Address::Unix(config.socket())), (Part::Node, tcp(config.admin.node))];
+    for (role, part, address) in [
+        (Role::Master, Part::Master, config.master.listen),
+        (Role::Agent, Part::Agent, config.agent.listen),
+        (Role::Services, Part::Services, config.services.listen),
+        (Role::Vip, Part::Minuteman, config.admin.minuteman),
+    ] {
+        if config.has(role) {
+            listeners.push((part, tcp(address)));
+        }
+    }
+    ListenerSettings { listeners, ..ListenerSettings::default() }
+}
+
+struct OpenedVips {
+    engine: Vips,
+    problem: Option<String>,
+}
+
+/// Loads the VIP programs. With `engine = "auto"` a node without them goes on, and
+/// says what it lacks; with `engine = "ebpf"` it does not start.
+fn open_vips(config: &Config) -> anyhow::Result<OpenedVips> {
+    if !config.has(Role::Vip) || config.vip.engine == VipEngine::Off {
+        return Ok(OpenedVips { engine: Vips::Off, problem: None });
+    }
+    match Vips::open(&vip_options(config)) {
+        Ok(engine) => Ok(OpenedVips { engine, problem: None }),
+        Err(error) if config.vip.engine == VipEngine::Auto => {
+            let problem = format!("VIPs cannot be connected to: {}", chain(&error));
+            Ok(OpenedVips { engine: Vips::Off, problem: Some(problem) })
+        }
+        Err(error) => {
+            Err(error).context("vip.engine is \"ebpf\"; with \"auto\" the node starts without VIPs")
+        }
+    }
+}
+
+impl Core {
+    fn adopt_claims(&mut self) -> anyhow::Result<()> {
+        for (name, value) in saved(&self.store, CLAIMS)? {
+            match String::from_utf8_lossy(&value).parse::<IpAddr>() {
+                Ok(address) => self.adopt_claim(&name, address),
+                Err(error) => warn!(name, %error, "the claim of a VIP's address is unreadable"),
+            }
+        }
+        Ok(())
+    }
+
+    fn build_names(&mut self) {
+        if !self.config.has(Role::Names) {
+            return;
+        }
+        let options = mizzen_dns_core::Options {
+            ttl: self.config.names.ttl,
+            agent_port: self.config.agent.listen.port(),
+            resolver_addresses: self.config.names.addresses.clone(),
+            node_addresses: vec![self.config.address],
+            ..mizzen_dns_core::Options::default()
+        };
+        let zones = Arc::new(SharedZones::new(mizzen_dns_core::Zones::new(&options)));
+        self.names = Names::new(zones, options);
+    }
+
+    fn start_resolver(&mut self) -> anyhow::Result<()> {
+        let Some(zones) = self.names.zones() else { return Ok(()) };
+        let port = self.config.names.port;
+        let listen = self.config.names.addresses.iter().map(|ip| SocketAddr::new(*ip, port));
+        let settings = mizzen_dns_server::Settings {
+            listen: listen.collect(),
+            upstreams: self.config.names.upstreams.clone(),
+            ..mizzen_dns_server::Settings::default()
+        };
+        let server = Server::start(&settings, zones).context("the resolver cannot start")?;
+        self.resolver = server.addresses().to_vec();
+        self.server = Some(server);
+        Ok(())
+    }
+
+    fn build_agent(
+        &mut self,
+        seed: u64,
+        inputs: mpsc::UnboundedSender<Input>,
+        now: Now,
+    ) -> anyhow::Result<()> {
+        if !self.config.has(Role::Agent) {
+            return Ok(());
+        }
+        let containerizer = containerizer(&self.config)?;
+        let checkpoints = Checkpoints::open(self.config.state_dir.join("tasks"))
+            .context("cannot open the directory of task records")?;
+        let resolv_conf = self.config.has(Role::Names).then(|| {
+            let lines = self.config.names.addresses.iter().map(|ip| format!("nameserver {ip}\n"));
+            lines.collect()
+        });
+        let id = self.store.get(AGENT_ID)?.and_then(|bytes| String::from_utf8(bytes).ok());
+        let mut agent = Agent::new(agent_settings(&self.config)?, id.map(Into::into), seed, now);
+
+        let records = checkpoints.read_all().context("cannot read the task records")?;
+        let found = containerizer.recover().context("cannot look for containers")?;
+        info!(records = records.len(), containers = found.len(), "recovering");
+        let found = found.into_iter().map(|found| Found {
+            container: found.id.into(),
+            pid: found.launched.as_ref().map(|launched| launched.pid),
+            addresses: found.launched.map(|launched| launched.addresses()).unwrap_or_default(),
+        });
+        agent.recover(records, found.collect(), now);
+        self.agent = Some(agent);
+        self.containers = Some(Containers { containerizer, checkpoints, resolv_conf, inputs });
+        Ok(())
+    }
+
+    fn build_master(&mut self, seed: u64, now: Now) -> anyhow::Result<()> {
+        if !self.config.has(Role::Master) {
+            return Ok(());
+        }
+        let listen = self.config.master.listen;
+        let (id, hostname) = (self.master_id.clone(), self.config.hostname.clone());
+        let address = self.config.address;
+        let settings = mizzen_master::Settings {
+            allocation_interval: self.config.master.allocation_interval,
+            flags: self.flag_texts(),
+            seed,
+            ..mizzen_master::Settings::new(id, hostname, address, listen.port())
+        };
+        let records = self.store.scan(mizzen_master::registry::PREFIX)?;
+        let mut master = Master::new(settings, Registry::from_records(records)?, now);
+        if let Some(agent) = self.agent.as_mut() {
+            master.agent_connected(cluster::LOCAL_LINK, address, now);
+            agent.master_connected();
+        }
+        self.master = Some(master);
+        Ok(())
+    }
+
+    fn build_services(&mut self, seed: u64, now: Now) -> anyhow::Result<()> {
+        if !self.config.has(Role::Services) {
+            return Ok(());
+        }
+        let settings = mizzen_services::Settings {
+            framework_name: self.config.services.framework_name.clone(),
+            hostname: self.config.hostname.clone(),
+            http_port: self.config.services.listen.port(),
+            default_network: self.config.overlay.name.clone(),
+            ..mizzen_services::Settings::default()
+        };
+        let services = Services::new(settings, saved(&self.store, SERVICES)?, seed, now)?;
+        self.services = Some(services);
+        self.subscribe_services(now);
+        Ok(())
+    }
+}
+
+fn agent_settings(config: &Config) -> anyhow::Result<mizzen_agent::Settings> {
+    let resources = Resources::parse(&config.agent.resources)
+        .with_context(|| format!("agent.resources: `{}`", config.agent.resources))?;
+    let port = config.agent.listen.port();
+    let info = v1::AgentInfo {
+        hostname: config.hostname.clone(),
+        port: Some(i32::from(port)),
+        resources: resources::to_v1(&resources),
+        ..v1::AgentInfo::default()
+    };
+    Ok(mizzen_agent::Settings {
+        info,
+        address: config.address,
+        port,
+        work_dir: work_dir(config),
+        run_root: run_root(config),
+        cpu_limit: CpuLimit::Shares,
+        pids: PIDS,
+    })
+}

@@ -1,0 +1,164 @@
+//! Effects of the master, carried out, and the gate in front of effects that rely on
+//! the disk.
+
+use super::core::Core;
+use super::facts::Speaker;
+use super::saves::{Saves, chain};
+use super::streams::Delivery;
+use mizzen_api::v1::scheduler::{Call, Event};
+use mizzen_http::core::SchedulerReply;
+use mizzen_master::{Effect, LinkId, Master};
+use mizzen_store::Store;
+use mizzen_types::time::{Mono, Now};
+use tracing::warn;
+
+/// The link between the master and the agent of this process.
+pub(crate) const LOCAL_LINK: LinkId = LinkId(0);
+
+/// Holds a part's effects back until the records in front of them are on the disk.
+#[derive(Debug)]
+pub(crate) struct Gate<E> {
+    saves: Saves,
+    held: Option<E>,
+}
+
+/// What comes through a gate.
+pub(crate) enum Passed<E> {
+    /// An effect that may be carried out.
+    Effect(E),
+    /// Nothing; whatever was saved is on the disk.
+    Nothing,
+    /// Nothing, because the disk refuses; the text says how.
+    Stalled(Option<String>),
+}
+
+impl<E> Gate<E> {
+    /// An open gate.
+    pub(crate) fn new(saves: Saves) -> Self {
+        Self { saves, held: None }
+    }
+
+    /// When to try again.
+    pub(crate) fn deadline(&self) -> Option<Mono> {
+        self.saves.deadline()
+    }
+
+    /// Queues a record in front of whatever comes next.
+    pub(crate) fn save(&mut self, key: &str, value: Option<Vec<u8>>) {
+        self.saves.push(key, value);
+    }
+
+    /// Puts an effect in front of the gate.
+    pub(crate) fn hold(&mut self, effect: E) {
+        self.held = Some(effect);
+    }
+
+    /// Whether an effect waits in front of the gate.
+    pub(crate) fn is_holding(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// Writes what must be written and lets the held effect through.
+    pub(crate) fn pass(&mut self, store: &Store, now: Mono) -> Passed<E> {
+        if self.saves.is_stalled(now) {
+            return Passed::Stalled(None);
+        }
+        match self.saves.flush(store, now) {
+            Ok(()) => self.held.take().map_or(Passed::Nothing, Passed::Effect),
+            Err(error) => Passed::Stalled(Some(chain(&error))),
+        }
+    }
+}
+
+impl Core {
+    /// Carries out what the master wants; says whether it wanted anything.
+    pub(crate) fn settle_master(&mut self, now: Now) -> bool {
+        let mut worked = false;
+        loop {
+            while !self.master_gate.is_holding() {
+                match self.master.as_mut().and_then(Master::poll_effect) {
+                    Some(Effect::Save { key, value }) => self.master_gate.save(&key, value),
+                    Some(effect) => self.master_gate.hold(effect),
+                    None => break,
+                }
+            }
+            match self.master_gate.pass(&self.store, now.mono) {
+                Passed::Effect(effect) => {
+                    worked = true;
+                    self.carry_out_master(effect, now);
+                }
+                Passed::Nothing => {
+                    self.problems.solve("master's records");
+                    return worked;
+                }
+                Passed::Stalled(Some(error)) => {
+                    self.problems.report("master's records", error);
+                    return worked;
+                }
+                Passed::Stalled(None) => return worked,
+            }
+        }
+    }
+
+    /// A framework calls, over HTTP.
+    pub(crate) fn scheduler_call(&mut self, call: Call, stream: Option<&str>) -> SchedulerReply {
+        let now = super::clock::now();
+        let Some(master) = self.master.as_mut() else {
+            let text = "this node is no master".to_owned();
+            return SchedulerReply::Refused { status: 503, text };
+        };
+        let fresh = uuid::Uuid::new_v4().to_string();
+        match master.scheduler_call(call, stream, fresh, now) {
+            mizzen_master::SchedulerReply::Accepted => SchedulerReply::Accepted,
+            mizzen_master::SchedulerReply::Refused { status, text } => {
+                SchedulerReply::Refused { status, text }
+            }
+            mizzen_master::SchedulerReply::Subscribed { stream_id } => {
+                let events = self.streams.open(&stream_id);
+                SchedulerReply::Subscribed { stream_id, events }
+            }
+        }
+    }
+
+    /// The client of a stream went away.
+    pub(crate) fn stream_closed(&mut self, stream: &str) {
+        self.streams.close(stream);
+        if let Some(master) = self.master.as_mut() {
+            master.stream_closed(stream, super::clock::now());
+        }
+    }
+
+    fn carry_out_master(&mut self, effect: Effect, now: Now) {
+        match effect {
+            Effect::Event { stream_id, event } => self.deliver(&stream_id, *event, now),
+            Effect::CloseStream { stream_id } => {
+                if self.streams.close(&stream_id) {
+                    self.services_disconnected(now);
+                }
+            }
+            Effect::ToAgent { message, .. } => {
+                if let Some(agent) = self.agent.as_mut() {
+                    agent.handle_master(*message, now);
+                }
+            }
+            Effect::Fact { key, value } => self.say(Speaker::Master, key, value.map(|fact| *fact)),
+            // Records go to the gate before anything comes here.
+            Effect::Save { key, value } => self.master_gate.save(&key, value),
+        }
+    }
+
+    fn deliver(&mut self, stream: &str, event: Event, now: Now) {
+        match self.streams.send(stream, event) {
+            Delivery::Sent => {}
+            Delivery::Services(event) => {
+                if let Some(services) = self.services.as_mut() {
+                    services.handle_event(event, now);
+                }
+            }
+            Delivery::Lost => {
+                warn!(stream, "a framework does not keep up with its events and is dropped");
+                self.stream_closed(stream);
+            }
+        }
+    }
+}

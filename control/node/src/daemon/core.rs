@@ -1,0 +1,225 @@
+//! The loop in which everything of a node meets: one thread, one queue, no locks.
+//!
+//! Something happens (a request, a container, a timer); the value that decides takes
+//! it in; what is to be done comes out as effects, which are carried out here or
+//! handed to a task of their own whose outcome is the next thing that happens.
+//! [`Core::settle`] goes on until nobody has anything left to do.
+
+use super::agent::Containers;
+use super::cluster::Gate;
+use super::facts::Speaker;
+use super::names::Names;
+use super::problems::Problems;
+use super::signals::{Signal, Signals};
+use super::streams::Streams;
+use super::{build, clock, saves};
+use crate::config::Config;
+use crate::node::{Frame, reload};
+use crate::notify::{Notice, notify};
+use mizzen_agent::task::{Ended, Started};
+use mizzen_agent::{Agent, LaunchFailure};
+use mizzen_dns_server::Server;
+use mizzen_http::core::CoreRequest;
+use mizzen_http::server::{Address, Part};
+use mizzen_kernel::network::Report;
+use mizzen_kernel::vips::Vips;
+use mizzen_master::Master;
+use mizzen_membership::log::OwnerLog;
+use mizzen_membership::view::View;
+use mizzen_plan::vip::Planner;
+use mizzen_services::Services;
+use mizzen_store::Store;
+use mizzen_types::fact::{Fact, Key, NodeFact};
+use mizzen_types::ids::ContainerId;
+use mizzen_types::time::{Mono, Now};
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// Prefix of the addresses that VIP names claimed, in the store.
+pub(crate) const CLAIMS: &str = "claim/";
+/// The kernel is compared with what it should hold this often, whatever happens.
+pub(crate) const RESYNC: Duration = Duration::from_secs(60);
+/// With nothing to wait for, the loop looks at the clock this often.
+const IDLE: Duration = Duration::from_secs(3600);
+
+/// Something that happened outside of the loop.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// A container was made, or was not.
+    Launched(ContainerId, Result<Started, (LaunchFailure, String)>),
+    /// A container ended.
+    Ended(ContainerId, Ended),
+    /// A probe came back.
+    Probed(ContainerId, Result<(), String>),
+    /// A pass over the node's network is over.
+    NetworkPass(Report),
+}
+
+/// Everything that a node decides with.
+pub(crate) struct Core {
+    pub(crate) config: Config,
+    pub(crate) started: Now,
+    pub(crate) store: Store,
+    pub(crate) inputs: mpsc::UnboundedSender<Input>,
+    pub(crate) master: Option<Master>,
+    pub(crate) master_id: String,
+    pub(crate) agent: Option<Agent>,
+    pub(crate) services: Option<Services>,
+    pub(crate) containers: Option<Containers>,
+    pub(crate) streams: Streams,
+    pub(crate) master_gate: Gate<mizzen_master::Effect>,
+    pub(crate) services_gate: Gate<mizzen_services::Effect>,
+    pub(crate) node_log: OwnerLog,
+    pub(crate) master_log: OwnerLog,
+    pub(crate) view: View,
+    pub(crate) names: Names,
+    pub(crate) planner: Planner,
+    pub(crate) vips: Vips,
+    pub(crate) problems: Problems,
+    pub(crate) listeners: Vec<(Part, Address)>,
+    pub(crate) resolver: Vec<SocketAddr>,
+    /// Answers as long as it is here.
+    pub(crate) server: Option<Server>,
+    /// Holds the state directory's lock, and reads the configuration again.
+    pub(crate) frame: Frame,
+    pub(crate) resync_at: Mono,
+}
+
+impl Core {
+    /// Runs until a signal ends it. Tasks and connections go on afterwards.
+    pub(crate) async fn run(
+        &mut self,
+        mut inputs: mpsc::UnboundedReceiver<Input>,
+        mut requests: mpsc::Receiver<CoreRequest>,
+        mut signals: Signals,
+    ) {
+        loop {
+            self.settle();
+            let wait = self.deadline().map_or(IDLE, clock::until);
+            tokio::select! {
+                Some(input) = inputs.recv() => self.handle(input),
+                Some(request) = requests.recv() => self.serve(request),
+                signal = signals.next() => match signal {
+                    Signal::Stop => return,
+                    Signal::Reload => self.reload(),
+                    Signal::Watchdog => notify(Notice::Watchdog),
+                },
+                () = tokio::time::sleep(wait) => self.handle_timeout(),
+            }
+        }
+    }
+
+    /// Lets every part do what it has to do, until none has anything left.
+    pub(crate) fn settle(&mut self) {
+        loop {
+            let now = clock::now();
+            let worked = self.settle_master(now) | self.settle_agent(now) | self.settle_services(now);
+            if !worked {
+                return;
+            }
+        }
+    }
+
+    fn handle(&mut self, input: Input) {
+        let now = clock::now();
+        match (input, self.agent.as_mut()) {
+            (Input::Launched(container, Ok(started)), Some(agent)) => {
+                agent.launched(&container, started, now);
+            }
+            (Input::Launched(container, Err((failure, message))), Some(agent)) => {
+                agent.launch_failed(&container, failure, &message, now);
+            }
+            (Input::Ended(container, ended), Some(agent)) => agent.ended(&container, &ended, now),
+            (Input::Probed(container, result), Some(agent)) => {
+                agent.probed(&container, result, now);
+            }
+            (Input::NetworkPass(report), _) => self.note_network(&report),
+            (_, None) => {}
+        }
+    }
+
+    fn handle_timeout(&mut self) {
+        let now = clock::now();
+        if let Some(master) = self.master.as_mut() {
+            master.handle_timeout(now);
+        }
+        if let Some(agent) = self.agent.as_mut() {
+            agent.handle_timeout(now);
+        }
+        if let Some(services) = self.services.as_mut() {
+            services.handle_timeout(now);
+        }
+        if self.resync_at <= now.mono {
+            self.resync(now);
+        }
+    }
+
+    fn deadline(&self) -> Option<Mono> {
+        let parts = [
+            self.master.as_ref().and_then(Master::poll_deadline),
+            self.agent.as_ref().and_then(Agent::poll_deadline),
+            self.services.as_ref().and_then(Services::poll_deadline),
+            self.master_gate.deadline(),
+            self.services_gate.deadline(),
+            Some(self.resync_at),
+        ];
+        parts.into_iter().flatten().min()
+    }
+
+    /// A pass over all that the kernel should hold for this node.
+    fn resync(&mut self, now: Now) {
+        self.resync_at = now.mono + RESYNC;
+        self.reconcile_vips();
+        let (spec, inputs) = (build::network_spec(&self.config), self.inputs.clone());
+        tokio::task::spawn_blocking(move || {
+            let report = mizzen_kernel::network::ensure_network(&spec);
+            // The loop has ended if nobody listens; then nobody needs the report.
+            let _ = inputs.send(Input::NetworkPass(report));
+        });
+    }
+
+    /// Compares the balancer's tables with the plan, and mends them.
+    pub(crate) fn reconcile_vips(&mut self) {
+        if self.vips.engine() == "off" {
+            return;
+        }
+        match self.vips.reconcile(&self.planner.specs()) {
+            Ok(()) => self.problems.solve("vip"),
+            Err(error) => self.problems.report("vip", saves::chain(&error)),
+        }
+    }
+
+    /// Takes in what changed in the configuration and can be changed while running.
+    fn reload(&mut self) {
+        notify(Notice::Reloading);
+        if let Some(config) = reload(&self.frame, &self.config) {
+            self.config = config;
+            self.resync(clock::now());
+        }
+        notify(Notice::Ready);
+    }
+
+    pub(crate) fn note_network(&mut self, report: &Report) {
+        if report.changed > 0 {
+            tracing::info!(changed = report.changed, "the node's network was brought into shape");
+        }
+        if report.errors.is_empty() {
+            self.problems.solve("network");
+        } else {
+            let texts: Vec<String> =
+                report.errors.iter().map(|error| saves::chain(error)).collect();
+            self.problems.report("network", texts.join("; "));
+        }
+    }
+
+    /// Says in the owner log who this node is.
+    pub(crate) fn introduce(&mut self) {
+        let fact = NodeFact {
+            hostname: self.config.hostname.clone(),
+            address: self.config.address,
+            agent_id: self.agent.as_ref().and_then(|agent| agent.id().cloned()),
+        };
+        self.say(Speaker::Node, Key::Node, Some(Fact::Node(fact)));
+    }
+}

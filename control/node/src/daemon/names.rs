@@ -1,0 +1,116 @@
+//! The resolver's zones, kept in step with the owner logs.
+
+use mizzen_dns_core::{
+    Explained, Explanation, NameError, Options, OwnerKey, RecordType, Verdict, explain, records_of,
+    vip_records,
+};
+use mizzen_dns_server::SharedZones;
+use mizzen_membership::view::Change;
+use serde_json::{Value, json};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// What this node answers for, or nothing if the role is off.
+pub(crate) struct Names {
+    zones: Option<Arc<SharedZones>>,
+    options: Options,
+}
+
+impl Names {
+    /// Names without a resolver: every change is forgotten.
+    pub(crate) fn off() -> Self {
+        Self { zones: None, options: Options::default() }
+    }
+
+    /// Names that the resolver serves from `zones`.
+    pub(crate) fn new(zones: Arc<SharedZones>, options: Options) -> Self {
+        Self { zones: Some(zones), options }
+    }
+
+    /// The zones, for the server.
+    pub(crate) fn zones(&self) -> Option<Arc<SharedZones>> {
+        self.zones.clone()
+    }
+
+    /// Follows one change of one fact.
+    pub(crate) fn apply(&self, change: &Change) {
+        let Some(zones) = &self.zones else { return };
+        let owner = OwnerKey::Fact { owner: change.owner.clone(), key: change.key.clone() };
+        let records = match &change.after {
+            Some(fact) => records_of(&change.key, fact, &self.options),
+            None => Vec::new(),
+        };
+        zones.update(|zones| zones.set(owner, records));
+    }
+
+    /// A named VIP has this address.
+    pub(crate) fn set_vip(&self, name: &str, address: IpAddr) {
+        let Some(zones) = &self.zones else { return };
+        let records = vip_records(name, &[address], &self.options);
+        zones.update(|zones| zones.set(OwnerKey::Vip(name.to_owned()), records));
+    }
+
+    /// Nothing is behind a named VIP any more.
+    pub(crate) fn remove_vip(&self, name: &str) {
+        if let Some(zones) = &self.zones {
+            zones.update(|zones| zones.remove(&OwnerKey::Vip(name.to_owned())));
+        }
+    }
+
+    /// What a name means, for people; `None` without a resolver.
+    pub(crate) fn explain(
+        &self,
+        name: &str,
+        kind: Option<RecordType>,
+    ) -> Option<Result<Value, NameError>> {
+        let zones = self.zones.as_ref()?;
+        let explained = zones.read(|zones| explain(zones, name, kind));
+        Some(explained.map(|explanation| document(&explanation, kind)))
+    }
+
+    /// The zones' serial and how many records they hold.
+    pub(crate) fn size(&self) -> Option<(u32, usize)> {
+        let zones = self.zones.as_ref()?;
+        let count = |zones: &mizzen_dns_core::Zones| {
+            (zones.serial(), zones.owners().map(|(_, records)| records.len()).sum())
+        };
+        Some(zones.read(count))
+    }
+}
+
+fn document(explanation: &Explanation, kind: Option<RecordType>) -> Value {
+    let rcode = match explanation.verdict {
+        Verdict::Found | Verdict::NoData => "NOERROR",
+        Verdict::NxDomain => "NXDOMAIN",
+        Verdict::Forward => "FORWARDED",
+    };
+    let owner = explanation.stands_for.as_ref().unwrap_or(&explanation.name);
+    let (served, left_out): (Vec<&Explained>, Vec<&Explained>) =
+        explanation.records.iter().partition(|record| record.withheld.is_none());
+    let answer = |record: &&Explained| {
+        json!({
+            "name": owner,
+            "type": record.kind,
+            "ttl": record.ttl,
+            "data": record.data,
+            "source": record.sources.join(", "),
+        })
+    };
+    let omission = |record: &&Explained| {
+        json!({
+            "type": record.kind,
+            "data": record.data,
+            "why": record.withheld.as_ref().map(ToString::to_string),
+            "source": record.sources.join(", "),
+        })
+    };
+    json!({
+        "name": explanation.name,
+        "type": kind.map_or_else(|| "ANY".to_owned(), |kind| kind.to_string()),
+        "rcode": rcode,
+        "zone": explanation.zone,
+        "serial": explanation.serial,
+        "answers": served.iter().map(answer).collect::<Value>(),
+        "left_out": left_out.iter().map(omission).collect::<Value>(),
+    })
+}

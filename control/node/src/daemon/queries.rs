@@ -1,0 +1,157 @@
+//! Requests of the listeners, answered.
+
+use super::core::Core;
+use super::{clock, files};
+use mizzen_dns_core::RecordType;
+use mizzen_http::core::{CoreRequest, Query, QueryReply};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+impl Core {
+    /// Takes a request in. A client that went away meanwhile is no concern.
+    pub(crate) fn serve(&mut self, request: CoreRequest) {
+        match request {
+            CoreRequest::Scheduler { call, stream_id, reply } => {
+                let answer = self.scheduler_call(*call, stream_id.as_deref());
+                let _ = reply.send(answer);
+            }
+            CoreRequest::StreamClosed { stream_id } => self.stream_closed(&stream_id),
+            CoreRequest::Services { request, reply } => {
+                let answer = self.services_request(request);
+                let _ = reply.send(answer);
+            }
+            CoreRequest::Query { query, reply } => {
+                let _ = reply.send(self.answer(query));
+            }
+        }
+    }
+
+    fn answer(&mut self, query: Query) -> QueryReply {
+        match query {
+            Query::AgentState
+            | Query::AgentMetrics
+            | Query::AgentFlags
+            | Query::AgentContainers { .. }
+            | Query::FilesRead { .. }
+            | Query::FilesBrowse { .. }
+            | Query::Tasks
+            | Query::Logs { .. } => self.answer_agent(query),
+            Query::MinutemanVips => QueryReply::Json(self.minuteman_vips()),
+            Query::MinutemanVip(vip) => self.minuteman_vip(&vip),
+            Query::MinutemanBackend(backend) => self.minuteman_backend(&backend),
+            Query::MinutemanMetrics => QueryReply::Json(self.minuteman_metrics()),
+            Query::Status => QueryReply::Json(self.status()),
+            Query::VipTable => QueryReply::Json(self.vip_table()),
+            Query::Vips => QueryReply::Json(self.dcos_vips()),
+            Query::Nodes => QueryReply::Json(self.nodes()),
+            Query::Metrics => {
+                QueryReply::Text("text/plain; version=0.0.4; charset=utf-8", self.metrics())
+            }
+            Query::Dns { name, record_type } => self.explain_name(&name, record_type.as_deref()),
+            master => self.answer_master(master),
+        }
+    }
+
+    fn answer_agent(&mut self, query: Query) -> QueryReply {
+        let work_dir = super::build::work_dir(&self.config);
+        let Some(agent) = &self.agent else { return role_is_off("agent") };
+        match query {
+            Query::AgentState => QueryReply::Json(agent.state()),
+            Query::AgentMetrics => {
+                QueryReply::Json(super::master_views::with_system(agent.metrics(clock::now())))
+            }
+            Query::AgentFlags => QueryReply::Json(self.flags()),
+            Query::AgentContainers { container_id } => {
+                self.containers_view(container_id.as_deref())
+            }
+            Query::FilesRead { path, offset, length } => {
+                let length = length.and_then(|length| u64::try_from(length).ok());
+                files::read(&work_dir, &path, offset, length)
+            }
+            Query::FilesBrowse { path } => files::browse(&work_dir, &path),
+            Query::Logs { task, stream, offset, length } => {
+                if stream != "stdout" && stream != "stderr" {
+                    return QueryReply::Bad(format!("`{stream}` is neither stdout nor stderr"));
+                }
+                match agent.sandbox_of(&task) {
+                    Some(sandbox) => {
+                        let path = sandbox.join(stream).display().to_string();
+                        files::read(&work_dir, &path, offset, length)
+                    }
+                    None => QueryReply::NotFound(format!("no task `{task}` on this node")),
+                }
+            }
+            _ => QueryReply::Json(agent.rows()),
+        }
+    }
+
+    fn containers_view(&self, only: Option<&str>) -> QueryReply {
+        let (Some(agent), Some(containers)) = (&self.agent, &self.containers) else {
+            return role_is_off("agent");
+        };
+        let rows = agent.rows();
+        let wanted = |row: &&Value| only.is_none_or(|only| row["container"] == only);
+        let view = |row: &Value| {
+            let container = row["container"].as_str().unwrap_or_default();
+            let statistics = containers.containerizer.statistics(container);
+            json!({
+                "container_id": container,
+                "executor_id": row["id"],
+                "executor_name": row["name"],
+                "source": row["id"],
+                "status": { "executor_pid": row["pid"] },
+                "statistics": super::status::statistics(&statistics),
+            })
+        };
+        let rows = rows.as_array().map(Vec::as_slice).unwrap_or_default();
+        QueryReply::Json(rows.iter().filter(wanted).map(view).collect())
+    }
+
+    fn explain_name(&self, name: &str, record_type: Option<&str>) -> QueryReply {
+        let kind = match record_type.map(|text| (text, RecordType::from_str(&text.to_uppercase()))) {
+            None => None,
+            Some((_, Ok(kind))) => Some(kind),
+            Some((text, Err(_))) => {
+                return QueryReply::Bad(format!("`{text}` is no record type, such as A or SRV"));
+            }
+        };
+        match self.names.explain(name, kind) {
+            None => role_is_off("names"),
+            Some(Ok(document)) => QueryReply::Json(document),
+            Some(Err(error)) => QueryReply::Bad(super::saves::chain(&error)),
+        }
+    }
+
+    fn nodes(&self) -> Value {
+        json!([{
+            "private_ip": self.config.address,
+            "public_ips": [],
+            "hostname": self.config.hostname,
+        }])
+    }
+
+    /// The configuration in force, as Mesos shows flags: a flat object of texts.
+    pub(crate) fn flags(&self) -> Value {
+        json!({ "flags": self.flag_texts() })
+    }
+
+    /// The same as a map.
+    pub(crate) fn flag_texts(&self) -> BTreeMap<String, String> {
+        [
+            ("work_dir", super::build::work_dir(&self.config).display().to_string()),
+            ("hostname", self.config.hostname.clone()),
+            ("ip", self.config.address.to_string()),
+            ("resources", self.config.agent.resources.clone()),
+            ("cgroups_root", self.config.cgroup_root.clone()),
+        ]
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
+    }
+}
+
+/// What a node answers for a part that it does not have.
+pub(crate) fn role_is_off(role: &str) -> QueryReply {
+    QueryReply::NotFound(format!("this node does not have the role `{role}`"))
+}

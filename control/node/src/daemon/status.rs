@@ -1,0 +1,109 @@
+//! `mizzen status` and the node's own metrics.
+
+use super::clock;
+use super::core::Core;
+use crate::config::Role;
+use mizzen_http::server::{Address, Part};
+use mizzen_isolators::Statistics;
+use serde_json::{Map, Value, json};
+
+impl Core {
+    /// `GET /v1/status`: what the node is and how it is.
+    pub(crate) fn status(&self) -> Value {
+        let config = &self.config;
+        let mut status = json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "instance": config.instance.as_str(),
+            "hostname": config.hostname,
+            "address": config.address,
+            "roles": config.roles.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "uptime_seconds": clock::now().mono.since(self.started.mono).as_secs(),
+            "pid": std::process::id(),
+            "listeners": self.listener_map(),
+            "problems": self.problems.texts(),
+        });
+        if let Some(object) = status.as_object_mut() {
+            self.add_parts(object);
+        }
+        status
+    }
+
+    /// `GET /v1/metrics`, in Prometheus' text form.
+    pub(crate) fn metrics(&mut self) -> String {
+        let mut text = self.vip_series();
+        let records = self.names.size().map_or(0, |(_, records)| records);
+        let tasks = self.agent.as_ref().map_or(0, mizzen_agent::Agent::live_tasks);
+        let uptime = clock::now().mono.since(self.started.mono).as_secs();
+        for (name, help, value) in [
+            ("mizzen_names_records", "Records that the resolver answers from.", records as u64),
+            ("mizzen_agent_tasks", "Tasks that have not ended.", tasks as u64),
+            ("mizzen_node_uptime_seconds", "Time since the daemon started.", uptime),
+        ] {
+            text.push_str(&format!("# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n"));
+        }
+        text
+    }
+
+    fn add_parts(&self, status: &mut Map<String, Value>) {
+        let config = &self.config;
+        if let Some(master) = &self.master {
+            let frameworks = master.metrics()["master/frameworks_connected"].as_f64();
+            let frameworks = frameworks.unwrap_or_default() as u64;
+            let part = json!({ "id": self.master_id, "frameworks": frameworks, "leading": true });
+            status.insert("master".to_owned(), part);
+        }
+        if let Some(agent) = &self.agent {
+            let mut part = agent.totals();
+            part["id"] = json!(agent.id());
+            part["tasks"] = json!(agent.live_tasks());
+            status.insert("agent".to_owned(), part);
+        }
+        if let Some((serial, records)) = self.names.size() {
+            let part = json!({ "listen": self.resolver, "records": records, "serial": serial });
+            status.insert("names".to_owned(), part);
+        }
+        if config.has(Role::Vip) {
+            let specs = self.planner.specs();
+            let backends: usize = specs.values().map(|spec| spec.backends.len()).sum();
+            let engine = self.vips.engine();
+            let part = json!({ "engine": engine, "count": specs.len(), "backends": backends });
+            status.insert("vips".to_owned(), part);
+        }
+        if config.has(Role::Overlay) {
+            let overlay = &config.overlay;
+            let part = json!({
+                "subnet": overlay.subnet, "bridge": overlay.bridge, "mtu": overlay.mtu,
+            });
+            status.insert("overlay".to_owned(), part);
+        }
+    }
+
+    fn listener_map(&self) -> Map<String, Value> {
+        let name = |part: &Part, address: &Address| match address {
+            Address::Unix(_) => "socket".to_owned(),
+            Address::Tcp(_) => part.to_string(),
+        };
+        self.listeners
+            .iter()
+            .map(|(part, address)| (name(part, address), json!(address.to_string())))
+            .collect()
+    }
+}
+
+/// Statistics of a container under the names that Mesos gives them.
+pub(crate) fn statistics(statistics: &Statistics) -> Value {
+    let seconds = |microseconds: Option<u64>| microseconds.map(|us| us as f64 / 1e6);
+    json!({
+        "timestamp": clock::now().wall.as_secs_f64(),
+        "cpus_user_time_secs": seconds(statistics.cpu_user_usec),
+        "cpus_system_time_secs": seconds(statistics.cpu_system_usec),
+        "cpus_nr_periods": statistics.cpu_periods,
+        "cpus_nr_throttled": statistics.cpu_throttled_periods,
+        "cpus_throttled_time_secs": seconds(statistics.cpu_throttled_usec),
+        "mem_total_bytes": statistics.mem_bytes,
+        "mem_rss_bytes": statistics.mem_anon_bytes,
+        "mem_file_bytes": statistics.mem_file_bytes,
+        "mem_limit_bytes": statistics.mem_limit_bytes,
+        "threads": statistics.pids,
+    })
+}

@@ -1,0 +1,82 @@
+//! `mizzen node --teardown`: no new connections, tasks ended, everything removed that
+//! the node made. What users told it (apps, claims, the agent's id) stays in the
+//! state directory; the next start runs the apps again.
+
+use super::build::{containerizer, network_spec, run_root, vip_options};
+use super::saves::chain;
+use crate::config::Config;
+use crate::node::Frame;
+use anyhow::bail;
+use mizzen_isolators::Containerizer;
+use mizzen_kernel::{network, vips};
+use std::time::Duration;
+use tracing::{info, warn};
+
+const SIGTERM: i32 = 15;
+/// How long tasks have between SIGTERM and the end.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Takes the node down. The state directory's lock is held, so no daemon runs.
+///
+/// # Errors
+///
+/// Names everything that is left, after all of it was tried.
+pub async fn teardown(config: Config, _frame: Frame) -> anyhow::Result<()> {
+    let mut left = Vec::new();
+    // First the VIPs: no new connection shall come while tasks end.
+    if let Err(error) = vips::teardown(&vip_options(&config)) {
+        left.push(chain(&error));
+    }
+    match containerizer(&config) {
+        Ok(containerizer) => left.extend(end_containers(&containerizer).await),
+        Err(error) => left.push(format!("{error:#}")),
+    }
+    let report = network::remove_network(&network_spec(&config));
+    left.extend(report.errors.iter().map(|error| chain(error)));
+    for directory in [config.state_dir.join("tasks"), run_root(&config), config.run_dir.clone()] {
+        match std::fs::remove_dir_all(&directory) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                left.push(format!("cannot remove {}: {error}", directory.display()));
+            }
+            _ => {}
+        }
+    }
+    if left.is_empty() {
+        info!("nothing of this node is left but its state directory");
+        return Ok(());
+    }
+    bail!("something is left: {}", left.join("; "))
+}
+
+async fn end_containers(containerizer: &Containerizer) -> Vec<String> {
+    let found = match containerizer.recover() {
+        Ok(found) => found,
+        Err(error) => return vec![format!("cannot look for containers: {error}")],
+    };
+    let mut ends = tokio::task::JoinSet::new();
+    for container in found {
+        let containerizer = containerizer.clone();
+        ends.spawn(async move { end(&containerizer, &container.id, container.running).await });
+    }
+    let mut left: Vec<String> = ends.join_all().await.into_iter().flatten().collect();
+    if let Err(error) = containerizer.remove_cgroup_root() {
+        left.push(chain(&error));
+    }
+    left
+}
+
+async fn end(containerizer: &Containerizer, id: &str, running: bool) -> Vec<String> {
+    if running {
+        info!(container = id, "ending");
+        if let Err(error) = containerizer.signal(id, SIGTERM).await {
+            warn!(container = id, error = chain(&error), "cannot ask the container to end");
+        }
+        if tokio::time::timeout(GRACE, containerizer.wait(id)).await.is_err() {
+            warn!(container = id, "did not end in time and is killed");
+        }
+    }
+    match containerizer.destroy(id).await {
+        Ok(()) => Vec::new(),
+        Err(errors) => errors.iter().map(|error| chain(error)).collect(),
+    }
+}

@@ -1,0 +1,86 @@
+//! Requests to a service: one at a time, or without a pause until told to stop.
+
+use anyhow::{Context, Result, bail};
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+const TIMEOUT: Duration = Duration::from_secs(2);
+/// A load ends by itself after this many requests.
+const MOST_REQUESTS: u64 = 2_000_000;
+
+/// One request on a connection of its own; the answer's body, trimmed.
+pub(crate) fn request(address: SocketAddr) -> Result<String> {
+    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT).context("connect")?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.write_all(b"GET / HTTP/1.0\r\nHost: demo\r\n\r\n").context("send")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).context("receive")?;
+    let (head, body) = answer.split_once("\r\n\r\n").context("an answer without a head")?;
+    if !head.contains(" 200 ") {
+        bail!("the answer is {}", head.lines().next().unwrap_or(head));
+    }
+    Ok(body.trim().to_owned())
+}
+
+/// `count` requests to a name, resolved anew for each one; answers counted by body.
+pub(crate) fn by_name(name: &str, port: u16, count: u32) -> Result<BTreeMap<String, u32>> {
+    let mut answers = BTreeMap::new();
+    for _ in 0..count {
+        let address = resolve(name, port)?;
+        *answers.entry(request(address)?).or_default() += 1;
+    }
+    Ok(answers)
+}
+
+/// The address of a name, as any program gets it.
+pub(crate) fn resolve(name: &str, port: u16) -> Result<SocketAddr> {
+    let mut addresses =
+        (name, port).to_socket_addrs().with_context(|| format!("cannot resolve {name}"))?;
+    addresses.next().with_context(|| format!("{name} has no address"))
+}
+
+/// What a load has seen.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    pub requests: u64,
+    pub failures: Vec<String>,
+    pub slowest: Duration,
+}
+
+/// Requests without a pause, in a thread of their own.
+pub(crate) struct Load {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Seen>,
+}
+
+impl Load {
+    /// Starts to send.
+    pub(crate) fn start(address: SocketAddr) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            let mut seen = Seen::default();
+            while !told.load(Ordering::Relaxed) && seen.requests < MOST_REQUESTS {
+                let started = Instant::now();
+                if let Err(error) = request(address) {
+                    seen.failures.push(format!("{error:#}"));
+                }
+                seen.requests += 1;
+                seen.slowest = seen.slowest.max(started.elapsed());
+            }
+            seen
+        });
+        Self { stop, thread }
+    }
+
+    /// Stops, and tells what was seen.
+    pub(crate) fn stop(self) -> Result<Seen> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().map_err(|_| anyhow::anyhow!("the load's thread ended early"))
+    }
+}
