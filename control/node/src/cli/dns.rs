@@ -44,7 +44,11 @@ pub(super) async fn run(session: &Session, args: &DnsArgs) -> Result<(), CliErro
 
 fn render(answer: &Answer, paint: Paint) -> String {
     let zone = answer.zone.as_ref().map(|zone| format!(", zone {zone}")).unwrap_or_default();
-    let tone = if answer.rcode.eq_ignore_ascii_case("NOERROR") { Tone::Good } else { Tone::Bad };
+    let tone = match answer.rcode.as_str() {
+        "NOERROR" => Tone::Good,
+        "FORWARDED" => Tone::Normal,
+        _ => Tone::Bad,
+    };
     let rcode = paint.mark(tone, &answer.rcode);
     let mut text = format!("{} {}: {rcode}{zone}\n", answer.name, answer.record);
     if !answer.answers.is_empty() {
