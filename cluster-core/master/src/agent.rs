@@ -1,0 +1,417 @@
+//! Agents come, go and come back with their tasks.
+
+use crate::offers::Notice;
+use crate::registry::Presence;
+use crate::task::{self, Charge, Task};
+use crate::timers::Alarm;
+use crate::{Link, LinkId, Master};
+use mizzen_allocator::{AgentAllocation, AgentSpec};
+use mizzen_api::link::{ToAgent, ToMaster};
+use mizzen_api::resources::from_v1;
+use mizzen_api::v1::scheduler::{Event, event};
+use mizzen_api::v1::task_status::Reason;
+use mizzen_api::v1::{self, TaskState};
+use mizzen_types::ids::{AgentId, FrameworkId, IdError, OfferId, TaskId, check_id};
+use mizzen_types::resources::{ResourceError, Resources};
+use mizzen_types::time::{Now, Wall};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Why what an agent said was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// Nobody said that there is such a link.
+    #[error("there is no link {0:?} to an agent")]
+    NoLink(LinkId),
+    /// It has to register first.
+    #[error("the agent on link {0:?} has not registered")]
+    NotRegistered(LinkId),
+    /// It registers under something that is no id.
+    #[error("agent '{hostname}' registers under a bad id")]
+    Id {
+        /// How it calls itself.
+        hostname: String,
+        /// What is wrong with the id.
+        source: IdError,
+    },
+    /// It has something that is no resource.
+    #[error("agent '{hostname}' registers with bad resources")]
+    Resources {
+        /// How it calls itself.
+        hostname: String,
+        /// What is wrong with them.
+        source: ResourceError,
+    },
+    /// It tells of a task of a framework that is not known.
+    #[error("agent '{agent}' tells of task '{task}' of the unknown framework '{framework}'")]
+    UnknownFramework {
+        /// The agent.
+        agent: AgentId,
+        /// The task.
+        task: TaskId,
+        /// Its framework.
+        framework: FrameworkId,
+    },
+}
+
+/// One agent.
+#[derive(Debug)]
+pub(crate) struct Agent {
+    pub(crate) info: v1::AgentInfo,
+    pub(crate) total: Resources,
+    pub(crate) peer: IpAddr,
+    /// The way to it, if there is one.
+    pub(crate) link: Option<LinkId>,
+    /// Grows when it disconnects.
+    pub(crate) disconnections: u64,
+    pub(crate) registered: Wall,
+    pub(crate) reregistered: Option<Wall>,
+    pub(crate) offers: BTreeSet<OfferId>,
+    /// Tasks on it, also those whose end has not been acknowledged.
+    pub(crate) tasks: BTreeSet<(FrameworkId, TaskId)>,
+    /// Kills that it may not have heard of.
+    pub(crate) kills: BTreeMap<(FrameworkId, TaskId), Option<v1::KillPolicy>>,
+}
+
+/// What an agent says of itself.
+struct Introduction {
+    info: v1::AgentInfo,
+    total: Resources,
+    tasks: Vec<v1::Task>,
+}
+
+impl Master {
+    /// There is a way to an agent at this address; the agent will introduce itself.
+    pub fn agent_connected(&mut self, link: LinkId, peer: IpAddr, now: Now) {
+        self.now = now;
+        self.links.insert(link, Link { peer, agent: None });
+    }
+
+    /// An agent says something.
+    ///
+    /// # Errors
+    ///
+    /// [`AgentError`] says why it was not taken; nothing has changed then.
+    pub fn agent_message(
+        &mut self,
+        link: LinkId,
+        message: ToMaster,
+        now: Now,
+    ) -> Result<(), AgentError> {
+        self.now = now;
+        let known = self.links.get(&link).ok_or(AgentError::NoLink(link))?;
+        match message {
+            ToMaster::Register { agent, frameworks, tasks } => {
+                self.register(link, agent, frameworks, tasks)
+            }
+            ToMaster::StatusUpdate { framework_id, status, latest_state } => {
+                let agent = known.agent.clone().ok_or(AgentError::NotRegistered(link))?;
+                self.status_update(&agent, &(&framework_id).into(), status, latest_state)
+            }
+        }
+    }
+
+    /// The way to an agent is gone. Its tasks run on: all of them are checkpointed.
+    pub fn agent_disconnected(&mut self, link: LinkId, now: Now) {
+        self.now = now;
+        let Some(id) = self.links.remove(&link).and_then(|link| link.agent) else { return };
+        let Some(agent) = self.agents.get_mut(&id) else { return };
+        agent.link = None;
+        agent.disconnections += 1;
+        let alarm = Alarm::AgentGone(id.clone(), agent.disconnections);
+        self.timers.set(now.mono + self.settings.agent_reregister, alarm);
+        self.allocator.set_agent_activity(&id, mizzen_allocator::Activity::Inactive);
+        self.rescind_of_agent(&id);
+        self.counters.count("slave_unreachable_scheduled");
+    }
+
+    pub(crate) fn agent_timed_out(&mut self, id: &AgentId, disconnection: u64) {
+        let gone = self
+            .agents
+            .get(id)
+            .is_some_and(|agent| agent.link.is_none() && agent.disconnections == disconnection);
+        if gone {
+            self.counters.count("slave_unreachable_completed");
+            self.mark_unreachable(id);
+        }
+    }
+
+    /// Agents of the registry that have not come back since the start are lost.
+    pub(crate) fn recovery_timed_out(&mut self) {
+        let lost: Vec<AgentId> = self.recovering().cloned().collect();
+        for id in lost {
+            self.counters.count("recovery_slave_removals");
+            self.mark_unreachable(&id);
+        }
+    }
+
+    /// Agents of the registry that may still come back.
+    pub(crate) fn recovering(&self) -> impl Iterator<Item = &AgentId> + '_ {
+        self.registry
+            .agents()
+            .filter(|(id, record)| {
+                record.presence == Presence::Admitted && !self.agents.contains_key(*id)
+            })
+            .map(|(id, _)| id)
+    }
+
+    pub(crate) fn collect_registry(&mut self) {
+        for id in self.registry.collect(self.now.wall) {
+            self.save_agent(&id);
+        }
+        self.timers.set(self.now.mono + crate::registry::GC_INTERVAL, Alarm::RegistryGc);
+    }
+
+    fn register(
+        &mut self,
+        link: LinkId,
+        info: v1::AgentInfo,
+        frameworks: Vec<v1::FrameworkInfo>,
+        tasks: Vec<v1::Task>,
+    ) -> Result<(), AgentError> {
+        let total = from_v1(&info.resources)
+            .map_err(|source| AgentError::Resources { hostname: info.hostname.clone(), source })?;
+        if let Some(id) = &info.id {
+            check_id(&id.value)
+                .map_err(|source| AgentError::Id { hostname: info.hostname.clone(), source })?;
+        }
+        // One that repeats its first contact on the same link got its id already.
+        let own = self.links.get(&link).and_then(|link| link.agent.clone());
+        let id = info.id.as_ref().map(AgentId::from).or(own);
+        self.counters.count(match id {
+            Some(_) => "messages_reregister_slave",
+            None => "messages_register_slave",
+        });
+        let id = id.unwrap_or_else(|| self.next_agent_id());
+        for framework in frameworks {
+            self.recover_framework(framework);
+        }
+        self.take_in(&id, link, Introduction { info, total, tasks });
+        Ok(())
+    }
+
+    fn next_agent_id(&mut self) -> AgentId {
+        let number = self.numbers.agent;
+        self.numbers.agent += 1;
+        AgentId::new(format!("{}-S{number}", self.settings.master_id))
+    }
+
+    /// Makes the agent, as it describes itself, part of the cluster.
+    fn take_in(&mut self, id: &AgentId, link: LinkId, introduction: Introduction) {
+        let Introduction { mut info, total, tasks } = introduction;
+        info.id = Some(id.into());
+        let was_unreachable = self.registry.unreachable_since(id).is_some();
+        self.registry.set_agent(id, info.clone(), Presence::Admitted);
+        self.save_agent(id);
+        self.rescind_of_agent(id);
+        self.allocator.remove_agent(id);
+        self.bind(id, link, info, total.clone());
+
+        let (ended, shut_down) = self.take_tasks(id, tasks, was_unreachable);
+        let held = self.held_on(id);
+        self.allocator.add_agent(id, AgentSpec::new(total), held);
+        self.tell_agent(id, ToAgent::Registered { agent_id: id.into() });
+        for framework in shut_down {
+            let framework_id = (&framework).into();
+            self.tell_agent(id, ToAgent::ShutdownFramework { framework_id });
+        }
+        for (framework, task) in ended {
+            self.report_missing(&framework, &task);
+        }
+        let kills = self.agents.get(id).map(|agent| agent.kills.clone()).unwrap_or_default();
+        for ((framework, task), kill_policy) in kills {
+            let (framework_id, task_id) = ((&framework).into(), (&task).into());
+            self.tell_agent(id, ToAgent::KillTask { framework_id, task_id, kill_policy });
+        }
+    }
+
+    fn bind(&mut self, id: &AgentId, link: LinkId, info: v1::AgentInfo, total: Resources) {
+        let Some(way) = self.links.get_mut(&link) else { return };
+        way.agent = Some(id.clone());
+        let peer = way.peer;
+        let now = self.now.wall;
+        let Some(agent) = self.agents.get_mut(id) else {
+            self.counters.count("slave_registrations");
+            let agent = Agent {
+                info,
+                total,
+                peer,
+                link: Some(link),
+                disconnections: 0,
+                registered: now,
+                reregistered: None,
+                offers: BTreeSet::new(),
+                tasks: BTreeSet::new(),
+                kills: BTreeMap::new(),
+            };
+            self.agents.insert(id.clone(), agent);
+            return;
+        };
+        self.counters.count("slave_reregistrations");
+        let old = agent.link.replace(link).filter(|old| *old != link);
+        (agent.info, agent.total, agent.peer) = (info, total, peer);
+        agent.reregistered = Some(now);
+        if let Some(old) = old.and_then(|old| self.links.get_mut(&old)) {
+            old.agent = None;
+        }
+    }
+
+    /// Takes the tasks that the agent reports. Returns those that it should have
+    /// and has not, and the frameworks whose tasks it should not have any more.
+    #[allow(clippy::type_complexity, reason = "two lists of ids")]
+    fn take_tasks(
+        &mut self,
+        id: &AgentId,
+        tasks: Vec<v1::Task>,
+        was_unreachable: bool,
+    ) -> (BTreeSet<(FrameworkId, TaskId)>, BTreeSet<FrameworkId>) {
+        let mut missing = self.agents.get(id).map(|agent| agent.tasks.clone()).unwrap_or_default();
+        let mut shut_down = BTreeSet::new();
+        for mut task in tasks {
+            task.agent_id = id.into();
+            let key = (FrameworkId::from(&task.framework_id), TaskId::from(&task.task_id));
+            missing.remove(&key);
+            if self.is_completed(&key.0) {
+                shut_down.insert(key.0);
+            } else {
+                self.take_task(&key.0, task, was_unreachable);
+            }
+        }
+        (missing, shut_down)
+    }
+
+    fn take_task(&mut self, framework_id: &FrameworkId, task: v1::Task, was_unreachable: bool) {
+        if !self.frameworks.contains_key(framework_id) {
+            // Its resources have to be counted, whoever's it is.
+            let (id, name) = (Some(framework_id.into()), framework_id.to_string());
+            self.recover_framework(v1::FrameworkInfo { id, name, ..v1::FrameworkInfo::default() });
+        }
+        let Some(framework) = self.frameworks.get_mut(framework_id) else { return };
+        let task = Task::reported(task, &framework.default_role());
+        let (id, agent) = (task.id(), task.agent());
+        if framework.tasks.get(&id).is_some_and(|known| known.agent() != agent) {
+            return;
+        }
+        framework.completed.retain(|completed| completed.v1.task_id != task.v1.task_id);
+        let back = framework.unreachable.remove(&id).is_some();
+        let state = framework.sees(task.shown_state());
+        let (message, reason) = ("The agent came back", Reason::AgentReregistered);
+        let ids = (task.v1.task_id.clone(), task.v1.agent_id.clone());
+        framework.tasks.insert(id.clone(), task);
+        if let Some(agent) = self.agents.get_mut(&agent) {
+            agent.tasks.insert((framework_id.clone(), id));
+        }
+        if back || was_unreachable {
+            let status = task::status(&ids.0, Some(&ids.1), state, reason, message, self.now.wall);
+            self.send_update(framework_id, status);
+        }
+    }
+
+    /// What the tasks on an agent hold of it.
+    fn held_on(&self, id: &AgentId) -> AgentAllocation {
+        let mut held = AgentAllocation::new();
+        let tasks = self.agents.get(id).map(|agent| agent.tasks.iter());
+        for (framework_id, task) in tasks.into_iter().flatten() {
+            let framework = self.frameworks.get(framework_id);
+            let Some(task) = framework.and_then(|framework| framework.tasks.get(task)) else {
+                continue;
+            };
+            if task.charge == Charge::Held && !task.resources.is_empty() {
+                let roles = held.entry(framework_id.clone()).or_default();
+                *roles.entry(Arc::clone(&task.role)).or_default() += &task.resources;
+            }
+        }
+        held
+    }
+
+    /// A task that its agent should have and has not.
+    fn report_missing(&mut self, framework_id: &FrameworkId, id: &TaskId) {
+        let Some(framework) = self.frameworks.get(framework_id) else { return };
+        let Some(task) = framework.tasks.get(id) else { return };
+        if !task::is_terminal(task.v1.state()) {
+            let (state, reason) = (framework.sees(TaskState::TaskDropped), Reason::Reconciliation);
+            let message = "The agent came back without this task";
+            let (task_id, agent_id) = (&task.v1.task_id, Some(&task.v1.agent_id));
+            let status = task::status(task_id, agent_id, state, reason, message, self.now.wall);
+            self.send_update(framework_id, status.clone());
+            self.apply_status(framework_id, &status, state);
+        }
+        self.complete_task(framework_id, id);
+    }
+
+    fn rescind_of_agent(&mut self, id: &AgentId) {
+        let offers = self.agents.get(id).map(|agent| agent.offers.clone()).unwrap_or_default();
+        for offer in offers {
+            self.withdraw(&offer, Notice::Rescind);
+        }
+    }
+
+    /// Gives an agent up: its tasks are out of reach, what they used is gone.
+    fn mark_unreachable(&mut self, id: &AgentId) {
+        let Some(info) = self.registry.agent(id).map(|record| record.info.clone()) else { return };
+        let since = self.now.wall;
+        self.registry.set_agent(id, info, Presence::Unreachable { since });
+        self.save_agent(id);
+        self.rescind_of_agent(id);
+        self.allocator.remove_agent(id);
+        self.counters.count("slave_removals");
+        self.counters.count("slave_removals/reason_unhealthy");
+        if let Some(agent) = self.agents.remove(id) {
+            for (framework, task) in &agent.tasks {
+                self.lose_task(framework, task, since);
+            }
+        }
+        let failure = Event {
+            r#type: Some(event::Type::Failure.into()),
+            failure: Some(event::Failure {
+                agent_id: Some(id.into()),
+                ..event::Failure::default()
+            }),
+            ..Event::default()
+        };
+        let frameworks: Vec<FrameworkId> = self.streams.values().cloned().collect();
+        for framework in frameworks {
+            self.send(&framework, failure.clone());
+        }
+    }
+
+    fn lose_task(&mut self, framework_id: &FrameworkId, id: &TaskId, since: Wall) {
+        let Some(framework) = self.frameworks.get_mut(framework_id) else { return };
+        let Some(mut task) = framework.tasks.remove(id) else { return };
+        task.charge = Charge::Freed;
+        if task::is_terminal(task.v1.state()) {
+            framework.complete(task, self.settings.max_completed_tasks);
+            return;
+        }
+        let state = framework.sees(TaskState::TaskUnreachable);
+        let (task_id, agent_id) = (task.v1.task_id.clone(), task.v1.agent_id.clone());
+        let (message, reason) = ("The agent is unreachable", Reason::AgentRemoved);
+        let mut status = task::status(&task_id, Some(&agent_id), state, reason, message, since);
+        status.unreachable_time = Some(unreachable_time(since));
+        task.v1.state = state.into();
+        (task.v1.status_update_state, task.v1.status_update_uuid) = (None, None);
+        task.remember(&status);
+        framework.lose(task, self.settings.max_unreachable_tasks);
+        if state == TaskState::TaskLost {
+            self.counters.task_ended(state);
+            self.counters.count("task_lost/source_master/reason_slave_removed");
+        }
+        self.send_update(framework_id, status);
+    }
+
+    /// Tells a framework of a task.
+    pub(crate) fn send_update(&mut self, framework: &FrameworkId, status: v1::TaskStatus) {
+        let event = Event {
+            r#type: Some(event::Type::Update.into()),
+            update: Some(event::Update { status }),
+            ..Event::default()
+        };
+        self.send(framework, event);
+    }
+}
+
+/// A time as the API writes it.
+pub(crate) fn unreachable_time(since: Wall) -> v1::TimeInfo {
+    v1::TimeInfo { nanoseconds: i64::try_from(since.0).unwrap_or(i64::MAX) }
+}

@@ -1,0 +1,5 @@
+//! Whole lives: calls in, effects out, as lines of text.
+
+mod bench;
+mod lives;
+mod simulation;
