@@ -1,6 +1,7 @@
 //! What frameworks ask for: the gate, then one method per call.
 
 use crate::{Master, SchedulerReply};
+use mizzen_api::v1;
 use mizzen_api::v1::scheduler::{Call, call, call::Type};
 use mizzen_types::ids::FrameworkId;
 use mizzen_types::time::Now;
@@ -143,20 +144,12 @@ impl Master {
 
 /// Checks that the parts of a call are there, whatever the master knows.
 fn check_form(call: Call, kind: Type) -> Result<Asked, Refusal> {
-    fn part<T>(part: Option<T>, name: &str) -> Result<T, Refusal> {
-        part.ok_or_else(|| Refusal::absent(name))
-    }
-
-    let framework = call.framework_id.as_ref().map(FrameworkId::from);
     if kind == Type::Subscribe {
         let subscribe = part(call.subscribe, "subscribe")?;
-        if subscribe.framework_info.id != call.framework_id {
-            let differs = "'framework_id' differs from 'subscribe.framework_info.id'";
-            return Err(Refusal::form(differs));
-        }
+        check_same_id(&call.framework_id, &subscribe.framework_info.id, "subscribe")?;
         return Ok(Asked::Subscribe(Box::new(subscribe)));
     }
-    let framework = part(framework, "framework_id")?;
+    let framework = part(call.framework_id.as_ref(), "framework_id")?.into();
     let request = match kind {
         Type::Teardown => Request::Teardown,
         Type::Accept => Request::Accept(part(call.accept, "accept")?),
@@ -176,42 +169,60 @@ fn check_form(call: Call, kind: Type) -> Result<Asked, Refusal> {
         }
         Type::UpdateFramework => {
             let update = part(call.update_framework, "update_framework")?;
-            if update.framework_info.id != call.framework_id {
-                let differs = "'framework_id' differs from 'update_framework.framework_info.id'";
-                return Err(Refusal::form(differs));
-            }
+            check_same_id(&call.framework_id, &update.framework_info.id, "update_framework")?;
             Request::UpdateFramework(Box::new(update))
         }
-        // There are no inverse offers, operations to be acknowledged or executors
-        // to talk to, so these name something that does not exist.
+        _ => Request::Ignored(check_ignored(call, kind)?),
+    };
+    Ok(Asked::Other(framework, request))
+}
+
+/// Calls about what does not exist here: inverse offers, operations to be
+/// acknowledged, executors to talk to. Returns the counter that tells of them.
+fn check_ignored(call: Call, kind: Type) -> Result<&'static str, Refusal> {
+    Ok(match kind {
         Type::AcceptInverseOffers => {
             part(call.accept_inverse_offers, "accept_inverse_offers")?;
-            Request::Ignored("dropped_messages")
+            "dropped_messages"
         }
         Type::DeclineInverseOffers => {
             part(call.decline_inverse_offers, "decline_inverse_offers")?;
-            Request::Ignored("dropped_messages")
+            "dropped_messages"
         }
         Type::AcknowledgeOperationStatus => {
             let name = "acknowledge_operation_status";
             let acknowledge = part(call.acknowledge_operation_status, name)?;
             check_uuid(&acknowledge.uuid)?;
             part(acknowledge.agent_id, "agent_id")?;
-            Request::Ignored("invalid_operation_status_update_acknowledgements")
+            "invalid_operation_status_update_acknowledgements"
         }
         Type::Message => {
             part(call.message, "message")?;
-            Request::Ignored("invalid_framework_to_executor_messages")
+            "invalid_framework_to_executor_messages"
         }
         Type::Request => {
             part(call.request, "request")?;
-            Request::Ignored("messages_resource_request")
+            "messages_resource_request"
         }
-        Type::Unknown | Type::Subscribe => {
-            return Err(Refusal::new(501, "Received a call of an unknown type"));
-        }
-    };
-    Ok(Asked::Other(framework, request))
+        _ => return Err(Refusal::new(501, "Received a call of an unknown type")),
+    })
+}
+
+fn part<T>(part: Option<T>, name: &str) -> Result<T, Refusal> {
+    part.ok_or_else(|| Refusal::absent(name))
+}
+
+/// Two places name the framework; they have to agree.
+fn check_same_id(
+    call: &Option<v1::FrameworkId>,
+    info: &Option<v1::FrameworkId>,
+    name: &str,
+) -> Result<(), Refusal> {
+    if call == info {
+        return Ok(());
+    }
+    let differs = format_args!("'framework_id' differs from '{name}.framework_info.id'");
+    Err(Refusal::form(differs))
 }
 
 fn check_uuid(uuid: &[u8]) -> Result<(), Refusal> {

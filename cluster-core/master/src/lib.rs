@@ -7,7 +7,8 @@
 //!
 //! ```text
 //! calls.rs      the gate, and one method per call     subscription.rs  SUBSCRIBE, disconnection
-//! framework.rs  what is known of a framework          agent.rs         agents come, go, come back
+//! framework.rs  what is known of a framework          agent.rs         agents come and come back
+//! task.rs       what is known of a task               presence.rs      agents stay away
 //! offers.rs     OFFERS, RESCIND, DECLINE, REVIVE      operations.rs    ACCEPT
 //! updates.rs    status updates, KILL, ACKNOWLEDGE     reconciliation.rs
 //! validation.rs what a task or framework must be      registry.rs      what outlives the process
@@ -23,6 +24,7 @@ mod framework;
 mod metrics;
 mod offers;
 mod operations;
+mod presence;
 mod reconciliation;
 pub mod registry;
 mod subscription;
@@ -293,8 +295,8 @@ impl Master {
     /// Tells a framework, if it listens.
     fn send(&mut self, framework: &FrameworkId, event: v1::scheduler::Event) {
         let Some(framework) = self.frameworks.get_mut(framework) else { return };
-        framework.counters.event(event.r#type());
         let Some(stream_id) = framework.stream_id().map(str::to_owned) else { return };
+        framework.counters.event(event.r#type());
         self.effects.push_back(Effect::Event { stream_id, event: Box::new(event) });
     }
 

@@ -83,7 +83,7 @@ impl FrameworkCounters {
 }
 
 impl Master {
-    /// The body of `/metrics/snapshot`.
+    /// The body of `/metrics/snapshot`, as of the last thing that happened.
     #[must_use]
     #[allow(clippy::cast_precision_loss, reason = "metrics are doubles")]
     pub fn metrics(&self) -> Value {
@@ -92,6 +92,8 @@ impl Master {
             let value = self.counters.0.get(name).copied().unwrap_or_default();
             metrics.insert(format!("master/{name}"), json!(value as f64));
         }
+        let uptime = self.now.mono.since(self.started.mono).as_secs_f64();
+        metrics.insert("master/uptime_secs".to_owned(), json!(uptime));
         self.gauges(&mut metrics);
         self.resource_gauges(&mut metrics);
         self.allocator_metrics(&mut metrics);
@@ -132,8 +134,6 @@ impl Master {
         set("tasks_running", in_state(TaskState::TaskRunning));
         set("tasks_killing", in_state(TaskState::TaskKilling));
         set("tasks_unreachable", self.frameworks.values().map(|f| f.unreachable.len()).sum());
-        let uptime = self.now.mono.since(self.started.mono).as_secs_f64();
-        metrics.insert("master/uptime_secs".to_owned(), json!(uptime));
     }
 
     fn resource_gauges(&self, metrics: &mut Map<String, Value>) {

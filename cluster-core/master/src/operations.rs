@@ -3,7 +3,7 @@
 use crate::Master;
 use crate::offers::{Notice, Offer, refusal};
 use crate::task::{self, Task};
-use crate::validation;
+use crate::validation::{self, Known};
 use mizzen_api::link::ToAgent;
 use mizzen_api::resources::to_v1;
 use mizzen_api::v1::offer::Operation;
@@ -180,13 +180,14 @@ impl Master {
     ) -> Result<Resources, String> {
         let framework = self.frameworks.get(id).ok_or("Framework cannot be found")?;
         let task_id = (&task.task_id).into();
-        let resources = validation::check_task(task, &accepted.agent, &accepted.role)?;
-        if framework.tasks.contains_key(&task_id) {
-            return Err(format!("Task has duplicate ID: {task_id}"));
-        }
-        if framework.unreachable.contains_key(&task_id) {
-            return Err(format!("Task reuses the ID of an unreachable task: {task_id}"));
-        }
+        let known = if framework.tasks.contains_key(&task_id) {
+            Known::Live
+        } else if framework.unreachable.contains_key(&task_id) {
+            Known::Unreachable
+        } else {
+            Known::New
+        };
+        let resources = validation::check_task(task, known, &accepted.agent, &accepted.role)?;
         if !accepted.left.contains(&resources) {
             return Err(format!(
                 "Task uses more resources {resources} than available {}",

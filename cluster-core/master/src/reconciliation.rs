@@ -1,7 +1,7 @@
 //! What a framework should know of its tasks and operations, on request.
 
 use crate::Master;
-use crate::agent::unreachable_time;
+use crate::presence::unreachable_time;
 use crate::task::{self, Task};
 use mizzen_api::v1::scheduler::{Event, call, event};
 use mizzen_api::v1::task_status::Reason;

@@ -1,5 +1,6 @@
 //! Whole lives: calls in, effects out, as lines of text.
 
+mod agents;
 mod bench;
 mod lives;
 mod simulation;

@@ -12,45 +12,40 @@ use mizzen_types::resources::Resources;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+/// What is known of a task's id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Known {
+    New,
+    /// A task of the framework has it.
+    Live,
+    /// A task on an unreachable agent has it, which may come back.
+    Unreachable,
+}
+
 /// Checks all that needs no more than the task and where it is to run. Returns its
 /// resources without their allocation.
 pub(crate) fn check_task(
     task: &v1::TaskInfo,
+    known: Known,
     agent: &AgentId,
     role: &str,
 ) -> Result<Resources, String> {
-    check_id(&task.task_id.value).map_err(|error| format!("Task has an invalid ID: {error}"))?;
+    let id = &task.task_id.value;
+    check_id(id).map_err(|error| format!("Task has an invalid ID: {error}"))?;
+    match known {
+        Known::New => {}
+        Known::Live => return Err(format!("Task has duplicate ID: {id}")),
+        Known::Unreachable => {
+            return Err(format!("Task reuses the ID of an unreachable task: {id}"));
+        }
+    }
     if task.agent_id.value != agent.as_str() {
         let named = &task.agent_id.value;
         return Err(format!("Task uses invalid agent {named} while agent {agent} is expected"));
     }
-    let grace = task.kill_policy.and_then(|policy| policy.grace_period);
-    if grace.is_some_and(|grace| grace.nanoseconds < 0) {
-        return Err("Task's 'kill_policy.grace_period' must be non-negative".to_owned());
-    }
-    if task.max_completion_time.is_some_and(|time| time.nanoseconds < 0) {
-        return Err("Task's 'max_completion_time' must be non-negative".to_owned());
-    }
-    if let Some(check) = &task.check {
-        check_check(check).map_err(|reason| format!("Task uses invalid check: {reason}"))?;
-    }
-    if let Some(check) = &task.health_check {
-        check_health(check)
-            .map_err(|reason| format!("Task uses invalid health check: {reason}"))?;
-    }
+    check_duties(task)?;
     let resources = check_resources(task, role)?;
-    match (&task.command, &task.executor) {
-        (Some(command), None) => check_environment(command)?,
-        (None, Some(_)) => {
-            return Err("Tasks with an executor are not supported by this master".to_owned());
-        }
-        _ => {
-            return Err(
-                "Task should have at least one (but not both) of CommandInfo or ExecutorInfo present"
-                    .to_owned(),
-            );
-        }
-    }
+    check_command(task)?;
     if let Some(container) = &task.container {
         check_container(container)?;
     }
@@ -70,6 +65,38 @@ pub(crate) fn fill_in(task: &mut v1::TaskInfo) {
         _ => Type::Tcp,
     };
     check.r#type = Some(inferred.into());
+}
+
+/// What the task is to be asked and told while it runs.
+fn check_duties(task: &v1::TaskInfo) -> Result<(), String> {
+    let grace = task.kill_policy.and_then(|policy| policy.grace_period);
+    if grace.is_some_and(|grace| grace.nanoseconds < 0) {
+        return Err("Task's 'kill_policy.grace_period' must be non-negative".to_owned());
+    }
+    if task.max_completion_time.is_some_and(|time| time.nanoseconds < 0) {
+        return Err("Task's 'max_completion_time' must be non-negative".to_owned());
+    }
+    if let Some(check) = &task.check {
+        check_check(check).map_err(|reason| format!("Task uses invalid check: {reason}"))?;
+    }
+    if let Some(check) = &task.health_check {
+        check_health(check)
+            .map_err(|reason| format!("Task uses invalid health check: {reason}"))?;
+    }
+    Ok(())
+}
+
+fn check_command(task: &v1::TaskInfo) -> Result<(), String> {
+    match (&task.command, &task.executor) {
+        (Some(command), None) => check_environment(command),
+        (None, Some(_)) => {
+            Err("Tasks with an executor are not supported by this master".to_owned())
+        }
+        _ => {
+            let rule = "at least one (but not both) of CommandInfo or ExecutorInfo present";
+            Err(format!("Task should have {rule}"))
+        }
+    }
 }
 
 fn check_resources(task: &v1::TaskInfo, role: &str) -> Result<Resources, String> {

@@ -43,7 +43,7 @@ impl Master {
                 "hostname": settings.hostname,
             },
             "flags": settings.flags,
-            "slaves": self.agent_list(None),
+            "slaves": self.agent_list(),
             "recovered_slaves": self.recovered_list(),
             "frameworks": self.framework_list(None),
             "completed_frameworks": self.completed_list(None),

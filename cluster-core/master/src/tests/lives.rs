@@ -1,14 +1,12 @@
-//! Scenarios.
+//! Lives of frameworks and tasks.
 
 use super::bench::{Bench, able, call, framework_info, launch, task};
 use crate::SchedulerReply;
-use mizzen_api::resources::to_v1;
 use mizzen_api::v1::framework_info::capability::Type as Capability;
 use mizzen_api::v1::scheduler::{Call, call, call::Type};
 use mizzen_api::v1::{self, TaskState};
-use mizzen_types::resources::Resources;
 
-const ALL: &str = "cpus:4;mem:1024;ports:[31000-31009]";
+pub(super) const ALL: &str = "cpus:4;mem:1024;ports:[31000-31009]";
 
 fn refused(reply: &SchedulerReply) -> (u16, &str) {
     match reply {
@@ -17,7 +15,7 @@ fn refused(reply: &SchedulerReply) -> (u16, &str) {
     }
 }
 
-fn info_with_id(name: &str, id: &str) -> v1::FrameworkInfo {
+pub(super) fn info_with_id(name: &str, id: &str) -> v1::FrameworkInfo {
     let id = Some(v1::FrameworkId { value: id.to_owned() });
     v1::FrameworkInfo { id, ..framework_info(name) }
 }
@@ -38,7 +36,7 @@ fn offered() -> Bench {
 }
 
 /// A framework with one running task, acknowledged.
-fn running() -> Bench {
+pub(super) fn running() -> Bench {
     let mut bench = offered();
     bench.accept(
         "m-0000",
@@ -54,17 +52,6 @@ fn running() -> Bench {
         "agent 1 ack t1 #1",
     ]);
     bench
-}
-
-fn reported(id: &str, framework: &str, resources: &str, state: TaskState) -> v1::Task {
-    v1::Task {
-        name: id.to_owned(),
-        task_id: v1::TaskId { value: id.to_owned() },
-        framework_id: v1::FrameworkId { value: framework.to_owned() },
-        state: state.into(),
-        resources: to_v1(&Resources::parse(resources).unwrap().allocated_to("*")),
-        ..v1::Task::default()
-    }
 }
 
 #[test]
@@ -312,133 +299,6 @@ fn declined_offers_stay_away_until_revived() {
     bench.advance(30).expect(&[]);
     bench.call(revive(&["*"]));
     bench.expect(&["s1 offers m-O2 m-S0 cpus:4; mem:1024; ports:[31000-31009]"]);
-}
-
-#[test]
-fn an_agent_that_is_lost_takes_its_tasks_along() {
-    let mut bench = running();
-    bench.advance(6).log.clear();
-    bench.subscribe(able(framework_info("aware"), Capability::PartitionAware));
-    bench.log.clear();
-    bench.disconnect(1);
-    bench.expect(&["s1 rescind m-O1"]);
-    bench.advance(599).expect(&[]);
-    bench.advance(1).expect(&[
-        "save master/agent/m-S0",
-        "s1 update t1 TASK_LOST REASON_AGENT_REMOVED",
-        "s1 failure m-S0",
-        "s2 failure m-S0",
-    ]);
-    assert_eq!(bench.master.state()["unreachable_slaves"], 1);
-    bench.reconcile("m-0000", &[("t1", None), ("nonsense", Some("m-S0"))]);
-    bench.expect(&[
-        "s1 update t1 TASK_LOST REASON_RECONCILIATION",
-        "s1 update nonsense TASK_LOST REASON_RECONCILIATION",
-    ]);
-    bench.reconcile("m-0001", &[("t1", Some("m-S0")), ("t1", Some("m-S9"))]);
-    bench.expect(&[
-        "s2 update t1 TASK_UNREACHABLE REASON_RECONCILIATION",
-        "s2 update t1 TASK_UNKNOWN REASON_RECONCILIATION",
-    ]);
-    // It comes back with the task.
-    let task = reported("t1", "m-0000", "cpus:1;mem:100", TaskState::TaskRunning);
-    bench.register(2, Some("m-S0"), ALL, vec![], vec![task]);
-    assert_eq!(
-        bench.log[..3],
-        [
-            "save master/agent/m-S0",
-            "s1 update t1 TASK_RUNNING REASON_AGENT_REREGISTERED",
-            "agent 2 registered m-S0",
-        ]
-    );
-    assert!(bench.log[3].contains("m-S0 cpus:3; mem:924; ports:[31000-31009]"), "{:?}", bench.log);
-}
-
-#[test]
-fn an_agent_that_comes_back_is_asked_what_it_has() {
-    let mut bench = running();
-    bench.disconnect(1);
-    bench.kill("m-0000", "t1");
-    bench.expect(&[]);
-    let task = reported("t1", "m-0000", "cpus:1;mem:100", TaskState::TaskRunning);
-    bench.register(2, Some("m-S0"), ALL, vec![], vec![task]);
-    bench.expect(&[
-        "save master/agent/m-S0",
-        "agent 2 registered m-S0",
-        "agent 2 kill t1",
-        "s1 offers m-O1 m-S0 cpus:3; mem:924; ports:[31000-31009]",
-    ]);
-    bench.disconnect(2);
-    bench.log.clear();
-    bench.register(3, Some("m-S0"), ALL, vec![], vec![]);
-    bench.expect(&[
-        "save master/agent/m-S0",
-        "agent 3 registered m-S0",
-        "s1 update t1 TASK_LOST REASON_RECONCILIATION",
-        "s1 offers m-O2 m-S0 cpus:4; mem:1024; ports:[31000-31009]",
-    ]);
-}
-
-#[test]
-fn reconciliation_tells_what_is_known() {
-    let mut bench = running();
-    bench.reconcile("m-0000", &[]);
-    bench.expect(&["s1 update t1 TASK_RUNNING REASON_RECONCILIATION"]);
-    bench.reconcile("m-0000", &[("t1", None), ("t2", Some("m-S0")), ("t3", None)]);
-    bench.expect(&[
-        "s1 update t1 TASK_RUNNING REASON_RECONCILIATION",
-        "s1 update t2 TASK_LOST REASON_RECONCILIATION",
-        "s1 update t3 TASK_LOST REASON_RECONCILIATION",
-    ]);
-    // Killing what nobody knows is a question, too.
-    bench.kill("m-0000", "t4");
-    bench.expect(&["s1 update t4 TASK_LOST REASON_RECONCILIATION"]);
-}
-
-#[test]
-fn a_new_master_learns_from_agents_and_frameworks() {
-    let mut bench = running().restarted("n");
-    bench.subscribe(info_with_id("web", "m-0000"));
-    bench.expect(&["fact m-0000 web", "s2 subscribed m-0000"]);
-    // The agent may still report the task: no answer is better than a wrong one.
-    bench.reconcile("m-0000", &[("t1", None), ("t1", Some("m-S0"))]);
-    bench.expect(&[]);
-    let resources = "cpus:1;mem:100;ports:[31000-31000]";
-    let tasks = vec![
-        reported("t1", "m-0000", resources, TaskState::TaskRunning),
-        reported("x", "m-0007", "cpus:1", TaskState::TaskRunning),
-    ];
-    let frameworks = vec![info_with_id("web", "m-0000"), info_with_id("other", "m-0007")];
-    bench.register(1, Some("m-S0"), ALL, frameworks, tasks);
-    bench.expect(&[
-        "fact m-0007 other",
-        "save master/agent/m-S0",
-        "agent 1 registered m-S0",
-        "s2 offers n-O0 m-S0 cpus:2; mem:924; ports:[31001-31009]",
-    ]);
-    bench.reconcile("m-0000", &[("t1", None), ("t2", None)]);
-    bench.expect(&[
-        "s2 update t1 TASK_RUNNING REASON_RECONCILIATION",
-        "s2 update t2 TASK_LOST REASON_RECONCILIATION",
-    ]);
-    bench.subscribe(info_with_id("other", "m-0007"));
-    bench.expect(&["fact m-0007 other", "s3 subscribed m-0007"]);
-    bench.kill("m-0007", "x");
-    bench.expect(&["agent 1 kill x"]);
-    // New ids begin with the new master's.
-    bench.subscribe(framework_info("new"));
-    assert_eq!(bench.log[0], "fact n-0000 new");
-}
-
-#[test]
-fn agents_of_the_registry_that_stay_away_are_lost() {
-    let mut bench = running().restarted("n");
-    bench.subscribe(info_with_id("web", "m-0000"));
-    bench.log.clear();
-    assert_eq!(bench.master.state()["recovered_slaves"][0]["id"], "m-S0");
-    bench.advance(600).expect(&["save master/agent/m-S0", "s2 failure m-S0"]);
-    bench.reconcile("m-0000", &[("t1", Some("m-S0"))]);
-    bench.expect(&["s2 update t1 TASK_LOST REASON_RECONCILIATION"]);
 }
 
 #[test]

@@ -70,7 +70,7 @@ fn each_rule_has_its_message() {
         (with(|t| t.limits = limits("disk", 1.0)), Some("not allowed")),
     ];
     for (task, want) in table {
-        let got = check_task(&task, &"a".into(), "role").err();
+        let got = check_task(&task, Known::New, &"a".into(), "role").err();
         match want {
             None => assert_eq!(got, None),
             Some(part) => {

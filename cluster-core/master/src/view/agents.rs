@@ -11,7 +11,7 @@ use mizzen_api::{summary, v1};
 use mizzen_types::ids::AgentId;
 use mizzen_types::resources::{Ranges, Resources, Scalar};
 use serde_json::{Map, Value, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What every agent of this version announces.
 const CAPABILITIES: [&str; 3] = ["MULTI_ROLE", "HIERARCHICAL_ROLE", "RESERVATION_REFINEMENT"];
@@ -33,9 +33,8 @@ impl Master {
         json!({ "slaves": slaves, "recovered_slaves": self.recovered_list() })
     }
 
-    pub(super) fn agent_list(&self, only: Option<&AgentId>) -> Vec<Value> {
-        let agents = self.agents.iter().filter(|(id, _)| only.is_none_or(|only| *id == only));
-        agents.map(|(id, agent)| Value::Object(self.agent_object(id, agent))).collect()
+    pub(super) fn agent_list(&self) -> Vec<Value> {
+        self.agents.iter().map(|(id, agent)| Value::Object(self.agent_object(id, agent))).collect()
     }
 
     pub(super) fn recovered_list(&self) -> Vec<Value> {
@@ -53,23 +52,22 @@ impl Master {
     }
 
     pub(super) fn agent_summaries(&self) -> Vec<Value> {
-        let summary = |id: &AgentId, agent: &Agent| {
-            let mut slave = self.agent_object(id, agent);
-            let mut counts = StateCounts::default();
-            let mut frameworks = BTreeSet::new();
-            for framework in self.frameworks.values() {
-                for task in
-                    framework.all_tasks().filter(|task| task.v1.agent_id.value == id.as_str())
-                {
-                    counts.add(task);
-                    frameworks.insert(framework.id.as_str());
-                }
+        let mut on_agent: BTreeMap<&str, (StateCounts, BTreeSet<&str>)> = BTreeMap::new();
+        for framework in self.frameworks.values() {
+            for task in framework.all_tasks() {
+                let (counts, frameworks) = on_agent.entry(&task.v1.agent_id.value).or_default();
+                counts.add(task);
+                frameworks.insert(framework.id.as_str());
             }
+        }
+        let summary = |(id, agent): (&AgentId, &Agent)| {
+            let (counts, frameworks) = on_agent.remove(id.as_str()).unwrap_or_default();
+            let mut slave = self.agent_object(id, agent);
             slave.extend(counts.fields());
             slave.insert("framework_ids".to_owned(), json!(frameworks));
             Value::Object(slave)
         };
-        self.agents.iter().map(|(id, agent)| summary(id, agent)).collect()
+        self.agents.iter().map(summary).collect()
     }
 
     fn agent_object(&self, id: &AgentId, agent: &Agent) -> Map<String, Value> {
