@@ -1,6 +1,7 @@
 //! A task's health check as a value: when to ask, and what the answers add up to.
 //!
-//! Failures before the first success are forgiven during the grace period. After
+//! Failures before the first success are forgiven during the grace period, so there
+//! the task is asked often: clients come as soon as it is ready. After
 //! `consecutive_failures` failures in a row the task is given up: names and VIPs
 //! leave it out from the first bad answer on, and it is killed at the last one.
 
@@ -12,6 +13,9 @@ use mizzen_types::time::Mono;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
+
+/// Pause between questions while failures are forgiven.
+const EAGER: Duration = Duration::from_millis(200);
 
 /// One question to a task.
 #[derive(Debug, Clone, PartialEq)]
@@ -111,7 +115,10 @@ impl Monitor {
                 self.failures = 0;
                 self.change_to(true)
             }
-            Err(_) if self.healthy.is_none() && now < self.grace_until => Verdict::Same,
+            Err(_) if self.healthy.is_none() && now < self.grace_until => {
+                self.next = Some(now + self.interval.min(EAGER));
+                Verdict::Same
+            }
             Err(why) => {
                 self.failures += 1;
                 if self.failures >= self.limit {

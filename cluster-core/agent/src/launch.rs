@@ -5,9 +5,10 @@ use crate::health::Target;
 use crate::record::Record;
 use crate::{CpuLimit, Settings, environment};
 use mizzen_api::v1;
-use mizzen_types::container::{self, CommandSpec, LaunchSpec, NetworkMode};
+use mizzen_types::container::{self, CommandSpec, LaunchSpec, MountSpec, NetworkMode};
 use mizzen_types::ids::ContainerId;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 
 /// Everything that a containerizer must know to make one container.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,7 +57,7 @@ pub(crate) fn order(record: &Record, settings: &Settings) -> Result<Order, Strin
         run_dir: settings.run_root.join(record.container.as_str()),
         cgroups: Vec::new(),
         network: mode,
-        mounts: Vec::new(),
+        mounts: mounts(record)?,
     };
     let limits = Limits {
         cpus,
@@ -146,8 +147,29 @@ fn refuse_what_we_cannot(record: &Record, command: &v1::CommandInfo) -> Result<(
     if container.mesos.as_ref().is_some_and(|mesos| mesos.image.is_some()) {
         return Err("container images are not supported".to_owned());
     }
-    if !container.volumes.is_empty() {
-        return Err("volumes are not supported".to_owned());
-    }
     Ok(())
+}
+
+/// Directories and files of the host that the task asked for.
+fn mounts(record: &Record) -> Result<Vec<MountSpec>, String> {
+    let volumes = record.task.container.as_ref().map(|container| &container.volumes);
+    volumes.into_iter().flatten().map(mount).collect()
+}
+
+fn mount(volume: &v1::Volume) -> Result<MountSpec, String> {
+    let newer = volume.source.as_ref().and_then(|source| source.host_path.as_ref());
+    let source = volume.host_path.as_ref().or(newer.map(|host_path| &host_path.path));
+    let target = PathBuf::from(&volume.container_path);
+    match source {
+        Some(source) if source.starts_with('/') => Ok(MountSpec {
+            source: PathBuf::from(source),
+            target,
+            read_only: volume.mode() == v1::volume::Mode::Ro,
+        }),
+        Some(source) => Err(format!("the volume's host path `{source}` is not absolute")),
+        None => Err(format!(
+            "the volume at `{}` is not of type HOST_PATH, others are not supported",
+            volume.container_path
+        )),
+    }
 }

@@ -64,7 +64,7 @@ impl Agent {
                 self.ended(container, &ended, now);
             }
             (Some(Phase::Ended), _, _) => {
-                self.effects.push_back(Effect::Destroy(container.clone()))
+                self.effects.push_back(Effect::Destroy(container.clone()));
             }
             (None, _, _) => {}
         }

@@ -189,6 +189,35 @@ fn a_task_runs_to_its_end() {
 }
 
 #[test]
+fn a_volume_of_the_host_is_mounted_and_others_fail_the_task() {
+    let with_volume = |host_path: Option<&str>| {
+        let volume = v1::Volume {
+            mode: v1::volume::Mode::Ro.into(),
+            container_path: "data".into(),
+            host_path: host_path.map(str::to_owned),
+            ..v1::Volume::default()
+        };
+        let container = v1::ContainerInfo {
+            r#type: v1::container_info::Type::Mesos.into(),
+            volumes: vec![volume],
+            ..v1::ContainerInfo::default()
+        };
+        let task = v1::TaskInfo { container: Some(container), ..task_info() };
+        let mut bench = Bench::new();
+        bench.agent.handle_master(ToAgent::RunTask { framework: framework(), task }, bench.now);
+        std::iter::from_fn(move || bench.agent.poll_effect()).find_map(|effect| match effect {
+            Effect::Launch(order) => Some(order.spec.mounts),
+            _ => None,
+        })
+    };
+    let mounts = with_volume(Some("/srv/data")).expect("a launch");
+    assert_eq!(mounts[0].source.to_str(), Some("/srv/data"));
+    assert!(mounts[0].read_only);
+    assert_eq!(with_volume(Some("srv")), None);
+    assert_eq!(with_volume(None), None);
+}
+
+#[test]
 fn the_record_is_written_before_the_container_is_made() {
     let mut bench = Bench::new();
     bench

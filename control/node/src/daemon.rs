@@ -28,9 +28,18 @@ use crate::config::Config;
 use crate::node::Frame;
 use crate::notify::{Notice, notify, watchdog_interval};
 use anyhow::Context;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use tracing::info;
 
 pub use teardown::teardown;
+
+/// The listeners while they serve.
+pub(crate) struct Serving {
+    /// Dropped to let them close.
+    close: Option<oneshot::Sender<()>>,
+    task: JoinHandle<()>,
+}
 
 /// Runs the node until it is told to stop. Tasks and connections go on afterwards.
 ///
@@ -42,22 +51,17 @@ pub async fn run(config: Config, frame: Frame) -> anyhow::Result<()> {
         signals::Signals::listen(watchdog_interval()).context("cannot listen for signals")?;
     let built = build::build(config, frame).await?;
     let (mut core, parts) = (built.core, built.parts);
-    let (close, closed) = tokio::sync::oneshot::channel::<()>();
+    let (close, closed) = oneshot::channel::<()>();
     let serving = tokio::spawn(parts.listeners.serve(parts.handle, async move {
-        // Either way the listeners are to close.
+        // Told or dropped, the listeners are to close.
         let _ = closed.await;
     }));
+    let serving = Serving { close: Some(close), task: serving };
     core.settle();
     notify(Notice::Ready);
     info!(ready_ms = clock::now().mono.since(core.started.mono).as_millis() as u64, "ready");
 
-    core.run(parts.inputs, parts.requests, signals).await;
-
-    notify(Notice::Stopping);
-    info!("stopping; tasks and connections go on");
-    drop(close);
-    // Open requests have been answered or are answered by nobody now.
-    drop(core);
-    let _ = serving.await;
+    core.run(parts.inputs, parts.requests, signals, serving).await;
+    info!("stopped; tasks and connections go on");
     Ok(())
 }

@@ -89,7 +89,9 @@ fn filter(level: &str) -> Result<EnvFilter, LoggingError> {
         part.trim().parse::<LevelFilter>().map_err(|source| error(source.into()))?;
     }
     // These libraries log every question at INFO; what is said of them later wins.
-    EnvFilter::builder().parse(format!("hickory_server=warn,hickory_net=warn,{level}")).map_err(|source| error(source.into()))
+    EnvFilter::builder()
+        .parse(format!("hickory_server=warn,hickory_net=warn,{level}"))
+        .map_err(|source| error(source.into()))
 }
 
 fn colour_on_stderr() -> bool {

@@ -181,7 +181,7 @@ fn an_app_is_run_and_waited_for() {
     let (output, bodies) = talk(&["run", file.to_str().unwrap()], script);
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert_eq!(text(&output.stdout), "/web deployment d-1\n");
-    let want = "/web: 1 of 2 running - waits: no agent has 9 cpus\n/web: 2 of 2 running\n";
+    let want = "/web: 1 of 2 running - no agent has 9 cpus\n/web: 2 of 2 running\n";
     assert_eq!(text(&output.stderr), want);
     assert_eq!(bodies[0], r#"{"cmd":"x","id":"web","instances":2}"#);
 }

@@ -196,6 +196,21 @@ fn a_lab_can_be_entered() {
 }
 
 #[test]
+fn nodes_run_in_it() {
+    let bench = Bench::new();
+    let script =
+        "mizzen status --json; mizzen lab --enter $MIZZEN_LAB --node 2 -- mizzen status --json";
+    let output = bench.lab(&["--nodes", "2", "--", "sh", "-c", script]).output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{}", text(&output.stderr));
+    let answers: Vec<serde_json::Value> = serde_json::Deserializer::from_slice(&output.stdout)
+        .into_iter()
+        .collect::<Result<_, _>>()
+        .unwrap();
+    let addresses: Vec<_> = answers.iter().map(|answer| answer["address"].as_str()).collect();
+    assert_eq!(addresses, [Some("172.31.255.1"), Some("172.31.255.2")]);
+}
+
+#[test]
 fn the_bpf_file_system_is_its_own() {
     let bench = Bench::new();
     let name = format!("mizzen-test-{}", std::process::id());

@@ -127,7 +127,7 @@ async fn wait(session: &Session, id: &str, limit: Duration) -> Result<(), CliErr
 
 fn line(app: &App, why: Option<&str>) -> String {
     let healthy = app.healthy().map(|n| format!(", {n} healthy")).unwrap_or_default();
-    let why = why.map(|why| format!(" - waits: {why}")).unwrap_or_default();
+    let why = why.map(|why| format!(" - {why}")).unwrap_or_default();
     format!("{}: {} of {} running{healthy}{why}", app.id, app.running(), app.instances)
 }
 
@@ -191,7 +191,7 @@ mod tests {
                          "tasksHealthy": 0});
         let app: App = serde_json::from_value(app).unwrap();
         assert_eq!(line(&app, None), "/web: 1 of 2 running, 0 healthy");
-        let want = "/web: 1 of 2 running, 0 healthy - waits: no agent has 9 cpus";
+        let want = "/web: 1 of 2 running, 0 healthy - no agent has 9 cpus";
         assert_eq!(line(&app, Some("no agent has 9 cpus")), want);
     }
 }

@@ -6,6 +6,7 @@ use super::table::{Paint, Tone, age, plain, render as table, toned};
 use crate::args::TasksArgs;
 use serde::Deserialize;
 use serde_json::Value;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A task of this node.
 #[derive(Debug, Clone, Deserialize)]
@@ -20,8 +21,8 @@ pub(super) struct Task {
     #[serde(default)]
     ports: Vec<Value>,
     pid: Option<u64>,
-    /// Seconds since it was launched.
-    launched_seconds: Option<u64>,
+    /// When it was launched, in seconds since 1970.
+    launched: Option<f64>,
 }
 
 impl Task {
@@ -37,7 +38,8 @@ pub(super) async fn run(session: &Session, args: &TasksArgs) -> Result<(), CliEr
         if args.output.json {
             return print_json(&value);
         }
-        return print(&render(&understand::<Vec<Task>>("/v1/tasks", value)?, session.paint));
+        let tasks: Vec<Task> = understand("/v1/tasks", value)?;
+        return print(&render(&tasks, SystemTime::now(), session.paint));
     };
     let tasks: Vec<Task> = understand("/v1/tasks", value.clone())?;
     let ids = matching(word, &tasks);
@@ -49,7 +51,7 @@ pub(super) async fn run(session: &Session, args: &TasksArgs) -> Result<(), CliEr
     }
     let chosen: Vec<Task> =
         tasks.iter().filter(|t| ids.contains(&t.id.as_str())).cloned().collect();
-    print(&render(&chosen, session.paint))
+    print(&render(&chosen, SystemTime::now(), session.paint))
 }
 
 /// The one task that `word` names: by its id, by the beginning of its id, or by
@@ -88,7 +90,8 @@ fn matching<'a>(word: &str, tasks: &'a [Task]) -> Vec<&'a str> {
     ids().filter(|id| !app.is_empty() && id.starts_with(&app)).collect()
 }
 
-fn render(tasks: &[Task], paint: Paint) -> String {
+fn render(tasks: &[Task], now: SystemTime, paint: Paint) -> String {
+    let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
     let rows = tasks.iter().map(|task| {
         let health = task.health.as_ref().map(health).unwrap_or_default();
         let ports: Vec<String> = task.ports.iter().map(port).collect();
@@ -99,12 +102,18 @@ fn render(tasks: &[Task], paint: Paint) -> String {
             plain(task.addresses.join(",")),
             plain(ports.join(",")),
             plain(task.pid.map(|pid| pid.to_string()).unwrap_or_default()),
-            plain(task.launched_seconds.map(age).unwrap_or_default()),
+            plain(task.launched.map(|at| since(at, now)).unwrap_or_default()),
             plain(&task.framework),
         ]
     });
     let headings = ["ID", "STATE", "HEALTH", "ADDRESS", "PORTS", "PID", "AGE", "FRAMEWORK"];
     table(&headings, rows.collect(), paint)
+}
+
+/// How long ago `at` (seconds since 1970) was; a clock that was set back counts as
+/// no time.
+fn since(at: f64, now: Duration) -> String {
+    age((now.as_secs_f64() - at).max(0.0) as u64)
 }
 
 /// `TASK_RUNNING` as `running`.
@@ -148,10 +157,10 @@ mod tests {
         serde_json::from_value(json!([
             {"id": "web.1a", "name": "web", "framework": "marathon", "state": "TASK_RUNNING",
              "health": "healthy", "addresses": ["9.0.0.2"], "ports": [8080], "agent": "a",
-             "pid": 4711, "sandbox": "/s", "launched_seconds": 65},
+             "pid": 4711, "sandbox": "/s", "launched": 935.5},
             {"id": "web.1b", "name": "web", "framework": "marathon", "state": "TASK_STAGING",
              "health": null, "addresses": [], "ports": [], "agent": "a", "pid": null,
-             "sandbox": "/s", "launched_seconds": 1},
+             "sandbox": "/s", "launched": 999.0},
             {"id": "webs.2", "framework": "marathon", "state": "TASK_RUNNING"},
             {"id": "group_db.3a", "framework": "marathon", "state": "TASK_FAILED"},
             {"id": "group_db.3b", "framework": "marathon", "state": "TASK_FAILED"},
@@ -164,9 +173,10 @@ mod tests {
         let want = "\
 ID       STATE     HEALTH    ADDRESS   PORTS   PID    AGE     FRAMEWORK
 web.1a   running   healthy   9.0.0.2   8080    4711   1m05s   marathon
-web.1b   staging   -         -         -       -      1s      marathon
+web.1b   staging   -         -         -       -      2s      marathon
 ";
-        assert_eq!(render(&tasks()[..2], Paint::Plain), want);
+        let now = UNIX_EPOCH + Duration::from_secs(1001);
+        assert_eq!(render(&tasks()[..2], now, Paint::Plain), want);
     }
 
     #[test]

@@ -15,8 +15,7 @@ use mizzen_api::link::ToMaster;
 use mizzen_api::v1;
 use mizzen_http::probe;
 use mizzen_isolators::{
-    CommandOutcome, Containerizer, CpuLimit, LaunchError, LaunchRequest, Limits,
-    NetworkRequest,
+    CommandOutcome, Containerizer, CpuLimit, LaunchError, LaunchRequest, Limits, NetworkRequest,
 };
 use mizzen_types::container::Exit;
 use mizzen_types::ids::ContainerId;

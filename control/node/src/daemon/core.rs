@@ -5,6 +5,7 @@
 //! handed to a task of their own whose outcome is the next thing that happens.
 //! [`Core::settle`] goes on until nobody has anything left to do.
 
+use super::Serving;
 use super::agent::Containers;
 use super::cluster::Gate;
 use super::facts::Speaker;
@@ -87,12 +88,13 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    /// Runs until a signal ends it. Tasks and connections go on afterwards.
+    /// Runs until a signal ends it, or two of them at once. Tasks and connections go on afterwards.
     pub(crate) async fn run(
         &mut self,
         mut inputs: mpsc::UnboundedReceiver<Input>,
         mut requests: mpsc::Receiver<CoreRequest>,
         mut signals: Signals,
+        mut serving: Serving,
     ) {
         loop {
             self.settle();
@@ -101,10 +103,16 @@ impl Core {
                 Some(input) = inputs.recv() => self.handle(input),
                 Some(request) = requests.recv() => self.serve(request),
                 signal = signals.next() => match signal {
-                    Signal::Stop => return,
+                    Signal::Stop if serving.close.is_none() => return,
+                    Signal::Stop => {
+                        notify(Notice::Stopping);
+                        serving.close = None;
+                    }
                     Signal::Reload => self.reload(),
                     Signal::Watchdog => notify(Notice::Watchdog),
                 },
+                // Requests under way are answered before the loop ends.
+                _ = &mut serving.task, if serving.close.is_none() => return,
                 () = tokio::time::sleep(wait) => self.handle_timeout(),
             }
         }
@@ -114,7 +122,8 @@ impl Core {
     pub(crate) fn settle(&mut self) {
         loop {
             let now = clock::now();
-            let worked = self.settle_master(now) | self.settle_agent(now) | self.settle_services(now);
+            let worked =
+                self.settle_master(now) | self.settle_agent(now) | self.settle_services(now);
             if !worked {
                 return;
             }

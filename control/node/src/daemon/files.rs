@@ -18,7 +18,12 @@ const MOST: u64 = 16 * 4096;
 
 /// Reads part of a file below `root`. Without an offset, or with -1, the answer is
 /// the file's size and no data.
-pub(crate) fn read(root: &Path, path: &str, offset: Option<i64>, length: Option<u64>) -> QueryReply {
+pub(crate) fn read(
+    root: &Path,
+    path: &str,
+    offset: Option<i64>,
+    length: Option<u64>,
+) -> QueryReply {
     let file = match open(root, path, OFlags::RDONLY) {
         Ok(fd) => File::from(fd),
         Err(error) => return refuse(path, &error),

@@ -109,7 +109,8 @@ impl Core {
     }
 
     fn explain_name(&self, name: &str, record_type: Option<&str>) -> QueryReply {
-        let kind = match record_type.map(|text| (text, RecordType::from_str(&text.to_uppercase()))) {
+        let kind = match record_type.map(|text| (text, RecordType::from_str(&text.to_uppercase())))
+        {
             None => None,
             Some((_, Ok(kind))) => Some(kind),
             Some((text, Err(_))) => {

@@ -1,9 +1,9 @@
 //! The service scheduler: a framework like any other, only that its stream and its
 //! calls stay in this process.
 
+use super::clock;
 use super::cluster::Passed;
 use super::core::Core;
-use super::clock;
 use mizzen_api::v1::scheduler::Call;
 use mizzen_http::core::{ServicesReply, ServicesRequest};
 use mizzen_services::{Body, Effect, Reply, Services};

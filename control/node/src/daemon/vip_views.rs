@@ -46,9 +46,7 @@ impl Core {
                 Some(name) => format!("{name}.{L4LB}:{}", spec.key.port),
                 None => SocketAddr::new(spec.key.address, spec.key.port).to_string(),
             };
-            let backend = |backend: &BackendSpec| {
-                json!({ "ip": backend.address.ip(), "port": backend.address.port() })
-            };
+            let backend = |backend: &BackendSpec| json!({ "ip": backend.address.ip(), "port": backend.address.port() });
             let backends: Value =
                 spec.backends.iter().filter(|backend| backend.admitted).map(backend).collect();
             json!({ "vip": vip, "protocol": spec.key.protocol, "backend": backends })
@@ -98,7 +96,8 @@ impl Core {
     /// `GET /metrics` of Minuteman: a flat map of counters.
     pub(crate) fn minuteman_metrics(&mut self) -> Value {
         let (_, counts) = self.vips_with_counts();
-        let sum = |of: fn(&mizzen_kernel::vips::Counts) -> u64| counts.values().map(of).sum::<u64>();
+        let sum =
+            |of: fn(&mizzen_kernel::vips::Counts) -> u64| counts.values().map(of).sum::<u64>();
         json!({
             "mm_connect_successes_counter": { "count": sum(|c| c.established), "type": "counter" },
             "mm_connect_failures_counter": { "count": sum(|c| c.failed), "type": "counter" },
