@@ -17,7 +17,7 @@ impl Core {
             Query::MasterFrameworks { framework_id } => master.frameworks(framework_id.as_deref()),
             Query::MasterTasks(filter) => master.tasks(&tasks_query(filter)),
             Query::MasterRoles => master.roles(),
-            Query::MasterMetrics => with_system(master.metrics(super::clock::now())),
+            Query::MasterMetrics => with_system(master.metrics()),
             Query::MasterFlags => master.flags(),
             _ => master.state(),
         })

@@ -47,7 +47,7 @@ impl Core {
     fn add_parts(&self, status: &mut Map<String, Value>) {
         let config = &self.config;
         if let Some(master) = &self.master {
-            let frameworks = master.metrics(clock::now())["master/frameworks_connected"].as_f64();
+            let frameworks = master.metrics()["master/frameworks_connected"].as_f64();
             let frameworks = frameworks.unwrap_or_default() as u64;
             let part = json!({ "id": self.master_id, "frameworks": frameworks, "leading": true });
             status.insert("master".to_owned(), part);
