@@ -1,13 +1,18 @@
 //! Addresses on links, IPv4 and IPv6 alike.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
+use netlink_packet_core::{DecodeError, NLM_F_CREATE, NLM_F_EXCL, Parseable};
+use netlink_packet_route::address::{
+    AddressAttribute, AddressHeader, AddressHeaderFlags, AddressMessage, AddressScope,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
+use crate::attributes::attributes_after;
 use crate::connection::Netlink;
 use crate::error::NetlinkError;
 use crate::link::IfIndex;
-use crate::wire::{Attributes, Message, u32_at};
 use crate::{Ensured, Removed};
 
 /// An address as the kernel shows it.
@@ -35,8 +40,9 @@ impl Netlink {
     ///
     /// [`NetlinkError::Request`] if the socket broke.
     pub fn observe_addresses(&mut self, link: IfIndex) -> Result<Vec<AddressState>, NetlinkError> {
-        let request = Message::new(libc::RTM_GETADDR, 0, &header(0, 0, 0, link));
-        let found = match self.connection.dump(&request, parse) {
+        let mut request = AddressMessage::default();
+        request.header.index = link.0;
+        let found = match self.connection.dump(RouteNetlinkMessage::GetAddress(request), read) {
             Err(refusal) if refusal.is(libc::ENODEV) => Vec::new(),
             other => other.map_err(|error| error.to("list addresses of", object(link)))?,
         };
@@ -57,12 +63,12 @@ impl Netlink {
         net: IpNet,
         detection: DuplicateDetection,
     ) -> Result<Ensured<()>, NetlinkError> {
-        let flags = match detection {
-            DuplicateDetection::Off if net.addr().is_ipv6() => libc::IFA_F_NODAD as u8,
-            _ => 0,
-        };
-        let create = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
-        match self.connection.change(&message(libc::RTM_NEWADDR, create, flags, link, net)) {
+        let mut address = message(link, net);
+        if detection == DuplicateDetection::Off && net.addr().is_ipv6() {
+            address.header.flags = AddressHeaderFlags::Nodad;
+        }
+        let request = RouteNetlinkMessage::NewAddress(address);
+        match self.connection.change(request, NLM_F_CREATE | NLM_F_EXCL) {
             Ok(()) => Ok(Ensured::Created(())),
             Err(refusal) if refusal.is(libc::EEXIST) => Ok(Ensured::Unchanged(())),
             Err(refusal) => Err(refusal.to("add", format!("address {net} to {}", object(link)))),
@@ -75,7 +81,8 @@ impl Netlink {
     ///
     /// [`NetlinkError::Request`] if the kernel will not.
     pub fn remove_address(&mut self, link: IfIndex, net: IpNet) -> Result<Removed, NetlinkError> {
-        match self.connection.change(&message(libc::RTM_DELADDR, 0, 0, link, net)) {
+        let request = RouteNetlinkMessage::DelAddress(message(link, net));
+        match self.connection.change(request, 0) {
             Ok(()) => Ok(Removed::Removed),
             Err(refusal) if refusal.is(libc::EADDRNOTAVAIL) || refusal.is(libc::ENODEV) => {
                 Ok(Removed::Absent)
@@ -87,51 +94,44 @@ impl Netlink {
     }
 }
 
-/// The number of an address family.
-pub(crate) fn family(address: IpAddr) -> u8 {
+/// The family of an address.
+pub(crate) fn family(address: IpAddr) -> AddressFamily {
     match address {
-        IpAddr::V4(_) => libc::AF_INET as u8,
-        IpAddr::V6(_) => libc::AF_INET6 as u8,
+        IpAddr::V4(_) => AddressFamily::Inet,
+        IpAddr::V6(_) => AddressFamily::Inet6,
     }
-}
-
-/// The bytes of an address, in network order.
-pub(crate) fn octets(address: IpAddr) -> Vec<u8> {
-    match address {
-        IpAddr::V4(address) => address.octets().to_vec(),
-        IpAddr::V6(address) => address.octets().to_vec(),
-    }
-}
-
-/// The address in 4 or 16 bytes.
-pub(crate) fn from_octets(bytes: &[u8]) -> Option<IpAddr> {
-    if let Ok(octets) = <[u8; 4]>::try_from(bytes) {
-        return Some(Ipv4Addr::from(octets).into());
-    }
-    <[u8; 16]>::try_from(bytes).ok().map(|octets| Ipv6Addr::from(octets).into())
 }
 
 fn object(link: IfIndex) -> String {
     format!("link number {}", link.0)
 }
 
-/// `struct ifaddrmsg`.
-fn header(family: u8, prefix: u8, flags: u8, link: IfIndex) -> [u8; 8] {
-    let [a, b, c, d] = link.0.to_ne_bytes();
-    [family, prefix, flags, 0, a, b, c, d]
+fn message(link: IfIndex, net: IpNet) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    message.header = AddressHeader {
+        family: family(net.addr()),
+        prefix_len: net.prefix_len(),
+        flags: AddressHeaderFlags::empty(),
+        scope: AddressScope::Universe,
+        index: link.0,
+    };
+    message.attributes =
+        vec![AddressAttribute::Local(net.addr()), AddressAttribute::Address(net.addr())];
+    message
 }
 
-fn message(kind: u16, request: i32, flags: u8, link: IfIndex, net: IpNet) -> Message {
-    let address = octets(net.addr());
-    Message::new(kind, request, &header(family(net.addr()), net.prefix_len(), flags, link))
-        .attr(libc::IFA_LOCAL, &address)
-        .attr(libc::IFA_ADDRESS, &address)
-}
-
-fn parse(payload: &[u8]) -> Option<AddressState> {
-    let attributes = Attributes::after(payload, 8);
-    // On a point-to-point link IFA_ADDRESS is the other side's; IPv6 has no IFA_LOCAL.
-    let own = attributes.find(libc::IFA_LOCAL).or_else(|| attributes.find(libc::IFA_ADDRESS))?;
-    let net = IpNet::new(from_octets(own)?, *payload.get(1)?).ok()?;
-    Some(AddressState { link: IfIndex(u32_at(payload, 4)?), net })
+fn read(payload: &[u8]) -> Result<AddressState, DecodeError> {
+    let header = AddressHeader::parse(payload)?;
+    let (mut local, mut address) = (None, None);
+    for attribute in attributes_after(&header, payload, |nla| AddressAttribute::parse(nla)) {
+        match attribute {
+            AddressAttribute::Local(found) => local = Some(found),
+            AddressAttribute::Address(found) => address = Some(found),
+            _ => {}
+        }
+    }
+    // On a point-to-point link the second is the other side's; IPv6 has no first.
+    let own = local.or(address).ok_or("an address message without an address")?;
+    let net = IpNet::new(own, header.prefix_len).map_err(|error| error.to_string())?;
+    Ok(AddressState { link: IfIndex(header.index), net })
 }

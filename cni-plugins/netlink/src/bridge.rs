@@ -1,13 +1,18 @@
 //! Bridges, their ports, and devices that only hold addresses.
 
 use ipnet::IpNet;
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::link::{
+    InfoBridgePort, InfoKind, InfoPortData, InfoPortKind, LinkAttribute, LinkFlags, LinkInfo,
+    LinkMessage,
+};
 
 use crate::Ensured;
 use crate::address::DuplicateDetection;
 use crate::connection::Netlink;
-use crate::error::NetlinkError;
-use crate::link::{LinkChange, LinkState, Mac, header, object};
-use crate::wire::Message;
+use crate::error::{NetlinkError, Refusal};
+use crate::link::{LinkChange, LinkState, Mac, named, object};
 
 /// A bridge that is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,12 +54,9 @@ impl Netlink {
     /// otherwise the kernel's refusal.
     pub fn ensure_bridge(&mut self, spec: &BridgeSpec) -> Result<Ensured<LinkState>, NetlinkError> {
         let create = || {
-            let up = libc::IFF_UP as u32;
-            Message::new(libc::RTM_NEWLINK, CREATE, &header(0, up, up))
-                .attr_str(libc::IFLA_IFNAME, &spec.name)
-                .maybe(spec.mtu, |message, mtu| message.attr_u32(libc::IFLA_MTU, mtu))
-                .maybe(spec.mac, |message, mac| message.attr(libc::IFLA_ADDRESS, &mac.0))
-                .nest(libc::IFLA_LINKINFO, |info| info.attr_str(libc::IFLA_INFO_KIND, "bridge"))
+            let mtu = spec.mtu.map(LinkAttribute::Mtu);
+            let mac = spec.mac.map(|mac| LinkAttribute::Address(mac.0.to_vec()));
+            new_link(&spec.name, InfoKind::Bridge, [mtu, mac].into_iter().flatten())
         };
         let found = self.find_or_create(&spec.name, &["bridge"], create)?;
         let change = difference(found.link(), spec.mtu, spec.alias.as_deref());
@@ -72,12 +74,7 @@ impl Netlink {
     ) -> Result<Ensured<LinkState>, NetlinkError> {
         let mut outcome = None;
         for kind in ADDRESS_DEVICE_KINDS {
-            let create = || {
-                let up = libc::IFF_UP as u32;
-                Message::new(libc::RTM_NEWLINK, CREATE, &header(0, up, up))
-                    .attr_str(libc::IFLA_IFNAME, &spec.name)
-                    .nest(libc::IFLA_LINKINFO, |info| info.attr_str(libc::IFLA_INFO_KIND, kind))
-            };
+            let create = || new_link(&spec.name, kind.into(), []);
             let found = self.find_or_create(&spec.name, &ADDRESS_DEVICE_KINDS, create);
             let missing = found.as_ref().err().is_some_and(NetlinkError::is_unsupported);
             outcome = Some(found);
@@ -98,26 +95,26 @@ impl Netlink {
     ///
     /// [`NetlinkError::Request`] with the kernel's answer.
     pub fn ensure_port_hairpin(&mut self, name: &str) -> Result<(), NetlinkError> {
-        const IFLA_BRPORT_MODE: u16 = 4;
-        let request = Message::new(libc::RTM_NEWLINK, 0, &header(0, 0, 0))
-            .attr_str(libc::IFLA_IFNAME, name)
-            .nest(libc::IFLA_LINKINFO, |info| {
-                info.attr_str(libc::IFLA_INFO_SLAVE_KIND, "bridge")
-                    .nest(libc::IFLA_INFO_SLAVE_DATA, |port| port.attr(IFLA_BRPORT_MODE, &[1]))
-            });
-        let refused = |refusal: crate::error::Refusal| refusal.to("set hairpin on", object(name));
-        self.connection.change(&request).map_err(refused)
+        let options = vec![InfoBridgePort::HairpinMode(true)];
+        let information = vec![
+            LinkInfo::PortKind(InfoPortKind::Bridge),
+            LinkInfo::PortData(InfoPortData::BridgePort(options)),
+        ];
+        let request = named(name, [LinkAttribute::LinkInfo(information)]);
+        let refused = |refusal: Refusal| refusal.to("set hairpin on", object(name));
+        self.connection.change(RouteNetlinkMessage::NewLink(request), 0).map_err(refused)
     }
 
     fn find_or_create(
         &mut self,
         name: &str,
         kinds: &[&str],
-        create: impl Fn() -> Message,
+        create: impl Fn() -> LinkMessage,
     ) -> Result<Found, NetlinkError> {
+        let flags = NLM_F_CREATE | NLM_F_EXCL;
         let existing = match self.observe_link(name)? {
             Some(link) => link,
-            None => match self.connection.change(&create()) {
+            None => match self.connection.change(RouteNetlinkMessage::NewLink(create()), flags) {
                 Ok(()) => return Ok(Found::Created(self.expect_link(name)?)),
                 // Somebody was faster, another plugin process for instance.
                 Err(refusal) if refusal.is(libc::EEXIST) => self.expect_link(name)?,
@@ -156,8 +153,6 @@ impl Netlink {
     }
 }
 
-const CREATE: i32 = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
-
 enum Found {
     Created(LinkState),
     Existing(LinkState),
@@ -168,6 +163,19 @@ impl Found {
         let (Self::Created(link) | Self::Existing(link)) = self;
         link
     }
+}
+
+/// A link that is wanted, up from the start.
+fn new_link(
+    name: &str,
+    kind: InfoKind,
+    attributes: impl IntoIterator<Item = LinkAttribute>,
+) -> LinkMessage {
+    let mut message = named(name, attributes);
+    message.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(kind)]));
+    message.header.flags = LinkFlags::Up;
+    message.header.change_mask = LinkFlags::Up;
+    message
 }
 
 fn difference(link: &LinkState, mtu: Option<u32>, alias: Option<&str>) -> LinkChange {

@@ -3,14 +3,24 @@
 use std::io;
 use std::path::Path;
 
+use netlink_packet_core::{
+    DecodeError, DoneBuffer, Emitable, ErrorBuffer, ErrorMessage, NLM_F_ACK, NLM_F_ACK_TLVS,
+    NLM_F_CAPPED, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR,
+    NetlinkBuffer, NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable,
+    NlasIterator, Parseable, parse_string,
+};
 use netlink_sys::{Socket, SocketAddr, protocols};
 
 use crate::error::{NetlinkError, Refusal};
 use crate::netns::in_namespace;
-use crate::wire::{Answer, Answers, Attributes, HEADER, Message, text, u32_at};
 
 /// Larger than any datagram that the kernel makes for a dump (32 KiB).
 const RECEIVE_BYTES: usize = 64 * 1024;
+
+/// The longest message that we send. The length of an attribute is a 16 bit number,
+/// and the library does not look whether it fits; in a message that is no longer than
+/// this, every one does.
+const LONGEST_MESSAGE: usize = u16::MAX as usize;
 
 /// How often a dump is started again when the kernel says that the set changed meanwhile.
 const DUMP_ATTEMPTS: usize = 16;
@@ -48,6 +58,13 @@ impl Netlink {
     }
 }
 
+/// A request with its flags; NLM_F_REQUEST is added.
+pub(crate) fn request<I>(message: I, flags: u16) -> NetlinkMessage<I> {
+    let mut header = NetlinkHeader::default();
+    header.flags = NLM_F_REQUEST | flags;
+    NetlinkMessage::new(header, NetlinkPayload::InnerMessage(message))
+}
+
 /// A socket of one netlink protocol.
 pub(crate) struct Connection {
     socket: Socket,
@@ -73,9 +90,12 @@ impl Connection {
     }
 
     /// Sends a change and waits for the kernel's word on it.
-    pub(crate) fn change(&mut self, message: &Message) -> Result<(), Refusal> {
-        let acknowledged = message.clone().with_flags(libc::NLM_F_ACK);
-        let sequence = self.send(&acknowledged)?;
+    pub(crate) fn change<I: NetlinkSerializable>(
+        &mut self,
+        message: I,
+        flags: u16,
+    ) -> Result<(), Refusal> {
+        let sequence = self.send(&mut request(message, flags | NLM_F_ACK))?;
         self.receive(sequence, |answer| match verdict(answer) {
             Some(result) => Step::Done(result),
             None => Step::More,
@@ -83,55 +103,57 @@ impl Connection {
     }
 
     /// Asks for one object.
-    pub(crate) fn get<T>(
+    pub(crate) fn get<I: NetlinkSerializable, T>(
         &mut self,
-        message: &Message,
-        parse: impl Fn(&[u8]) -> Option<T>,
+        message: I,
+        read: impl Fn(&[u8]) -> Result<T, DecodeError>,
     ) -> Result<Option<T>, Refusal> {
-        let sequence = self.send(message)?;
+        let sequence = self.send(&mut request(message, 0))?;
         self.receive(sequence, |answer| match verdict(answer) {
-            Some(Err(refusal)) => Step::Done(Err(refusal)),
-            Some(Ok(())) => Step::Done(Ok(None)),
-            None => Step::Done(Ok(parse(answer.payload))),
+            Some(result) => Step::Done(result.map(|()| None)),
+            None => Step::Done(read(answer.payload()).map(Some).map_err(Refusal::from)),
         })?
     }
 
-    /// Asks for all objects. What `parse` does not understand is left out.
+    /// Asks for all objects. What `read` refuses is left out.
     ///
     /// When the set changed under the dump, the kernel says so and the dump is
     /// started again; the last attempt is returned even so, because on a machine
     /// that never rests an almost consistent view is better than none.
-    pub(crate) fn dump<T>(
+    pub(crate) fn dump<I: NetlinkSerializable, T>(
         &mut self,
-        message: &Message,
-        parse: impl Fn(&[u8]) -> Option<T>,
+        message: I,
+        read: impl Fn(&[u8]) -> Result<T, DecodeError>,
     ) -> Result<Vec<T>, Refusal> {
+        let mut request = request(message, NLM_F_DUMP);
         let mut found = Vec::new();
         for _ in 0..DUMP_ATTEMPTS {
             found.clear();
-            if let Dump::Complete = self.dump_once(message, &parse, &mut found)? {
+            if let Dump::Complete = self.dump_once(&mut request, &read, &mut found)? {
                 break;
             }
         }
         Ok(found)
     }
 
-    /// Sends messages that the kernel applies all or none (netfilter).
+    /// Sends requests that the kernel carries out all or none (netfilter).
     ///
-    /// The first message opens the batch and the last closes it; the one before the
-    /// last is acknowledged.
-    pub(crate) fn batch(&mut self, messages: &[Message]) -> Result<(), Refusal> {
+    /// The first opens the batch and the last closes it; the one before the last is
+    /// acknowledged.
+    pub(crate) fn batch<I: NetlinkSerializable>(
+        &mut self,
+        mut requests: Vec<NetlinkMessage<I>>,
+    ) -> Result<(), Refusal> {
         let mut bytes = Vec::new();
         let first = self.sequence.wrapping_add(1);
         let mut acknowledged = first;
-        for (at, message) in messages.iter().enumerate() {
-            self.sequence = self.sequence.wrapping_add(1);
-            if at + 2 == messages.len() {
-                acknowledged = self.sequence;
-                let message = message.clone().with_flags(libc::NLM_F_ACK);
-                bytes.extend_from_slice(&message.finish(self.sequence));
+        let count = requests.len();
+        for (at, request) in requests.iter_mut().enumerate() {
+            if at + 2 == count {
+                request.header.flags |= NLM_F_ACK;
+                acknowledged = self.write(request, &mut bytes)?;
             } else {
-                bytes.extend_from_slice(&message.finish(self.sequence));
+                self.write(request, &mut bytes)?;
             }
         }
         self.socket.send(&bytes, 0)?;
@@ -144,23 +166,22 @@ impl Connection {
             if outcome.is_ok() {
                 outcome = result;
             }
-            let last = answer.sequence == acknowledged || answer.sequence == first;
-            if last { Step::Done(()) } else { Step::More }
+            let number = answer.sequence_number();
+            if number == acknowledged || number == first { Step::Done(()) } else { Step::More }
         })?;
         outcome
     }
 
-    fn dump_once<T>(
+    fn dump_once<I: NetlinkSerializable, T>(
         &mut self,
-        message: &Message,
-        parse: &impl Fn(&[u8]) -> Option<T>,
+        request: &mut NetlinkMessage<I>,
+        read: &impl Fn(&[u8]) -> Result<T, DecodeError>,
         found: &mut Vec<T>,
     ) -> Result<Dump, Refusal> {
         let mut state = Dump::Complete;
-        let request = message.clone().with_flags(libc::NLM_F_DUMP);
-        let sequence = self.send(&request)?;
+        let sequence = self.send(request)?;
         self.receive(sequence, |answer| {
-            if i32::from(answer.flags) & libc::NLM_F_DUMP_INTR != 0 {
+            if answer.flags() & NLM_F_DUMP_INTR != 0 {
                 state = Dump::Interrupted;
             }
             match verdict(answer) {
@@ -171,7 +192,10 @@ impl Connection {
                 }
                 Some(Err(refusal)) => Step::Done(Err(refusal)),
                 None => {
-                    found.extend(parse(answer.payload));
+                    let left_out = |error: &DecodeError| {
+                        tracing::debug!(kind = answer.message_type(), %error, "message left out");
+                    };
+                    found.extend(read(answer.payload()).inspect_err(left_out));
                     Step::More
                 }
             }
@@ -179,9 +203,30 @@ impl Connection {
         Ok(state)
     }
 
-    fn send(&mut self, message: &Message) -> io::Result<u32> {
+    /// Sends one request and returns its number.
+    fn send<I: NetlinkSerializable>(&mut self, request: &mut NetlinkMessage<I>) -> io::Result<u32> {
+        let mut bytes = Vec::new();
+        let sequence = self.write(request, &mut bytes)?;
+        self.socket.send(&bytes, 0)?;
+        Ok(sequence)
+    }
+
+    /// Gives a request its number and length and adds it to `bytes`.
+    fn write<I: NetlinkSerializable>(
+        &mut self,
+        request: &mut NetlinkMessage<I>,
+        bytes: &mut Vec<u8>,
+    ) -> io::Result<u32> {
         self.sequence = self.sequence.wrapping_add(1);
-        self.socket.send(&message.finish(self.sequence), 0)?;
+        request.header.sequence_number = self.sequence;
+        request.finalize();
+        let length = request.buffer_len();
+        if length > LONGEST_MESSAGE {
+            return Err(io::Error::from_raw_os_error(libc::EMSGSIZE));
+        }
+        let start = bytes.len();
+        bytes.resize(start + length, 0);
+        request.serialize(&mut bytes[start..]);
         Ok(self.sequence)
     }
 
@@ -192,7 +237,7 @@ impl Connection {
         mut step: impl FnMut(&Answer) -> Step<T>,
     ) -> io::Result<T> {
         self.receive_from(sequence, |answer| {
-            if answer.sequence == sequence { step(answer) } else { Step::More }
+            if answer.sequence_number() == sequence { step(answer) } else { Step::More }
         })
     }
 
@@ -211,7 +256,7 @@ impl Connection {
                 Err(error) => return Err(error),
             }
             for answer in Answers(&self.buffer) {
-                if answer.sequence.wrapping_sub(first) > u32::MAX / 2 {
+                if answer.sequence_number().wrapping_sub(first) > u32::MAX / 2 {
                     continue;
                 }
                 if let Step::Done(value) = step(&answer) {
@@ -232,68 +277,125 @@ enum Dump {
     Interrupted,
 }
 
+/// One message of an answer; its length has been checked.
+type Answer<'a> = NetlinkBuffer<&'a [u8]>;
+
+/// The messages of a datagram; ends at the first that claims more than is there.
+struct Answers<'a>(&'a [u8]);
+
+impl<'a> Iterator for Answers<'a> {
+    type Item = Answer<'a>;
+
+    fn next(&mut self) -> Option<Answer<'a>> {
+        let answer = NetlinkBuffer::new_checked(self.0).ok()?;
+        let length = (answer.length() as usize).next_multiple_of(4);
+        self.0 = self.0.get(length..).unwrap_or_default();
+        Some(answer)
+    }
+}
+
 /// What the kernel says about a request as a whole; `None` is a part of the answer.
 fn verdict(answer: &Answer) -> Option<Result<(), Refusal>> {
-    match i32::from(answer.kind) {
-        libc::NLMSG_ERROR => Some(acknowledgement(answer)),
-        // The end of a dump carries an error number as well, if the kernel has one.
-        libc::NLMSG_DONE => Some(outcome(answer.payload, None)),
+    match answer.message_type() {
+        NLMSG_ERROR => Some(acknowledgement(answer)),
+        NLMSG_DONE => Some(end_of_dump(answer)),
         _ => None,
     }
 }
 
 fn acknowledgement(answer: &Answer) -> Result<(), Refusal> {
-    let flags = i32::from(answer.flags);
-    if flags & libc::NLM_F_ACK_TLVS == 0 {
-        return outcome(answer.payload, None);
+    let error = ErrorMessage::parse(&ErrorBuffer::new_checked(&answer.payload())?)?;
+    if error.code.is_none() {
+        return Ok(());
     }
-    let echoed = if flags & libc::NLM_F_CAPPED == 0 {
-        u32_at(answer.payload, 4).map_or(HEADER, |length| length as usize)
-    } else {
-        HEADER
-    };
-    let attributes = Attributes::after(answer.payload, 4 + echoed.next_multiple_of(4));
-    outcome(answer.payload, attributes.find(NLMSGERR_ATTR_MSG).map(text))
+    // The kernel echoes the header of the request alone, as we asked it to.
+    let echoed = NetlinkHeader::default().buffer_len();
+    let capped = answer.flags() & NLM_F_CAPPED != 0;
+    let attributes = error.header.get(echoed..).filter(|_| capped).unwrap_or_default();
+    Err(Refusal { source: error.to_io(), detail: explanation(answer, attributes) })
 }
 
-fn outcome(payload: &[u8], detail: Option<String>) -> Result<(), Refusal> {
-    match u32_at(payload, 0).map(u32::cast_signed) {
-        None | Some(0) => Ok(()),
-        Some(number) => {
-            Err(Refusal { source: io::Error::from_raw_os_error(number.saturating_neg()), detail })
-        }
+fn end_of_dump(answer: &Answer) -> Result<(), Refusal> {
+    // Old kernels end a dump without a word.
+    let Ok(done) = DoneBuffer::new_checked(answer.payload()) else { return Ok(()) };
+    if done.code() == 0 {
+        return Ok(());
     }
+    let source = io::Error::from_raw_os_error(done.code().saturating_neg());
+    Err(Refusal { source, detail: explanation(answer, done.extended_ack()) })
+}
+
+/// What the kernel says about a refusal in words, if it does.
+fn explanation(answer: &Answer, attributes: &[u8]) -> Option<String> {
+    if answer.flags() & NLM_F_ACK_TLVS == 0 {
+        return None;
+    }
+    let mut attributes = NlasIterator::new(attributes).map_while(Result::ok);
+    let said = attributes.find(|attribute| attribute.kind() == NLMSGERR_ATTR_MSG)?;
+    parse_string(said.value()).ok()
 }
 
 #[cfg(test)]
 mod tests {
+    use netlink_packet_core::DefaultNla;
+
     use super::*;
 
-    fn answer(flags: i32, payload: &[u8]) -> Answer<'_> {
-        Answer { kind: libc::NLMSG_ERROR as u16, flags: flags as u16, sequence: 1, payload }
+    const FLAGS: u16 = NLM_F_ACK_TLVS | NLM_F_CAPPED;
+
+    /// A message as the kernel would send it.
+    fn message(kind: u16, flags: u16, payload: &[u8]) -> Vec<u8> {
+        let mut header = NetlinkHeader::default();
+        header.length = (header.buffer_len() + payload.len()) as u32;
+        header.message_type = kind;
+        header.flags = flags;
+        let mut bytes = vec![0; header.buffer_len()];
+        header.emit(&mut bytes);
+        bytes.extend_from_slice(payload);
+        bytes
+    }
+
+    fn said(text: &str) -> Vec<u8> {
+        let attribute = DefaultNla::new(NLMSGERR_ATTR_MSG, text.as_bytes().to_vec());
+        let mut bytes = vec![0; attribute.buffer_len()];
+        attribute.emit(&mut bytes);
+        bytes
+    }
+
+    fn judged(bytes: &[u8]) -> Refusal {
+        let answer = Answers(bytes).next().unwrap();
+        verdict(&answer).unwrap().unwrap_err()
     }
 
     #[test]
     fn a_refusal_carries_number_and_explanation() {
-        let mut payload = (-libc::EINVAL).to_ne_bytes().to_vec();
-        payload.extend_from_slice(&[0; HEADER]);
-        let said = Message::new(0, 0, &[]).attr_str(NLMSGERR_ATTR_MSG, "no such mode").finish(0);
-        payload.extend_from_slice(&said[HEADER..]);
-
-        let flags = libc::NLM_F_ACK_TLVS | libc::NLM_F_CAPPED;
-        let refusal = acknowledgement(&answer(flags, &payload)).unwrap_err();
-        assert!(refusal.is(libc::EINVAL));
-        assert_eq!(refusal.detail.as_deref(), Some("no such mode"));
-
-        let error = refusal.to("set", "link `x`");
-        assert_eq!(error.to_string(), "cannot set link `x` (no such mode)");
+        let number = (-libc::EINVAL).to_ne_bytes();
+        let to_change = [&number[..], &[0; 16], &said("no such mode\0")].concat();
+        let to_dump = [&number[..], &said("no such mode\0")].concat();
+        for (kind, payload) in [(NLMSG_ERROR, to_change), (NLMSG_DONE, to_dump)] {
+            let refusal = judged(&message(kind, FLAGS, &payload));
+            assert!(refusal.is(libc::EINVAL));
+            assert_eq!(refusal.detail.as_deref(), Some("no such mode"));
+            let error = refusal.to("set", "link `x`");
+            assert_eq!(error.to_string(), "cannot set link `x` (no such mode)");
+        }
     }
 
     #[test]
-    fn a_truncated_refusal_is_no_panic() {
+    fn a_truncated_refusal_is_no_panic_and_no_consent() {
         for length in 0..8 {
             let payload = vec![0xff; length];
-            let _ = acknowledgement(&answer(libc::NLM_F_ACK_TLVS, &payload));
+            judged(&message(NLMSG_ERROR, FLAGS, &payload));
         }
+    }
+
+    #[test]
+    fn lies_about_lengths_end_the_reading() {
+        let good = message(NLMSG_DONE, 0, &[0; 4]);
+        assert_eq!(Answers(&[&good[..], &good].concat()).count(), 2);
+        for cut in 0..good.len() {
+            assert_eq!(Answers(&good[..cut]).count(), 0, "cut at {cut}");
+        }
+        assert_eq!(Answers(&[0; 64]).count(), 0);
     }
 }

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use netlink_packet_core::DecodeError;
+
 /// A failed conversation with the kernel.
 ///
 /// Every variant names the object and the request. The kernel's own error is the
@@ -123,6 +125,12 @@ impl Refusal {
 impl From<io::Error> for Refusal {
     fn from(source: io::Error) -> Self {
         Self { source, detail: None }
+    }
+}
+
+impl From<DecodeError> for Refusal {
+    fn from(error: DecodeError) -> Self {
+        io::Error::new(io::ErrorKind::InvalidData, error).into()
     }
 }
 

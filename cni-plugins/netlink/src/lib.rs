@@ -9,15 +9,20 @@
 //! to. `remove_*` may be repeated as well and says in a [`Removed`] whether
 //! there was anything to remove.
 //!
-//! Messages are written and read by the few lines in `wire`, attribute by
-//! attribute. A typed decoder that refuses a whole message because a newer
-//! kernel added an attribute would blind us to a link; ours skips what it does
-//! not know, and skips a message that makes no sense without losing the dump.
+//! Requests are the typed messages of `netlink-packet-route` and
+//! `netlink-packet-netfilter`, framed by `netlink-packet-core`. Answers are read
+//! with the types of the same crates, but attribute by attribute: their decoders
+//! of whole messages refuse one in which a newer kernel made a single attribute
+//! longer, and that would blind us to a link. Here such an attribute is missing
+//! from its message (DEBUG says so), link information that does not decode still
+//! yields the kind of the link, and a message that then says too little is left
+//! out of its dump.
 //!
 //! A socket belongs for life to the network namespace in which it was opened:
 //! [`Netlink::open_in`] opens it on a short-lived thread inside that namespace.
 
 mod address;
+mod attributes;
 mod bridge;
 mod connection;
 mod error;
@@ -27,7 +32,6 @@ mod nft;
 mod route;
 mod sysctl;
 mod veth;
-mod wire;
 
 pub use address::{AddressState, DuplicateDetection};
 pub use bridge::{AddressDeviceSpec, BridgeSpec};

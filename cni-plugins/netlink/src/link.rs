@@ -4,10 +4,19 @@ use std::fmt;
 use std::num::ParseIntError;
 use std::str::FromStr;
 
+use netlink_packet_core::{
+    DecodeError, DefaultNla, NlaBuffer, NlasIterator, Parseable, ParseableParametrized,
+};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::link::{
+    InfoBridgePort, InfoKind, InfoPortData, LinkAttribute, LinkExtentMask, LinkFlags, LinkHeader,
+    LinkInfo, LinkMessage,
+};
+
 use crate::Removed;
+use crate::attributes::attributes_after;
 use crate::connection::Netlink;
 use crate::error::NetlinkError;
-use crate::wire::{Attributes, Message, text, u32_at};
 
 /// The index of a link within its network namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -127,6 +136,16 @@ impl LinkChange {
         self.alias = Some(alias.into());
         self
     }
+
+    fn attributes(&self) -> impl Iterator<Item = LinkAttribute> {
+        let mtu = self.mtu.map(LinkAttribute::Mtu);
+        let mac = self.mac.map(|mac| LinkAttribute::Address(mac.0.to_vec()));
+        let master = self.master.map(LinkAttribute::Controller);
+        // The library ends an alias with a zero byte, and the kernel counts that.
+        let alias = self.alias.as_ref().map(|alias| alias.as_bytes().to_vec());
+        let alias = alias.map(|bytes| DefaultNla::new(libc::IFLA_IFALIAS, bytes));
+        [mtu, mac, master, alias.map(LinkAttribute::Other)].into_iter().flatten()
+    }
 }
 
 impl Netlink {
@@ -136,8 +155,9 @@ impl Netlink {
     ///
     /// [`NetlinkError::Request`] if the socket broke.
     pub fn observe_links(&mut self) -> Result<Vec<LinkState>, NetlinkError> {
-        let request = Message::new(libc::RTM_GETLINK, 0, &header(0, 0, 0));
-        let found = self.connection.dump(&request, parse);
+        let mut request = LinkMessage::default();
+        request.attributes.push(without_counters());
+        let found = self.connection.dump(RouteNetlinkMessage::GetLink(request), read);
         let mut links = found.map_err(|refusal| refusal.to("list", "links"))?;
         links.sort_by_key(|link| link.index);
         Ok(links)
@@ -149,10 +169,8 @@ impl Netlink {
     ///
     /// [`NetlinkError::Request`] if the name is impossible or the socket broke.
     pub fn observe_link(&mut self, name: &str) -> Result<Option<LinkState>, NetlinkError> {
-        let request = Message::new(libc::RTM_GETLINK, 0, &header(0, 0, 0))
-            .attr_str(libc::IFLA_IFNAME, name)
-            .attr_u32(libc::IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
-        match self.connection.get(&request, parse) {
+        let request = named(name, [without_counters()]);
+        match self.connection.get(RouteNetlinkMessage::GetLink(request), read) {
             Err(refusal) if refusal.is(libc::ENODEV) => Ok(None),
             other => other.map_err(|refusal| refusal.to("look up", object(name))),
         }
@@ -165,20 +183,13 @@ impl Netlink {
     /// [`NetlinkError::Request`] with the kernel's answer; [`NetlinkError::is_absent`]
     /// if there is no such link.
     pub fn set_link(&mut self, name: &str, change: &LinkChange) -> Result<(), NetlinkError> {
-        let (flags, mask) = match change.up {
-            Some(true) => (libc::IFF_UP as u32, libc::IFF_UP as u32),
-            Some(false) => (0, libc::IFF_UP as u32),
-            None => (0, 0),
-        };
-        let request = Message::new(libc::RTM_SETLINK, 0, &header(0, flags, mask))
-            .attr_str(libc::IFLA_IFNAME, name)
-            .maybe(change.mtu, |message, mtu| message.attr_u32(libc::IFLA_MTU, mtu))
-            .maybe(change.mac, |message, mac| message.attr(libc::IFLA_ADDRESS, &mac.0))
-            .maybe(change.master, |message, index| message.attr_u32(libc::IFLA_MASTER, index))
-            .maybe(change.alias.as_deref(), |message, alias| {
-                message.attr(libc::IFLA_IFALIAS, alias.as_bytes())
-            });
-        self.connection.change(&request).map_err(|refusal| refusal.to("set", object(name)))
+        let mut request = named(name, change.attributes());
+        if let Some(up) = change.up {
+            request.header.change_mask = LinkFlags::Up;
+            request.header.flags.set(LinkFlags::Up, up);
+        }
+        let outcome = self.connection.change(RouteNetlinkMessage::SetLink(request), 0);
+        outcome.map_err(|refusal| refusal.to("set", object(name)))
     }
 
     /// Removes a link; with one end of a veth pair goes the other.
@@ -187,9 +198,7 @@ impl Netlink {
     ///
     /// [`NetlinkError::Request`] if the link is there and the kernel will not remove it.
     pub fn remove_link(&mut self, name: &str) -> Result<Removed, NetlinkError> {
-        let request =
-            Message::new(libc::RTM_DELLINK, 0, &header(0, 0, 0)).attr_str(libc::IFLA_IFNAME, name);
-        match self.connection.change(&request) {
+        match self.connection.change(RouteNetlinkMessage::DelLink(named(name, [])), 0) {
             Ok(()) => Ok(Removed::Removed),
             Err(refusal) if refusal.is(libc::ENODEV) => Ok(Removed::Absent),
             Err(refusal) => Err(refusal.to("remove", object(name))),
@@ -202,46 +211,88 @@ impl Netlink {
     }
 }
 
-/// Leaves the counters out of an answer.
-const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
-
 /// How a link is called in an error.
 pub(crate) fn object(name: &str) -> String {
     format!("link `{name}`")
 }
 
-/// `struct ifinfomsg`.
-pub(crate) fn header(index: u32, flags: u32, mask: u32) -> [u8; 16] {
-    let mut bytes = [0; 16];
-    bytes[4..8].copy_from_slice(&index.to_ne_bytes());
-    bytes[8..12].copy_from_slice(&flags.to_ne_bytes());
-    bytes[12..16].copy_from_slice(&mask.to_ne_bytes());
-    bytes
+/// A message about the link `name`.
+pub(crate) fn named(
+    name: &str,
+    attributes: impl IntoIterator<Item = LinkAttribute>,
+) -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+    message.attributes.extend(attributes);
+    message
 }
 
-const IFLA_BRPORT_MODE: u16 = 4;
+/// Leaves the counters out of an answer.
+fn without_counters() -> LinkAttribute {
+    LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats])
+}
 
-fn parse(payload: &[u8]) -> Option<LinkState> {
-    let attributes = Attributes::after(payload, 16);
-    let info = Attributes(attributes.find(libc::IFLA_LINKINFO).unwrap_or_default());
-    let slave_kind = info.find(libc::IFLA_INFO_SLAVE_KIND).map(text);
-    let slave_data = Attributes(info.find(libc::IFLA_INFO_SLAVE_DATA).unwrap_or_default());
-    let hairpin = slave_data.find(IFLA_BRPORT_MODE).and_then(|value| value.first());
-    Some(LinkState {
-        index: IfIndex(u32_at(payload, 4)?),
-        name: text(attributes.find(libc::IFLA_IFNAME)?),
-        kind: info.find(libc::IFLA_INFO_KIND).map(text),
-        mac: attributes.find(libc::IFLA_ADDRESS).and_then(|mac| mac.try_into().ok()).map(Mac),
-        up: u32_at(payload, 8)? & libc::IFF_UP as u32 != 0,
-        mtu: u32_at(attributes.find(libc::IFLA_MTU)?, 0)?,
-        master: attributes.find(libc::IFLA_MASTER).and_then(|at| u32_at(at, 0)).map(IfIndex),
-        alias: attributes.find(libc::IFLA_IFALIAS).map(text),
-        hairpin: hairpin.filter(|_| slave_kind.as_deref() == Some("bridge")).map(|on| *on != 0),
-    })
+fn read(payload: &[u8]) -> Result<LinkState, DecodeError> {
+    let header = LinkHeader::parse(payload)?;
+    let mut link = LinkState {
+        index: IfIndex(header.index),
+        name: String::new(),
+        kind: None,
+        mac: None,
+        up: header.flags.contains(LinkFlags::Up),
+        mtu: 0,
+        master: None,
+        alias: None,
+        hairpin: None,
+    };
+    let attributes = attributes_after(&header, payload, |attribute| {
+        let decoded = LinkAttribute::parse_with_param(attribute, header.interface_family);
+        decoded.or_else(|error| kind_alone(attribute).ok_or(error))
+    });
+    for attribute in attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name = name,
+            LinkAttribute::Address(bytes) => link.mac = bytes.try_into().ok().map(Mac),
+            LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+            LinkAttribute::Controller(master) => link.master = Some(IfIndex(master)),
+            LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
+            LinkAttribute::LinkInfo(parts) => read_info(&parts, &mut link),
+            _ => {}
+        }
+    }
+    if link.name.is_empty() { Err("a link without a name".into()) } else { Ok(link) }
+}
+
+fn read_info(parts: &[LinkInfo], link: &mut LinkState) {
+    for part in parts {
+        match part {
+            LinkInfo::Kind(kind) => link.kind = Some(kind.to_string()),
+            LinkInfo::PortData(InfoPortData::BridgePort(options)) => {
+                link.hairpin = options.iter().find_map(|option| match option {
+                    InfoBridgePort::HairpinMode(on) => Some(*on),
+                    _ => None,
+                });
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The kind of a link from link information of which some option does not decode.
+/// Without it we would not know our own bridge on a kernel that made an option longer.
+fn kind_alone(attribute: &NlaBuffer<&[u8]>) -> Option<LinkAttribute> {
+    if attribute.kind() != libc::IFLA_LINKINFO {
+        return None;
+    }
+    let mut parts = NlasIterator::new(attribute.value()).map_while(Result::ok);
+    let kind = parts.find_map(|part| InfoKind::parse(&part).ok())?;
+    Some(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(kind)]))
 }
 
 #[cfg(test)]
 mod tests {
+    use netlink_packet_core::Emitable;
+
     use super::*;
 
     #[test]
@@ -255,17 +306,40 @@ mod tests {
     }
 
     /// A newer kernel's attributes, and shapes we do not expect, must not hide a link.
+    /// The first assertion is the reason for reading attribute by attribute.
     #[test]
     fn unknown_and_odd_attributes_are_skipped() {
-        let message = Message::new(libc::RTM_NEWLINK, 0, &header(7, libc::IFF_UP as u32, 0))
-            .attr(999, &[1, 2, 3])
-            .attr_str(libc::IFLA_IFNAME, "tun7")
-            .attr(libc::IFLA_ADDRESS, &[1, 2, 3, 4])
-            .attr_u32(libc::IFLA_MTU, 1420)
-            .attr(libc::IFLA_LINKINFO, &[255, 255, 255])
-            .finish(1);
-        let link = parse(&message[16..]).unwrap();
-        assert_eq!((link.index, link.name.as_str()), (IfIndex(7), "tun7"));
-        assert_eq!((link.up, link.mtu, link.mac, link.kind), (true, 1420, None, None));
+        let odd =
+            |kind: u16, bytes: &[u8]| LinkAttribute::Other(DefaultNla::new(kind, bytes.into()));
+        let state = [9, 0, 1, 0];
+        let information = [
+            LinkInfo::Kind(InfoKind::Bridge),
+            LinkInfo::Other(DefaultNla::new(libc::IFLA_INFO_DATA, [&[6, 0][..], &state].concat())),
+        ];
+        for (information, kind) in [
+            (LinkAttribute::LinkInfo(information.to_vec()), Some("bridge")),
+            (odd(libc::IFLA_LINKINFO, &[255; 3]), None),
+        ] {
+            let mut message = named(
+                "tun7",
+                [
+                    odd(999, &[1, 2, 3]),
+                    odd(libc::IFLA_TXQLEN, &[1]),
+                    LinkAttribute::Address(vec![1, 2, 3, 4]),
+                    information,
+                    LinkAttribute::Mtu(1420),
+                ],
+            );
+            message.header.index = 7;
+            message.header.flags = LinkFlags::Up | LinkFlags::Running;
+            let mut bytes = vec![0; message.buffer_len()];
+            message.emit(&mut bytes);
+
+            assert!(LinkMessage::parse(&bytes[..]).is_err());
+            let link = read(&bytes).unwrap();
+            assert_eq!((link.index, link.name.as_str()), (IfIndex(7), "tun7"));
+            assert_eq!((link.up, link.mtu, link.mac), (true, 1420, None));
+            assert_eq!(link.kind.as_deref(), kind);
+        }
     }
 }

@@ -4,16 +4,28 @@
 //! no packet ever sees half of it, and rules of others are not touched.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::IpAddr;
 use std::path::Path;
 
 use ipnet::IpNet;
+use netlink_packet_core::{
+    DecodeError, NLM_F_APPEND, NLM_F_CREATE, NetlinkMessage, Parseable, parse_string,
+};
+use netlink_packet_netfilter::nftables::{
+    Bitwise, ChainAttribute, ChainMessage, Cmp, DataAttribute, Expressions, Hook, InetHookNumber,
+    Meta, MetaKey, NfTablesMessage, Operator, Payload, Register, RuleAttribute, RuleMessage,
+    TableAttribute, TableMessage,
+};
+use netlink_packet_netfilter::none::ControlMessage;
+use netlink_packet_netfilter::{
+    NetfilterHeader, NetfilterMessage, NetfilterProtoFamily, NetfilterSubsystem,
+};
 use netlink_sys::protocols::NETLINK_NETFILTER;
 
-use crate::address::octets;
-use crate::connection::Connection;
+use crate::attributes::attributes_after;
+use crate::connection::{Connection, request};
 use crate::error::NetlinkError;
 use crate::netns::in_namespace;
-use crate::wire::{Attributes, Message, text};
 use crate::{Ensured, Removed};
 
 /// A conversation with nf_tables in one network namespace.
@@ -84,7 +96,7 @@ impl Nft {
         batch.push(new_chain(table));
         batch.extend(spec.rules.iter().map(|rule| new_rule(table, rule)));
         batch.push(end());
-        self.connection.batch(&batch).map_err(|refusal| refusal.to("replace", object(table)))?;
+        self.connection.batch(batch).map_err(|refusal| refusal.to("replace", object(table)))?;
         Ok(if present.is_empty() { Ensured::Created(()) } else { Ensured::Repaired(()) })
     }
 
@@ -94,7 +106,7 @@ impl Nft {
     ///
     /// [`NetlinkError::Request`] if it is there and the kernel will not remove it.
     pub fn remove_table(&mut self, table: &str) -> Result<Removed, NetlinkError> {
-        match self.connection.batch(&[begin(), remove_table(table), end()]) {
+        match self.connection.batch(vec![begin(), remove_table(table), end()]) {
             Ok(()) => Ok(Removed::Removed),
             Err(refusal) if refusal.is(libc::ENOENT) => Ok(Removed::Absent),
             Err(refusal) => Err(refusal.to("remove", object(table))),
@@ -107,10 +119,8 @@ impl Nft {
     ///
     /// [`NetlinkError::Request`] if the kernel has no nf_tables.
     pub fn observe_tables(&mut self) -> Result<Vec<String>, NetlinkError> {
-        let request = message(libc::NFT_MSG_GETTABLE, 0);
-        let parse =
-            |payload: &[u8]| Attributes::after(payload, FIXED).find(NFTA_TABLE_NAME).map(text);
-        let found = self.connection.dump(&request, parse);
+        let request = message(NfTablesMessage::GetTable(TableMessage { attributes: vec![] }));
+        let found = self.connection.dump(request, read_table);
         let mut tables = found.map_err(|refusal| refusal.to("list", "nf_tables tables"))?;
         tables.sort();
         Ok(tables)
@@ -118,58 +128,26 @@ impl Nft {
 
     /// The fingerprints of the rules in our chain, in order.
     fn observe_fingerprints(&mut self, table: &str) -> Result<Vec<String>, NetlinkError> {
-        let request = message(libc::NFT_MSG_GETRULE, 0).attr_str(NFTA_RULE_TABLE, table);
-        let parse = |payload: &[u8]| {
-            let attributes = Attributes::after(payload, FIXED);
-            let ours = attributes.find(NFTA_RULE_TABLE).map(text).as_deref() == Some(table);
-            // A rule without our mark stays in the list, as a difference.
-            let mark = attributes.find(NFTA_RULE_USERDATA).and_then(|data| data.get(2..));
-            ours.then(|| mark.map(text).unwrap_or_default())
-        };
-        let found = self.connection.dump(&request, parse);
-        found.map_err(|refusal| refusal.to("list the rules of", object(table)))
+        let attributes = vec![RuleAttribute::Table(table.to_owned())];
+        let request = message(NfTablesMessage::GetRule(RuleMessage { attributes }));
+        let found = self.connection.dump(request, read_rule);
+        let found = found.map_err(|refusal| refusal.to("list the rules of", object(table)))?;
+        Ok(found.into_iter().filter(|rule| rule.table == table).map(|rule| rule.mark).collect())
     }
 }
 
-/// Length of `struct nfgenmsg`.
-const FIXED: usize = 4;
+const VERSION: u8 = libc::NFNETLINK_V0 as u8;
 const CHAIN: &str = "postrouting";
 
-// Attribute numbers of linux/netfilter/nf_tables.h.
-const NFTA_TABLE_NAME: u16 = 1;
-const NFTA_HOOK_HOOKNUM: u16 = 1;
-const NFTA_HOOK_PRIORITY: u16 = 2;
-const NFTA_CHAIN_TABLE: u16 = 1;
-const NFTA_CHAIN_NAME: u16 = 3;
-const NFTA_CHAIN_HOOK: u16 = 4;
-const NFTA_CHAIN_TYPE: u16 = 7;
-const NFTA_RULE_TABLE: u16 = 1;
-const NFTA_RULE_CHAIN: u16 = 2;
-const NFTA_RULE_EXPRESSIONS: u16 = 4;
-const NFTA_RULE_USERDATA: u16 = 7;
-const NFTA_LIST_ELEM: u16 = 1;
-const NFTA_EXPR_NAME: u16 = 1;
-const NFTA_EXPR_DATA: u16 = 2;
-const NFTA_DATA_VALUE: u16 = 1;
-const NFTA_META_DREG: u16 = 1;
-const NFTA_META_KEY: u16 = 2;
-const NFTA_PAYLOAD_DREG: u16 = 1;
-const NFTA_PAYLOAD_BASE: u16 = 2;
-const NFTA_PAYLOAD_OFFSET: u16 = 3;
-const NFTA_PAYLOAD_LEN: u16 = 4;
-const NFTA_BITWISE_SREG: u16 = 1;
-const NFTA_BITWISE_DREG: u16 = 2;
-const NFTA_BITWISE_LEN: u16 = 3;
-const NFTA_BITWISE_MASK: u16 = 4;
-const NFTA_BITWISE_XOR: u16 = 5;
-const NFTA_CMP_SREG: u16 = 1;
-const NFTA_CMP_OP: u16 = 2;
-const NFTA_CMP_DATA: u16 = 3;
-
 /// The one register that our rules use.
-const REGISTER: u32 = libc::NFT_REG_1 as u32;
-const EQUAL: u32 = libc::NFT_CMP_EQ as u32;
-const DIFFERENT: u32 = libc::NFT_CMP_NEQ as u32;
+const REGISTER: Register = Register::Reg1;
+
+/// A rule as the kernel shows it.
+struct Rule {
+    table: String,
+    /// Our fingerprint. A rule without one has an empty one and so stays a difference.
+    mark: String,
+}
 
 /// Which address of a packet.
 #[derive(Clone, Copy)]
@@ -190,76 +168,89 @@ fn fingerprint(rule: &MasqueradeRule) -> String {
     format!("mizzen 1 {:016x}", hasher.finish())
 }
 
-fn begin() -> Message {
-    bracket(libc::NFNL_MSG_BATCH_BEGIN)
+fn begin() -> NetlinkMessage<NetfilterMessage> {
+    bracket(ControlMessage::BatchBegin)
 }
 
-fn end() -> Message {
-    bracket(libc::NFNL_MSG_BATCH_END)
+fn end() -> NetlinkMessage<NetfilterMessage> {
+    bracket(ControlMessage::BatchEnd)
 }
 
-fn bracket(kind: i32) -> Message {
-    let [high, low] = (libc::NFNL_SUBSYS_NFTABLES as u16).to_be_bytes();
-    Message::new(kind as u16, 0, &[0, libc::NFNETLINK_V0 as u8, high, low])
+fn bracket(message: ControlMessage) -> NetlinkMessage<NetfilterMessage> {
+    let subsystem = u8::from(NetfilterSubsystem::NfTables).into();
+    let header = NetfilterHeader::new(NetfilterProtoFamily::Unspec, VERSION, subsystem);
+    request(NetfilterMessage::new(header, message), 0)
 }
 
-fn message(kind: i32, flags: i32) -> Message {
-    let kind = (libc::NFNL_SUBSYS_NFTABLES << 8 | kind) as u16;
-    Message::new(kind, flags, &[libc::NFPROTO_INET as u8, libc::NFNETLINK_V0 as u8, 0, 0])
+fn message(message: NfTablesMessage) -> NetfilterMessage {
+    let header = NetfilterHeader::new(NetfilterProtoFamily::Inet, VERSION, 0);
+    NetfilterMessage::new(header, message)
 }
 
-fn new_table(table: &str) -> Message {
-    message(libc::NFT_MSG_NEWTABLE, libc::NLM_F_CREATE).attr_str(NFTA_TABLE_NAME, table)
+fn new_table(table: &str) -> NetlinkMessage<NetfilterMessage> {
+    request(message(NfTablesMessage::NewTable(named(table))), NLM_F_CREATE)
 }
 
-fn remove_table(table: &str) -> Message {
-    message(libc::NFT_MSG_DELTABLE, 0).attr_str(NFTA_TABLE_NAME, table)
+fn remove_table(table: &str) -> NetlinkMessage<NetfilterMessage> {
+    request(message(NfTablesMessage::DeleteTable(named(table))), 0)
 }
 
-fn new_chain(table: &str) -> Message {
-    message(libc::NFT_MSG_NEWCHAIN, libc::NLM_F_CREATE)
-        .attr_str(NFTA_CHAIN_TABLE, table)
-        .attr_str(NFTA_CHAIN_NAME, CHAIN)
-        .nest(NFTA_CHAIN_HOOK, |hook| {
-            hook.attr_u32_be(NFTA_HOOK_HOOKNUM, libc::NF_INET_POST_ROUTING as u32)
-                .attr_u32_be(NFTA_HOOK_PRIORITY, libc::NF_IP_PRI_NAT_SRC as u32)
-        })
-        .attr_str(NFTA_CHAIN_TYPE, "nat")
+fn named(table: &str) -> TableMessage {
+    TableMessage { attributes: vec![TableAttribute::Name(table.to_owned())] }
 }
 
-fn new_rule(table: &str, rule: &MasqueradeRule) -> Message {
+fn new_chain(table: &str) -> NetlinkMessage<NetfilterMessage> {
+    let hook = vec![
+        Hook::Number(InetHookNumber::PostRouting.into()),
+        Hook::Priority(libc::NF_IP_PRI_NAT_SRC as u32),
+    ];
+    let attributes = vec![
+        ChainAttribute::Table(table.to_owned()),
+        ChainAttribute::Name(CHAIN.to_owned()),
+        ChainAttribute::Hook(hook),
+        ChainAttribute::Type("nat".to_owned()),
+    ];
+    request(message(NfTablesMessage::NewChain(ChainMessage { attributes })), NLM_F_CREATE)
+}
+
+fn new_rule(table: &str, rule: &MasqueradeRule) -> NetlinkMessage<NetfilterMessage> {
     let comment = fingerprint(rule);
     // As the nft tool stores comments: type 0, length, text, zero byte.
     let mut userdata = vec![0, u8::try_from(comment.len() + 1).unwrap_or(u8::MAX)];
     userdata.extend_from_slice(comment.as_bytes());
     userdata.push(0);
-    message(libc::NFT_MSG_NEWRULE, libc::NLM_F_CREATE | libc::NLM_F_APPEND)
-        .attr_str(NFTA_RULE_TABLE, table)
-        .attr_str(NFTA_RULE_CHAIN, CHAIN)
-        .nest(NFTA_RULE_EXPRESSIONS, |list| expressions(list, rule))
-        .attr(NFTA_RULE_USERDATA, &userdata)
+    let attributes = vec![
+        RuleAttribute::Table(table.to_owned()),
+        RuleAttribute::Chain(CHAIN.to_owned()),
+        RuleAttribute::Expressions(expressions(rule).into_iter().map(Into::into).collect()),
+        RuleAttribute::UserData(userdata),
+    ];
+    let rule = NfTablesMessage::NewRule(RuleMessage { attributes });
+    request(message(rule), NLM_F_CREATE | NLM_F_APPEND)
 }
 
 /// source in the subnet, and destination in none of the exceptions, and not by the
 /// bridge: masquerade. All conditions must hold, so a sequence of them is enough.
-fn expressions(list: Message, rule: &MasqueradeRule) -> Message {
-    let protocol =
-        if rule.source.addr().is_ipv6() { libc::NFPROTO_IPV6 } else { libc::NFPROTO_IPV4 };
-    let mut list = load_meta(list, libc::NFT_META_NFPROTO);
-    list = compare(list, EQUAL, &[protocol as u8]);
-    list = compare_net(list, Side::Source, EQUAL, rule.source);
+fn expressions(rule: &MasqueradeRule) -> Vec<Expressions> {
+    let protocol = match rule.source {
+        IpNet::V4(_) => NetfilterProtoFamily::IPv4,
+        IpNet::V6(_) => NetfilterProtoFamily::IPv6,
+    };
+    let mut list = vec![load(MetaKey::Nfproto), compare(Operator::Equal, vec![protocol.into()])];
+    list.extend(compare_net(Side::Source, Operator::Equal, rule.source));
     for net in &rule.except {
-        list = compare_net(list, Side::Destination, DIFFERENT, *net);
+        list.extend(compare_net(Side::Destination, Operator::NotEqual, *net));
     }
     // The kernel's interface names fill 16 bytes.
     let mut name = rule.bridge.as_bytes().to_vec();
     name.resize(libc::IFNAMSIZ, 0);
-    list = load_meta(list, libc::NFT_META_OIFNAME);
-    list = compare(list, DIFFERENT, &name);
-    expression(list, "masq", |data| data)
+    list.extend([load(MetaKey::Oifname), compare(Operator::NotEqual, name)]);
+    // The library has no type for it, and it needs no attributes.
+    list.push(Expressions::Other { expression_type: "masq".to_owned(), attributes: vec![] });
+    list
 }
 
-fn compare_net(list: Message, side: Side, operation: u32, net: IpNet) -> Message {
+fn compare_net(side: Side, operator: Operator, net: IpNet) -> [Expressions; 3] {
     let network = octets(net.network());
     let length = network.len() as u32;
     let source_at = if net.addr().is_ipv6() { 8 } else { 12 };
@@ -267,38 +258,64 @@ fn compare_net(list: Message, side: Side, operation: u32, net: IpNet) -> Message
         Side::Source => source_at,
         Side::Destination => source_at + length,
     };
-    let list = expression(list, "payload", |data| {
-        data.attr_u32_be(NFTA_PAYLOAD_DREG, REGISTER)
-            .attr_u32_be(NFTA_PAYLOAD_BASE, libc::NFT_PAYLOAD_NETWORK_HEADER as u32)
-            .attr_u32_be(NFTA_PAYLOAD_OFFSET, offset)
-            .attr_u32_be(NFTA_PAYLOAD_LEN, length)
+    let load = Expressions::Payload(vec![
+        Payload::DestinationRegister(REGISTER),
+        Payload::Base(libc::NFT_PAYLOAD_NETWORK_HEADER as u32),
+        Payload::Offset(offset),
+        Payload::Len(length),
+    ]);
+    let mask = Expressions::Bitwise(vec![
+        Bitwise::SourceRegister(REGISTER),
+        Bitwise::DestinationRegister(REGISTER),
+        Bitwise::Length(length),
+        Bitwise::Mask(DataAttribute::Value(octets(net.netmask()))),
+        Bitwise::Xor(DataAttribute::Value(vec![0; network.len()])),
+    ]);
+    [load, mask, compare(operator, network)]
+}
+
+fn load(key: MetaKey) -> Expressions {
+    Expressions::Meta(vec![Meta::DestinationRegister(REGISTER), Meta::Key(key)])
+}
+
+fn compare(operator: Operator, value: Vec<u8>) -> Expressions {
+    Expressions::Cmp(vec![
+        Cmp::SourceRegister(REGISTER),
+        Cmp::Op(operator),
+        Cmp::Data(DataAttribute::Value(value)),
+    ])
+}
+
+/// The bytes of an address, in network order.
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
+}
+
+fn read_table(payload: &[u8]) -> Result<String, DecodeError> {
+    let header = NetfilterHeader::parse(payload)?;
+    let attributes = attributes_after(&header, payload, |nla| TableAttribute::parse(nla));
+    let mut names = attributes.into_iter().filter_map(|attribute| match attribute {
+        TableAttribute::Name(name) => Some(name),
+        _ => None,
     });
-    let list = expression(list, "bitwise", |data| {
-        data.attr_u32_be(NFTA_BITWISE_SREG, REGISTER)
-            .attr_u32_be(NFTA_BITWISE_DREG, REGISTER)
-            .attr_u32_be(NFTA_BITWISE_LEN, length)
-            .nest(NFTA_BITWISE_MASK, |mask| mask.attr(NFTA_DATA_VALUE, &octets(net.netmask())))
-            .nest(NFTA_BITWISE_XOR, |xor| xor.attr(NFTA_DATA_VALUE, &vec![0; network.len()]))
-    });
-    compare(list, operation, &network)
+    names.next().ok_or_else(|| "a table without a name".into())
 }
 
-fn load_meta(list: Message, key: i32) -> Message {
-    expression(list, "meta", |data| {
-        data.attr_u32_be(NFTA_META_DREG, REGISTER).attr_u32_be(NFTA_META_KEY, key as u32)
-    })
-}
-
-fn compare(list: Message, operation: u32, value: &[u8]) -> Message {
-    expression(list, "cmp", |data| {
-        data.attr_u32_be(NFTA_CMP_SREG, REGISTER)
-            .attr_u32_be(NFTA_CMP_OP, operation)
-            .nest(NFTA_CMP_DATA, |inner| inner.attr(NFTA_DATA_VALUE, value))
-    })
-}
-
-fn expression(list: Message, name: &str, data: impl FnOnce(Message) -> Message) -> Message {
-    list.nest(NFTA_LIST_ELEM, |element| {
-        element.attr_str(NFTA_EXPR_NAME, name).nest(NFTA_EXPR_DATA, data)
-    })
+fn read_rule(payload: &[u8]) -> Result<Rule, DecodeError> {
+    let header = NetfilterHeader::parse(payload)?;
+    let mut rule = Rule { table: String::new(), mark: String::new() };
+    for attribute in attributes_after(&header, payload, |nla| RuleAttribute::parse(nla)) {
+        match attribute {
+            RuleAttribute::Table(table) => rule.table = table,
+            RuleAttribute::UserData(data) => {
+                let comment = data.get(2..).map(parse_string);
+                rule.mark = comment.and_then(Result::ok).unwrap_or_default();
+            }
+            _ => {}
+        }
+    }
+    Ok(rule)
 }

@@ -3,16 +3,24 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
+use netlink_packet_core::{
+    DecodeError, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NlaBuffer, ParseableParametrized,
+};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteLwEnCapType, RouteMessage, RouteScope,
+    RouteType,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use crate::address::{family, from_octets, octets};
+use crate::address::family;
+use crate::attributes::attributes_after;
 use crate::connection::Netlink;
 use crate::error::NetlinkError;
 use crate::link::IfIndex;
-use crate::wire::{Attributes, Message, u32_at};
 use crate::{Ensured, Removed};
 
 /// The routing table that is asked when no rule says otherwise.
-pub const TABLE_MAIN: u32 = libc::RT_TABLE_MAIN as u32;
+pub const TABLE_MAIN: u32 = RouteHeader::RT_TABLE_MAIN as u32;
 
 /// A unicast route, wanted or observed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,8 +73,8 @@ impl Netlink {
     ///
     /// [`NetlinkError::Request`] if the socket broke.
     pub fn observe_routes(&mut self, protocol: u8) -> Result<Vec<RouteSpec>, NetlinkError> {
-        let mut routes = self.dump_routes(libc::AF_INET as u8, protocol)?;
-        routes.extend(self.dump_routes(libc::AF_INET6 as u8, protocol)?);
+        let mut routes = self.dump_routes(AddressFamily::Inet, protocol)?;
+        routes.extend(self.dump_routes(AddressFamily::Inet6, protocol)?);
         Ok(routes)
     }
 
@@ -80,8 +88,8 @@ impl Netlink {
     /// [`NetlinkError::Foreign`] if somebody else has that route; otherwise the
     /// kernel's answer.
     pub fn ensure_route(&mut self, route: &RouteSpec) -> Result<Ensured<()>, NetlinkError> {
-        let create = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
-        match self.connection.change(&message(libc::RTM_NEWROUTE, create, route)) {
+        let request = RouteNetlinkMessage::NewRoute(message(route));
+        match self.connection.change(request.clone(), NLM_F_CREATE | NLM_F_EXCL) {
             Ok(()) => return Ok(Ensured::Created(())),
             Err(refusal) if refusal.is(libc::EEXIST) => {}
             Err(refusal) => return Err(refusal.to("add", route.object())),
@@ -94,8 +102,7 @@ impl Netlink {
         if route.is(present) {
             return Ok(Ensured::Unchanged(()));
         }
-        let replace = libc::NLM_F_CREATE | libc::NLM_F_REPLACE;
-        let outcome = self.connection.change(&message(libc::RTM_NEWROUTE, replace, route));
+        let outcome = self.connection.change(request, NLM_F_CREATE | NLM_F_REPLACE);
         outcome.map_err(|refusal| refusal.to("replace", route.object()))?;
         Ok(Ensured::Repaired(()))
     }
@@ -107,7 +114,9 @@ impl Netlink {
     ///
     /// [`NetlinkError::Request`] if the kernel will not.
     pub fn remove_route(&mut self, route: &RouteSpec) -> Result<Removed, NetlinkError> {
-        match self.connection.change(&message(libc::RTM_DELROUTE, 0, route)) {
+        let mut unscoped = message(route);
+        unscoped.header.scope = RouteScope::NoWhere;
+        match self.connection.change(RouteNetlinkMessage::DelRoute(unscoped), 0) {
             Ok(()) => Ok(Removed::Removed),
             Err(refusal) if refusal.is(libc::ESRCH) || refusal.is(libc::ENODEV) => {
                 Ok(Removed::Absent)
@@ -116,67 +125,88 @@ impl Netlink {
         }
     }
 
-    fn dump_routes(&mut self, family: u8, protocol: u8) -> Result<Vec<RouteSpec>, NetlinkError> {
-        let header = [family, 0, 0, 0, 0, protocol, 0, 0, 0, 0, 0, 0];
-        let request = Message::new(libc::RTM_GETROUTE, 0, &header);
-        let found = match self.connection.dump(&request, parse) {
+    fn dump_routes(
+        &mut self,
+        family: AddressFamily,
+        protocol: u8,
+    ) -> Result<Vec<RouteSpec>, NetlinkError> {
+        let mut request = RouteMessage::default();
+        request.header.address_family = family;
+        request.header.protocol = protocol.into();
+        let found = match self.connection.dump(RouteNetlinkMessage::GetRoute(request), read) {
             // The machine has no such address family.
             Err(refusal) if refusal.is(libc::EOPNOTSUPP) => Vec::new(),
             other => other.map_err(|refusal| refusal.to("list", "routes"))?,
         };
-        Ok(found.into_iter().filter(|route| route.protocol == protocol).collect())
+        Ok(found.into_iter().flatten().filter(|route| route.protocol == protocol).collect())
     }
 }
 
-/// `struct rtmsg` and the attributes of one route.
-fn message(kind: u16, flags: i32, route: &RouteSpec) -> Message {
+fn message(route: &RouteSpec) -> RouteMessage {
     let destination = route.destination.trunc();
-    // A table number above 255 goes into the attribute only.
-    let table = u8::try_from(route.table).unwrap_or(libc::RT_TABLE_UNSPEC);
-    let scope = match route.gateway {
-        _ if kind == libc::RTM_DELROUTE => libc::RT_SCOPE_NOWHERE,
-        None if destination.addr().is_ipv4() => libc::RT_SCOPE_LINK,
-        _ => libc::RT_SCOPE_UNIVERSE,
+    let mut message = RouteMessage::default();
+    message.header = RouteHeader {
+        address_family: family(destination.addr()),
+        destination_prefix_length: destination.prefix_len(),
+        // A table number above 255 goes into the attribute only.
+        table: u8::try_from(route.table).unwrap_or(RouteHeader::RT_TABLE_UNSPEC),
+        protocol: route.protocol.into(),
+        scope: match route.gateway {
+            None if destination.addr().is_ipv4() => RouteScope::Link,
+            _ => RouteScope::Universe,
+        },
+        kind: RouteType::Unicast,
+        ..RouteHeader::default()
     };
-    let mut header = [0; 12];
-    header[0] = family(destination.addr());
-    header[1] = destination.prefix_len();
-    header[4] = table;
-    header[5] = route.protocol;
-    header[6] = scope;
-    header[7] = libc::RTN_UNICAST;
-    Message::new(kind, flags, &header)
-        .attr_u32(libc::RTA_TABLE, route.table)
-        .maybe(Some(destination.addr()).filter(|_| destination.prefix_len() > 0), |inner, to| {
-            inner.attr(libc::RTA_DST, &octets(to))
-        })
-        .maybe(route.gateway, |inner, via| inner.attr(libc::RTA_GATEWAY, &octets(via)))
-        .maybe(route.link, |inner, link| inner.attr_u32(libc::RTA_OIF, link.0))
-        .maybe(route.source, |inner, from| inner.attr(libc::RTA_PREFSRC, &octets(from)))
-        .maybe(route.metric, |inner, metric| inner.attr_u32(libc::RTA_PRIORITY, metric))
+    let to = Some(destination.addr()).filter(|_| destination.prefix_len() > 0);
+    let attributes = [
+        Some(RouteAttribute::Table(route.table)),
+        to.map(|to| RouteAttribute::Destination(to.into())),
+        route.gateway.map(|via| RouteAttribute::Gateway(via.into())),
+        route.link.map(|link| RouteAttribute::Oif(link.0)),
+        route.source.map(|from| RouteAttribute::PrefSource(from.into())),
+        route.metric.map(RouteAttribute::Priority),
+    ];
+    message.attributes.extend(attributes.into_iter().flatten());
+    message
 }
 
-fn parse(payload: &[u8]) -> Option<RouteSpec> {
-    let header: &[u8; 12] = payload.get(..12)?.try_into().ok()?;
-    if header[7] != libc::RTN_UNICAST {
-        return None;
-    }
-    let attributes = Attributes::after(payload, 12);
-    let unspecified: IpAddr = match i32::from(header[0]) {
-        libc::AF_INET => Ipv4Addr::UNSPECIFIED.into(),
-        libc::AF_INET6 => Ipv6Addr::UNSPECIFIED.into(),
-        _ => return None,
+/// A unicast route; `None` is one of another type.
+fn read(payload: &[u8]) -> Result<Option<RouteSpec>, DecodeError> {
+    let header = RouteHeader::parse(payload)?;
+    let mut to: IpAddr = match header.address_family {
+        AddressFamily::Inet => Ipv4Addr::UNSPECIFIED.into(),
+        AddressFamily::Inet6 => Ipv6Addr::UNSPECIFIED.into(),
+        _ => return Ok(None),
     };
-    let number = |kind| attributes.find(kind).and_then(|value| u32_at(value, 0));
-    let address = |kind| attributes.find(kind).and_then(from_octets);
-    let destination = address(libc::RTA_DST).unwrap_or(unspecified);
-    Some(RouteSpec {
-        destination: IpNet::new(destination, header[1]).ok()?,
-        gateway: address(libc::RTA_GATEWAY),
-        link: number(libc::RTA_OIF).map(IfIndex),
-        source: address(libc::RTA_PREFSRC),
-        metric: number(libc::RTA_PRIORITY),
-        table: number(libc::RTA_TABLE).unwrap_or(u32::from(header[4])),
-        protocol: header[5],
-    })
+    if header.kind != RouteType::Unicast {
+        return Ok(None);
+    }
+    let (mut gateway, mut link, mut source, mut metric) = (None, None, None, None);
+    let mut table = u32::from(header.table);
+    let parameters = (header.address_family, header.kind, RouteLwEnCapType::None);
+    let decode = |nla: &NlaBuffer<&[u8]>| RouteAttribute::parse_with_param(nla, parameters);
+    for attribute in attributes_after(&header, payload, decode) {
+        match attribute {
+            RouteAttribute::Destination(found) => to = address(&found)?,
+            RouteAttribute::Gateway(via) => gateway = Some(address(&via)?),
+            RouteAttribute::Oif(index) => link = Some(IfIndex(index)),
+            RouteAttribute::PrefSource(from) => source = Some(address(&from)?),
+            RouteAttribute::Priority(found) => metric = Some(found),
+            RouteAttribute::Table(found) => table = found,
+            _ => {}
+        }
+    }
+    let length = header.destination_prefix_length;
+    let destination = IpNet::new(to, length).map_err(|error| error.to_string())?;
+    let protocol = header.protocol.into();
+    Ok(Some(RouteSpec { destination, gateway, link, source, metric, table, protocol }))
+}
+
+fn address(found: &RouteAddress) -> Result<IpAddr, DecodeError> {
+    match found {
+        RouteAddress::Inet(address) => Ok((*address).into()),
+        RouteAddress::Inet6(address) => Ok((*address).into()),
+        _ => Err("a route to something that is no address".into()),
+    }
 }

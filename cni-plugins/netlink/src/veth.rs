@@ -2,10 +2,13 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkInfo};
+
 use crate::connection::Netlink;
 use crate::error::NetlinkError;
-use crate::link::{LinkChange, LinkState, Mac, header};
-use crate::wire::Message;
+use crate::link::{LinkChange, LinkState, Mac, named};
 
 /// A pair that is wanted; this end stays in the namespace of the conversation.
 #[derive(Clone, Debug)]
@@ -42,26 +45,19 @@ impl Netlink {
     /// [`NetlinkError::Request`]; [`NetlinkError::is_taken`] if either name is in use.
     /// Nothing is left behind then.
     pub fn create_veth(&mut self, spec: &VethSpec<'_>) -> Result<LinkState, NetlinkError> {
-        const VETH_INFO_PEER: u16 = 1;
         let peer = &spec.peer;
-        let namespace = peer.namespace.as_raw_fd().cast_unsigned();
-        let flags = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
-        let other_end = |data: Message| {
-            data.fixed(&header(0, 0, 0))
-                .attr_str(libc::IFLA_IFNAME, peer.name)
-                .attr_u32(libc::IFLA_NET_NS_FD, namespace)
-                .attr_u32(libc::IFLA_MTU, spec.mtu)
-                .maybe(peer.mac, |data, mac| data.attr(libc::IFLA_ADDRESS, &mac.0))
-        };
-        let request = Message::new(libc::RTM_NEWLINK, flags, &header(0, 0, 0))
-            .attr_str(libc::IFLA_IFNAME, spec.name)
-            .attr_u32(libc::IFLA_MTU, spec.mtu)
-            .nest(libc::IFLA_LINKINFO, |info| {
-                info.attr_str(libc::IFLA_INFO_KIND, "veth")
-                    .nest(libc::IFLA_INFO_DATA, |data| data.nest(VETH_INFO_PEER, other_end))
-            });
-        let named = || format!("link `{}` with peer `{}`", spec.name, peer.name);
-        self.connection.change(&request).map_err(|refusal| refusal.to("create", named()))?;
+        let mtu = LinkAttribute::Mtu(spec.mtu);
+        let namespace = LinkAttribute::NetNsFd(peer.namespace.as_raw_fd());
+        let mac = peer.mac.map(|mac| LinkAttribute::Address(mac.0.to_vec()));
+        let other_end = named(peer.name, [namespace, mtu.clone()].into_iter().chain(mac));
+        let pair = InfoData::Veth(InfoVeth::Peer(other_end));
+        let information = vec![LinkInfo::Kind(InfoKind::Veth), LinkInfo::Data(pair)];
+        let this_end = named(spec.name, [mtu, LinkAttribute::LinkInfo(information)]);
+
+        let request = RouteNetlinkMessage::NewLink(this_end);
+        let called = || format!("link `{}` with peer `{}`", spec.name, peer.name);
+        let outcome = self.connection.change(request, NLM_F_CREATE | NLM_F_EXCL);
+        outcome.map_err(|refusal| refusal.to("create", called()))?;
 
         let marked = match spec.alias {
             // The kernel ignores an alias in the request that creates a link.
