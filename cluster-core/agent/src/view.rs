@@ -93,8 +93,8 @@ impl Agent {
 
     /// One row per task: `/v1/tasks`.
     #[must_use]
-    pub fn rows(&self, now: Now) -> Value {
-        self.tasks.values().map(|task| self.row(task, now)).collect()
+    pub fn rows(&self) -> Value {
+        self.tasks.values().map(|task| self.row(task)).collect()
     }
 
     /// What the agent has and what its tasks hold of it.
@@ -118,7 +118,7 @@ impl Agent {
         Some(self.settings.work_dir.join(newest.record.sandbox()))
     }
 
-    fn row(&self, task: &Task, now: Now) -> Value {
+    fn row(&self, task: &Task) -> Value {
         let record = &task.record;
         json!({
             "id": record.task_id(),
@@ -132,7 +132,7 @@ impl Agent {
             "container": record.container,
             "pid": record.pid,
             "sandbox": self.settings.work_dir.join(record.sandbox()),
-            "launched_seconds": now.wall.0.saturating_sub(record.launched.0) / 1_000_000_000,
+            "launched": record.launched.as_secs_f64(),
         })
     }
 

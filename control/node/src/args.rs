@@ -343,15 +343,15 @@ mod tests {
             "off",
             "--names-ttl",
             "-1",
-            "--names-write-resolv-conf",
+            "--agent-cpu-quota",
             "--run-dir",
             "/r",
         ];
         let flags = parse(&words).unwrap().flags;
         let want = [
+            ("agent.cpu_quota", "true"),
             ("instance", "blue"),
             ("names.ttl", "-1"),
-            ("names.write_resolv_conf", "true"),
             ("run_dir", "/r"),
             ("vip.engine", "off"),
         ];

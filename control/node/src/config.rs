@@ -138,6 +138,8 @@ pub struct AgentConfig {
     pub resources: String,
     /// Its attributes, as Mesos writes them: `name:value;…`; may be empty.
     pub attributes: String,
+    /// Whether a task's `cpus` are a ceiling too (CFS quota), not only a share.
+    pub cpu_quota: bool,
     /// Time after which a CNI plugin that does not answer is killed.
     #[serde(serialize_with = "value::write_duration")]
     pub plugin_timeout: Duration,
@@ -153,7 +155,7 @@ pub struct ServicesConfig {
 }
 
 /// The resolver.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NamesConfig {
     /// Where it answers.
     pub addresses: Vec<IpAddr>,
@@ -161,8 +163,6 @@ pub struct NamesConfig {
     pub port: u16,
     /// Resolvers for all other names; may be empty.
     pub upstreams: Vec<SocketAddr>,
-    /// Whether `/etc/resolv.conf` is made to name this resolver.
-    pub write_resolv_conf: bool,
     /// Time to live of answers in seconds.
     pub ttl: u32,
 }
@@ -216,8 +216,6 @@ pub struct AdminConfig {
     pub minuteman: SocketAddr,
     /// The node's own HTTP API.
     pub node: SocketAddr,
-    /// Mesos-DNS' HTTP API.
-    pub mesos_dns: SocketAddr,
 }
 
 impl Config {
@@ -259,8 +257,6 @@ impl Config {
     pub fn with_applicable(&self, new: &Self) -> Self {
         let mut config = self.clone();
         config.log.level.clone_from(&new.log.level);
-        config.master.allocation_interval = new.master.allocation_interval;
-        config.agent.plugin_timeout = new.agent.plugin_timeout;
         config.names.upstreams.clone_from(&new.names.upstreams);
         config.names.ttl = new.names.ttl;
         for key in KEYS.iter().filter(|key| key.applies == Applies::Now) {

@@ -1,7 +1,7 @@
 //! The daemon: what a node is made of, how it starts, and how it is taken down.
 //!
-//! [`build`] makes every part, top to bottom; [`core`] is the loop in which they
-//! meet; the other modules are what the loop does for one part each.
+//! `build` makes every part, top to bottom; `core` is the loop in which they meet; the
+//! other modules are what the loop does for one part each.
 
 mod agent;
 mod build;

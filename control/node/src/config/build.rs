@@ -164,6 +164,7 @@ fn agent(read: &mut Reader<'_>, address: IpAddr, host: &HostFacts) -> AgentConfi
         listen: read.one("agent.listen", at(address, 5051), |t| value::listen(t, address)),
         resources: read.one("agent.resources", host.resources(), value::resources),
         attributes: read.one("agent.attributes", String::new(), value::attributes),
+        cpu_quota: read.one("agent.cpu_quota", false, value::truth),
         plugin_timeout: read.one("agent.plugin_timeout", Duration::from_secs(15), value::duration),
     }
 }
@@ -173,7 +174,6 @@ fn names(read: &mut Reader<'_>, addresses: Vec<IpAddr>, host: &HostFacts) -> Nam
     NamesConfig {
         port: read.one("names.port", 53, value::port),
         upstreams: read.many("names.upstreams", upstreams, value::upstream),
-        write_resolv_conf: read.one("names.write_resolv_conf", false, value::truth),
         ttl: read.one("names.ttl", 5, |t| value::number(t, "a number of seconds", 0..=86_400)),
         addresses,
     }
@@ -210,11 +210,7 @@ fn overlay(read: &mut Reader<'_>, instance: &Instance) -> OverlayConfig {
 fn admin(read: &mut Reader<'_>) -> AdminConfig {
     let local = IpAddr::from(Ipv4Addr::LOCALHOST);
     let mut listen = |key, port| read.one(key, at(local, port), |t| value::listen(t, local));
-    AdminConfig {
-        minuteman: listen("admin.minuteman", 61421),
-        node: listen("admin.node", 62080),
-        mesos_dns: listen("admin.mesos_dns", 8123),
-    }
+    AdminConfig { minuteman: listen("admin.minuteman", 61421), node: listen("admin.node", 62080) }
 }
 
 /// What no key can tell alone.
@@ -276,7 +272,6 @@ fn double_listeners(config: &Config) -> Vec<(&'static str, SocketAddr, &'static 
         (Role::Agent, "agent.listen", config.agent.listen),
         (Role::Services, "services.listen", config.services.listen),
         (Role::Vip, "admin.minuteman", config.admin.minuteman),
-        (Role::Names, "admin.mesos_dns", config.admin.mesos_dns),
     ];
     let mut seen: Vec<(&'static str, SocketAddr)> = vec![("admin.node", config.admin.node)];
     let mut double = Vec::new();

@@ -109,17 +109,17 @@ pub const KEYS: &[Key] = {
         row("log.format", Text, NeedsRestart, "Form of log lines: text or json"),
         row("log.level", Text, Now, "Least important level that is logged: error, warn, info, debug, trace, or target=level,..."),
         row("master.listen", Text, NeedsRestart, "Where the master's API listens: IP:PORT, or :PORT on the node's address"),
-        row("master.allocation_interval", Text, Now, "Time between two rounds of offers"),
+        row("master.allocation_interval", Text, NeedsRestart, "Time between two rounds of offers"),
         row("agent.listen", Text, NeedsRestart, "Where the agent's API listens: IP:PORT, or :PORT on the node's address"),
         row("agent.resources", Text, NeedsRestart, "What the agent offers, for example cpus:4;mem:4096;disk:10240;ports:[31000-32000]"),
         row("agent.attributes", Text, NeedsRestart, "Attributes of the agent, for example rack:a;zone:b"),
-        row("agent.plugin_timeout", Text, Now, "Time after which a CNI plugin that does not answer is killed"),
+        row("agent.cpu_quota", Boolean, NeedsRestart, "Whether a task's cpus are a ceiling too, not only a share"),
+        row("agent.plugin_timeout", Text, NeedsRestart, "Time after which a CNI plugin that does not answer is killed"),
         row("services.listen", Text, NeedsRestart, "Where the service scheduler's API (/v2) listens: IP:PORT, or :PORT on the node's address"),
         row("services.framework_name", Text, NeedsRestart, "Framework name of the service scheduler, a part of its tasks' names"),
         row("names.addresses", List, NeedsRestart, "Addresses on which the resolver answers"),
         row("names.port", Integer, NeedsRestart, "Port on which the resolver answers"),
         row("names.upstreams", List, Now, "Resolvers for all other names: IP or IP:PORT"),
-        row("names.write_resolv_conf", Boolean, NeedsRestart, "Make this node's resolver the machine's, in /etc/resolv.conf"),
         row("names.ttl", Integer, Now, "Time to live of answers, in seconds"),
         row("vip.engine", Text, NeedsRestart, "What translates VIPs: auto, ebpf or off"),
         row("vip.cgroup", Text, NeedsRestart, "Directory of the v2 cgroup whose processes can use VIPs"),
@@ -133,7 +133,6 @@ pub const KEYS: &[Key] = {
         row("overlay.subnet", Text, NeedsRestart, "This node's share of the overlay"),
         row("admin.minuteman", Text, NeedsRestart, "Where Minuteman's HTTP API (/vips) listens"),
         row("admin.node", Text, NeedsRestart, "Where the node's own HTTP API listens"),
-        row("admin.mesos_dns", Text, NeedsRestart, "Where Mesos-DNS' HTTP API listens"),
     ]
 };
 

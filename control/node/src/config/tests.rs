@@ -68,7 +68,7 @@ fn a_higher_layer_wins() {
 
 #[test]
 fn values_are_understood() {
-    let file = "roles = ['master', 'names']\n[names]\nport = 5353\nwrite_resolv_conf = true\n\
+    let file = "roles = ['master', 'names']\n[agent]\ncpu_quota = true\n[names]\nport = 5353\n\
                 upstreams = ['192.0.2.1', '[2001:db8::1]:5300']\n[master]\nlisten = ':6050'\n\
                 allocation_interval = '250ms'\n";
     let env = [
@@ -83,7 +83,7 @@ fn values_are_understood() {
     assert_eq!(config.master.allocation_interval, Duration::from_millis(250));
     assert_eq!(config.names.upstreams[1].to_string(), "[2001:db8::1]:5300");
     assert_eq!(config.names.addresses.len(), 2);
-    assert!(config.names.write_resolv_conf);
+    assert!(config.agent.cpu_quota);
     assert_eq!(config.overlay.subnet.to_string(), "10.9.0.0/24");
     assert_eq!(load("", &[("MIZZEN_NAMES_UPSTREAMS", "")], &[]).names.upstreams, []);
 }

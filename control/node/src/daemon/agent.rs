@@ -72,10 +72,10 @@ impl Core {
     }
 
     fn tell_master(&mut self, message: ToMaster, now: Now) {
-        if let Some(master) = self.master.as_mut() {
-            if let Err(error) = master.agent_message(LOCAL_LINK, message, now) {
-                self.problems.report("agent", chain(&error));
-            }
+        let Some(master) = self.master.as_mut() else { return };
+        match master.agent_message(LOCAL_LINK, message, now) {
+            Ok(()) => self.problems.solve("agent"),
+            Err(error) => self.problems.report("agent", chain(&error)),
         }
     }
 

@@ -28,7 +28,7 @@ use mizzen_plan::vip::{Claims, Planner};
 use mizzen_services::Services;
 use mizzen_store::Store;
 use mizzen_types::ids::OwnerId;
-use mizzen_types::resources::Resources;
+use mizzen_types::resources::{Resources, Value};
 use mizzen_types::time::Now;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -271,7 +271,8 @@ impl Core {
         Ok(())
     }
 
-    fn build_names(&mut self) {
+    /// Makes the zones, with everything in them that the owner logs say.
+    pub(crate) fn build_names(&mut self) {
         if !self.config.has(Role::Names) {
             return;
         }
@@ -284,9 +285,11 @@ impl Core {
         };
         let zones = Arc::new(SharedZones::new(mizzen_dns_core::Zones::new(&options)));
         self.names = Names::new(zones, options);
+        self.fill_names();
     }
 
-    fn start_resolver(&mut self) -> anyhow::Result<()> {
+    /// Starts the resolver, in the place of one that runs.
+    pub(crate) fn start_resolver(&mut self) -> anyhow::Result<()> {
         let Some(zones) = self.names.zones() else { return Ok(()) };
         let port = self.config.names.port;
         let listen = self.config.names.addresses.iter().map(|ip| SocketAddr::new(*ip, port));
@@ -295,6 +298,7 @@ impl Core {
             upstreams: self.config.names.upstreams.clone(),
             ..mizzen_dns_server::Settings::default()
         };
+        self.server = None;
         let server = Server::start(&settings, zones).context("the resolver cannot start")?;
         self.resolver = server.addresses().to_vec();
         self.server = Some(server);
@@ -383,6 +387,7 @@ fn agent_settings(config: &Config) -> anyhow::Result<mizzen_agent::Settings> {
         hostname: config.hostname.clone(),
         port: Some(i32::from(port)),
         resources: resources::to_v1(&resources),
+        attributes: attributes(&config.agent.attributes),
         ..v1::AgentInfo::default()
     };
     Ok(mizzen_agent::Settings {
@@ -391,7 +396,37 @@ fn agent_settings(config: &Config) -> anyhow::Result<mizzen_agent::Settings> {
         port,
         work_dir: work_dir(config),
         run_root: run_root(config),
-        cpu_limit: CpuLimit::Shares,
+        cpu_limit: if config.agent.cpu_quota { CpuLimit::Quota } else { CpuLimit::Shares },
         pids: PIDS,
     })
+}
+
+/// Attributes from their text, `name:value;…`, which the configuration has checked. A
+/// value that is neither a number nor ranges is a text.
+fn attributes(text: &str) -> Vec<v1::Attribute> {
+    text.split([';', '\n']).filter_map(|part| part.split_once(':')).map(attribute).collect()
+}
+
+fn attribute((name, value): (&str, &str)) -> v1::Attribute {
+    let (name, value) = (name.trim().to_owned(), value.trim());
+    let attribute = v1::Attribute { name, ..v1::Attribute::default() };
+    match Value::parse(value) {
+        Ok(Some(Value::Scalar(scalar))) => v1::Attribute {
+            r#type: v1::value::Type::Scalar.into(),
+            scalar: Some(v1::value::Scalar { value: scalar.as_f64() }),
+            ..attribute
+        },
+        Ok(Some(Value::Ranges(ranges))) => v1::Attribute {
+            r#type: v1::value::Type::Ranges.into(),
+            ranges: Some(v1::value::Ranges {
+                range: ranges.iter().map(|(begin, end)| v1::value::Range { begin, end }).collect(),
+            }),
+            ..attribute
+        },
+        _ => v1::Attribute {
+            r#type: v1::value::Type::Text.into(),
+            text: Some(v1::value::Text { value: value.to_owned() }),
+            ..attribute
+        },
+    }
 }

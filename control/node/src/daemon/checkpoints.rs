@@ -59,7 +59,7 @@ impl Checkpoints {
             match fs::read(&path).map_err(|e| e.to_string()).and_then(|b| Record::from_bytes(&b)) {
                 Ok(record) => records.push(record),
                 Err(error) => {
-                    warn!(path = %path.display(), %error, "a task's record is unreadable")
+                    warn!(path = %path.display(), %error, "a task's record is unreadable");
                 }
             }
         }

@@ -152,7 +152,7 @@ impl Core {
             Delivery::Sent => {}
             Delivery::Services(event) => {
                 if let Some(services) = self.services.as_mut() {
-                    services.handle_event(event, now);
+                    services.handle_event(*event, now);
                 }
             }
             Delivery::Lost => {

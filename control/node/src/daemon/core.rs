@@ -203,10 +203,22 @@ impl Core {
     fn reload(&mut self) {
         notify(Notice::Reloading);
         if let Some(config) = reload(&self.frame, &self.config) {
+            let names_differ = config.names != self.config.names;
             self.config = config;
+            if names_differ {
+                self.restart_names();
+            }
             self.resync(clock::now());
         }
         notify(Notice::Ready);
+    }
+
+    fn restart_names(&mut self) {
+        self.build_names();
+        match self.start_resolver() {
+            Ok(()) => self.problems.solve("names"),
+            Err(error) => self.problems.report("names", format!("{error:#}")),
+        }
     }
 
     pub(crate) fn note_network(&mut self, report: &Report) {

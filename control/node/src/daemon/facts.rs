@@ -38,6 +38,19 @@ impl Core {
         }
     }
 
+    /// Gives new zones everything that is known.
+    pub(crate) fn fill_names(&mut self) {
+        for (owner, key, fact) in self.view.facts() {
+            let (owner, key, after) = (owner.clone(), key.clone(), Some(fact.clone()));
+            self.names.apply(&Change { owner, key, before: None, after });
+        }
+        for spec in self.planner.specs().values() {
+            if let Some(name) = &spec.name {
+                self.names.set_vip(name, spec.key.address);
+            }
+        }
+    }
+
     fn follow_vips(&mut self, change: &Change) {
         let Key::Task(framework, task) = &change.key else { return };
         let after = match &change.after {
@@ -53,7 +66,7 @@ impl Core {
 
     /// A name's address is a fact of this node from now on, over restarts.
     fn keep_claim(&mut self, name: &str, address: IpAddr) {
-        let record = (format!("{}{name}", CLAIMS), Some(address.to_string().into()));
+        let record = (format!("{CLAIMS}{name}"), Some(address.to_string().into()));
         if let Err(error) = self.store.write(&[record]) {
             // The address is the name's hash, so a restart most likely finds it again.
             warn!(name, %error, "cannot write down the address of a VIP");

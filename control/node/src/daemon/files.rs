@@ -45,8 +45,10 @@ pub(crate) fn read(
     let mut data = vec![0; usize::try_from(length).unwrap_or(0)];
     match file.read_exact_at(&mut data, offset) {
         Ok(()) => {
-            let data = String::from_utf8_lossy(&data);
-            QueryReply::Json(json!({ "offset": offset, "data": data }))
+            // Text that is not UTF-8 changes its length on the way, so the place where
+            // the next read starts is said.
+            let text = String::from_utf8_lossy(&data);
+            QueryReply::Json(json!({ "offset": offset, "data": text, "next": offset + length }))
         }
         Err(error) => refuse(path, &error),
     }

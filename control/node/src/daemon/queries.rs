@@ -18,7 +18,7 @@ impl Core {
             }
             CoreRequest::StreamClosed { stream_id } => self.stream_closed(&stream_id),
             CoreRequest::Services { request, reply } => {
-                let answer = self.services_request(request);
+                let answer = self.services_request(&request);
                 let _ = reply.send(answer);
             }
             CoreRequest::Query { query, reply } => {
@@ -82,7 +82,7 @@ impl Core {
                     None => QueryReply::NotFound(format!("no task `{task}` on this node")),
                 }
             }
-            _ => QueryReply::Json(agent.rows(clock::now())),
+            _ => QueryReply::Json(agent.rows()),
         }
     }
 
@@ -90,7 +90,7 @@ impl Core {
         let (Some(agent), Some(containers)) = (&self.agent, &self.containers) else {
             return role_is_off("agent");
         };
-        let rows = agent.rows(clock::now());
+        let rows = agent.rows();
         let wanted = |row: &&Value| only.is_none_or(|only| row["container"] == only);
         let view = |row: &Value| {
             let container = row["container"].as_str().unwrap_or_default();

@@ -61,7 +61,7 @@ impl Core {
 
     /// A request to the Marathon API. While the disk refuses, nothing is changed: an
     /// answer must not promise what a restart would forget.
-    pub(crate) fn services_request(&mut self, request: ServicesRequest) -> ServicesReply {
+    pub(crate) fn services_request(&mut self, request: &ServicesRequest) -> ServicesReply {
         let now = clock::now();
         let reads = matches!(request.method.as_str(), "GET" | "HEAD" | "OPTIONS");
         if let Some(problem) = self.problems.of(RECORDS).filter(|_| !reads) {

@@ -20,7 +20,7 @@ pub(crate) enum Delivery {
     /// To the client; it was queued.
     Sent,
     /// To our own service scheduler.
-    Services(Event),
+    Services(Box<Event>),
     /// Nowhere: the client is gone or does not keep up.
     Lost,
 }
@@ -53,10 +53,13 @@ impl Streams {
     /// Sends an event.
     pub(crate) fn send(&mut self, stream: &str, event: Event) -> Delivery {
         if self.services.as_deref() == Some(stream) {
-            return Delivery::Services(event);
+            return Delivery::Services(Box::new(event));
         }
-        match self.http.get(stream).map(|client| client.try_send(event)) {
-            Some(Ok(())) => Delivery::Sent,
+        match self.http.get(stream).map(mpsc::Sender::try_reserve) {
+            Some(Ok(place)) => {
+                place.send(event);
+                Delivery::Sent
+            }
             _ => Delivery::Lost,
         }
     }
