@@ -75,6 +75,13 @@ fn a_bridge_is_made_once_repaired_and_never_stolen() {
     let Ensured::Unchanged(again) = again else { panic!("{again:?}") };
     assert_eq!(again.alias.as_deref(), Some("mizzen test"));
 
+    let longest = "x".repeat(255);
+    for mark in [longest.as_str(), "mizzen test"] {
+        netlink.set_link("m-dcos", &LinkChange::new().alias(mark)).unwrap();
+        let marked = netlink.observe_link("m-dcos").unwrap().unwrap();
+        assert_eq!(marked.alias.as_deref(), Some(mark));
+    }
+
     netlink.set_link("m-dcos", &LinkChange::new().down().mtu(1300)).unwrap();
     netlink.remove_address(made.index, net("9.0.5.1/25")).unwrap();
     let repaired = netlink.ensure_bridge(&spec).unwrap();
@@ -303,6 +310,9 @@ fn a_refused_batch_leaves_no_table() {
     assert!(nft.observe_tables().unwrap().is_empty());
     spec.table = "mizzen-test".into();
     assert_eq!(nft.ensure_masquerade(&spec).unwrap(), Ensured::Created(()));
+    let mut endless = spec.clone();
+    endless.rules[0].except = vec![net("9.0.0.0/8"); 1000];
+    assert!(nft.ensure_masquerade(&endless).is_err(), "more than an attribute can hold");
     assert_eq!(nft.ensure_masquerade(&spec).unwrap(), Ensured::Unchanged(()));
 }
 

@@ -1,7 +1,7 @@
 //! A network namespace that lives as long as a value, and traffic between two of them.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
@@ -51,9 +51,15 @@ impl Namespace {
 /// returns whom the listener saw.
 pub fn connect(client: &Namespace, listener: &TcpListener, to: IpAddr) -> SocketAddr {
     let target = SocketAddr::new(to, listener.local_addr().unwrap().port());
+    let attempt = || TcpStream::connect_timeout(&target, Duration::from_secs(10));
     let mut outgoing = client.run(|| {
-        TcpStream::connect_timeout(&target, Duration::from_secs(10))
-            .unwrap_or_else(|error| panic!("connect to {target}: {error}"))
+        // The kernel puts a new IPv6 address to work a moment after it agreed to it.
+        let early = |error: std::io::Error| match error.kind() {
+            ErrorKind::HostUnreachable => attempt(),
+            _ => Err(error),
+        };
+        let outcome = attempt().or_else(early);
+        outcome.unwrap_or_else(|error| panic!("connect to {target}: {error}"))
     });
     let (mut incoming, seen) = listener.accept().unwrap();
     std::io::Write::write_all(&mut incoming, b"mizzen").unwrap();
