@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 pub struct Request<'a> {
     /// `GET`, `POST` …
     pub method: &'a str,
-    /// Path, still percent-encoded.
+    /// Path, percent-decoded.
     pub path: &'a str,
     /// What follows the question mark, if any.
     pub query: &'a str,

@@ -5,9 +5,9 @@ use crate::problem::Refusal;
 use crate::scheduler::Locks;
 use serde_json::Value;
 
-/// The segments of a path, decoded; doubled slashes count once.
+/// The segments of a path, doubled slashes count once.
 pub fn path(path: &str) -> Vec<String> {
-    path.split('/').filter(|segment| !segment.is_empty()).map(|s| decode(s, Plus::IsPlus)).collect()
+    path.split('/').filter(|segment| !segment.is_empty()).map(str::to_owned).collect()
 }
 
 /// An app id from the segments of a path.
@@ -37,7 +37,7 @@ impl Query {
     pub fn read(text: &str) -> Self {
         let pair = |part: &str| {
             let (name, value) = part.split_once('=').unwrap_or((part, ""));
-            (decode(name, Plus::IsSpace), decode(value, Plus::IsSpace))
+            (decode(name), decode(value))
         };
         Self(text.split('&').filter(|part| !part.is_empty()).map(pair).collect())
     }
@@ -75,14 +75,8 @@ impl Query {
     }
 }
 
-#[derive(Clone, Copy, PartialEq)]
-enum Plus {
-    IsPlus,
-    IsSpace,
-}
-
-/// Undoes percent-encoding; what is none stays as it is.
-fn decode(text: &str, plus: Plus) -> String {
+/// Undoes the encoding of forms; what is none stays as it is.
+fn decode(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut decoded = Vec::with_capacity(bytes.len());
     let mut at = 0;
@@ -96,7 +90,7 @@ fn decode(text: &str, plus: Plus) -> String {
                 at += 3;
                 continue;
             }
-            (b'+', _) if plus == Plus::IsSpace => decoded.push(b' '),
+            (b'+', _) => decoded.push(b' '),
             (other, _) => decoded.push(other),
         }
         at += 1;
@@ -109,8 +103,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_and_queries_are_decoded() {
-        assert_eq!(path("/v2//apps/%2Fshop/a+b/"), ["v2", "apps", "/shop", "a+b"]);
+    fn paths_are_split_and_queries_decoded() {
+        assert_eq!(path("/v2//apps/shop/a+b/"), ["v2", "apps", "shop", "a+b"]);
         let query = Query::read("force=True&embed=apps.tasks&embed=app.counts&id=a%20b+c&x=%+1&y");
         assert_eq!(query.locks(), Locks::Break);
         assert!(query.embeds("tasks") && query.embeds("counts") && !query.embeds("failures"));

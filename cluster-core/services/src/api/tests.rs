@@ -22,7 +22,7 @@ fn statuses_that_clients_branch_on() {
         ("GET",    "/metrics",                          none.clone(), 200),
         ("GET",    "/v2/apps",                          none.clone(), 200),
         ("GET",    "/v2//apps//web",                    none.clone(), 200),
-        ("GET",    "/v2/apps/%2Fweb",                   none.clone(), 200),
+        ("GET",    "/v2/apps//web",                   none.clone(), 200),
         ("GET",    "/v2/apps/web/versions",             none.clone(), 200),
         ("GET",    "/v2/apps/web/tasks",                none.clone(), 200),
         ("GET",    "/v2/apps/web/versions/2000-01-01T00:00:00.000Z", none.clone(), 404),
