@@ -4,11 +4,10 @@
 //! with what the maps hold and writes what differs, so a restart, which finds the
 //! maps of the former process, writes nothing if nothing changed.
 
-pub use mizzen_ebpf_loader::{Counts, Options};
 use mizzen_ebpf_loader::{
-    Admission, BackendState, BackendWanted, Dataplane, LoadError, MapError,
-    VipAddress,
+    Admission, BackendState, BackendWanted, Dataplane, LoadError, MapError, VipAddress,
 };
+pub use mizzen_ebpf_loader::{Counts, Options};
 use mizzen_plan::vip::{Action, difference};
 use mizzen_types::vip::{BackendSpec, Protocol, VipKey, VipSpec};
 use std::collections::BTreeMap;
