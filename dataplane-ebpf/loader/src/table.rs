@@ -1,0 +1,162 @@
+//! A map as a typed table.
+
+use std::io;
+use std::marker::PhantomData;
+use std::os::fd::{AsFd, OwnedFd};
+
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+use crate::bpf::{self, Batch, MapShape};
+
+/// An open map whose keys are `K` and whose values are `V`.
+#[derive(Debug)]
+pub struct Table<K, V> {
+    map: OwnedFd,
+    capacity: u32,
+    types: PhantomData<fn(K) -> V>,
+}
+
+/// What may cross a map: bytes without padding, any of which is valid.
+pub trait Plain: FromBytes + IntoBytes + Immutable + Copy {}
+
+impl<T: FromBytes + IntoBytes + Immutable + Copy> Plain for T {}
+
+impl<K: Plain, V: Plain> Table<K, V> {
+    /// Takes an open map, or gives its shape back if it is not one of `capacity` `K` and `V`.
+    pub fn new(map: OwnedFd, capacity: usize) -> io::Result<Result<Self, MapShape>> {
+        let shape = bpf::map_shape(map.as_fd())?;
+        let fits = shape.key_size as usize == size_of::<K>()
+            && shape.value_size as usize == size_of::<V>()
+            && shape.max_entries as usize == capacity;
+        let table = Self { map, capacity: shape.max_entries, types: PhantomData };
+        Ok(if fits { Ok(table) } else { Err(shape) })
+    }
+
+    /// How many elements the map has room for.
+    pub fn capacity(&self) -> u32 {
+        self.capacity
+    }
+
+    /// Reads one element.
+    pub fn get(&self, key: &K) -> io::Result<Option<V>> {
+        let mut value = V::new_zeroed();
+        // SAFETY: the sizes of `K` and `V` are those of the map, compared in `new`.
+        let found = unsafe { bpf::lookup(self.map.as_fd(), key.as_bytes(), value.as_mut_bytes()) }?;
+        Ok(found.then_some(value))
+    }
+
+    /// Writes one element, in the place of the one there was.
+    pub fn put(&self, key: &K, value: &V) -> io::Result<()> {
+        // SAFETY: as in `get`.
+        unsafe { bpf::update(self.map.as_fd(), key.as_bytes(), value.as_bytes()) }
+    }
+
+    /// Removes one element, if it exists.
+    pub fn delete(&self, key: &K) -> io::Result<()> {
+        // SAFETY: as in `get`.
+        unsafe { bpf::delete(self.map.as_fd(), key.as_bytes()) }.map(drop)
+    }
+
+    /// Writes many elements with one call; keys and values pair up.
+    pub fn put_all(&self, keys: &[K], values: &[V]) -> io::Result<()> {
+        let count = keys.len().min(values.len());
+        if count == 0 {
+            return Ok(());
+        }
+        // SAFETY: the sizes fit as in `get`, and both slices hold at least `count` of them.
+        unsafe {
+            let (keys, values) = (keys.as_bytes(), values.as_bytes());
+            bpf::update_batch(self.map.as_fd(), keys, values, count as u32)
+        }
+    }
+
+    /// Reads all elements, in no order.
+    ///
+    /// An element that is replaced meanwhile may be missed or seen twice; there is one writer,
+    /// and it does not do both at once.
+    pub fn entries(&self) -> io::Result<Vec<(K, V)>> {
+        let mut cursor = Cursor::default();
+        let mut chunk = FIRST_CHUNK.min(self.capacity);
+        let mut entries = Vec::new();
+        loop {
+            match self.read(&mut cursor, chunk, &mut entries) {
+                Ok(Batch::Some(_)) => {}
+                Ok(Batch::Last(_)) => return Ok(entries),
+                // One bucket of the hash holds more than a chunk.
+                Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
+                    chunk = (2 * chunk).min(self.capacity);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn read(
+        &self,
+        cursor: &mut Cursor,
+        count: u32,
+        entries: &mut Vec<(K, V)>,
+    ) -> io::Result<Batch> {
+        let mut keys = vec![K::new_zeroed(); count as usize];
+        let mut values = vec![V::new_zeroed(); count as usize];
+        let mut next = Cursor::default();
+        // SAFETY: the buffers hold `count` elements of the map's sizes, and a cursor has room for
+        // any key of this crate.
+        let batch = unsafe {
+            let after = cursor.started.then_some(cursor.position.as_slice());
+            let (keys, values) = (keys.as_mut_slice(), values.as_mut_slice());
+            let (keys, values) = (keys.as_mut_bytes(), values.as_mut_bytes());
+            bpf::lookup_batch(self.map.as_fd(), after, &mut next.position, keys, values, count)
+        }?;
+        *cursor = Cursor { started: true, ..next };
+        let (Batch::Some(read) | Batch::Last(read)) = batch;
+        entries.extend(keys.into_iter().zip(values).take(read as usize));
+        Ok(batch)
+    }
+}
+
+impl<V: Plain> Table<u32, V> {
+    /// Reads `count` elements of an array from `first` on with one call.
+    pub fn get_range(&self, first: u32, count: u32) -> io::Result<Vec<V>> {
+        let mut entries = Vec::new();
+        if count > 0 {
+            let mut cursor = Cursor::after(first);
+            self.read(&mut cursor, count, &mut entries)?;
+        }
+        Ok(entries.into_iter().map(|(_, value)| value).collect())
+    }
+
+    /// Writes consecutive elements of an array from `first` on with one call.
+    pub fn put_range(&self, first: u32, values: &[V]) -> io::Result<()> {
+        let keys: Vec<u32> = (first..).take(values.len()).collect();
+        self.put_all(&keys, values)
+    }
+}
+
+/// Elements asked for at a time; a VIP's key and value are 44 bytes.
+const FIRST_CHUNK: u32 = 1024;
+
+/// Where a walk through a map stands.
+struct Cursor {
+    started: bool,
+    /// Room for the largest key, [`mizzen_ebpf_abi::DatagramKey`].
+    position: [u8; size_of::<mizzen_ebpf_abi::DatagramKey>()],
+}
+
+impl Default for Cursor {
+    fn default() -> Self {
+        Self { started: false, position: [0; size_of::<mizzen_ebpf_abi::DatagramKey>()] }
+    }
+}
+
+impl Cursor {
+    /// The position in an array before element `index`.
+    fn after(index: u32) -> Self {
+        let mut cursor = Self::default();
+        if let Some(previous) = index.checked_sub(1) {
+            cursor.started = true;
+            cursor.position[..4].copy_from_slice(&previous.to_ne_bytes());
+        }
+        cursor
+    }
+}

@@ -1,0 +1,203 @@
+//! A closed room for one test: own cgroup, own network without a way out, own bpffs.
+//!
+//! A test that asks for a room starts its own executable again, for itself alone,
+//! and that process goes in. Whatever happens to it, the kernel takes the
+//! namespaces back, and the parent removes the cgroup.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use mizzen_ebpf_loader::{BackendWanted, Options, VipAddress};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+
+const CGROUP: &str = "MIZZEN_TEST_CGROUP";
+const PINS: &str = "MIZZEN_TEST_PINS";
+
+/// Where a test finds itself.
+pub struct Room {
+    pub cgroup: PathBuf,
+    pub pins: PathBuf,
+}
+
+/// Runs `body` in a room of its own. `test` is the name of the calling test.
+pub fn in_room(test: &str, body: impl FnOnce(&Room)) {
+    if let (Some(cgroup), Some(pins)) = (std::env::var_os(CGROUP), std::env::var_os(PINS)) {
+        let room = Room { cgroup: cgroup.into(), pins: pins.into() };
+        room.enter().expect("root, cgroup v2 and bpffs");
+        return body(&room);
+    }
+    let shell = Shell::build(test);
+    let output = Command::new(std::env::current_exe().expect("a test has an executable"))
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env(CGROUP, &shell.cgroup)
+        .env(PINS, &shell.pins)
+        .output()
+        .expect("the test can start itself");
+    print!("{}", String::from_utf8_lossy(&output.stdout));
+    eprint!("{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{test} failed in its room");
+}
+
+impl Room {
+    /// The usual options: attach to the room's cgroup, pin on its bpffs.
+    pub fn options(&self) -> Options {
+        Options { pin_dir: self.pins.join("mizzen"), cgroup: self.cgroup.clone() }
+    }
+
+    /// A cgroup below the room's own.
+    pub fn child_cgroup(&self, name: &str) -> PathBuf {
+        let path = self.cgroup.join(name);
+        fs::create_dir(&path).expect("a child cgroup");
+        path
+    }
+
+    fn enter(&self) -> io::Result<()> {
+        fs::write(self.cgroup.join("cgroup.procs"), std::process::id().to_string())?;
+        unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS)?;
+        let none: Option<&Path> = None;
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+        mount(Some("bpf"), &self.pins, Some("bpf"), MsFlags::empty(), none)?;
+        loopback_up()
+    }
+}
+
+/// What the parent made for the room and removes again.
+struct Shell {
+    cgroup: PathBuf,
+    pins: PathBuf,
+}
+
+impl Shell {
+    fn build(test: &str) -> Self {
+        let name = format!("mizzen-{test}-{}", std::process::id());
+        let cgroup = cgroup2_mount().join(&name);
+        let pins = std::env::temp_dir().join(&name);
+        fs::create_dir(&cgroup).expect("root can make a cgroup");
+        let shell = Self { cgroup, pins };
+        fs::create_dir(&shell.pins).expect("a temporary directory");
+        shell
+    }
+}
+
+impl Drop for Shell {
+    fn drop(&mut self) {
+        for entry in fs::read_dir(&self.cgroup).into_iter().flatten().flatten() {
+            if entry.path().is_dir() {
+                let _ = fs::remove_dir(entry.path());
+            }
+        }
+        for path in [&self.cgroup, &self.pins] {
+            if let Err(error) = fs::remove_dir(path) {
+                eprintln!("cannot remove {}: {error}", path.display());
+            }
+        }
+    }
+}
+
+fn cgroup2_mount() -> PathBuf {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("procfs");
+    mounts
+        .lines()
+        .find_map(|line| {
+            let (head, tail) = line.split_once(" - ")?;
+            tail.starts_with("cgroup2 ").then(|| head.split(' ').nth(4).map(PathBuf::from))?
+        })
+        .expect("a cgroup v2 hierarchy is mounted")
+}
+
+fn loopback_up() -> io::Result<()> {
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    // SAFETY: all zeroes is a valid `ifreq`.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    request.ifr_name[..2].copy_from_slice(&[b'l' as libc::c_char, b'o' as libc::c_char]);
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    // SAFETY: this request reads an `ifreq`.
+    match unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Parses an address with a port.
+pub fn at(text: &str) -> SocketAddr {
+    text.parse().expect("an address with a port")
+}
+
+/// A virtual TCP service at `text`.
+pub fn tcp(text: &str) -> VipAddress {
+    VipAddress::tcp(at(text))
+}
+
+/// Admitted backends of weight 1.
+pub fn backends(addresses: &[SocketAddr]) -> Vec<BackendWanted> {
+    addresses.iter().copied().map(BackendWanted::new).collect()
+}
+
+/// Starts a TCP server on a free port of `ip` that says its port and then echoes.
+pub fn server(ip: &str) -> SocketAddr {
+    let ip: IpAddr = ip.parse().expect("an address");
+    let listener = TcpListener::bind((ip, 0)).expect("a free port");
+    let address = listener.local_addr().expect("it is bound");
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            thread::spawn(move || serve(stream, address.port()));
+        }
+    });
+    address
+}
+
+fn serve(mut stream: TcpStream, name: u16) {
+    let _ = stream.write_all(&name.to_be_bytes());
+    let mut buffer = [0; 64];
+    while let Ok(length @ 1..) = stream.read(&mut buffer) {
+        let _ = stream.write_all(&buffer[..length]);
+    }
+}
+
+/// Starts a UDP server on a free port of `ip` that answers each datagram with its port.
+pub fn udp_server(ip: &str) -> SocketAddr {
+    let ip: IpAddr = ip.parse().expect("an address");
+    let socket = UdpSocket::bind((ip, 0)).expect("a free port");
+    let address = socket.local_addr().expect("it is bound");
+    thread::spawn(move || {
+        let mut buffer = [0; 64];
+        while let Ok((_, peer)) = socket.recv_from(&mut buffer) {
+            let _ = socket.send_to(&address.port().to_be_bytes(), peer);
+        }
+    });
+    address
+}
+
+/// Connects and returns the connection with the port of the backend that answers.
+pub fn connect(vip: SocketAddr) -> io::Result<(TcpStream, u16)> {
+    let mut stream = TcpStream::connect(vip)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut name = [0; 2];
+    stream.read_exact(&mut name)?;
+    Ok((stream, u16::from_be_bytes(name)))
+}
+
+/// Closes a connection with a reset, so that it has ended when this returns.
+pub fn reset(stream: TcpStream) {
+    let socket = socket2::Socket::from(stream);
+    socket.set_linger(Some(Duration::ZERO)).expect("TCP sockets can linger");
+}
+
+/// Waits until `condition` holds.
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        thread::yield_now();
+    }
+}
+
+/// For what happens at once unless something is broken.
+const PATIENCE: Duration = Duration::from_secs(20);

@@ -1,0 +1,111 @@
+//! The VIP programs: entry points only, one line each.
+//!
+//! ```text
+//! connect4/6      VIP → backend, and remember it          connect.rs
+//! sendmsg4/6      the same for datagrams without connect  datagram.rs
+//! recvmsg4/6      backend → VIP in what a program is shown
+//! getpeername4/6  likewise                                peername.rs
+//! sock_ops        how connects to backends end            sockops.rs
+//! ```
+//!
+//! They run for every process below one cgroup, whichever its network namespace,
+//! and keep running while the daemon is away.
+
+#![no_std]
+#![no_main]
+#![feature(asm_experimental_arch)]
+
+mod choose;
+mod connect;
+mod datagram;
+mod endpoint;
+mod maps;
+mod peername;
+mod sockops;
+
+use aya_ebpf::macros::{cgroup_sock_addr, sock_ops};
+use aya_ebpf::programs::{SockAddrContext, SockOpsContext};
+
+use choose::Stop;
+use endpoint::{V4, V6};
+
+/// Sends an IPv4 connect to a VIP on to a backend.
+#[cgroup_sock_addr(connect4)]
+fn mizzen_connect4(ctx: SockAddrContext) -> i32 {
+    verdict(connect::translate(&V4(&ctx)))
+}
+
+/// Sends an IPv6 connect to a VIP on to a backend, IPv4-mapped addresses included.
+#[cgroup_sock_addr(connect6)]
+fn mizzen_connect6(ctx: SockAddrContext) -> i32 {
+    verdict(connect::translate(&V6(&ctx)))
+}
+
+/// Sends an IPv4 datagram for a VIP on to a backend.
+#[cgroup_sock_addr(sendmsg4)]
+fn mizzen_sendmsg4(ctx: SockAddrContext) -> i32 {
+    verdict(datagram::translate(&V4(&ctx)))
+}
+
+/// Sends an IPv6 datagram for a VIP on to a backend.
+#[cgroup_sock_addr(sendmsg6)]
+fn mizzen_sendmsg6(ctx: SockAddrContext) -> i32 {
+    verdict(datagram::translate(&V6(&ctx)))
+}
+
+/// Shows the VIP as the source of a backend's IPv4 answer.
+#[cgroup_sock_addr(recvmsg4)]
+fn mizzen_recvmsg4(ctx: SockAddrContext) -> i32 {
+    datagram::restore(&V4(&ctx));
+    ALLOW
+}
+
+/// Shows the VIP as the source of a backend's answer on an IPv6 socket.
+#[cgroup_sock_addr(recvmsg6)]
+fn mizzen_recvmsg6(ctx: SockAddrContext) -> i32 {
+    datagram::restore(&V6(&ctx));
+    ALLOW
+}
+
+/// Shows the VIP as the peer of an IPv4 socket.
+#[cgroup_sock_addr(getpeername4)]
+fn mizzen_getpeername4(ctx: SockAddrContext) -> i32 {
+    peername::restore(&V4(&ctx));
+    ALLOW
+}
+
+/// Shows the VIP as the peer of an IPv6 socket.
+#[cgroup_sock_addr(getpeername6)]
+fn mizzen_getpeername6(ctx: SockAddrContext) -> i32 {
+    peername::restore(&V6(&ctx));
+    ALLOW
+}
+
+/// Counts how the connections of translated sockets begin and end.
+#[sock_ops]
+fn mizzen_sockops(ctx: SockOpsContext) -> u32 {
+    sockops::observe(&ctx);
+    0
+}
+
+const ALLOW: i32 = 1;
+/// The system call fails at once with `EPERM`.
+const REFUSE: i32 = 0;
+
+#[inline(always)]
+fn verdict(result: Result<(), Stop>) -> i32 {
+    match result {
+        Ok(()) | Err(Stop::NotAVip) => ALLOW,
+        Err(Stop::NoBackend) => REFUSE,
+    }
+}
+
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "license")]
+static LICENSE: [u8; 11] = *b"Apache-2.0\0";
+
+/// Nothing here panics; the verifier would refuse the object if this were reachable.
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
