@@ -47,13 +47,10 @@ impl Daemon {
         let mut daemon = Self { child, ready_after: Duration::ZERO };
         while !said_ready(&notices) {
             if let Some(status) = daemon.child.try_wait()? {
-                bail!("the node ended ({status}); its log:\n{}", log_tail(sandbox));
+                bail!("the node ended ({status})");
             }
             if started.elapsed() > START_LIMIT {
-                bail!(
-                    "the node is not ready after {START_LIMIT:?}; its log:\n{}",
-                    log_tail(sandbox)
-                );
+                bail!("the node is not ready after {START_LIMIT:?}");
             }
         }
         api::get(&sandbox.socket(), "/v1/status")?;
