@@ -84,35 +84,15 @@ impl Slab {
         if present.as_ref().is_some_and(|run| run.is(&wanted)) {
             return Ok(());
         }
-        let generation = self.generation()?;
-        let kept = present.as_ref().map(Run::rows_by_address).unwrap_or_default();
-        let fresh = wanted.iter().filter(|backend| !kept.contains_key(&backend.address)).count()
-            + usize::from(present.is_none());
-
-        let mut fresh = self.take_rows(vip, fresh)?;
-        let taken = fresh.clone();
-        let length = wanted.len() as u32;
-        let base = match self.take_slots(vip, length) {
-            Ok(base) => base,
-            Err(error) => {
-                self.give_back(&taken, 0, 0);
-                return Err(error);
-            }
-        };
-        let row = match &present {
-            Some(run) => run.value.row,
-            None => fresh.pop().unwrap_or_default(),
-        };
-        let slots = draft(&wanted, &kept, &mut fresh, generation);
-        let total_weight = slots.last().map_or(0, |slot| slot.cumulative);
-        let value = VipValue { base, length, generation, flags: 0, total_weight, row };
-        if let Err(error) = self.write(vip, &value, &slots, &taken) {
-            self.give_back(&taken, base, length);
+        let change = self.prepare(vip, &wanted, present.as_ref())?;
+        if let Err(error) = self.write(vip, &change) {
+            self.give_back(&change.fresh_rows, change.value.base, change.value.length);
             return Err(error);
         }
         if let Some(run) = present {
             self.retire(&run, &wanted);
         }
+        let VipValue { length, generation, .. } = change.value;
         tracing::debug!(%vip, backends = length, generation, "VIP written");
         Ok(())
     }
@@ -192,6 +172,35 @@ impl Slab {
         take(&mut self.free_slots, length).ok_or(full)
     }
 
+    /// Takes what the change needs and drafts it, but writes nothing.
+    fn prepare(
+        &mut self,
+        vip: VipAddress,
+        wanted: &[BackendWanted],
+        present: Option<&Run>,
+    ) -> Result<Change, MapError> {
+        let generation = self.generation()?;
+        let kept = present.map(Run::rows_by_address).unwrap_or_default();
+        let new_backends =
+            wanted.iter().filter(|backend| !kept.contains_key(&backend.address)).count();
+        let fresh_rows = self.take_rows(vip, new_backends + usize::from(present.is_none()))?;
+        let length = wanted.len() as u32;
+        let base = match self.take_slots(vip, length) {
+            Ok(base) => base,
+            Err(error) => {
+                self.give_back(&fresh_rows, 0, 0);
+                return Err(error);
+            }
+        };
+
+        let mut unused = fresh_rows.iter().copied();
+        let row = present.map(|run| run.value.row).or_else(|| unused.next()).unwrap_or_default();
+        let slots = draft(wanted, &kept, unused, generation);
+        let total_weight = slots.last().map_or(0, |slot| slot.cumulative);
+        let value = VipValue { base, length, generation, flags: 0, total_weight, row };
+        Ok(Change { value, slots, fresh_rows })
+    }
+
     /// Undoes what was taken for a change that nobody has seen.
     fn give_back(&mut self, rows: &[u32], base: u32, length: u32) {
         for row in rows {
@@ -200,13 +209,8 @@ impl Slab {
         self.free_slots.give_back(base, length);
     }
 
-    fn write(
-        &self,
-        vip: VipAddress,
-        value: &VipValue,
-        slots: &[Slot],
-        fresh_rows: &[u32],
-    ) -> Result<(), MapError> {
+    fn write(&self, vip: VipAddress, change: &Change) -> Result<(), MapError> {
+        let Change { value, slots, fresh_rows } = change;
         let zero = Counters { epoch: value.generation, ..Counters::default() };
         self.rows.put_all(fresh_rows, &vec![zero; fresh_rows.len()]).map_err(vip_request(
             "write",
@@ -249,6 +253,14 @@ impl Run {
         self.slots.len() == wanted.len()
             && self.slots.iter().map(BackendState::from_slot).zip(wanted).all(|(a, b)| a.is(b))
     }
+}
+
+/// A new state of a VIP, with all that it needs taken and nothing written.
+struct Change {
+    value: VipValue,
+    slots: Vec<Slot>,
+    /// Rows that had no owner before.
+    fresh_rows: Vec<u32>,
 }
 
 /// Generations noted down at a time, to save a write per change.
@@ -302,14 +314,14 @@ fn in_order(vip: VipAddress, wanted: &[BackendWanted]) -> Result<Vec<BackendWant
 fn draft(
     wanted: &[BackendWanted],
     kept: &BTreeMap<SocketAddr, u32>,
-    fresh: &mut Vec<u32>,
+    mut fresh: impl Iterator<Item = u32>,
     generation: u32,
 ) -> Vec<Slot> {
     let mut cumulative = 0;
     let slot = |backend: &BackendWanted| {
         // At most 2^16 backends of at most 2^16 - 1 each: the sum fits.
         cumulative += backend.effective_weight();
-        let row = kept.get(&backend.address).copied().or_else(|| fresh.pop());
+        let row = kept.get(&backend.address).copied().or_else(|| fresh.next());
         Slot {
             address: Ip16::from(backend.address.ip()),
             port: Be16::new(backend.address.port()),

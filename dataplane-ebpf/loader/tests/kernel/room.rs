@@ -4,6 +4,7 @@
 //! and that process goes in. Whatever happens to it, the kernel takes the
 //! namespaces back, and the parent removes the cgroup.
 
+use std::any::type_name;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -26,14 +27,17 @@ pub struct Room {
     pub pins: PathBuf,
 }
 
-/// Runs `body` in a room of its own. `test` is the name of the calling test.
-pub fn in_room(test: &str, body: impl FnOnce(&Room)) {
+/// Runs `body`, a closure of the calling test, in a room of its own.
+pub fn in_room<Body: FnOnce(&Room)>(body: Body) {
     if let (Some(cgroup), Some(pins)) = (std::env::var_os(CGROUP), std::env::var_os(PINS)) {
         let room = Room { cgroup: cgroup.into(), pins: pins.into() };
         room.enter().expect("root, cgroup v2 and bpffs");
         return body(&room);
     }
-    let shell = Shell::build(test);
+    // `kernel::traffic::some_test::{{closure}}`: the path without its ends is the test's name.
+    let path = type_name::<Body>().trim_end_matches("::{{closure}}");
+    let (_, test) = path.split_once("::").expect("a path below the crate");
+    let shell = Shell::build(&test.replace("::", "-"));
     let output = Command::new(std::env::current_exe().expect("a test has an executable"))
         .args(["--exact", test, "--nocapture", "--test-threads=1"])
         .env(CGROUP, &shell.cgroup)
@@ -43,6 +47,8 @@ pub fn in_room(test: &str, body: impl FnOnce(&Room)) {
     print!("{}", String::from_utf8_lossy(&output.stdout));
     eprint!("{}", String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{test} failed in its room");
+    let ran = String::from_utf8_lossy(&output.stdout).contains("1 passed");
+    assert!(ran, "{test} was not run in its room");
 }
 
 impl Room {
