@@ -31,7 +31,7 @@ up: setup ## Leave the demo's node running, and print how to use it
 
 bench-node: setup ## Measure a node against its goals
 	@$(CARGO) build --release --workspace --quiet
-	@$(CARGO) $(AS_ROOT) run --quiet --release --package mizzen-demo -- bench-node
+	@$(SUDO) target/release/mizzen lab --no-node -- target/release/mizzen-bench node
 
 lint: ## Check formatting, lints, and that no crate looks upstairs
 	@echo "lint: formatting"
