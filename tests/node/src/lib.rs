@@ -1,0 +1,71 @@
+//! Tests of a whole node: what they need to start one, to talk to it as its users
+//! do, and to look at what it made.
+//!
+//! Each test runs in a `mizzen lab` of its own ([`in_lab`]), so any number of them
+//! can run at a time with the same ports, and none touches the machine. Inside, a
+//! test starts a [`node::Node`], runs [`apps`] and speaks to it by [`http`],
+//! [`dns`], as a [`framework`], and with its command line. Waiting is [`eventually`]:
+//! looking until something is there, and failing if it does not come.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+pub mod apps;
+pub mod dns;
+pub mod framework;
+pub mod http;
+pub mod kernel;
+pub mod lab;
+pub mod load;
+pub mod node;
+
+pub use lab::in_lab;
+
+use std::time::{Duration, Instant};
+
+/// How long most things may take that have to happen.
+pub const SOON: Duration = Duration::from_secs(15);
+
+/// How often is looked while something is awaited.
+const LOOK: Duration = Duration::from_millis(15);
+
+/// Looks until something is there.
+///
+/// # Panics
+///
+/// If it is not there after `limit`; `what` says in the message what was awaited.
+pub fn eventually<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(started.elapsed() < limit, "waited {limit:?} in vain until {what}");
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// Looks until nothing is there any more.
+///
+/// # Panics
+///
+/// If something still is after `limit`; the message has what it is.
+pub fn until_none<T: std::fmt::Debug>(
+    what: &str,
+    limit: Duration,
+    mut look: impl FnMut() -> Vec<T>,
+) {
+    let started = Instant::now();
+    loop {
+        let left = look();
+        if left.is_empty() {
+            return;
+        }
+        assert!(started.elapsed() < limit, "after {limit:?} there still are {what}: {left:#?}");
+        std::thread::sleep(LOOK);
+    }
+}

@@ -1,0 +1,81 @@
+//! A configuration with mistakes, and one that changes while the node runs.
+
+use mizzen_tests_node::apps::deploy_web;
+use mizzen_tests_node::dns::{self, By};
+use mizzen_tests_node::node::{Node, Place};
+use mizzen_tests_node::{in_lab, kernel, lab};
+use rustix::process::Signal;
+use std::path::PathBuf;
+
+/// The lab's configuration file.
+fn file() -> PathBuf {
+    lab::variable("MIZZEN_CONFIG").into()
+}
+
+#[test]
+fn all_mistakes_are_told_at_once_with_their_place() {
+    in_lab(|| {
+        let text = "[vip]\nengin = 'off'\n\n[overlay]\nmtu = 'big'\nsubnet = '10.0.0.0/24'\n";
+        std::fs::write(file(), text).unwrap();
+        let links = kernel::links();
+        let said = Place::new(&["--names-port", "0"]).run(&[]);
+        assert_eq!((said.code, said.stdout.as_str()), (Some(1), ""));
+        let file = file().display().to_string();
+        for (place, words) in [
+            (format!("{file}:2: vip.engin: "), "`vip.engine`"),
+            (format!("{file}:5: overlay.mtu: "), "integer"),
+            (format!("{file}:6: overlay.subnet: "), "10.0.0.0/24"),
+            ("--names-port: ".to_owned(), "not a port"),
+        ] {
+            let mut lines = said.stderr.lines();
+            let found = lines.any(|line| line.contains(&place) && line.contains(words));
+            assert!(found, "{place} … {words} in\n{}", said.stderr);
+        }
+        assert!(said.stderr.contains("4 mistakes"), "{}", said.stderr);
+        assert_eq!(kernel::links(), links, "nothing was touched");
+    });
+}
+
+#[test]
+fn sighup_applies_what_it_can_and_refuses_the_rest_by_name() {
+    in_lab(|| {
+        let mut node = Node::start(&[]);
+        let task = deploy_web(&node, 1).remove(0);
+        assert!(!node.place().log().contains(" DEBUG "), "not before it is asked for");
+
+        let text = "[log]\nlevel = 'debug'\n[overlay]\nmtu = 1400\n[names]\nttl = 7\n";
+        std::fs::write(file(), text).unwrap();
+        node.signal(Signal::HUP);
+        let line = node.await_log(&["overlay.mtu"]);
+        assert!(line.contains("refused") && line.contains("restart"), "{line}");
+        node.await_log(&["log.level"]);
+        assert_eq!(node.mizzen(&["scale", "web", "2"]).code, Some(0));
+        node.await_log(&[" DEBUG "]);
+        assert_eq!(node.json(&["status"])["overlay"]["mtu"], 1420, "as it was");
+
+        std::fs::write(file(), "[log]\nlevel = 'loud'\n").unwrap();
+        node.signal(Signal::HUP);
+        let line = node.await_log(&["`loud`"]);
+        assert!(line.contains("log.level") && line.contains("mizzen.toml:2"), "{line}");
+        assert!(node.runs() && kernel::runs(task.pid), "a bad file changes nothing");
+        assert_eq!(dns::addresses(By::Udp, "leader.mesos"), [lab::address()]);
+    });
+}
+
+#[test]
+fn a_part_that_is_off_is_not_there() {
+    in_lab(|| {
+        let node = Node::start(&["--roles", "names"]);
+        let status = node.json(&["status"]);
+        for part in ["master", "agent", "vips", "overlay"] {
+            assert!(status.get(part).is_none(), "{part} in {status:#}");
+        }
+        let refused = |port: u16| std::net::TcpStream::connect(lab::at(port)).is_err();
+        assert!(refused(5050) && refused(5051) && refused(8080));
+        assert!(!kernel::links().contains("m-dcos") && kernel::pins().is_empty());
+        assert_eq!(dns::addresses(By::Tcp, "ready.spartan").len(), 1);
+        let said = node.mizzen(&["tasks"]);
+        assert_eq!(said.code, Some(1));
+        assert!(said.stderr.contains("`agent`"), "it says which part is missing: {}", said.stderr);
+    });
+}

@@ -1,0 +1,114 @@
+//! A disk without space.
+
+use mizzen_tests_node::apps::{self, command, deploy, post};
+use mizzen_tests_node::dns::{self, By};
+use mizzen_tests_node::node::Place;
+use mizzen_tests_node::{SOON, eventually, http, in_lab, kernel, lab};
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+
+#[test]
+fn a_full_disk_loses_nothing_and_is_told_of_in_words() {
+    in_lab(|| {
+        let disk = lab::scratch("disk");
+        fs::create_dir(&disk).unwrap();
+        let mount = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=16m,mode=755", "small"])
+            .arg(&disk)
+            .status();
+        assert!(mount.unwrap().success());
+        let state = disk.join("state").display().to_string();
+        let place = Place::new(&["--state-dir", &state]);
+        let mut node = place.start();
+        let before = deploy(&node, &command("/old", "exec sleep 1000"));
+
+        let filler = disk.join("filler");
+        fill(&filler);
+        let answer = post(&command("/new", "exec sleep 1000"));
+        match answer.status {
+            201 => {}
+            status => {
+                assert!((500..600).contains(&status), "{status}: {}", answer.text());
+                let message = answer.json()["message"].as_str().unwrap_or_default().to_owned();
+                assert!(message.contains("o space left"), "{message}");
+            }
+        }
+        let problem = eventually("the node says what is wrong", SOON, || {
+            node.problems().into_iter().find(|problem| problem.contains("o space left"))
+        });
+        assert!(node.text(&["status"]).contains(&problem));
+        assert_eq!(apps::tasks(&node, "/old"), before, "what runs goes on");
+        assert!(kernel::runs(before[0].pid));
+        assert_eq!(dns::addresses(By::Udp, "leader.mesos"), [lab::address()]);
+        assert_eq!(http::get(apps::api(), "/v2/apps/old").unwrap().status, 200);
+
+        fs::remove_file(&filler).unwrap();
+        eventually("a new app is taken again", SOON, || {
+            let status = post(&command("/new", "exec sleep 1000")).status;
+            matches!(status, 201 | 409).then_some(())
+        });
+        let new = apps::await_tasks(&node, "/new", 1);
+        eventually("nothing is wrong any more", SOON, || node.problems().is_empty().then_some(()));
+
+        node.kill();
+        let node = place.start();
+        assert_eq!(apps::await_tasks(&node, "/old", 1), before);
+        assert_eq!(apps::await_tasks(&node, "/new", 1), new);
+    });
+}
+
+#[test]
+fn a_daemon_that_is_killed_on_a_full_disk_keeps_its_tasks() {
+    in_lab(|| {
+        let disk = lab::scratch("disk");
+        fs::create_dir(&disk).unwrap();
+        let mount = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=16m,mode=755", "small"])
+            .arg(&disk)
+            .status();
+        assert!(mount.unwrap().success());
+        let state = disk.join("state").display().to_string();
+        let place = Place::new(&["--state-dir", &state]);
+        let mut node = place.start();
+        let before = deploy(&node, &command("/old", "exec sleep 1000"));
+        let filler = disk.join("filler");
+        fill(&filler);
+        let _ = post(&command("/new", "exec sleep 1000"));
+        node.kill();
+
+        // It starts, or says in words why it cannot; and no task is lost by that.
+        let mut attempt = place.spawn();
+        eventually("it answers or ends", SOON, || {
+            let ended = !attempt.runs();
+            (ended || place.try_json(&["status"]).is_some()).then_some(())
+        });
+        if !attempt.runs() {
+            assert!(place.log().contains("o space left"), "{}", place.log());
+        }
+        drop(attempt);
+        assert!(kernel::runs(before[0].pid));
+
+        fs::remove_file(&filler).unwrap();
+        let node = place.start();
+        assert_eq!(apps::await_tasks(&node, "/old", 1), before);
+        eventually("a new app is taken again", SOON, || {
+            let status = post(&command("/new", "exec sleep 1000")).status;
+            matches!(status, 201 | 409).then_some(())
+        });
+        apps::await_tasks(&node, "/new", 1);
+    });
+}
+
+/// Takes all of the space that is left.
+fn fill(path: &Path) {
+    let mut file = File::create(path).unwrap();
+    let block = vec![0; 4096];
+    let error = loop {
+        if let Err(error) = file.write_all(&block) {
+            break error;
+        }
+    };
+    assert_eq!(error.kind(), std::io::ErrorKind::StorageFull, "{error}");
+}

@@ -1,0 +1,90 @@
+//! What stands in the way of a start.
+
+use mizzen_tests_node::apps::{deploy, deploy_web, web};
+use mizzen_tests_node::dns::{self, By};
+use mizzen_tests_node::node::{Node, Place};
+use mizzen_tests_node::{SOON, apps, in_lab, kernel, lab};
+use std::net::{TcpListener, UdpSocket};
+
+#[test]
+fn a_second_daemon_on_the_same_state_is_refused_and_told_of_the_first() {
+    in_lab(|| {
+        let mut first = Node::start(&[]);
+        let task = deploy_web(&first, 1).remove(0);
+        let run_dir = lab::scratch("other-run").display().to_string();
+        let said = Place::new(&["--run-dir", &run_dir]).run(&[]);
+        assert_eq!(said.code, Some(1), "{said:?}");
+        let state = lab::state_dir().display().to_string();
+        let process = format!("process {}", first.pid());
+        assert!(said.stderr.contains(&state) && said.stderr.contains(&process), "{}", said.stderr);
+
+        let said = first.place().run(&["--teardown"]);
+        assert_eq!(said.code, Some(1), "nor is a running node torn down");
+        assert!(said.stderr.contains(&process), "{}", said.stderr);
+        assert!(first.runs() && kernel::runs(task.pid));
+        assert_eq!(apps::tasks(&first, "/web"), [task]);
+    });
+}
+
+#[test]
+fn a_taken_port_is_named_and_nothing_is_touched() {
+    in_lab(|| {
+        let links = kernel::links();
+        let taken = TcpListener::bind(lab::at(8080)).unwrap();
+        let said = Place::new(&[]).run(&[]);
+        assert_eq!(said.code, Some(1), "{said:?}");
+        assert!(said.stderr.contains(&lab::at(8080).to_string()), "{}", said.stderr);
+        assert_eq!((kernel::links(), kernel::pins()), (links, vec![]), "nothing was touched");
+        drop(taken);
+
+        let taken = UdpSocket::bind("0.0.0.0:53").unwrap();
+        let said = Place::new(&[]).run(&[]);
+        assert_eq!(said.code, Some(1), "{said:?}");
+        assert!(said.stderr.contains("198.51.100.1:53"), "{}", said.stderr);
+        drop(taken);
+
+        let node = Node::start(&[]);
+        deploy_web(&node, 1);
+    });
+}
+
+#[test]
+fn without_a_bpf_file_system_a_node_starts_without_vips_and_says_so() {
+    in_lab(|| {
+        let plain = lab::scratch("no-bpffs");
+        std::fs::create_dir(&plain).unwrap();
+        let bpffs = plain.display().to_string();
+        let node = Node::start(&["--vip-engine", "auto", "--vip-bpffs", &bpffs]);
+        let status = node.text(&["status"]);
+        assert!(status.contains("problem: vip") && status.contains(&bpffs), "{status}");
+        assert_eq!(node.json(&["status"])["vips"]["engine"], "off");
+        let task = deploy(&node, &web(1)).remove(0);
+        apps::await_server(&task);
+        dns::await_addresses("web.marathon.mesos", &task.addresses);
+        assert_eq!(dns::addresses(By::Udp, "leader.mesos"), [lab::address()]);
+        drop(node);
+
+        let said = Place::new(&["--vip-engine", "ebpf", "--vip-bpffs", &bpffs]).run(&[]);
+        assert_eq!(said.code, Some(1), "{said:?}");
+        let words = &said.stderr;
+        assert!(words.contains(&bpffs) && words.contains("vip.engine"), "{words}");
+        assert!(kernel::runs(task.pid), "its task runs on");
+    });
+}
+
+#[test]
+fn a_task_that_cannot_be_launched_names_the_missing_program() {
+    in_lab(|| {
+        let empty = lab::scratch("libexec");
+        std::fs::create_dir(&empty).unwrap();
+        let libexec = empty.display().to_string();
+        let node = Node::start(&["--libexec-dir", &libexec]);
+        assert_eq!(apps::post(&web(1)).status, 201);
+        let app = apps::await_app("/web", "tells its last failure", SOON, |app| {
+            app["lastTaskFailure"]["message"].is_string()
+        });
+        let message = app["lastTaskFailure"]["message"].as_str().unwrap();
+        assert!(message.contains(&format!("{libexec}/mizzen-launch")), "{message}");
+        assert!(!node.place().log().contains("panicked"));
+    });
+}

@@ -1,0 +1,18 @@
+//! The line through all parts of one node: app, task, container, address, name, VIP,
+//! and what survives what.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod command_line;
+mod containers;
+mod healing;
+mod instances;
+mod labs;
+mod names;
+mod survival;
+mod vips;
