@@ -6,7 +6,7 @@ use rustix::process::{Pid, Signal};
 use serde_json::Value;
 use std::fs::OpenOptions;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 /// How long a daemon may take to start or to stop.
@@ -25,6 +25,8 @@ pub struct Node {
 /// How a node is started, and where commands find it.
 #[derive(Debug, Clone)]
 pub struct Place {
+    /// What runs the daemon, for example with fewer rights; nothing by default.
+    through: Vec<String>,
     flags: Vec<String>,
     /// `None` is the lab's own.
     run_dir: Option<PathBuf>,
@@ -47,7 +49,14 @@ impl Place {
     #[must_use]
     pub fn new(flags: &[&str]) -> Self {
         let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
-        Self { flags, run_dir: None, log: lab::scratch("node.log") }
+        Self { through: Vec::new(), flags, run_dir: None, log: lab::scratch("node.log") }
+    }
+
+    /// The same, with the daemon run by another program.
+    #[must_use]
+    pub fn through(mut self, program: &[&str]) -> Self {
+        self.through = program.iter().map(|word| (*word).to_owned()).collect();
+        self
     }
 
     /// A node with a run directory and a log of its own.
@@ -67,8 +76,8 @@ impl Place {
     #[must_use]
     pub fn spawn(&self) -> Node {
         let log = OpenOptions::new().create(true).append(true).open(&self.log).expect("a log");
-        let child = mizzen(&["node"])
-            .args(&self.flags)
+        let child = self
+            .daemon()
             .stdout(log.try_clone().expect("a second descriptor"))
             .stderr(log)
             .spawn()
@@ -91,8 +100,8 @@ impl Place {
     /// If it does not end.
     #[must_use]
     pub fn run(&self, more: &[&str]) -> Said {
-        let mut command = mizzen(&["node"]);
-        command.args(&self.flags).args(more);
+        let mut command = self.daemon();
+        command.args(more);
         run(command, START_OR_STOP)
     }
 
@@ -121,6 +130,19 @@ impl Place {
     pub fn try_json(&self, arguments: &[&str]) -> Option<Value> {
         let said = self.mizzen(&[arguments, &["--json"]].concat());
         (said.code == Some(0)).then(|| serde_json::from_str(&said.stdout).ok())?
+    }
+
+    fn daemon(&self) -> Command {
+        let node = mizzen(&["node"]);
+        let Some((program, words)) = self.through.split_first() else {
+            let mut command = node;
+            command.args(&self.flags);
+            return command;
+        };
+        let mut command = Command::new(program);
+        command.args(words).arg(node.get_program()).args(node.get_args()).args(&self.flags);
+        command.stdin(Stdio::null());
+        command
     }
 
     /// Everything that daemons at this place logged.
@@ -288,12 +310,6 @@ pub fn run(mut command: Command, limit: Duration) -> Said {
         panic!("{command:?} did not end within {limit:?}:\n{stdout}\n{stderr}");
     };
     Said { code: status.code(), stdout, stderr }
-}
-
-/// Like [`run`] for a command that needs no limit: its output as text.
-#[must_use]
-pub fn text_of(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 fn contents(file: &mut std::fs::File) -> String {

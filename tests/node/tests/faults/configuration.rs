@@ -79,3 +79,17 @@ fn a_part_that_is_off_is_not_there() {
         assert!(said.stderr.contains("`agent`"), "it says which part is missing: {}", said.stderr);
     });
 }
+
+#[test]
+fn log_lines_can_be_json() {
+    in_lab(|| {
+        let node = Node::start(&["--log-format", "json"]);
+        deploy_web(&node, 1);
+        let log = node.place().log();
+        assert!(log.lines().count() > 3, "{log}");
+        for line in log.lines() {
+            let line: serde_json::Value = serde_json::from_str(line).expect(line);
+            assert!(line["level"].is_string() && line["timestamp"].is_string(), "{line}");
+        }
+    });
+}

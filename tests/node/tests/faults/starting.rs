@@ -73,6 +73,32 @@ fn without_a_bpf_file_system_a_node_starts_without_vips_and_says_so() {
 }
 
 #[test]
+fn without_the_right_to_use_bpf_a_node_starts_without_vips_and_says_so() {
+    in_lab(|| {
+        let fewer = ["setpriv", "--bounding-set=-bpf,-sys_admin", "--inh-caps=-bpf,-sys_admin"];
+        let place = |engine: &str| {
+            Place::new(&["--roles", "names,vip", "--vip-engine", engine]).through(&fewer)
+        };
+        let node = place("auto").start();
+        let problems = node.problems();
+        let said = problems.iter().any(|problem| problem.starts_with("vip") && denied(problem));
+        assert!(said, "{problems:?}");
+        assert_eq!(node.json(&["status"])["vips"]["engine"], "off");
+        assert_eq!(dns::addresses(By::Udp, "ready.spartan").len(), 1);
+        drop(node);
+
+        let said = place("ebpf").run(&[]);
+        assert_eq!(said.code, Some(1), "{said:?}");
+        assert!(denied(&said.stderr) && said.stderr.contains("vip.engine"), "{}", said.stderr);
+    });
+}
+
+fn denied(words: &str) -> bool {
+    let words = words.to_lowercase();
+    words.contains("not permitted") || words.contains("permission") || words.contains("cap_bpf")
+}
+
+#[test]
 fn a_task_that_cannot_be_launched_names_the_missing_program() {
     in_lab(|| {
         let empty = lab::scratch("libexec");
