@@ -3,7 +3,9 @@
 //! [`Planner`] is fed with the changes of task facts and keeps, per VIP, the
 //! backends that they add up to; a change of one task touches the VIPs of that task
 //! and no others. Named VIPs get an address that is claimed once: a hash of the
-//! name, probed past the addresses that are claimed already, then kept for good.
+//! name, probed past the addresses that are claimed or that a label spells out, then
+//! kept for good. A label may spell out an address that a name holds already: both
+//! are served there, and share the backends where they meet on one port.
 
 mod claims;
 mod labels;
@@ -26,9 +28,12 @@ pub type TaskKey = (FrameworkId, TaskId);
 pub struct Planner {
     claims: Claims,
     tasks: BTreeMap<TaskKey, Vec<(ServiceKey, BackendSpec)>>,
-    services: BTreeMap<ServiceKey, BTreeMap<TaskKey, BackendSpec>>,
+    services: Services,
     problems: BTreeMap<TaskKey, Vec<LabelError>>,
 }
+
+/// The backends of each service, by the task behind them.
+type Services = BTreeMap<ServiceKey, BTreeMap<TaskKey, BackendSpec>>;
 
 /// What a label names: an address or a name, with port and transport.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -109,17 +114,18 @@ impl Planner {
     /// What a service should look like now; `None` if nothing wants it any more.
     #[must_use]
     pub fn spec(&self, vip: &VipKey) -> Option<VipSpec> {
-        let name = self.claims.name_of(vip.address);
-        let target = match name {
-            Some(name) => Target::Name(name.to_owned()),
-            None => Target::Address(vip.address),
-        };
-        let service = ServiceKey { target, port: vip.port, protocol: vip.protocol };
-        let tasks = self.services.get(&service)?;
-        let mut backends: Vec<BackendSpec> = tasks.values().cloned().collect();
+        let literal = self.backends(Target::Address(vip.address), vip);
+        let name = self.claims.name_of(vip.address).map(str::to_owned);
+        let named = name.clone().and_then(|name| self.backends(Target::Name(name), vip));
+        let name = name.filter(|_| named.is_some());
+        if literal.is_none() && named.is_none() {
+            return None;
+        }
+        let both = literal.into_iter().chain(named);
+        let mut backends: Vec<BackendSpec> = both.flat_map(BTreeMap::values).cloned().collect();
         backends.sort();
         backends.dedup_by_key(|backend| backend.address);
-        Some(VipSpec { key: *vip, name: name.map(str::to_owned), backends })
+        Some(VipSpec { key: *vip, name, backends })
     }
 
     /// Every service, in the order of addresses.
@@ -147,15 +153,17 @@ impl Planner {
     /// Whether any service of this name is left, on whichever port.
     #[must_use]
     pub fn is_used(&self, name: &str) -> bool {
-        let target = Target::Name(name.to_owned());
-        let first = ServiceKey { target, port: 0, protocol: Protocol::Tcp };
-        let next = self.services.range(first..).next();
-        next.is_some_and(|(service, _)| matches!(&service.target, Target::Name(n) if n == name))
+        is_wanted(&self.services, Target::Name(name.to_owned()))
     }
 
     /// Labels that make no VIP, and why, by task.
     pub fn problems(&self) -> impl Iterator<Item = (&TaskKey, &LabelError)> {
         self.problems.iter().flat_map(|(task, all)| all.iter().map(move |problem| (task, problem)))
+    }
+
+    fn backends(&self, target: Target, vip: &VipKey) -> Option<&BTreeMap<TaskKey, BackendSpec>> {
+        let (port, protocol) = (vip.port, vip.protocol);
+        self.services.get(&ServiceKey { target, port, protocol })
     }
 
     fn address(&mut self, service: &ServiceKey, claimed: &mut Vec<Claim>) -> Option<VipKey> {
@@ -164,7 +172,9 @@ impl Planner {
             Target::Name(name) => match self.claims.address_of(name) {
                 Some(address) => address,
                 None => {
-                    let address = self.claims.claim(name)?;
+                    let services = &self.services;
+                    let spelled_out = |address| is_wanted(services, Target::Address(address));
+                    let address = self.claims.claim(name, spelled_out)?;
                     claimed.push(Claim { name: name.clone(), address });
                     address
                 }
@@ -172,6 +182,13 @@ impl Planner {
         };
         Some(VipKey { address, port: service.port, protocol: service.protocol })
     }
+}
+
+/// Whether there is a service of this target, on whichever port.
+fn is_wanted(services: &Services, target: Target) -> bool {
+    let first = ServiceKey { target, port: 0, protocol: Protocol::Tcp };
+    let next = services.range(&first..).next();
+    next.is_some_and(|(service, _)| service.target == first.target)
 }
 
 /// The services that a task stands behind, and what is wrong with its labels.

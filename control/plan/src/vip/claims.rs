@@ -52,8 +52,9 @@ impl Claims {
     }
 
     /// Claims an address for a name that holds none: its hash, or the next free one
-    /// behind it. `None` if the range is used up.
-    pub fn claim(&mut self, name: &str) -> Option<IpAddr> {
+    /// behind it; those that are `reserved` are not free. `None` if the range is used
+    /// up.
+    pub fn claim(&mut self, name: &str, reserved: impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
         let first = u32::from(self.range.network()).saturating_add(1);
         let last = u32::from(self.range.broadcast()).saturating_sub(1);
         let size = last.checked_sub(first)?.saturating_add(1);
@@ -61,7 +62,7 @@ impl Claims {
         let address = (0..size)
             .map(|step| first + ((u64::from(start) + u64::from(step)) % u64::from(size)) as u32)
             .map(|bits| IpAddr::V4(Ipv4Addr::from(bits)))
-            .find(|address| !self.by_address.contains_key(address))?;
+            .find(|address| !self.by_address.contains_key(address) && !reserved(*address))?;
         self.adopt(name, address);
         Some(address)
     }
@@ -85,10 +86,11 @@ mod tests {
     #[test]
     fn a_name_keeps_its_address_and_no_two_share_one() {
         let mut claims = claims("11.0.0.0/29");
-        let all: Vec<_> = (0..6).map(|n| claims.claim(&format!("web{n}")).unwrap()).collect();
+        let all: Vec<_> =
+            (0..6).map(|n| claims.claim(&format!("web{n}"), |_| false).unwrap()).collect();
         let distinct: std::collections::BTreeSet<_> = all.iter().collect();
         assert_eq!(distinct.len(), 6, "{all:?}");
-        assert_eq!(claims.claim("one too many"), None);
+        assert_eq!(claims.claim("one too many", |_| false), None);
         assert_eq!(claims.address_of("web3"), Some(all[3]));
         assert!(all.iter().all(|a| !["11.0.0.0", "11.0.0.7"].contains(&a.to_string().as_str())));
     }
@@ -108,6 +110,7 @@ mod tests {
 
     #[test]
     fn the_hash_is_for_ever() {
-        assert_eq!(claims("11.0.0.0/8").claim("web.marathon").unwrap().to_string(), "11.169.34.66");
+        let claim = claims("11.0.0.0/8").claim("web.marathon", |_| false);
+        assert_eq!(claim.unwrap().to_string(), "11.169.34.66");
     }
 }

@@ -13,6 +13,9 @@ use std::net::IpAddr;
 
 const WEIGHT: &str = "VIP_WEIGHT";
 
+/// Most labels of one task that make VIPs: each may claim an address for good.
+pub(super) const MAX_LABELS: usize = 64;
+
 /// What a VIP is called.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Target {
@@ -76,9 +79,15 @@ pub enum LabelError {
         /// Its value.
         value: String,
     },
+    /// More labels than one task may have.
+    #[error("the task has {count} labels that ask for VIPs; only the first {MAX_LABELS} make any")]
+    TooMany {
+        /// How many it has.
+        count: usize,
+    },
 }
 
-/// Every VIP that the task's labels ask for.
+/// Every VIP that the task's labels ask for, ports before the task, up to a limit.
 pub(super) fn wishes(task: &TaskFact) -> Vec<Result<Wish<'_>, LabelError>> {
     let of_ports = task.ports.iter().flat_map(|port| {
         port.labels
@@ -91,7 +100,13 @@ pub(super) fn wishes(task: &TaskFact) -> Vec<Result<Wish<'_>, LabelError>> {
         .iter()
         .filter(|(key, _)| key.starts_with("vip_PORT"))
         .map(|(key, value)| of_task_label(task, key, value));
-    of_ports.chain(of_task).collect()
+    let mut all = of_ports.chain(of_task);
+    let mut wishes: Vec<_> = all.by_ref().take(MAX_LABELS).collect();
+    let beyond = all.count();
+    if beyond > 0 {
+        wishes.push(Err(LabelError::TooMany { count: MAX_LABELS + beyond }));
+    }
+    wishes
 }
 
 fn is_vip(key: &str) -> bool {

@@ -121,6 +121,63 @@ fn labels_are_read_as_users_write_them() {
     }
 }
 
+/// `[address]:port name: backends` of each service.
+fn lines(planner: &Planner) -> Vec<String> {
+    let line = |spec: &VipSpec| {
+        let backends = spec.backends.iter().map(|backend| backend.address.to_string());
+        let name = spec.name.as_deref().unwrap_or("-");
+        format!("{} {name}: {}", spec.key, backends.collect::<Vec<_>>().join(" "))
+    };
+    planner.specs().values().map(line).collect()
+}
+
+#[test]
+fn an_address_that_a_name_holds_can_be_spelled_out_too() {
+    let mut planner = planner();
+    planner.apply(&key("a"), Some(&task("a", "/web:80")));
+    for (label, want) in [
+        // On another port, on the same one.
+        ("11.169.34.66:81", "11.169.34.66:81/tcp -: 9.0.0.3:8080"),
+        ("11.169.34.66:80", "11.169.34.66:80/tcp web.marathon: 9.0.0.2:8080 9.0.0.3:8080"),
+    ] {
+        let effects = planner.apply(&key("bb"), Some(&task("bb", label)));
+        assert!(effects.claims.is_empty(), "{label}");
+        assert!(lines(&planner).iter().any(|line| line == want), "{label}: {:?}", lines(&planner));
+        let vip = effects.changed.first().unwrap();
+        assert!(planner.spec(vip).is_some(), "{label}");
+    }
+    // Whoever stays is served alone.
+    planner.apply(&key("a"), None);
+    assert_eq!(lines(&planner), ["11.169.34.66:80/tcp -: 9.0.0.3:8080"]);
+    let last = planner.apply(&key("bb"), None);
+    assert_eq!(planner.spec(last.changed.first().unwrap()), None);
+}
+
+#[test]
+fn an_address_that_is_spelled_out_is_not_claimed() {
+    let mut planner = planner();
+    planner.apply(&key("a"), Some(&task("a", "11.169.34.66:443")));
+    let effects = planner.apply(&key("bb"), Some(&task("bb", "/web:80")));
+    assert_eq!(effects.claims[0].address.to_string(), "11.169.34.67");
+    // Free again, but a claim stays where it is.
+    planner.apply(&key("a"), None);
+    assert_eq!(lines(&planner), ["11.169.34.67:80/tcp web.marathon: 9.0.0.3:8080"]);
+}
+
+#[test]
+fn one_task_cannot_claim_the_whole_range() {
+    let mut fact = task("a", "/web:80");
+    fact.ports[0].labels =
+        (0..1000).map(|n| (format!("VIP_{n:03}"), format!("/n{n}:80"))).collect();
+    fact.labels = [("vip_PORT0".to_owned(), "tcp://last:80".to_owned())].into();
+    let mut planner = planner();
+    let effects = planner.apply(&key("a"), Some(&fact));
+    assert_eq!((effects.claims.len(), effects.changed.len()), (64, 64));
+    let problems: Vec<_> = planner.problems().map(|(_, problem)| problem.to_string()).collect();
+    let want = "the task has 1001 labels that ask for VIPs; only the first 64 make any";
+    assert_eq!(problems, [want]);
+}
+
 #[test]
 fn a_task_label_means_a_host_port() {
     let mut fact = task("a", "/web:80");
