@@ -264,6 +264,7 @@ mod tests {
             json!({"networks": [{"mode": "container", "name": "dcos"}], "container": {"type": "MESOS", "portMappings": [
                 {"containerPort": 80, "labels": {"VIP_0": "/web:80"}, "name": "http"}]}, "healthChecks": [{"protocol": "MESOS_HTTP", "path": "/"}]}),
             json!({"healthChecks": [{"protocol": "COMMAND", "command": {"value": "true"}}]}),
+            json!({"healthChecks": [{"protocol": "HTTP", "ipProtocol": "IPv4", "ignoreHttp1xx": true}]}),
             json!({"constraints": [["hostname", "UNIQUE"], ["rack", "LIKE", "r[0-9]+"], ["zone", "MAX_PER", "2"], ["@zone", "CLUSTER"]]}),
             json!({"fetch": [], "uris": [], "secrets": {}, "executor": "//cmd", "readinessChecks": []}),
             json!({"container": {"volumes": [{"containerPath": "/data", "hostPath": "/srv", "mode": "RO"}]}}),
@@ -313,6 +314,9 @@ mod tests {
             (json!({"healthChecks": [{"portIndex": 1}]}),  "/healthChecks(0)/portIndex", "only 1 ports"),
             (json!({"healthChecks": [{"path": "x"}]}),     "/healthChecks(0)/path", "begin with"),
             (json!({"healthChecks": [{"intervalSeconds": 0}]}), "/healthChecks(0)", "more than 0"),
+            (json!({"healthChecks": [{"protocol": "HTTPS"}]}), "/healthChecks(0)/protocol", "not supported yet, use HTTP"),
+            (json!({"healthChecks": [{"protocol": "MESOS_HTTPS", "path": "/"}]}), "/healthChecks(0)/protocol", "not supported yet, use MESOS_HTTP"),
+            (json!({"healthChecks": [{"ipProtocol": "IPv6"}]}), "/healthChecks(0)/ipProtocol", "not supported yet, use IPv4"),
             (json!({"healthChecks": [{}, {}]}),            "/healthChecks", "only one"),
             (json!({"constraints": [["hostname", "GROUP_BY"]]}), "/constraints(0)", "not supported yet"),
             (json!({"constraints": [["a", "MAX_PER", "x"]]}), "/constraints(0)", "whole number"),

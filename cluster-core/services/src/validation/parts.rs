@@ -3,7 +3,8 @@
 use super::Found;
 use crate::app::document::Document;
 use crate::app::{
-    Constraint, Container, ContainerKind, HealthCheck, HealthProtocol, NetworkMode, Operator,
+    Constraint, Container, ContainerKind, HealthCheck, HealthProtocol, IpProtocol, NetworkMode,
+    Operator,
 };
 
 /// A container and its volumes.
@@ -54,7 +55,7 @@ pub fn health_check(check: &HealthCheck, path: &str, document: &Document, found:
     }
     let http = matches!(check.protocol, P::Http | P::Https | P::MesosHttp | P::MesosHttps);
     let has_path = check.path.is_some();
-    found.check(http || !has_path, path, "a path goes with HTTP and HTTPS only");
+    found.check(http || !has_path, path, "a path goes with HTTP only");
     let absolute = check.path.as_deref().is_none_or(|path| path.starts_with('/'));
     found.check(absolute, &format!("{path}/path"), "must begin with '/'");
     let has_port = check.port.is_some() || check.port_index.is_some();
@@ -71,6 +72,26 @@ pub fn health_check(check: &HealthCheck, path: &str, document: &Document, found:
     }
     let positive = check.interval_seconds > 0 && check.timeout_seconds > 0;
     found.check(positive, path, "intervalSeconds and timeoutSeconds must be more than 0");
+    unsupported_probe(check, path, found);
+}
+
+/// What the agent's prober would silently do in another way. `ignoreHttp1xx` is no
+/// such thing: it never takes an interim answer for the answer.
+fn unsupported_probe(check: &HealthCheck, path: &str, found: &mut Found) {
+    use HealthProtocol as P;
+
+    let instead = match check.protocol {
+        P::Https => Some("HTTPS is not supported yet, use HTTP, TCP or COMMAND"),
+        P::MesosHttps => {
+            Some("MESOS_HTTPS is not supported yet, use MESOS_HTTP, MESOS_TCP or COMMAND")
+        }
+        P::Http | P::Tcp | P::Command | P::MesosHttp | P::MesosTcp => None,
+    };
+    if let Some(error) = instead {
+        found.add(format!("{path}/protocol"), error);
+    }
+    let error = "IPv6 is not supported yet, use IPv4: the address of the container is probed";
+    found.check(check.ip_protocol == IpProtocol::IPv4, &format!("{path}/ipProtocol"), error);
 }
 
 fn port_count(document: &Document) -> usize {
