@@ -114,8 +114,7 @@ impl Master {
 
     pub(crate) fn failover_timed_out(&mut self, id: &FrameworkId, disconnection: u64) {
         let gone = self.frameworks.get(id).is_some_and(|framework| {
-            framework.connection == Connection::Disconnected
-                && framework.disconnections == disconnection
+            !framework.is_connected() && framework.disconnections == disconnection
         });
         if gone {
             self.remove_framework(id);
@@ -176,13 +175,18 @@ impl Master {
         self.completed.iter().any(|framework| framework.id == *id)
     }
 
-    /// Takes up a framework of which an agent has tasks.
+    /// Takes up a framework of which an agent has tasks. It has at least as long to
+    /// subscribe again as the agents have to come back: it cannot have noticed before
+    /// that there is another master.
     pub(crate) fn recover_framework(&mut self, info: v1::FrameworkInfo) {
         let Some(id) = info.id.as_ref().map(FrameworkId::from) else { return };
         if self.frameworks.contains_key(&id) || self.is_completed(&id) {
             return;
         }
         let framework = Framework::new(&id, info, Connection::Recovered, self.now.wall);
+        let patience = framework.failover_timeout().max(self.settings.agent_reregister);
+        let alarm = Alarm::Failover(id.clone(), framework.disconnections);
+        self.timers.set(self.now.mono + patience, alarm);
         self.allocator.add_framework(&id, framework.spec(), Activity::Inactive);
         self.frameworks.insert(id.clone(), framework);
         self.say_framework(&id);

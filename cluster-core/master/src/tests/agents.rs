@@ -135,6 +135,47 @@ fn a_new_master_learns_from_agents_and_frameworks() {
 }
 
 #[test]
+fn a_framework_that_a_new_master_never_hears_of_is_removed() {
+    let patient =
+        v1::FrameworkInfo { failover_timeout: Some(900.0), ..info_with_id("b", "m-0008") };
+    for (info, seconds) in [(info_with_id("a", "m-0007"), 600), (patient, 900)] {
+        let id = info.id.clone().unwrap().value;
+        let mut bench = running().restarted("n");
+        bench.subscribe(info_with_id("web", "m-0000"));
+        let tasks = vec![reported("x", &id, "cpus:1", TaskState::TaskRunning)];
+        bench.register(1, Some("m-S0"), ALL, vec![info.clone()], tasks);
+        bench.log.clear();
+        bench.advance(seconds - 1).expect(&[]);
+        assert!(bench.master.knows_framework(&id.as_str().into()));
+        bench.advance(1);
+        assert_eq!(bench.log[..2], [format!("agent 1 shut down {id}"), format!("fact {id} gone")]);
+        assert_eq!(bench.master.state()["slaves"][0]["used_resources"]["cpus"], 0.0);
+        // Another agent that comes back with its tasks is told the same.
+        bench.log.clear();
+        let tasks = vec![reported("y", &id, "cpus:1", TaskState::TaskRunning)];
+        bench.register(2, Some("m-S1"), ALL, vec![info], tasks);
+        let order = format!("agent 2 shut down {id}");
+        assert!(bench.log.contains(&order), "{:?}", bench.log);
+    }
+}
+
+#[test]
+fn a_framework_that_subscribes_after_a_restart_stays() {
+    let mut bench = running().restarted("n");
+    let tasks = vec![reported("t1", "m-0000", "cpus:1", TaskState::TaskRunning)];
+    bench.register(1, Some("m-S0"), ALL, vec![info_with_id("web", "m-0000")], tasks);
+    bench.advance(500);
+    bench.subscribe(info_with_id("web", "m-0000"));
+    bench.advance(80);
+    bench.close("s2");
+    // Its time is counted from now on, not from the master's start.
+    bench.advance(59);
+    assert!(bench.master.knows_framework(&"m-0000".into()));
+    bench.advance(1);
+    assert!(!bench.master.knows_framework(&"m-0000".into()));
+}
+
+#[test]
 fn agents_of_the_registry_that_stay_away_are_lost() {
     let mut bench = running().restarted("n");
     bench.subscribe(info_with_id("web", "m-0000"));

@@ -79,6 +79,17 @@ fn from_subscription_to_the_end_of_a_task() {
 }
 
 #[test]
+fn an_end_that_needs_no_acknowledgement_is_the_end() {
+    let mut bench = running();
+    bench.update(1, "m-0000", "t1", TaskState::TaskFinished, 0);
+    bench.expect(&["s1 update t1 TASK_FINISHED"]);
+    let framework = &bench.master.state()["frameworks"][0];
+    assert_eq!(framework["tasks"].as_array().unwrap().len(), 0);
+    assert_eq!(framework["completed_tasks"][0]["state"], "TASK_FINISHED");
+    bench.advance(6).expect(&["s1 offers m-O1 m-S0 cpus:4; mem:1024; ports:[31000-31009]"]);
+}
+
+#[test]
 fn calls_must_come_on_the_framework_s_own_stream() {
     let mut bench = offered();
     let teardown = || call(Type::Teardown, "m-0000");
