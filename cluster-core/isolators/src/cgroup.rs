@@ -148,6 +148,15 @@ impl Cgroups {
         memory::observe_oom(&self.place(id, Controller::Memory).ok()?)
     }
 
+    /// Whether the container has processes.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's answer if it cannot be asked.
+    pub fn is_populated(&self, id: &str) -> Result<bool, CgroupError> {
+        processes::members(&self.directories(id)).map(|members| !members.is_empty())
+    }
+
     /// Kills every process of the container and waits until all are dead.
     ///
     /// # Errors

@@ -20,6 +20,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::process::Command;
+use tokio::sync::RwLock;
 
 /// How much of each output of a plugin is read, in bytes; the rest is dropped.
 const KEEP: usize = 64 * 1024;
@@ -31,7 +32,7 @@ const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sb
 const NSFS_MAGIC: i64 = 0x6e73_6673;
 
 /// Names of the checkpoints of one interface.
-const CONFIGURATION: &str = "network.conf";
+pub(crate) const CONFIGURATION: &str = "network.conf";
 const ANSWER: &str = "network.info";
 
 /// A network to attach a container to.
@@ -137,6 +138,8 @@ pub(crate) struct Networks {
     pub(crate) configurations: BTreeMap<String, Value>,
     pub(crate) plugin_dirs: Vec<PathBuf>,
     pub(crate) timeout: Duration,
+    /// Shared by ADDs; nobody attaches while garbage is collected.
+    pub(crate) attaching: RwLock<()>,
 }
 
 impl Networks {
@@ -148,6 +151,7 @@ impl Networks {
         index: usize,
         request: &NetworkRequest,
     ) -> Result<Attached, CniError> {
+        let _attaching = self.attaching.read().await;
         let network = request.name.clone();
         let configuration = self.configuration(&network)?;
         let additions =
@@ -163,7 +167,7 @@ impl Networks {
         let netns = run_dir.netns();
         let call = Call {
             verb: Verb::Add,
-            key: &key,
+            key: Some(&key),
             netns: Some(&netns),
             plugin_path: &self.plugin_dirs,
             args: "",
@@ -213,7 +217,7 @@ impl Networks {
             let netns = run_dir.netns();
             let call = Call {
                 verb: Verb::Del,
-                key: &key,
+                key: Some(&key),
                 // The empty file of a namespace that is gone would only confuse.
                 netns: is_namespace(&netns).then_some(&netns),
                 plugin_path: &self.plugin_dirs,
@@ -225,7 +229,7 @@ impl Networks {
     }
 
     /// Runs a plugin; returns its answer, read and as it was.
-    async fn run(
+    pub(crate) async fn run(
         &self,
         network: &str,
         configuration: &Map<String, Value>,
@@ -257,7 +261,7 @@ impl Networks {
         Ok((result, stdout))
     }
 
-    fn configuration(&self, network: &str) -> Result<&Map<String, Value>, CniError> {
+    pub(crate) fn configuration(&self, network: &str) -> Result<&Map<String, Value>, CniError> {
         let name = || network.to_owned();
         self.configurations
             .get(network)
@@ -296,7 +300,8 @@ fn is_namespace(path: &Path) -> bool {
     statfs(path).is_ok_and(|found| found.f_type == NSFS_MAGIC)
 }
 
-fn read_checkpoint(path: &Path) -> Result<Option<Map<String, Value>>, CniError> {
+/// What a checkpoint says; `None` if there is none.
+pub(crate) fn read_checkpoint(path: &Path) -> Result<Option<Map<String, Value>>, CniError> {
     let text = match fs::read(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

@@ -1,5 +1,6 @@
 //! A child process with bounded output and bounded time.
 
+use crate::descriptors;
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::io;
 use std::os::fd::AsFd;
@@ -48,6 +49,9 @@ pub async fn run_bounded(
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     let mut child = command.spawn()?;
+    if let Some(pid) = child.id() {
+        descriptors::restore(pid)?;
+    }
     let (mut stdout, mut stderr) = (Kept::new(keep), Kept::new(keep));
     let ended = timeout(limit, converse(&mut child, input, &mut stdout, &mut stderr)).await;
     let status = match ended {

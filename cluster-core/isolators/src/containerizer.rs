@@ -15,6 +15,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
+use tokio::sync::RwLock;
 
 /// Where things are.
 #[derive(Debug, Clone)]
@@ -52,7 +53,7 @@ pub(crate) struct Inner {
 #[derive(Debug, Default)]
 pub(crate) struct Container {
     /// Held while it is made or destroyed: a kill during a launch waits.
-    pub(crate) busy: tokio::sync::Mutex<()>,
+    pub(crate) busy: Arc<tokio::sync::Mutex<()>>,
     /// Kept for those who wait while another one destroys the files.
     pub(crate) ended: OnceLock<Ended>,
 }
@@ -110,6 +111,7 @@ impl Containerizer {
             configurations: settings.networks,
             plugin_dirs: settings.plugin_dirs,
             timeout: settings.plugin_timeout,
+            attaching: RwLock::default(),
         };
         let inner = Inner {
             launcher: settings.launcher,
@@ -139,6 +141,8 @@ impl Containerizer {
                 continue;
             }
             let Ok(id) = entry.file_name().into_string() else { continue };
+            // Those who wait for it are to be told how it ended by who destroys it.
+            self.inner.remember(&id);
             found.push(self.recover_one(id));
         }
         found.sort_by(|a, b| a.id.cmp(&b.id));
@@ -149,13 +153,20 @@ impl Containerizer {
     /// Only the signals that usually end or wake a program are forwarded: `TERM`, `INT`,
     /// `HUP`, `QUIT`, `USR1` and `USR2`.
     ///
+    /// While a [`launch`](Self::launch) or [`destroy`](Self::destroy) of it is under way
+    /// this waits for its end: a signal during a launch reaches the task as soon as that
+    /// runs, so nobody has to try again.
+    ///
     /// # Errors
     ///
-    /// [`SignalError::NotRunning`] if it has ended.
+    /// [`SignalError::NotRunning`] if it has ended, could not be launched, or nobody
+    /// launches it (yet); [`SignalError::System`] if the kernel could not be asked.
     pub async fn signal(&self, id: &str, signal: i32) -> Result<(), SignalError> {
         let named = Signal::from_named_raw(signal).ok_or(SignalError::Unknown { signal })?;
         let failed = |source| SignalError::System { id: id.to_owned(), signal, source };
         let gone = || SignalError::NotRunning { id: id.to_owned() };
+        // Before the launch is over there is nobody to signal.
+        drop(self.inner.recall(id).busy.lock().await);
         let process = self.inner.open_init(id).map_err(failed)?.ok_or_else(gone)?;
         match pidfd_send_signal(&process, named) {
             Err(rustix::io::Errno::SRCH) => Err(gone()),
@@ -189,9 +200,13 @@ impl Containerizer {
         let Some(record) = run_dir.read_record_or_warn() else {
             return Recovered { id, running: false, launched: None };
         };
-        let running = record.launcher.is_running();
+        let running = record.launcher.is_running().unwrap_or_else(|error| {
+            // What cannot be told is left alone: `wait` tells when it is known.
+            tracing::warn!(container = %id, %error, "cannot look after the launcher");
+            true
+        });
         // Without a first process it hung between Go and Forked, where nothing is lost.
-        let launched = run_dir.read_pid().map(|pid| Launched {
+        let launched = run_dir.read_pid_or_warn().map(|pid| Launched {
             launcher: record.launcher.pid,
             pid,
             networks: record.networks,
@@ -231,10 +246,10 @@ impl Inner {
         run_dir: &RunDir,
         record: &LaunchRecord,
     ) -> io::Result<Option<OwnedFd>> {
-        let Some(pid) = run_dir.read_pid() else { return Ok(None) };
+        let Some(pid) = run_dir.read_pid()? else { return Ok(None) };
         let Some(process) = open(pid)? else { return Ok(None) };
-        let is_child = Stat::read(pid).is_ok_and(|stat| stat.parent == record.launcher.pid);
-        Ok((is_child && record.launcher.is_running()).then_some(process))
+        let is_child = Stat::find(pid)?.is_some_and(|stat| stat.parent == record.launcher.pid);
+        Ok((is_child && record.launcher.is_running()?).then_some(process))
     }
 
     fn containers(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Container>>> {

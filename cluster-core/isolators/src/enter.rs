@@ -78,7 +78,7 @@ impl Inner {
         let Some(record) = run_dir.read_record()? else { return Ok(None) };
         // Held until the spawn would be better, but `enter` takes a number; it fails
         // if that has become another process, which has other namespaces at most.
-        let Some(pid) = run_dir.read_pid() else { return Ok(None) };
+        let Some(pid) = run_dir.read_pid()? else { return Ok(None) };
         if self.open_init_of(&run_dir, &record)?.is_none() {
             return Ok(None);
         }

@@ -2,7 +2,7 @@
 
 use crate::cgroup::{CgroupError, Limits};
 use crate::cni::{Attached, Attachment, CniError, NetworkRequest};
-use crate::containerizer::{Containerizer, Inner};
+use crate::containerizer::{Container, Containerizer, Inner};
 use crate::destroy::DestroyError;
 use crate::launcher::{Launcher, LauncherError};
 use crate::process::ProcessIdentity;
@@ -11,6 +11,7 @@ use mizzen_types::container::{FORMAT, LaunchGo, LaunchSpec, NetworkMode};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// What to make.
 #[derive(Debug, Clone, PartialEq)]
@@ -94,7 +95,7 @@ pub enum LaunchFailure {
 
 impl Containerizer {
     /// Makes a container and runs its task. If the caller loses its patience, the
-    /// launch goes on by itself; a `destroy` meanwhile waits for it.
+    /// launch goes on by itself; a `destroy`, `signal` or `wait` meanwhile waits for it.
     ///
     /// # Errors
     ///
@@ -104,16 +105,27 @@ impl Containerizer {
         let fail = |failure| LaunchError { id: id.clone(), failure, leftovers: Vec::new() };
         check(&request).map_err(fail)?;
         let this = self.clone();
-        match tokio::spawn(async move { this.launch_uncancelled(request).await }).await {
+        // From here on, and not only when the task below has its turn, others wait.
+        let container = self.inner.remember(&id);
+        let busy = Arc::clone(&container.busy).lock_owned().await;
+        let launch = async move {
+            let outcome = this.launch_uncancelled(request, &container).await;
+            drop(busy);
+            outcome
+        };
+        match tokio::spawn(launch).await {
             Ok(outcome) => outcome,
             Err(_) => Err(fail(LaunchFailure::Cancelled)),
         }
     }
 
-    async fn launch_uncancelled(&self, request: LaunchRequest) -> Result<Launched, LaunchError> {
+    /// The container must be `busy`.
+    async fn launch_uncancelled(
+        &self,
+        request: LaunchRequest,
+        container: &Container,
+    ) -> Result<Launched, LaunchError> {
         let id = request.spec.id.clone();
-        let container = self.inner.remember(&id);
-        let _busy = container.busy.lock().await;
         let run_dir = self.inner.run_dir(&id);
         if let Err(error) = run_dir.create() {
             let failure = match error.kind() {
@@ -131,7 +143,7 @@ impl Containerizer {
                 Ok(launched)
             }
             Err(failure) => {
-                let leftovers = self.inner.undo(&id, &container).await.err().unwrap_or_default();
+                let leftovers = self.inner.undo(&id, container).await.err().unwrap_or_default();
                 Err(LaunchError { id, failure, leftovers })
             }
         }

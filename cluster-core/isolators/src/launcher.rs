@@ -1,5 +1,6 @@
 //! The conversation with one `mizzen-launch`.
 
+use crate::descriptors;
 use crate::process::{exited, open};
 use crate::rundir::RunDir;
 use mizzen_types::container::{LaunchEvent, LaunchGo, LaunchSpec};
@@ -8,7 +9,7 @@ use serde::Serialize;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{ChildStdin, ChildStdout};
@@ -137,6 +138,15 @@ impl Launcher {
             .stdout(Stdio::piped())
             .stderr(run_dir.create_log()?)
             .spawn()?;
+        Self::adopt(&mut child, run_dir).inspect_err(|_| {
+            // It has done nothing yet, and nobody else would reap it.
+            let _ = child.kill();
+            let _ = child.wait();
+        })
+    }
+
+    fn adopt(child: &mut Child, run_dir: &RunDir) -> io::Result<Self> {
+        descriptors::restore(child.id())?;
         let closed = || io::Error::other("a pipe is missing");
         let input = child.stdin.take().ok_or_else(closed)?;
         let output = child.stdout.take().ok_or_else(closed)?;

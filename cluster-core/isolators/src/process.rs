@@ -42,21 +42,21 @@ impl ProcessIdentity {
         }
         let Some(process) = open(self.pid)? else { return Ok(None) };
         // Only now: from here on the number cannot change its owner unnoticed.
-        match Stat::read(self.pid) {
-            Ok(stat) if stat.starttime == self.starttime => Ok(Some(process)),
-            Ok(_) => Ok(None),
-            Err(error) if is_gone(&error) => Ok(None),
-            Err(error) => Err(error),
-        }
+        let stat = Stat::find(self.pid)?;
+        Ok(stat.is_some_and(|stat| stat.starttime == self.starttime).then_some(process))
     }
 
     /// Whether it runs; one that ended but was not reaped does not.
-    #[must_use]
-    pub fn is_running(&self) -> bool {
-        let same_boot = boot_id().is_ok_and(|boot_id| boot_id == self.boot_id);
-        same_boot
-            && Stat::read(self.pid)
-                .is_ok_and(|stat| stat.starttime == self.starttime && !stat.is_dead())
+    ///
+    /// # Errors
+    ///
+    /// If the kernel cannot be asked, for example for want of a descriptor.
+    pub fn is_running(&self) -> io::Result<bool> {
+        if boot_id()? != self.boot_id {
+            return Ok(false);
+        }
+        let stat = Stat::find(self.pid)?;
+        Ok(stat.is_some_and(|stat| stat.starttime == self.starttime && !stat.is_dead()))
     }
 }
 
@@ -73,6 +73,15 @@ impl Stat {
     pub(crate) fn read(pid: u32) -> io::Result<Self> {
         let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
         Self::parse(&text).ok_or_else(|| io::Error::other("not a line of process statistics"))
+    }
+
+    /// Reads it; `None` if there is no such process.
+    pub(crate) fn find(pid: u32) -> io::Result<Option<Self>> {
+        match Self::read(pid) {
+            Ok(stat) => Ok(Some(stat)),
+            Err(error) if is_gone(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     fn is_dead(&self) -> bool {
@@ -140,10 +149,10 @@ mod tests {
     #[test]
     fn a_number_that_was_used_again_is_not_the_same_process() {
         let own = ProcessIdentity::of(std::process::id()).unwrap();
-        assert!(own.is_running());
+        assert!(own.is_running().unwrap());
         assert!(own.open().unwrap().is_some());
         let earlier = ProcessIdentity { starttime: own.starttime + 1, ..own.clone() };
-        assert!(!earlier.is_running());
+        assert!(!earlier.is_running().unwrap());
         assert!(earlier.open().unwrap().is_none());
         let rebooted = ProcessIdentity { boot_id: "another".to_owned(), ..own };
         assert!(rebooted.open().unwrap().is_none());

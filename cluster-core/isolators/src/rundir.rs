@@ -110,9 +110,18 @@ impl RunDir {
         })
     }
 
-    /// Process id of the container's first process.
-    pub fn read_pid(&self) -> Option<u32> {
-        fs::read_to_string(self.path.join("pid")).ok()?.trim().parse().ok()
+    /// Process id of the container's first process; `None` if there never was one.
+    pub fn read_pid(&self) -> io::Result<Option<u32>> {
+        let text = read_optional(&self.path.join("pid"))?.unwrap_or_default();
+        Ok(str::from_utf8(&text).ok().and_then(|text| text.trim().parse().ok()))
+    }
+
+    /// As [`Self::read_pid`], for those who cannot try again.
+    pub fn read_pid_or_warn(&self) -> Option<u32> {
+        self.read_pid().unwrap_or_else(|error| {
+            tracing::warn!(directory = %self.path.display(), %error, "cannot read pid");
+            None
+        })
     }
 
     /// How the container ended; `None` if nobody could write it.
@@ -158,6 +167,12 @@ pub(crate) fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
         Some(directory) => File::open(directory)?.sync_all(),
         None => Ok(()),
     }
+}
+
+/// Whether a file was there but is not what it should be, which no later attempt changes.
+pub(crate) fn is_unreadable(error: &io::Error) -> bool {
+    // The system's own answers have a number.
+    error.raw_os_error().is_none()
 }
 
 fn read_optional(path: &Path) -> io::Result<Option<Vec<u8>>> {

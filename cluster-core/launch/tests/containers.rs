@@ -140,8 +140,9 @@ async fn a_volume_cannot_leave_the_sandbox() {
 #[tokio::test]
 async fn sigterm_reaches_everything_in_the_container() {
     let node = Node::new("term");
-    let shell = "(trap 'echo child; exit' TERM; echo ready; while :; do sleep 0.01; done) & \
-                 trap 'echo parent' TERM; wait; wait; exit 7";
+    let shell = "trap 'echo parent' TERM; \
+                 (trap 'echo child; exit' TERM; echo ready; while :; do sleep 0.01; done) & \
+                 wait; wait; exit 7";
     let launched = node.containers.launch(node.request("c", shell)).await.unwrap();
     node.written("c", "ready").await;
     node.containers.signal("c", TERM).await.unwrap();

@@ -149,3 +149,84 @@ async fn a_running_container_does_not_hold_the_namespace_of_another() {
     node.containers.destroy("first").await.unwrap();
     assert_eq!(node.traces("first"), Vec::<String>::new());
 }
+
+#[tokio::test]
+async fn a_signal_during_a_launch_reaches_the_task() {
+    let script = "[ $CNI_COMMAND = ADD ] || exit 0\n\
+                  touch $log/started; while [ ! -e $log/go ]; do sleep 0.01; done\n\
+                  echo '{\"ips\":[]}'";
+    let node = Node::with_networks("early", &[("slow", script)]);
+    let launching = tokio::spawn({
+        let (containers, request) =
+            (node.containers.clone(), on(&node, "c", "exec sleep 1000", &["slow"]));
+        async move { containers.launch(request).await }
+    });
+    until(|| node.directory.join("started").exists()).await;
+    // The signal comes first, in this order.
+    let go = async { fs::write(node.directory.join("go"), "").unwrap() };
+    let (signalled, ()) = tokio::join!(node.containers.signal("c", 15), go);
+    signalled.unwrap();
+    launching.await.unwrap().unwrap();
+    assert_eq!(node.containers.wait("c").await.exit, Exit::Signal(15));
+}
+
+/// Speaks the newest version, and keeps what GC was given.
+const COLLECTING: &str = r#"
+cat >$log/$CNI_COMMAND-input.json
+echo "$CNI_COMMAND $CNI_CONTAINERID" >>$log/calls
+case $CNI_COMMAND in
+VERSION) echo '{"cniVersion":"1.1.0","supportedVersions":["1.0.0","1.1.0"]}' ;;
+ADD) echo '{"ips":[]}' ;;
+esac
+"#;
+
+#[tokio::test]
+async fn plugins_are_told_which_containers_there_are() {
+    let old = "echo $CNI_COMMAND >>$log/old-calls\n[ $CNI_COMMAND = VERSION ] && exit 1\necho '{\"ips\":[]}'";
+    let node = Node::with_networks("garbage", &[("new", COLLECTING), ("old", old)]);
+    let sleep = "exec sleep 1000";
+    node.containers.launch(on(&node, "both", sleep, &["old", "new"])).await.unwrap();
+    node.containers.launch(on(&node, "other", sleep, &["old"])).await.unwrap();
+    node.containers.launch(on(&node, "ended", "true", &["new"])).await.unwrap();
+    node.containers.wait("ended").await;
+    node.containers.launch(node.request("host", sleep)).await.unwrap();
+    node.containers.collect_garbage().await.unwrap();
+
+    let input: Value = serde_json::from_str(&read(&node, "GC-input.json")).unwrap();
+    assert_eq!((&input["cniVersion"], &input["name"]), (&json!("1.1.0"), &json!("new")));
+    let both = json!({ "containerID": "both", "ifname": "eth1" });
+    let ended = json!({ "containerID": "ended", "ifname": "eth0" });
+    assert_eq!(input["cni.dev/valid-attachments"], json!([both, ended]));
+    assert!(!read(&node, "old-calls").contains("GC"));
+
+    // What cannot be understood any more belongs to somebody all the same.
+    let checkpoint = node.run_dir("other").join("cni/eth0/network.conf");
+    let saved = fs::read(&checkpoint).unwrap();
+    fs::write(&checkpoint, "{").unwrap();
+    node.containers.collect_garbage().await.unwrap();
+    let input: Value = serde_json::from_str(&read(&node, "GC-input.json")).unwrap();
+    assert_eq!(input["cni.dev/valid-attachments"].as_array().unwrap().len(), 3, "{input}");
+    fs::write(&checkpoint, saved).unwrap();
+}
+
+#[tokio::test]
+async fn garbage_is_not_collected_during_an_attachment() {
+    let script = r#"
+case $CNI_COMMAND in
+VERSION) echo '{"supportedVersions":["1.1.0"]}' ;;
+ADD) touch $log/started; while [ ! -e $log/go ]; do sleep 0.01; done; echo ADD >>$log/calls; echo '{"ips":[]}' ;;
+GC) echo GC >>$log/calls ;;
+esac
+"#;
+    let node = Node::with_networks("quiet", &[("slow", script)]);
+    let launching = tokio::spawn({
+        let (containers, request) = (node.containers.clone(), on(&node, "c", "true", &["slow"]));
+        async move { containers.launch(request).await }
+    });
+    until(|| node.directory.join("started").exists()).await;
+    let go = async { fs::write(node.directory.join("go"), "").unwrap() };
+    let (collected, ()) = tokio::join!(node.containers.collect_garbage(), go);
+    collected.unwrap();
+    launching.await.unwrap().unwrap();
+    assert_eq!(read(&node, "calls"), "ADD\nGC\n");
+}

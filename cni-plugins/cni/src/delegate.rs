@@ -23,7 +23,7 @@ pub(crate) fn call(
     let path = found.ok_or_else(|| PluginError::NoPlugin { plugin: plugin.to_owned() })?;
     let call = Call {
         verb,
-        key: &attachment.key,
+        key: Some(&attachment.key),
         netns: attachment.netns.as_deref(),
         plugin_path: &attachment.plugin_path,
         args: &attachment.args,

@@ -15,7 +15,7 @@ use mizzen_cni_core::invoke::Verb;
 use mizzen_cni_core::plan::{Step, Undo, alias, host_link, plan_add, read_alias};
 use mizzen_cni_core::request::{Attachment, Command, Request};
 use mizzen_cni_core::result::CniResult;
-use mizzen_netlink::{Netlink, is_own_namespace};
+use mizzen_netlink::{LinkState, Netlink, is_own_namespace};
 use serde_json::Value;
 
 use crate::error::PluginError;
@@ -104,8 +104,8 @@ impl Overlay<'_> {
         }
         let valid = valid_attachments(&self.request.config)?;
         let mut netlink = Netlink::open()?;
-        let links = self.marked_links(&mut netlink)?;
         let leases: Vec<(IpAddr, AttachmentKey)> = ipam::owned(&self.store)?;
+        let links = self.marked_links(&mut netlink, &leases)?;
         for (key, remains) in plan_gc(&valid, &links, &leases) {
             let _lock = self.store.lock(Holder::Overlay, &key)?;
             for link in remains.links {
@@ -116,17 +116,24 @@ impl Overlay<'_> {
         Ok(())
     }
 
-    /// The host's ends of this network's pairs, by their marks.
+    /// The host's ends of this network's pairs, by their marks. Another node of this host
+    /// may have a network of the same name: ours are at our bridge, or, if an ADD did not
+    /// come so far, have one of our leases.
     fn marked_links(
         &self,
         netlink: &mut Netlink,
+        leases: &[(IpAddr, AttachmentKey)],
     ) -> Result<Vec<(String, AttachmentKey)>, PluginError> {
-        let ours = |text: Option<&str>| match read_alias(text?) {
-            Some((network, key)) if network == self.request.network => Some(key),
-            _ => None,
+        let links = netlink.observe_links()?;
+        let bridge = links.iter().find(|link| link.name == self.config.bridge);
+        let bridge = bridge.map(|link| link.index);
+        let ours = |link: &LinkState| {
+            let (network, key) = read_alias(link.alias.as_deref()?)?;
+            let attached = bridge.is_some() && link.master == bridge;
+            let leased = || leases.iter().any(|(_, owner)| *owner == key);
+            (network == self.request.network && (attached || leased())).then_some(key)
         };
-        let links = netlink.observe_links()?.into_iter();
-        Ok(links.filter_map(|link| Some((link.name, ours(link.alias.as_deref())?))).collect())
+        Ok(links.iter().filter_map(|link| Some((link.name.clone(), ours(link)?))).collect())
     }
 
     fn take_lease(&self, attachment: &Attachment) -> Result<CniResult, PluginError> {

@@ -213,7 +213,10 @@ impl IpamConfig {
     }
 }
 
-/// The attachments that GC must keep (`cni.dev/valid-attachments`).
+/// The key under which GC is told what to keep.
+pub(crate) const VALID_ATTACHMENTS: &str = "cni.dev/valid-attachments";
+
+/// The attachments that GC must keep.
 ///
 /// # Errors
 ///
@@ -228,8 +231,7 @@ pub fn valid_attachments(
         container_id: String,
         ifname: String,
     }
-    const KEY: &str = "cni.dev/valid-attachments";
-    let entries: Vec<Entry> = need(config, KEY, KEY)?;
+    let entries: Vec<Entry> = need(config, VALID_ATTACHMENTS, VALID_ATTACHMENTS)?;
     let key = |Entry { container_id, ifname }| AttachmentKey { container_id, ifname };
     Ok(entries.into_iter().map(key).collect())
 }

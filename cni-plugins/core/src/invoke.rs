@@ -12,7 +12,9 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::AttachmentKey;
+use crate::config::VALID_ATTACHMENTS;
 use crate::result::CniResult;
+use crate::version::SpecVersion;
 
 /// What a plugin is told to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +25,10 @@ pub enum Verb {
     Del,
     /// Say whether it is still connected.
     Check,
+    /// Remove what belongs to no container that is still wanted.
+    Gc,
+    /// List the versions that it speaks.
+    Version,
 }
 
 impl Verb {
@@ -33,6 +39,8 @@ impl Verb {
             Self::Add => "ADD",
             Self::Del => "DEL",
             Self::Check => "CHECK",
+            Self::Gc => "GC",
+            Self::Version => "VERSION",
         }
     }
 }
@@ -42,8 +50,8 @@ impl Verb {
 pub struct Call<'a> {
     /// What to do.
     pub verb: Verb,
-    /// To which container and interface.
-    pub key: &'a AttachmentKey,
+    /// To which container and interface; none for GC and VERSION.
+    pub key: Option<&'a AttachmentKey>,
     /// Path of the container's network namespace; DEL may come without.
     pub netns: Option<&'a Path>,
     /// Directories with plugins, searched in order.
@@ -59,6 +67,8 @@ pub struct Additions<'a> {
     pub prev_result: Option<&'a Value>,
     /// Mesos's `NetworkInfo`, put under `args["org.apache.mesos"].network_info`.
     pub mesos_network_info: Option<&'a Value>,
+    /// Needed by GC, and by nobody else: what it must keep.
+    pub valid_attachments: Option<&'a [AttachmentKey]>,
 }
 
 /// How a plugin's process ended, and what it wrote.
@@ -170,11 +180,13 @@ pub fn environment(call: &Call<'_>, search_path: &str) -> BTreeMap<&'static str,
     }
     let mut variables = BTreeMap::from([
         ("CNI_COMMAND", OsString::from(call.verb.as_str())),
-        ("CNI_CONTAINERID", OsString::from(&call.key.container_id)),
-        ("CNI_IFNAME", OsString::from(&call.key.ifname)),
         ("CNI_PATH", plugin_path),
         ("PATH", OsString::from(search_path)),
     ]);
+    if let Some(key) = call.key {
+        variables.insert("CNI_CONTAINERID", OsString::from(&key.container_id));
+        variables.insert("CNI_IFNAME", OsString::from(&key.ifname));
+    }
     if let Some(netns) = call.netns {
         variables.insert("CNI_NETNS", netns.into());
     }
@@ -197,6 +209,11 @@ pub fn standard_input(
     if let Some(result) = additions.prev_result {
         config.insert("prevResult".into(), result.clone());
     }
+    if let Some(keys) = additions.valid_attachments {
+        let entry =
+            |key: &AttachmentKey| json!({ "containerID": key.container_id, "ifname": key.ifname });
+        config.insert(VALID_ATTACHMENTS.into(), keys.iter().map(entry).collect());
+    }
     if let Some(info) = additions.mesos_network_info {
         const KEY: &str = "org.apache.mesos";
         let args = config.entry("args").or_insert_with(|| json!({}));
@@ -209,8 +226,8 @@ pub fn standard_input(
     Ok(Value::from(config).to_string().into_bytes())
 }
 
-/// Makes a result, or a typed error, of what a plugin's process left. DEL and CHECK
-/// answer nothing, so theirs is the empty result.
+/// Makes a result, or a typed error, of what a plugin's process left. Only ADD
+/// answers one; for the other verbs it is the empty result.
 ///
 /// # Errors
 ///
@@ -234,6 +251,18 @@ pub fn read_answer(
         words: excerpt(output),
         source,
     })
+}
+
+/// Whether a plugin that gave this answer to VERSION speaks `version`.
+#[must_use]
+pub fn supports(version: SpecVersion, answer: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct VersionAnswer {
+        #[serde(rename = "supportedVersions")]
+        versions: Vec<String>,
+    }
+    serde_json::from_slice(answer)
+        .is_ok_and(|VersionAnswer { versions }| versions.iter().any(|one| one == version.as_str()))
 }
 
 fn failure(plugin: &str, verb: Verb, output: &Output<'_>) -> InvokeError {
@@ -288,8 +317,13 @@ mod tests {
         let key = AttachmentKey { container_id: "c1".into(), ifname: "eth0".into() };
         let dirs = ["/a".into(), "/b".into()];
         let netns = Path::new("/proc/7/ns/net");
-        let mut call =
-            Call { verb: Verb::Add, key: &key, netns: Some(netns), plugin_path: &dirs, args: "" };
+        let mut call = Call {
+            verb: Verb::Add,
+            key: Some(&key),
+            netns: Some(netns),
+            plugin_path: &dirs,
+            args: "",
+        };
         let variables = environment(&call, "/bin");
         let names: Vec<_> = variables.keys().copied().collect();
         let want =
@@ -302,6 +336,34 @@ mod tests {
         assert_eq!(variables["CNI_COMMAND"], "DEL");
         assert_eq!(variables["CNI_ARGS"], "IP=9.0.5.7");
         assert!(!variables.contains_key("CNI_NETNS"));
+
+        (call.verb, call.key, call.args) = (Verb::Gc, None, "");
+        let variables = environment(&call, "/bin");
+        let names: Vec<_> = variables.keys().copied().collect();
+        assert_eq!(names, ["CNI_COMMAND", "CNI_PATH", "PATH"]);
+    }
+
+    #[test]
+    fn gc_is_told_what_to_keep_as_the_plugin_reads_it() {
+        let keys =
+            ["a", "b"].map(|id| AttachmentKey { container_id: id.into(), ifname: "eth0".into() });
+        let read = |keys: &[AttachmentKey]| {
+            let additions = Additions { valid_attachments: Some(keys), ..Additions::default() };
+            let input = standard_input(&Map::new(), &additions).unwrap();
+            let config: Value = serde_json::from_slice(&input).unwrap();
+            crate::config::valid_attachments(config.as_object().unwrap()).unwrap()
+        };
+        assert!(read(&keys).iter().eq(&keys));
+        assert!(read(&[]).is_empty(), "an empty list is there");
+    }
+
+    #[test]
+    fn what_a_plugin_speaks() {
+        let speaks = |answer: &str| supports(SpecVersion::V1_1_0, answer.as_bytes());
+        assert!(speaks(r#"{"cniVersion":"1.1.0","supportedVersions":["1.0.0","1.1.0"]}"#));
+        for other in [r#"{"supportedVersions":["1.0.0"]}"#, "{}", "", "1.1.0"] {
+            assert!(!speaks(other), "{other}");
+        }
     }
 
     #[test]

@@ -19,8 +19,13 @@ pub struct Limits {
     pub reply_wait: Duration,
     /// For open requests when the node stops.
     pub drain: Duration,
-    /// Connections of one listener at a time.
+    /// Connections over TCP at a time, all listeners together. They never take more than
+    /// half of the descriptors that the process may have, and one listener never more
+    /// than three quarters of them all.
     pub connections: usize,
+    /// Connections over each unix socket at a time, counted apart: the operator gets in
+    /// when the world does not.
+    pub admin_connections: usize,
 }
 
 impl Default for Limits {
@@ -33,7 +38,8 @@ impl Default for Limits {
             write_stall: Duration::from_secs(30),
             reply_wait: Duration::from_secs(30),
             drain: Duration::from_secs(3),
-            connections: 2048,
+            connections: 4096,
+            admin_connections: 64,
         }
     }
 }

@@ -10,6 +10,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use rustix::process::{Resource, getrlimit};
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -19,8 +20,12 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
+mod budget;
+mod refusal;
 mod socket;
 
+use budget::{Budget, Permit, Share};
+use refusal::Refusals;
 use socket::{Socket, Stream};
 
 /// Longest head of a request, in bytes.
@@ -140,10 +145,16 @@ impl Listeners {
         let (close, closing) = closing();
         let limits = Arc::new(self.limits);
         let app = App { core, limits: Arc::clone(&limits), closing };
+        let budget = Budget::new(&limits, getrlimit(Resource::Nofile).current);
 
         let mut loops = JoinSet::new();
         for (part, socket) in self.sockets {
             let listener = Listener {
+                share: match socket.address() {
+                    Address::Tcp(_) => budget.share(),
+                    Address::Unix(_) => budget.admin_share(),
+                },
+                refusals: Refusals::default(),
                 router: router(part, app.clone()),
                 graceful: GracefulShutdown::new(),
                 connections: JoinSet::new(),
@@ -169,6 +180,8 @@ fn router(part: Part, app: App) -> Router {
 
 /// One listener with its connections, which end with it.
 struct Listener {
+    share: Share,
+    refusals: Refusals,
     router: Router,
     graceful: GracefulShutdown,
     connections: JoinSet<()>,
@@ -179,12 +192,14 @@ impl Listener {
     /// Accepts until `closing`, then lets open requests finish.
     async fn run(mut self, socket: Socket, mut closing: Closing) {
         loop {
-            let room = self.connections.len() < self.limits.connections;
             tokio::select! {
                 () = closing.wait() => break,
                 Some(_) = self.connections.join_next() => {}
-                accepted = socket.accept(), if room => match accepted {
-                    Ok(stream) => self.serve(stream),
+                accepted = socket.accept() => match accepted {
+                    Ok(stream) => match self.share.take() {
+                        Some(permit) => self.serve(stream, permit),
+                        None => self.refusals.refuse(stream, socket.address()),
+                    },
                     Err(error) => {
                         warn!(address = %socket.address(), %error, "cannot accept a connection");
                         tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -199,7 +214,7 @@ impl Listener {
         }
     }
 
-    fn serve(&mut self, stream: Stream) {
+    fn serve(&mut self, stream: Stream, permit: Permit) {
         let stream = TokioIo::new(Stalling::new(stream, self.limits.write_stall));
         let service = TowerToHyperService::new(self.router.clone());
         let connection = http1::Builder::new()
@@ -213,6 +228,7 @@ impl Listener {
             if let Err(error) = watched.await {
                 debug!(%error, "a connection broke");
             }
+            drop(permit);
         });
     }
 }

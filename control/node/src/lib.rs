@@ -11,6 +11,7 @@ pub mod config;
 pub mod daemon;
 pub mod instance;
 pub mod lab;
+pub mod limits;
 pub mod lock;
 pub mod logging;
 pub mod node;

@@ -39,6 +39,7 @@ pub fn run(loader: &Loader, args: &NodeArgs) -> anyhow::Result<ExitCode> {
     }
 
     let log = logging::init(&config.log)?;
+    crate::limits::raise_descriptors();
     let lock = StateLock::take(&config.state_dir)?;
     ensure_dir(&config.run_dir, Access::Owner)?;
     let frame = Frame { loader: loader.clone(), log, lock };

@@ -5,6 +5,7 @@ use crate::process::exited;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -52,8 +53,15 @@ pub(super) fn descendants(directory: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut open = vec![directory.to_path_buf()];
     while let Some(directory) = open.pop() {
-        let Ok(entries) = fs::read_dir(&directory) else { continue };
+        let entries = match fs::read_dir(&directory) {
+            Ok(entries) => Some(entries),
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            // It is there: who reads its files is told what is wrong.
+            Err(_) => None,
+        };
         let below = entries
+            .into_iter()
+            .flatten()
             .flatten()
             .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
             .map(|entry| entry.path());
@@ -100,7 +108,8 @@ fn kill(pid: u32) -> Option<OwnedFd> {
     Some(process)
 }
 
-fn members(directories: &[PathBuf]) -> Result<BTreeSet<u32>, CgroupError> {
+/// The processes in `directories` and below.
+pub(super) fn members(directories: &[PathBuf]) -> Result<BTreeSet<u32>, CgroupError> {
     let mut members = BTreeSet::new();
     for directory in directories.iter().flat_map(|directory| descendants(directory)) {
         let text = match File::new(&directory, "cgroup.procs").read() {
