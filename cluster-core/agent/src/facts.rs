@@ -10,6 +10,9 @@ use std::collections::BTreeMap;
 /// The fact of a task; none once it ended.
 pub(crate) fn of_task(task: &Task, settings: &Settings) -> Option<TaskFact> {
     let record = &task.record;
+    if task.is_gone() {
+        return None;
+    }
     let phase = match record.phase {
         Phase::Launching => TaskPhase::Staging,
         Phase::Running => TaskPhase::Running,

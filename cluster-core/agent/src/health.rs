@@ -54,6 +54,17 @@ pub enum Target {
     },
 }
 
+/// What came of a question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// It is well.
+    Well,
+    /// It is not, for this reason.
+    Unwell(String),
+    /// The node itself could not ask; this says nothing about the task.
+    NotAsked,
+}
+
 /// What the last answer means.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -108,18 +119,19 @@ impl Monitor {
     }
 
     /// Takes an answer.
-    pub fn answer(&mut self, result: Result<(), String>, now: Mono) -> Verdict {
+    pub fn answer(&mut self, answer: Answer, now: Mono) -> Verdict {
         self.next = Some(now + self.interval);
-        match result {
-            Ok(()) => {
+        match answer {
+            Answer::NotAsked => Verdict::Same,
+            Answer::Well => {
                 self.failures = 0;
                 self.change_to(true)
             }
-            Err(_) if self.healthy.is_none() && now < self.grace_until => {
+            Answer::Unwell(_) if self.healthy.is_none() && now < self.grace_until => {
                 self.next = Some(now + self.interval.min(EAGER));
                 Verdict::Same
             }
-            Err(why) => {
+            Answer::Unwell(why) => {
                 self.failures += 1;
                 if self.failures >= self.limit {
                     self.next = None;
@@ -179,16 +191,18 @@ mod tests {
 
     #[test]
     fn answers_add_up() {
-        let bad = || Err("it is down".to_owned());
+        let bad = || Answer::Unwell("it is down".to_owned());
+        let (well, no_idea) = (Answer::Well, Answer::NotAsked);
         #[rustfmt::skip]
         let table = [
             ("a failure in the grace period is forgiven", at(1), bad(),  Verdict::Same),
-            ("the first success counts",                  at(2), Ok(()), Verdict::Changed(true)),
-            ("more of the same is no news",               at(3), Ok(()), Verdict::Same),
+            ("the first success counts",                  at(2), well.clone(), Verdict::Changed(true)),
+            ("more of the same is no news",               at(3), well.clone(), Verdict::Same),
             ("a failure after a success is not forgiven", at(4), bad(),  Verdict::Changed(false)),
-            ("back again",                                at(5), Ok(()), Verdict::Changed(true)),
+            ("back again",                                at(5), well,   Verdict::Changed(true)),
             ("one failure",                               at(6), bad(),  Verdict::Changed(false)),
-            ("two in a row are enough",                   at(7), bad(),  Verdict::GiveUp(
+            ("who was not asked has not failed",          at(7), no_idea, Verdict::Same),
+            ("two in a row are enough",                   at(8), bad(),  Verdict::GiveUp(
                 "Health check failed 2 times in a row, the last time because it is down".into())),
         ];
         let mut monitor = Monitor::new(&check(), None, at(0));
@@ -204,7 +218,7 @@ mod tests {
     fn a_task_that_never_answers_is_given_up_after_its_grace_period() {
         let mut monitor = Monitor::new(&check(), None, at(0));
         let verdicts: Vec<_> =
-            (1..=7).map(|second| monitor.answer(Err("no".into()), at(second))).collect();
+            (1..=7).map(|second| monitor.answer(Answer::Unwell("no".into()), at(second))).collect();
         assert!(verdicts[..4].iter().all(|verdict| *verdict == Verdict::Same));
         assert_eq!(verdicts[4], Verdict::Changed(false));
         assert!(matches!(verdicts[5], Verdict::GiveUp(_)));

@@ -33,7 +33,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use task::Task;
 
-pub use health::Probe;
+pub use health::{Answer, Probe};
 pub use launch::{Limits, Order};
 pub use record::Record;
 pub use recover::Found;
@@ -184,7 +184,13 @@ impl Agent {
 
     /// The container stands and its task runs.
     pub fn launched(&mut self, container: &ContainerId, started: task::Started, now: Now) {
-        self.with_container(container, |task, turn| task.launched(started, now, turn));
+        match self.tasks.get(container) {
+            Some(task) if !task.is_terminal() => {
+                self.with_container(container, |task, turn| task.launched(started, now, turn));
+            }
+            // Its task was given up meanwhile, and was removed before it was there.
+            _ => self.effects.push_back(Effect::Destroy(container.clone())),
+        }
     }
 
     /// The container could not be made; nothing of it is left.
@@ -206,19 +212,27 @@ impl Agent {
         self.with_container(container, |task, turn| task.ended(ended, now, turn));
     }
 
-    /// A probe came back: well, or why not.
-    pub fn probed(&mut self, container: &ContainerId, result: Result<(), String>, now: Now) {
-        self.with_container(container, |task, turn| task.probed(result, now, turn));
+    /// A probe came back.
+    pub fn probed(&mut self, container: &ContainerId, answer: Answer, now: Now) {
+        self.with_container(container, |task, turn| task.probed(answer, now, turn));
     }
 
     /// The record of a container could not be written, for example because the
     /// disk is full. A task that was not launched yet fails; a running one goes on
     /// and is written again later.
     pub fn checkpoint_failed(&mut self, container: &ContainerId, error: &str, now: Now) {
+        let queued = self.effects.len();
         self.effects.retain(
             |effect| !matches!(effect, Effect::Launch(order) if order.container == *container),
         );
-        self.with_container(container, |task, turn| task.checkpoint_failed(error, now, turn));
+        // A launch that is under way already is not given up for want of a record.
+        let launch = match self.effects.len() < queued {
+            true => task::LaunchState::Prevented,
+            false => task::LaunchState::UnderWay,
+        };
+        self.with_container(container, |task, turn| {
+            task.checkpoint_failed(launch, error, now, turn);
+        });
     }
 
     /// Deadlines that have passed are acted upon.
@@ -323,6 +337,7 @@ impl Agent {
         let Some(task) = self.tasks.get_mut(container) else { return };
         let mut turn = task::Turn {
             settings: &self.settings,
+            agent: self.id.as_ref(),
             registered: self.registered,
             effects: &mut self.effects,
             dice: &mut self.dice,
@@ -333,7 +348,9 @@ impl Agent {
         if task.is_forgotten() {
             let key = (task.record.framework_id(), task.record.task_id());
             self.effects.push_back(Effect::Forget(container.clone()));
-            self.by_task.remove(&key);
+            if self.by_task.get(&key) == Some(container) {
+                self.by_task.remove(&key);
+            }
             self.tasks.remove(container);
         }
     }

@@ -23,6 +23,8 @@ use std::net::IpAddr;
 pub struct Found {
     /// Its id.
     pub container: ContainerId,
+    /// Whether it runs; if not, watching it tells at once how it ended.
+    pub running: bool,
     /// Its first process, if the launcher got that far.
     pub pid: Option<u32>,
     /// Its addresses.
@@ -37,7 +39,12 @@ impl Agent {
         for record in records {
             let container = record.container.clone();
             let rest = found.remove(&container);
-            self.by_task.insert((record.framework_id(), record.task_id()), container.clone());
+            let key = (record.framework_id(), record.task_id());
+            // An id may have been used again while the last update of its former task
+            // still waits: the living one answers to it.
+            if record.phase != Phase::Ended || !self.by_task.contains_key(&key) {
+                self.by_task.insert(key, container.clone());
+            }
             self.tasks.insert(container.clone(), Task::new(record));
             self.take_up(&container, rest, now);
         }
@@ -56,8 +63,8 @@ impl Agent {
                 self.effects.push_back(Effect::Watch(container.clone()));
             }
             (Some(Phase::Launching), _, _) => self.never_started(container, now),
-            (Some(Phase::Running | Phase::Killing), Some(_), _) => {
-                self.with_container(container, |task, turn| task.take_up(now, turn));
+            (Some(Phase::Running | Phase::Killing), Some(found), _) => {
+                self.with_container(container, |task, turn| task.take_up(found, now, turn));
             }
             (Some(Phase::Running | Phase::Killing), None, _) => {
                 let ended = Ended { exit: Exit::Unknown, out_of_memory: None };

@@ -93,7 +93,20 @@ pub fn forward(record: &Record, retry: &mut Retry, now: Now, turn: &mut Turn<'_>
     }
     let message = ToMaster::StatusUpdate {
         framework_id: v1::FrameworkId { value: record.framework_id().to_string() },
-        status: status.clone(),
+        status: addressed(status, turn),
+        latest_state: latest_state(record),
+    };
+    turn.effects.push_back(Effect::ToMaster(Box::new(message)));
+}
+
+/// Tells the master of the end of a task of which nobody else wants to hear, so that
+/// it gives the resources back. Without a uuid nothing is acknowledged or repeated.
+pub fn tell_master_of_end(record: &Record, turn: &mut Turn<'_>) {
+    let Some(status) = record.statuses.last().filter(|_| turn.registered) else { return };
+    let status = v1::TaskStatus { uuid: None, ..addressed(status, turn) };
+    let message = ToMaster::StatusUpdate {
+        framework_id: v1::FrameworkId { value: record.framework_id().to_string() },
+        status,
         latest_state: latest_state(record),
     };
     turn.effects.push_back(Effect::ToMaster(Box::new(message)));
@@ -121,6 +134,13 @@ pub fn latest_state(record: &Record) -> v1::TaskState {
 #[must_use]
 pub fn is_done(record: &Record) -> bool {
     record.phase == Phase::Ended && record.pending.is_empty()
+}
+
+/// The status with the id that the agent has now: an acknowledgement is sent there.
+fn addressed(status: &v1::TaskStatus, turn: &Turn<'_>) -> v1::TaskStatus {
+    let now = turn.agent.map(|id| v1::AgentId { value: id.to_string() });
+    let agent_id = now.or_else(|| status.agent_id.clone());
+    v1::TaskStatus { agent_id, ..status.clone() }
 }
 
 fn container_status(record: &Record) -> v1::ContainerStatus {

@@ -12,10 +12,10 @@
 //! change must survive, then what follows from it. A late event (an end after the
 //! end, a probe after a kill) changes nothing.
 
-use crate::health::{Monitor, Probe, Verdict, seconds};
+use crate::health::{Answer, Monitor, Probe, Verdict, seconds};
 use crate::record::{Audience, Phase, Record};
 use crate::status::{self, Details, Retry};
-use crate::{Effect, LaunchFailure, Settings, facts, launch, view};
+use crate::{Effect, Found, LaunchFailure, Settings, facts, launch, view};
 use mizzen_api::v1;
 use mizzen_types::container::Exit;
 use mizzen_types::fact::{Fact, Health, Key};
@@ -30,6 +30,8 @@ use v1::task_status::Reason;
 
 /// Between SIGTERM and SIGKILL if nobody says otherwise.
 const DEFAULT_GRACE: Duration = Duration::from_secs(3);
+/// SIGKILL is sent again after this, until the container ends.
+const FORCE_AGAIN: Duration = Duration::from_secs(5);
 /// A record that could not be written is tried again after this.
 const CHECKPOINT_RETRY: Duration = Duration::from_secs(5);
 const SIGKILL: i32 = 9;
@@ -38,6 +40,7 @@ const SIGTERM: i32 = 15;
 /// What a task's turn may use of the agent.
 pub struct Turn<'a> {
     pub(crate) settings: &'a Settings,
+    pub(crate) agent: Option<&'a AgentId>,
     pub(crate) registered: bool,
     pub(crate) effects: &'a mut VecDeque<Effect>,
     pub(crate) dice: &'a mut Dice,
@@ -62,6 +65,15 @@ pub struct Ended {
     pub out_of_memory: Option<String>,
 }
 
+/// Where a launch stands whose record could not be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LaunchState {
+    /// It had not begun and will not.
+    Prevented,
+    /// It has begun.
+    UnderWay,
+}
+
 /// Why a task is killed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KillCause {
@@ -83,20 +95,36 @@ pub struct Task {
     kill: Option<Kill>,
     rewrite: Option<Mono>,
     published: Option<Fact>,
+    gone: bool,
 }
 
 #[derive(Debug)]
 struct Kill {
     message: Option<String>,
-    force_at: Option<Mono>,
+    grace: Duration,
+    /// When SIGKILL follows.
+    force_at: Mono,
 }
 
 impl Task {
     /// A task about to be launched, or found again.
     #[must_use]
     pub fn new(record: Record) -> Self {
-        let (retry, published) = (Retry::default(), None);
-        Self { record, monitor: None, retry, kill: None, rewrite: None, published }
+        Self {
+            record,
+            monitor: None,
+            retry: Retry::default(),
+            kill: None,
+            rewrite: None,
+            published: None,
+            gone: false,
+        }
+    }
+
+    /// Whether its container is known to have ended, though not yet how.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.gone
     }
 
     /// Whether it ended.
@@ -115,7 +143,7 @@ impl Task {
     #[must_use]
     pub fn deadline(&self) -> Option<Mono> {
         let monitor = self.monitor.as_ref().and_then(Monitor::deadline);
-        let kill = self.kill.as_ref().and_then(|kill| kill.force_at);
+        let kill = self.kill.as_ref().map(|kill| kill.force_at);
         [monitor, kill, self.retry.deadline(), self.rewrite].into_iter().flatten().min()
     }
 
@@ -146,6 +174,9 @@ impl Task {
         self.look_after(now);
         if self.record.phase == Phase::Killing {
             // The kill came while the container was being made: now it has a target.
+            if let Some(kill) = self.kill.as_mut() {
+                kill.force_at = now.mono + kill.grace;
+            }
             self.checkpoint(turn);
             turn.effects.push_back(Effect::Signal(self.record.container.clone(), SIGTERM));
             return;
@@ -201,12 +232,12 @@ impl Task {
         let grace = grace.or_else(|| policy.and_then(grace_of)).unwrap_or(DEFAULT_GRACE);
         let force_at = now.mono + grace;
         // Asking again can only shorten the grace.
-        let force_at = match self.kill.as_ref().and_then(|kill| kill.force_at) {
-            Some(earlier) => earlier.min(force_at),
+        let force_at = match &self.kill {
+            Some(earlier) => earlier.force_at.min(force_at),
             None => force_at,
         };
         let message = self.kill.take().and_then(|kill| kill.message).or(message);
-        self.kill = Some(Kill { message, force_at: Some(force_at) });
+        self.kill = Some(Kill { message, grace, force_at });
         let has_container = self.record.phase != Phase::Launching;
         if self.record.phase != Phase::Killing {
             self.record.phase = Phase::Killing;
@@ -222,20 +253,22 @@ impl Task {
     }
 
     pub(crate) fn acknowledge(&mut self, uuid: &[u8], now: Now, turn: &mut Turn<'_>) {
+        // The acknowledgement is not written down by itself: after a crash the update is
+        // sent once more, which does no harm, and the disk is spared.
         if status::acknowledge(&mut self.record, &mut self.retry, uuid) {
-            if !status::is_done(&self.record) {
-                self.checkpoint(turn);
-            }
             status::forward(&self.record, &mut self.retry, now, turn);
         }
     }
 
-    pub(crate) fn probed(&mut self, result: Result<(), String>, now: Now, turn: &mut Turn<'_>) {
+    pub(crate) fn probed(&mut self, answer: Answer, now: Now, turn: &mut Turn<'_>) {
         let (Phase::Running, Some(monitor)) = (self.record.phase, self.monitor.as_mut()) else {
             return;
         };
-        let why = result.as_ref().err().cloned();
-        match monitor.answer(result, now.mono) {
+        let why = match &answer {
+            Answer::Unwell(why) => Some(why.clone()),
+            Answer::Well | Answer::NotAsked => None,
+        };
+        match monitor.answer(answer, now.mono) {
             Verdict::Same => {}
             Verdict::Changed(healthy) => {
                 self.record.healthy = Some(healthy);
@@ -249,8 +282,14 @@ impl Task {
         }
     }
 
-    pub(crate) fn checkpoint_failed(&mut self, error: &str, now: Now, turn: &mut Turn<'_>) {
-        if self.record.phase == Phase::Launching {
+    pub(crate) fn checkpoint_failed(
+        &mut self,
+        launch: LaunchState,
+        error: &str,
+        now: Now,
+        turn: &mut Turn<'_>,
+    ) {
+        if self.record.phase == Phase::Launching && launch == LaunchState::Prevented {
             let message = format!("cannot write the task's record: {error}");
             self.launch_failed(LaunchFailure::Container, &message, now, turn);
             // The record of the failure meets the same disk; the update is sent
@@ -267,9 +306,10 @@ impl Task {
             self.rewrite = None;
             self.checkpoint(turn);
         }
-        if let Some(kill) = self.kill.as_mut().filter(|k| k.force_at.is_some_and(|a| a <= now.mono))
-        {
-            kill.force_at = None;
+        if let Some(kill) = self.kill.as_mut().filter(|kill| kill.force_at <= now.mono) {
+            // A signal can fail, and a container still being made takes none: it is sent
+            // until the end comes.
+            kill.force_at = now.mono + FORCE_AGAIN;
             if self.record.pid.is_some() {
                 turn.effects.push_back(Effect::Signal(self.record.container.clone(), SIGKILL));
             }
@@ -282,8 +322,15 @@ impl Task {
         status::forward(&self.record, &mut self.retry, now, turn);
     }
 
-    /// Found running after a restart of the agent.
-    pub(crate) fn take_up(&mut self, now: Now, turn: &mut Turn<'_>) {
+    /// Found after a restart of the agent; `running` or with its end written down.
+    pub(crate) fn take_up(&mut self, found: Found, now: Now, turn: &mut Turn<'_>) {
+        self.record.pid = found.pid.or(self.record.pid);
+        self.record.addresses = found.addresses;
+        self.gone = !found.running;
+        if self.gone {
+            turn.effects.push_back(Effect::Watch(self.record.container.clone()));
+            return;
+        }
         self.look_after(now);
         if self.record.phase == Phase::Killing {
             self.record.phase = Phase::Running;
@@ -336,8 +383,11 @@ impl Task {
         }
         if ended.exit == Exit::Unknown {
             let message = Some("The container ended and nobody saw how".to_owned());
-            let reason = Some(Reason::ExecutorTerminated);
-            return (S::TaskFailed, Details { message, reason, by_agent: true });
+            let (state, reason) = match self.record.phase {
+                Phase::Killing => (S::TaskKilled, None),
+                _ => (S::TaskFailed, Some(Reason::ExecutorTerminated)),
+            };
+            return (state, Details { message, reason, by_agent: true });
         }
         let text = match ended.exit {
             Exit::Code(code) => format!("Command exited with status {code}"),
@@ -366,6 +416,9 @@ impl Task {
         // Clients must leave before the address is given away.
         self.publish(turn);
         self.report(state, details, now, turn);
+        if self.record.audience == Audience::Nobody {
+            status::tell_master_of_end(&self.record, turn);
+        }
         turn.effects.push_back(Effect::Destroy(self.record.container.clone()));
     }
 
@@ -411,7 +464,7 @@ impl Task {
                     timeout,
                 })));
             }
-            Err(why) => self.probed(Err(why), now, turn),
+            Err(why) => self.probed(Answer::Unwell(why), now, turn),
         }
     }
 

@@ -14,6 +14,8 @@ struct Bench {
     now: Now,
     records: BTreeMap<ContainerId, Record>,
     fact: Option<Fact>,
+    /// The update that waits for its acknowledgement.
+    sent: Option<v1::TaskStatus>,
     log: Vec<String>,
 }
 
@@ -63,7 +65,7 @@ impl Bench {
     }
 
     fn around(agent: Agent, now: Now) -> Self {
-        Self { agent, now, records: BTreeMap::new(), fact: None, log: Vec::new() }
+        Self { agent, now, records: BTreeMap::new(), fact: None, sent: None, log: Vec::new() }
     }
 
     /// Carries out what is queued and writes down what a reader of the log sees.
@@ -72,11 +74,11 @@ impl Bench {
             let line = match effect {
                 Effect::ToMaster(message) => match *message {
                     ToMaster::Register { tasks, .. } => format!("register {}", tasks.len()),
-                    ToMaster::StatusUpdate { status, latest_state, .. } => format!(
-                        "send {} latest {}",
-                        status.state().as_str_name(),
-                        latest_state.as_str_name()
-                    ),
+                    ToMaster::StatusUpdate { status, latest_state, .. } => {
+                        let state = status.state().as_str_name();
+                        self.sent = status.uuid.is_some().then_some(status);
+                        format!("send {state} latest {}", latest_state.as_str_name())
+                    }
                 },
                 Effect::Checkpoint(record) => {
                     self.records.insert(record.container.clone(), *record);
@@ -134,7 +136,7 @@ impl Bench {
 
     /// The framework acknowledges everything that is on its way, until nothing is.
     fn acknowledge_all(&mut self) {
-        while let Some(status) = self.records.values().find_map(|record| record.pending.first()) {
+        while let Some(status) = self.sent.take() {
             let acknowledge = ToAgent::Acknowledge {
                 framework_id: v1::FrameworkId { value: "f".into() },
                 task_id: status.task_id.clone(),
@@ -268,6 +270,8 @@ fn a_kill_grows_from_term_to_kill() {
     assert_eq!(bench.take_log(), [""; 0]);
     bench.wait(Duration::from_millis(200));
     assert_eq!(bench.take_log(), ["signal 9"]);
+    bench.wait(Duration::from_secs(5));
+    assert_eq!(bench.take_log(), ["signal 9"], "a signal may fail, so it is repeated");
     bench.end(&container, Exit::Signal(9));
     assert_eq!(bench.last_status().state(), S::TaskKilled);
 }
@@ -279,8 +283,12 @@ fn a_kill_during_the_launch_waits_for_its_target() {
     bench.take_log();
     bench.kill();
     assert_eq!(bench.take_log(), [""; 0], "nothing to signal yet, STARTING is unacknowledged");
+    bench.wait(Duration::from_secs(4));
+    assert_eq!(bench.take_log(), [""; 0], "the grace is over and there is still no target");
     bench.start(&container);
     assert_eq!(bench.take_log(), ["signal 15"]);
+    bench.wait(Duration::from_secs(3));
+    assert_eq!(bench.take_log(), ["signal 9"]);
     bench.end(&container, Exit::Signal(15));
     assert_eq!(bench.last_status().state(), S::TaskKilled);
 }
@@ -300,11 +308,17 @@ fn a_launch_that_fails_says_why() {
 #[test]
 fn a_full_disk_fails_new_tasks_and_spares_running_ones() {
     let mut bench = Bench::new();
-    let container = bench.run(task_info());
-    bench.agent.checkpoint_failed(&container, "No space left on device", bench.now);
+    let run = ToAgent::RunTask { framework: framework(), task: task_info() };
+    bench.agent.handle_master(run, bench.now);
+    let first = std::iter::from_fn(|| bench.agent.poll_effect()).find_map(|effect| match effect {
+        Effect::Checkpoint(record) => Some(record.container),
+        _ => None,
+    });
+    bench.agent.checkpoint_failed(&first.expect("a record"), "No space left on device", bench.now);
     bench.settle();
     let message = bench.last_status().message.unwrap();
     assert!(message.contains("No space left on device"), "{message}");
+    assert!(!bench.take_log().contains(&"launch".to_owned()));
 
     let mut bench = Bench::new();
     let container = bench.run(task_info());
@@ -349,17 +363,17 @@ fn health_decides_whether_clients_come_and_in_the_end_whether_it_lives() {
 
     bench.wait(Duration::ZERO);
     assert_eq!(bench.take_log(), ["probe"]);
-    bench.agent.probed(&container, Ok(()), bench.now);
+    bench.agent.probed(&container, Answer::Well, bench.now);
     assert_eq!(bench.take_log(), ["send TASK_RUNNING latest TASK_RUNNING"]);
     assert_eq!(bench.fact().1, Health::Healthy);
 
     bench.acknowledge_all();
-    bench.agent.probed(&container, Err("refused".into()), bench.now);
+    bench.agent.probed(&container, Answer::Unwell("refused".into()), bench.now);
     bench.settle();
     assert_eq!(bench.fact().1, Health::Unhealthy);
     bench.acknowledge_all();
     bench.take_log();
-    bench.agent.probed(&container, Err("refused".into()), bench.now);
+    bench.agent.probed(&container, Answer::Unwell("refused".into()), bench.now);
     assert!(bench.take_log().contains(&"signal 15".to_owned()));
     bench.end(&container, Exit::Signal(15));
     let status = bench.last_status();
@@ -371,6 +385,7 @@ fn health_decides_whether_clients_come_and_in_the_end_whether_it_lives() {
 fn a_restart_takes_every_task_up_where_it_was() {
     let found = |id: &ContainerId, pid| Found {
         container: id.clone(),
+        running: true,
         pid,
         addresses: vec!["9.0.0.2".parse().unwrap()],
     };
@@ -404,6 +419,11 @@ fn a_restart_takes_every_task_up_where_it_was() {
     assert_eq!(never.take_log(), ["destroy"]);
     assert_eq!(never.last_status().state(), S::TaskLost);
 
+    let ended = Found { running: false, ..found(&container, Some(7)) };
+    let mut ended = after_restart(Phase::Running, vec![ended], &record);
+    assert_eq!(ended.take_log(), ["watch"]);
+    assert_eq!(ended.fact, None, "no name leads to a task that ended while nobody looked");
+
     let mut vanished = after_restart(Phase::Running, vec![], &record);
     assert_eq!(vanished.take_log(), ["destroy"]);
     assert_eq!(vanished.last_status().state(), S::TaskFailed);
@@ -421,5 +441,28 @@ fn a_framework_that_is_gone_hears_nothing() {
     let framework_id = v1::FrameworkId { value: "f".into() };
     bench.agent.handle_master(ToAgent::ShutdownFramework { framework_id }, bench.now);
     bench.end(&container, Exit::Signal(15));
-    assert_eq!(bench.take_log(), ["signal 15", "destroy", "forget"]);
+    let end = "send TASK_KILLED latest TASK_KILLED";
+    assert_eq!(bench.take_log(), ["signal 15", end, "destroy", "forget"], "the master hears");
+}
+
+#[test]
+fn a_container_that_comes_too_late_is_removed() {
+    let mut bench = Bench::new();
+    let container = bench.run(task_info());
+    bench.agent.launch_failed(&container, LaunchFailure::Container, "lost it", bench.now);
+    bench.acknowledge_all();
+    bench.take_log();
+    bench.start(&container);
+    assert_eq!(bench.take_log(), ["destroy"]);
+}
+
+#[test]
+fn a_failed_checkpoint_does_not_fail_a_launch_under_way() {
+    let mut bench = Bench::new();
+    let container = bench.run(task_info());
+    bench.take_log();
+    bench.agent.checkpoint_failed(&container, "No space left on device", bench.now);
+    assert_eq!(bench.take_log(), [""; 0]);
+    bench.start(&container);
+    assert_eq!(bench.fact().0, TaskPhase::Running);
 }

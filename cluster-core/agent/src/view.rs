@@ -42,7 +42,11 @@ impl Agent {
         let summary = summary::of(&total);
         let port = self.settings.port;
         json!({
-            "version": env!("CARGO_PKG_VERSION"),
+            "version": mizzen_api::MESOS_VERSION,
+            "build_date": "",
+            "build_time": 0.0,
+            "build_user": "",
+            "capabilities": ["MULTI_ROLE", "HIERARCHICAL_ROLE", "RESERVATION_REFINEMENT"],
             "start_time": self.started.wall.as_secs_f64(),
             "id": self.id().map(ToString::to_string).unwrap_or_default(),
             "pid": format!("slave(1)@{}:{port}", self.settings.address),

@@ -14,6 +14,10 @@ pub mod recordio;
 pub mod resources;
 pub mod summary;
 
+/// The Mesos whose API this is. Clients switch features on and off by it, so it is
+/// what they are told as the version of master and agent.
+pub const MESOS_VERSION: &str = "1.11.0";
+
 /// Package `mesos.v1`.
 #[allow(missing_docs, clippy::all, reason = "generated")]
 pub mod v1 {

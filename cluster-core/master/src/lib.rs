@@ -103,7 +103,7 @@ impl Settings {
             hostname: hostname.into(),
             address,
             port,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            version: mizzen_api::MESOS_VERSION.to_owned(),
             cluster: None,
             allocation_interval: Duration::from_secs(1),
             heartbeat: Duration::from_secs(15),

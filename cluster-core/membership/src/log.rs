@@ -36,6 +36,13 @@ impl OwnerLog {
         Some(Entry { owner: self.owner.clone(), version: self.version, key, value })
     }
 
+    /// Forgets that `key` was removed, once every reader has heard of it.
+    pub fn drop_tombstone(&mut self, key: &Key) {
+        if self.said.get(key).is_some_and(|(_, value)| value.is_none()) {
+            self.said.remove(key);
+        }
+    }
+
     /// Where the log stands.
     #[must_use]
     pub fn version(&self) -> Version {
@@ -91,10 +98,13 @@ mod tests {
         let seen = log.version();
         log.say(key("a"), None);
         log.say(key("c"), claim(3));
+        log.drop_tombstone(&key("c"));
 
         let missed: Vec<_> = log.after(seen).into_iter().map(|e| (e.key, e.value)).collect();
         assert_eq!(missed, [(key("a"), None), (key("c"), claim(3))]);
         let old_generation = Version { generation: 6, sequence: 99 };
         assert_eq!(log.after(old_generation).len(), 3);
+        log.drop_tombstone(&key("a"));
+        assert_eq!(log.after(old_generation).len(), 2, "all have heard");
     }
 }

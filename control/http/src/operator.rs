@@ -26,7 +26,7 @@ pub async fn version() -> Json<Value> {
         .map(|time| time.strftime("%Y-%m-%d %H:%M:%S").to_string())
         .unwrap_or_default();
     Json(json!({
-        "version": env!("CARGO_PKG_VERSION"),
+        "version": mizzen_api::MESOS_VERSION,
         "build_date": date,
         "build_time": time,
         "build_user": "mizzen",

@@ -11,6 +11,7 @@ mod cluster;
 mod core;
 mod facts;
 mod files;
+mod lookups;
 mod master_views;
 mod names;
 mod problems;

@@ -74,6 +74,7 @@ impl Machine {
     pub fn found(&self) -> Vec<Found> {
         let found = |(id, container): (&ContainerId, &Container)| Found {
             container: id.clone(),
+            running: container.stage == Stage::Running,
             pid: Some(container.pid),
             addresses: Vec::new(),
         };

@@ -3,7 +3,7 @@
 
 use crate::machine::{Machine, Stage};
 use mizzen_agent::task::{Ended, Started};
-use mizzen_agent::{Agent, CpuLimit, Effect, Settings};
+use mizzen_agent::{Agent, Answer, CpuLimit, Effect, Settings};
 use mizzen_api::{resources, v1};
 use mizzen_master::registry::{PREFIX, Registry};
 use mizzen_master::{LinkId, Master, SchedulerReply};
@@ -199,8 +199,8 @@ impl Node {
             }
             Pending::Probe(id) => {
                 let runs = machine.containers.get(&id).is_some_and(|c| c.stage == Stage::Running);
-                let result = if runs { Ok(()) } else { Err("refused".to_owned()) };
-                self.agent.probed(&id, result, now);
+                let answer = if runs { Answer::Well } else { Answer::Unwell("refused".to_owned()) };
+                self.agent.probed(&id, answer, now);
             }
             Pending::Watch(id) => {
                 let stage = machine.containers.get(&id).map(|container| container.stage);

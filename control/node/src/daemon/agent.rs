@@ -10,10 +10,10 @@ use super::saves::chain;
 use super::{cluster::LOCAL_LINK, sandbox};
 use mizzen_agent::health::Target;
 use mizzen_agent::task::{Ended, Started};
-use mizzen_agent::{Effect, LaunchFailure, Order, Probe, Record};
+use mizzen_agent::{Answer, Effect, LaunchFailure, Order, Probe, Record};
 use mizzen_api::link::ToMaster;
 use mizzen_api::v1;
-use mizzen_http::probe;
+use mizzen_http::probe::{self, ProbeError};
 use mizzen_isolators::{
     CommandOutcome, Containerizer, CpuLimit, LaunchError, LaunchRequest, Limits, NetworkRequest,
 };
@@ -21,8 +21,14 @@ use mizzen_types::container::Exit;
 use mizzen_types::ids::ContainerId;
 use mizzen_types::time::Now;
 use std::io;
+use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::{info, warn};
+
+/// What could not be removed of a container is tried again after this, then after
+/// twice as long.
+const DESTROY_RETRY: Duration = Duration::from_secs(1);
+const LONGEST_DESTROY_RETRY: Duration = Duration::from_secs(60);
 
 /// The agent's hands.
 #[derive(Debug, Clone)]
@@ -42,6 +48,7 @@ impl Core {
             worked = true;
             self.carry_out_agent(effect, now);
         }
+        self.flush_node(now);
         worked
     }
 
@@ -56,10 +63,7 @@ impl Core {
                 }
             }
             Effect::SaveId(id) => {
-                let record = (super::build::AGENT_ID.to_owned(), Some(id.as_str().into()));
-                if let Err(error) = self.store.write(&[record]) {
-                    self.problems.report("store", chain(&error));
-                }
+                self.node_saves.push(super::build::AGENT_ID, Some(id.as_str().into()));
                 self.introduce();
             }
             Effect::Launch(order) => containers.launch(*order),
@@ -171,39 +175,52 @@ impl Containers {
 
     fn destroy(self, container: ContainerId) {
         tokio::spawn(async move {
-            if let Err(errors) = self.containerizer.destroy(container.as_str()).await {
-                for error in errors {
-                    warn!(%container, error = chain(&error), "something of a container is left");
-                }
+            let mut pause = DESTROY_RETRY;
+            while let Err(errors) = self.containerizer.destroy(container.as_str()).await {
+                let texts: Vec<String> = errors.iter().map(|error| chain(error)).collect();
+                self.tell(Input::Left(container.clone(), Some(texts.join("; "))));
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_DESTROY_RETRY);
             }
+            self.tell(Input::Left(container, None));
         });
     }
 
     fn probe(self, probe: Probe) {
         tokio::spawn(async move {
-            let result = self.ask(&probe).await;
-            self.tell(Input::Probed(probe.container, result));
+            let answer = self.ask(&probe).await;
+            self.tell(Input::Probed(probe.container, answer));
         });
     }
 
-    async fn ask(&self, probe: &Probe) -> Result<(), String> {
+    async fn ask(&self, probe: &Probe) -> Answer {
         match &probe.target {
             Target::Http { address, path, statuses } => {
-                let status = probe::http_status(*address, path, probe.timeout).await;
-                let status = u32::from(status.map_err(|error| chain(&error))?);
+                let status = match probe::http_status(*address, path, probe.timeout).await {
+                    Ok(status) => u32::from(status),
+                    Err(error) => return unanswered(&error),
+                };
                 let good = match statuses.as_slice() {
                     [] => (200..400).contains(&status),
                     listed => listed.contains(&status),
                 };
-                good.then_some(()).ok_or_else(|| format!("GET {path} was answered with {status}"))
+                match good {
+                    true => Answer::Well,
+                    false => Answer::Unwell(format!("GET {path} was answered with {status}")),
+                }
             }
-            Target::Tcp { address } => {
-                probe::tcp(*address, probe.timeout).await.map_err(|error| chain(&error))
-            }
+            Target::Tcp { address } => match probe::tcp(*address, probe.timeout).await {
+                Ok(()) => Answer::Well,
+                Err(error) => unanswered(&error),
+            },
             Target::Command { command, .. } => {
                 let id = probe.container.as_str();
                 let outcome = self.containerizer.run_in(id, command, probe.timeout).await;
-                judge(&outcome.map_err(|error| chain(&error))?)
+                match outcome {
+                    Ok(outcome) => judge(&outcome),
+                    // It ended meanwhile, or the node lacks something: neither is its fault.
+                    Err(_) => Answer::NotAsked,
+                }
             }
         }
     }
@@ -225,11 +242,28 @@ fn failure(error: &LaunchError) -> LaunchFailure {
     }
 }
 
-fn judge(outcome: &CommandOutcome) -> Result<(), String> {
+/// Who lacks descriptors or memory has not asked, and must not judge.
+fn unanswered(error: &ProbeError) -> Answer {
+    match error {
+        ProbeError::Connect { source, .. } if is_own_want(source) => Answer::NotAsked,
+        error => Answer::Unwell(chain(error)),
+    }
+}
+
+fn is_own_want(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let wants = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS];
+    error.raw_os_error().is_some_and(|code| wants.iter().any(|want| want.raw_os_error() == code))
+}
+
+fn judge(outcome: &CommandOutcome) -> Answer {
     let said = outcome.stderr.lines().next().or_else(|| outcome.stdout.lines().next());
     match outcome.code {
-        Some(0) => Ok(()),
-        Some(code) => Err(format!("the command exited with {code}: {}", said.unwrap_or("-"))),
-        None => Err("the command did not end in time".to_owned()),
+        Some(0) => Answer::Well,
+        Some(code) => Answer::Unwell(match said {
+            Some(line) => format!("the command exited with {code}: {line}"),
+            None => format!("the command exited with {code}"),
+        }),
+        None => Answer::Unwell("the command did not end in time".to_owned()),
     }
 }

@@ -91,6 +91,9 @@ pub(crate) async fn build(config: Config, frame: Frame) -> anyhow::Result<Built>
         streams: Streams::default(),
         master_gate: cluster::Gate::new(Saves::new("")),
         services_gate: cluster::Gate::new(Saves::new(SERVICES)),
+        node_saves: Saves::new(""),
+        left: BTreeMap::new(),
+        recovering: true,
         node_log: OwnerLog::new(owner.clone(), generation),
         master_log: OwnerLog::new(OwnerId::new(format!("{owner}/master")), generation),
         view: View::default(),
@@ -119,7 +122,9 @@ pub(crate) async fn build(config: Config, frame: Frame) -> anyhow::Result<Built>
     core.settle();
     // Only now, so that nobody is told that a name does not exist which does.
     core.start_resolver()?;
+    core.recovering = false;
     core.reconcile_vips();
+    core.collect_garbage();
 
     let (handle, requests) = channel(REQUEST_QUEUE);
     Ok(Built { core, parts: Parts { inputs: receiver, requests, handle, listeners } })
@@ -305,6 +310,18 @@ impl Core {
         Ok(())
     }
 
+    /// Frees the addresses of containers that a reboot took away.
+    fn collect_garbage(&self) {
+        let Some(containers) = self.containers.clone() else { return };
+        tokio::spawn(async move {
+            if let Err(errors) = containers.containerizer.collect_garbage().await {
+                for error in errors {
+                    warn!(error = chain(&error), "cannot collect leases that nobody holds");
+                }
+            }
+        });
+    }
+
     fn build_agent(
         &mut self,
         seed: u64,
@@ -329,6 +346,7 @@ impl Core {
         info!(records = records.len(), containers = found.len(), "recovering");
         let found = found.into_iter().map(|found| Found {
             container: found.id.into(),
+            running: found.running,
             pid: found.launched.as_ref().map(|launched| launched.pid),
             addresses: found.launched.map(|launched| launched.addresses()).unwrap_or_default(),
         });

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use tracing::warn;
 
 const SUFFIX: &str = "json";
+const UNFINISHED: &str = "new";
 
 /// The directory of records.
 #[derive(Debug, Clone)]
@@ -23,6 +24,13 @@ impl Checkpoints {
     /// Opens the directory, or makes it.
     pub(crate) fn open(directory: PathBuf) -> io::Result<Self> {
         fs::create_dir_all(&directory)?;
+        for entry in fs::read_dir(&directory)? {
+            // What a crash left half-written is not a record.
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == UNFINISHED) {
+                fs::remove_file(path)?;
+            }
+        }
         Ok(Self { directory })
     }
 
@@ -30,7 +38,7 @@ impl Checkpoints {
     pub(crate) fn write(&self, record: &Record) -> io::Result<()> {
         let bytes = record.to_bytes().map_err(io::Error::other)?;
         let path = self.path(&record.container);
-        let new = path.with_extension("new");
+        let new = path.with_extension(UNFINISHED);
         write_synced(&new, &bytes).inspect_err(|_| {
             // Half a file on a full disk helps nobody.
             let _ = fs::remove_file(&new);

@@ -53,6 +53,11 @@ impl<E> Gate<E> {
         self.held = Some(effect);
     }
 
+    /// Takes back the effect in front of the gate.
+    pub(crate) fn withdraw(&mut self) {
+        self.held = None;
+    }
+
     /// Whether an effect waits in front of the gate.
     pub(crate) fn is_holding(&self) -> bool {
         self.held.is_some()
@@ -149,7 +154,7 @@ impl Core {
 
     fn deliver(&mut self, stream: &str, event: Event, now: Now) {
         match self.streams.send(stream, event) {
-            Delivery::Sent => {}
+            Delivery::Sent | Delivery::Closed => {}
             Delivery::Services(event) => {
                 if let Some(services) = self.services.as_mut() {
                     services.handle_event(*event, now);

@@ -11,6 +11,7 @@ use super::cluster::Gate;
 use super::facts::Speaker;
 use super::names::Names;
 use super::problems::Problems;
+use super::saves::Saves;
 use super::signals::{Signal, Signals};
 use super::streams::Streams;
 use super::{build, clock, saves};
@@ -18,7 +19,7 @@ use crate::config::Config;
 use crate::node::{Frame, reload};
 use crate::notify::{Notice, notify};
 use mizzen_agent::task::{Ended, Started};
-use mizzen_agent::{Agent, LaunchFailure};
+use mizzen_agent::{Agent, Answer, LaunchFailure};
 use mizzen_dns_server::Server;
 use mizzen_http::core::CoreRequest;
 use mizzen_http::server::{Address, Part};
@@ -33,6 +34,7 @@ use mizzen_store::Store;
 use mizzen_types::fact::{Fact, Key, NodeFact};
 use mizzen_types::ids::ContainerId;
 use mizzen_types::time::{Mono, Now};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -41,6 +43,8 @@ use tokio::sync::mpsc;
 pub(crate) const CLAIMS: &str = "claim/";
 /// The kernel is compared with what it should hold this often, whatever happens.
 pub(crate) const RESYNC: Duration = Duration::from_secs(60);
+/// After a failure it is compared again this soon.
+const SOON: Duration = Duration::from_secs(1);
 /// With nothing to wait for, the loop looks at the clock this often.
 const IDLE: Duration = Duration::from_secs(3600);
 
@@ -52,7 +56,9 @@ pub(crate) enum Input {
     /// A container ended.
     Ended(ContainerId, Ended),
     /// A probe came back.
-    Probed(ContainerId, Result<(), String>),
+    Probed(ContainerId, Answer),
+    /// Something of a container could not be removed, and why; or all of it is gone.
+    Left(ContainerId, Option<String>),
     /// A pass over the node's network is over.
     NetworkPass(Report),
 }
@@ -71,6 +77,12 @@ pub(crate) struct Core {
     pub(crate) streams: Streams,
     pub(crate) master_gate: Gate<mizzen_master::Effect>,
     pub(crate) services_gate: Gate<mizzen_services::Effect>,
+    /// Records of the node itself; nothing waits for them.
+    pub(crate) node_saves: Saves,
+    /// Containers of which something could not be removed yet, and why.
+    pub(crate) left: BTreeMap<ContainerId, String>,
+    /// While facts of a former process come in, the balancer keeps what it has.
+    pub(crate) recovering: bool,
     pub(crate) node_log: OwnerLog,
     pub(crate) master_log: OwnerLog,
     pub(crate) view: View,
@@ -143,6 +155,7 @@ impl Core {
             (Input::Probed(container, result), Some(agent)) => {
                 agent.probed(&container, result, now);
             }
+            (Input::Left(container, why), _) => self.note_left(container, why),
             (Input::NetworkPass(report), _) => self.note_network(&report),
             (_, None) => {}
         }
@@ -171,6 +184,7 @@ impl Core {
             self.services.as_ref().and_then(Services::poll_deadline),
             self.master_gate.deadline(),
             self.services_gate.deadline(),
+            self.node_saves.deadline(),
             Some(self.resync_at),
         ];
         parts.into_iter().flatten().min()
@@ -195,8 +209,14 @@ impl Core {
         }
         match self.vips.reconcile(&self.planner.specs()) {
             Ok(()) => self.problems.solve("vip"),
-            Err(error) => self.problems.report("vip", saves::chain(&error)),
+            Err(error) => self.vips_failed(&saves::chain(&error)),
         }
+    }
+
+    /// The balancer's tables are not as they should be: try again soon.
+    pub(crate) fn vips_failed(&mut self, error: &str) {
+        self.problems.report("vip", error.to_owned());
+        self.resync_at = self.resync_at.min(clock::now().mono + SOON);
     }
 
     /// Takes in what changed in the configuration and can be changed while running.
@@ -211,6 +231,33 @@ impl Core {
             self.resync(clock::now());
         }
         notify(Notice::Ready);
+    }
+
+    /// Writes the node's own records. What they say holds meanwhile; only a crash
+    /// before the disk takes them would forget it.
+    pub(crate) fn flush_node(&mut self, now: Now) {
+        if self.node_saves.is_stalled(now.mono) {
+            return;
+        }
+        match self.node_saves.flush(&self.store, now.mono) {
+            Ok(()) => self.problems.solve("node's records"),
+            Err(error) => self.problems.report("node's records", saves::chain(&error)),
+        }
+    }
+
+    fn note_left(&mut self, container: ContainerId, why: Option<String>) {
+        match why {
+            Some(why) => drop(self.left.insert(container, why)),
+            None => drop(self.left.remove(&container)),
+        }
+        match self.left.first_key_value() {
+            None => self.problems.solve("containers"),
+            Some((container, why)) => {
+                let count = self.left.len();
+                let text = format!("{count} not fully removed yet, such as {container}: {why}");
+                self.problems.report("containers", text);
+            }
+        }
     }
 
     fn restart_names(&mut self) {

@@ -2,12 +2,13 @@
 //! follow the logs and nothing else.
 
 use super::core::{CLAIMS, Core};
+use super::saves::chain;
 use mizzen_membership::view::Change;
 use mizzen_types::fact::{Entry, Fact, Key};
 use mizzen_types::vip::VipKey;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use tracing::{debug, warn};
+use tracing::debug;
 
 /// Whose log something is said in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,9 +26,12 @@ impl Core {
             Speaker::Node => &mut self.node_log,
             Speaker::Master => &mut self.master_log,
         };
-        if let Some(entry) = log.say(key, value) {
-            self.follow(entry);
+        let Some(entry) = log.say(key, value) else { return };
+        if entry.value.is_none() {
+            // The only reader of this log so far is this node, and it reads at once.
+            log.drop_tombstone(&entry.key);
         }
+        self.follow(entry);
     }
 
     fn follow(&mut self, entry: Entry) {
@@ -66,11 +70,9 @@ impl Core {
 
     /// A name's address is a fact of this node from now on, over restarts.
     fn keep_claim(&mut self, name: &str, address: IpAddr) {
-        let record = (format!("{CLAIMS}{name}"), Some(address.to_string().into()));
-        if let Err(error) = self.store.write(&[record]) {
-            // The address is the name's hash, so a restart most likely finds it again.
-            warn!(name, %error, "cannot write down the address of a VIP");
-        }
+        // Should the disk refuse for good, a restart most likely finds the address again:
+        // it is the name's hash.
+        self.node_saves.push(&format!("{CLAIMS}{name}"), Some(address.to_string().into()));
         self.say(Speaker::Node, Key::VipClaim(name.to_owned()), Some(Fact::VipClaim(address)));
     }
 
@@ -88,13 +90,15 @@ impl Core {
                     false => self.names.remove_vip(&name),
                 }
             }
+            if self.recovering {
+                continue; // one pass at the end compares all of them
+            }
             let done = match self.planner.spec(vip) {
                 Some(spec) => self.vips.set(&spec),
                 None => self.vips.remove(vip),
             };
-            match done {
-                Ok(()) => self.problems.solve("vip"),
-                Err(error) => self.problems.report("vip", format!("{vip}: {error}")),
+            if let Err(error) = done {
+                self.vips_failed(&format!("{vip}: {}", chain(&error)));
             }
         }
     }

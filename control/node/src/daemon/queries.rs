@@ -1,7 +1,7 @@
 //! Requests of the listeners, answered.
 
 use super::core::Core;
-use super::{clock, files};
+use super::clock;
 use mizzen_dns_core::RecordType;
 use mizzen_http::core::{CoreRequest, Query, QueryReply};
 use serde_json::{Value, json};
@@ -21,22 +21,20 @@ impl Core {
                 let answer = self.services_request(&request);
                 let _ = reply.send(answer);
             }
-            CoreRequest::Query { query, reply } => {
-                let _ = reply.send(self.answer(query));
-            }
+            CoreRequest::Query { query, reply } => match self.look_up(query) {
+                Ok(look) => drop(tokio::task::spawn_blocking(move || reply.send(look()))),
+                Err(query) => {
+                    let _ = reply.send(self.answer(query));
+                }
+            },
         }
     }
 
     fn answer(&mut self, query: Query) -> QueryReply {
         match query {
-            Query::AgentState
-            | Query::AgentMetrics
-            | Query::AgentFlags
-            | Query::AgentContainers { .. }
-            | Query::FilesRead { .. }
-            | Query::FilesBrowse { .. }
-            | Query::Tasks
-            | Query::Logs { .. } => self.answer_agent(query),
+            Query::AgentState | Query::AgentMetrics | Query::AgentFlags | Query::Tasks => {
+                self.answer_agent(&query)
+            }
             Query::MinutemanVips => QueryReply::Json(self.minuteman_vips()),
             Query::MinutemanVip(vip) => self.minuteman_vip(&vip),
             Query::MinutemanBackend(backend) => self.minuteman_backend(&backend),
@@ -53,8 +51,7 @@ impl Core {
         }
     }
 
-    fn answer_agent(&mut self, query: Query) -> QueryReply {
-        let work_dir = super::build::work_dir(&self.config);
+    fn answer_agent(&self, query: &Query) -> QueryReply {
         let Some(agent) = &self.agent else { return role_is_off("agent") };
         match query {
             Query::AgentState => QueryReply::Json(agent.state()),
@@ -62,50 +59,8 @@ impl Core {
                 QueryReply::Json(super::master_views::with_system(agent.metrics(clock::now())))
             }
             Query::AgentFlags => QueryReply::Json(self.flags()),
-            Query::AgentContainers { container_id } => {
-                self.containers_view(container_id.as_deref())
-            }
-            Query::FilesRead { path, offset, length } => {
-                let length = length.and_then(|length| u64::try_from(length).ok());
-                files::read(&work_dir, &path, offset, length)
-            }
-            Query::FilesBrowse { path } => files::browse(&work_dir, &path),
-            Query::Logs { task, stream, offset, length } => {
-                if stream != "stdout" && stream != "stderr" {
-                    return QueryReply::Bad(format!("`{stream}` is neither stdout nor stderr"));
-                }
-                match agent.sandbox_of(&task) {
-                    Some(sandbox) => {
-                        let path = sandbox.join(stream).display().to_string();
-                        files::read(&work_dir, &path, offset, length)
-                    }
-                    None => QueryReply::NotFound(format!("no task `{task}` on this node")),
-                }
-            }
             _ => QueryReply::Json(agent.rows()),
         }
-    }
-
-    fn containers_view(&self, only: Option<&str>) -> QueryReply {
-        let (Some(agent), Some(containers)) = (&self.agent, &self.containers) else {
-            return role_is_off("agent");
-        };
-        let rows = agent.rows();
-        let wanted = |row: &&Value| only.is_none_or(|only| row["container"] == only);
-        let view = |row: &Value| {
-            let container = row["container"].as_str().unwrap_or_default();
-            let statistics = containers.containerizer.statistics(container);
-            json!({
-                "container_id": container,
-                "executor_id": row["id"],
-                "executor_name": row["name"],
-                "source": row["id"],
-                "status": { "executor_pid": row["pid"] },
-                "statistics": super::status::statistics(&statistics),
-            })
-        };
-        let rows = rows.as_array().map(Vec::as_slice).unwrap_or_default();
-        QueryReply::Json(rows.iter().filter(wanted).map(view).collect())
     }
 
     fn explain_name(&self, name: &str, record_type: Option<&str>) -> QueryReply {

@@ -55,6 +55,8 @@ impl Core {
         if let Some(services) = self.services.as_mut() {
             info!("the service scheduler was disconnected and subscribes again");
             services.disconnected(now);
+            // A call of the old stream must not go out on the new one.
+            self.services_gate.withdraw();
             self.subscribe_services(now);
         }
     }

@@ -9,6 +9,7 @@ use crate::node::Frame;
 use anyhow::bail;
 use mizzen_isolators::Containerizer;
 use mizzen_kernel::{network, vips};
+use std::path::PathBuf;
 use std::time::Duration;
 use tracing::{info, warn};
 
@@ -33,19 +34,26 @@ pub async fn teardown(config: Config, _frame: Frame) -> anyhow::Result<()> {
     }
     let report = network::remove_network(&network_spec(&config));
     left.extend(report.errors.iter().map(|error| chain(error)));
-    for directory in [config.state_dir.join("tasks"), run_root(&config), config.run_dir.clone()] {
-        match std::fs::remove_dir_all(&directory) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                left.push(format!("cannot remove {}: {error}", directory.display()));
-            }
-            _ => {}
-        }
+    if left.is_empty() {
+        // Only now: with them a second try would find what is left.
+        left.extend(remove_directories(&config));
     }
     if left.is_empty() {
         info!("nothing of this node is left but its state directory");
         return Ok(());
     }
     bail!("something is left: {}", left.join("; "))
+}
+
+fn remove_directories(config: &Config) -> Vec<String> {
+    let directories = [config.state_dir.join("tasks"), run_root(config), config.run_dir.clone()];
+    let remove = |directory: PathBuf| match std::fs::remove_dir_all(&directory) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Some(format!("cannot remove {}: {error}", directory.display()))
+        }
+        _ => None,
+    };
+    directories.into_iter().filter_map(remove).collect()
 }
 
 async fn end_containers(containerizer: &Containerizer) -> Vec<String> {
