@@ -178,6 +178,11 @@ impl Agent {
                     task.acknowledge(&uuid, now, turn);
                 });
             }
+            ToAgent::FrameworkSubscribed { framework_id } => {
+                for container in self.tasks_of(&framework_id) {
+                    self.with_container(&container, |task, turn| task.forward_pending(now, turn));
+                }
+            }
             ToAgent::ShutdownFramework { framework_id } => self.shut_down(&framework_id, now),
         }
     }
@@ -300,14 +305,15 @@ impl Agent {
         self.with_container(&container, |task, turn| task.launch(now, turn));
     }
 
+    fn tasks_of(&self, framework_id: &v1::FrameworkId) -> Vec<ContainerId> {
+        let theirs =
+            |task: &Task| task.record.framework_id().as_str() == framework_id.value.as_str();
+        let tasks = self.tasks.iter().filter(|(_, task)| theirs(task));
+        tasks.map(|(container, _)| container.clone()).collect()
+    }
+
     fn shut_down(&mut self, framework_id: &v1::FrameworkId, now: Now) {
-        let theirs: Vec<ContainerId> = self
-            .tasks
-            .iter()
-            .filter(|(_, task)| task.record.framework_id().as_str() == framework_id.value)
-            .map(|(container, _)| container.clone())
-            .collect();
-        for container in theirs {
+        for container in self.tasks_of(framework_id) {
             self.with_container(&container, |task, turn| {
                 task.kill(task::KillCause::FrameworkGone, now, turn);
             });

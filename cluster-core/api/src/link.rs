@@ -53,6 +53,11 @@ pub enum ToAgent {
         /// Overrides the task's own policy.
         kill_policy: Option<v1::KillPolicy>,
     },
+    /// The framework listens again: send what it has not acknowledged, at once.
+    FrameworkSubscribed {
+        /// Which one.
+        framework_id: v1::FrameworkId,
+    },
     /// The framework has seen an update.
     Acknowledge {
         /// Whose task it is.

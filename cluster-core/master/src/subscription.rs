@@ -2,7 +2,7 @@
 
 use crate::framework::{Connection, Framework, can, roles_of};
 use crate::offers::Notice;
-use crate::task::{self, Charge};
+use crate::task::{self, Charge, Task};
 use crate::timers::Alarm;
 use crate::validation::framework as validation;
 use crate::{Effect, Master, SchedulerReply};
@@ -72,7 +72,18 @@ impl Master {
         let welcome = self.welcome(&id);
         self.send(&id, welcome);
         self.heartbeat(&stream_id);
+        self.ask_for_updates(&id);
         reply
+    }
+
+    /// What the framework missed waits at the agents of its tasks, perhaps for minutes.
+    fn ask_for_updates(&mut self, id: &FrameworkId) {
+        let Some(framework) = self.frameworks.get(id) else { return };
+        let agents: BTreeSet<AgentId> = framework.tasks.values().map(Task::agent).collect();
+        for agent in agents {
+            let framework_id = id.into();
+            self.tell_agent(&agent, ToAgent::FrameworkSubscribed { framework_id });
+        }
     }
 
     /// UPDATE_FRAMEWORK: as a subscription again, but what must not change is an
@@ -262,7 +273,7 @@ impl Master {
         self.allocator.set_framework_activity(id, Activity::Active);
     }
 
-    fn end_with_framework(&mut self, task: &mut task::Task) {
+    fn end_with_framework(&mut self, task: &mut Task) {
         let message = "The framework was removed";
         let (id, agent) = (task.v1.task_id.clone(), task.v1.agent_id.clone());
         let (state, reason) = (TaskState::TaskKilled, Reason::FrameworkRemoved);

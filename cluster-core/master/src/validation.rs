@@ -78,6 +78,10 @@ fn check_duties(task: &v1::TaskInfo) -> Result<(), String> {
     }
     if let Some(check) = &task.check {
         check_check(check).map_err(|reason| format!("Task uses invalid check: {reason}"))?;
+        return Err("Task's 'check' is not supported by this master".to_owned());
+    }
+    if task.max_completion_time.is_some() {
+        return Err("Task's 'max_completion_time' is not supported by this master".to_owned());
     }
     if let Some(check) = &task.health_check {
         check_health(check)

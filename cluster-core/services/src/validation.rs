@@ -175,11 +175,16 @@ fn networking(document: &Document, found: &mut Found) {
         let error = "must be empty on a container network; use container.portMappings";
         found.add("/portDefinitions", error);
     }
-    if document.port_definitions.is_some() && document.ports.is_some() {
-        found.add("/ports", "must not be combined with portDefinitions");
+    // Old clients send both forms; they may if both say the same.
+    let ports = document.ports.as_deref().unwrap_or_default();
+    let said_twice = document.port_definitions.is_some() && document.ports.is_some();
+    let same = definitions.iter().map(|port| port.port).eq(ports.iter().copied());
+    if said_twice && !same {
+        found.add("/ports", "must not differ from portDefinitions");
     }
     let numbers = definitions.iter().map(|port| port.port);
-    let numbers = numbers.chain(document.ports.iter().flatten().copied());
+    let only_ports = ports.iter().copied().filter(|_| !said_twice);
+    let numbers = numbers.chain(only_ports);
     distinct(numbers.filter(|port| *port != 0), "/portDefinitions", "port numbers", found);
     let names = definitions.iter().map(|port| port.name.as_deref());
     port_names(names, "/portDefinitions", found);

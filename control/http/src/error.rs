@@ -2,7 +2,7 @@
 
 use crate::core::CoreError;
 use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONNECTION, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use mizzen_api::codec::DecodeError;
 
@@ -128,7 +128,9 @@ impl HttpError {
 
 impl IntoResponse for HttpError {
     fn into_response(self) -> Response {
-        let headers = [(CONTENT_TYPE, "text/plain; charset=utf-8")];
+        // Most refusals come before the body was read; what is left of it on the
+        // connection is not worth keeping that open, and the client is told so.
+        let headers = [(CONTENT_TYPE, "text/plain; charset=utf-8"), (CONNECTION, "close")];
         (self.status(), headers, self.to_string()).into_response()
     }
 }

@@ -77,20 +77,6 @@ impl Instance {
         if self.is_default() { "spartan".to_owned() } else { format!("m-dns-{self}") }
     }
 
-    /// Overlay endpoint, for the VXLAN network `vni` (24 bits).
-    #[must_use]
-    pub fn vtep_link(&self, vni: u32) -> String {
-        // In hexadecimal, because 8 digits and the longest name would not fit.
-        if self.is_default() { format!("vtep{vni}") } else { format!("{vni:x}_{self}") }
-    }
-
-    /// What names of the host's ends of containers' links begin with. The
-    /// underscore is in no instance's name, so no prefix begins another one.
-    #[must_use]
-    pub fn veth_prefix(&self) -> String {
-        if self.is_default() { "mz_".to_owned() } else { format!("v{self}_") }
-    }
-
     /// Table of packet filter rules.
     #[must_use]
     pub fn filter_table(&self) -> String {
@@ -166,7 +152,6 @@ mod tests {
         let default = Instance::default();
         assert_eq!(default.bridge(), "m-dcos");
         assert_eq!(default.names_link(), "spartan");
-        assert_eq!(default.vtep_link(1024), "vtep1024");
         assert_eq!(default.state_dir(), Path::new("/var/lib/mizzen"));
         assert_eq!(default.run_dir(), Path::new("/run/mizzen"));
         assert_eq!(default.pin_dir(Path::new("/sys/fs/bpf")), Path::new("/sys/fs/bpf/mizzen"));
@@ -183,8 +168,7 @@ mod tests {
         let mut owner = BTreeMap::new();
         for name in TRICKY.iter().filter(|name| name.len() <= MAX_INSTANCE_BYTES) {
             let i = instance(name);
-            let links = [i.bridge(), i.names_link(), i.vtep_link(1024)];
-            for link in &links {
+            for link in &[i.bridge(), i.names_link()] {
                 assert!(link.len() <= MAX_LINK_BYTES, "{link}");
                 let before = owner.insert(format!("link {link}"), *name);
                 assert_eq!(before, None, "{link} is of two instances, {name} is one");
@@ -198,21 +182,6 @@ mod tests {
             ] {
                 let before = owner.insert(format!("{kind} {value}"), *name);
                 assert_eq!(before, None, "{kind} {value} is of two instances, {name} is one");
-            }
-        }
-    }
-
-    #[test]
-    fn links_of_containers_tell_whose_they_are() {
-        for a in TRICKY.iter().filter(|name| name.len() <= MAX_INSTANCE_BYTES) {
-            let prefix = instance(a).veth_prefix();
-            assert!(prefix.len() + 5 <= MAX_LINK_BYTES, "{prefix} leaves five letters");
-            for b in TRICKY.iter().filter(|b| b.len() <= MAX_INSTANCE_BYTES && *b != a) {
-                let b = instance(b);
-                let others = [b.veth_prefix(), b.bridge(), b.names_link(), b.vtep_link(1024)];
-                for other in others {
-                    assert!(!other.starts_with(&prefix), "{prefix} of {a} begins {other}");
-                }
             }
         }
     }

@@ -5,9 +5,13 @@ use std::fs::{self, File};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Name of the lock file in a state directory.
 pub const LOCK_NAME: &str = "lock";
+/// The lock is asked for so often, with this pause between.
+const LOCK_TRIES: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(25);
 
 /// Why a directory could not be taken.
 #[derive(Debug, thiserror::Error)]
@@ -70,7 +74,7 @@ impl StateLock {
         let fd = rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR)
             .map_err(|errno| io("open")(errno.into()))?;
         let mut file = File::from(fd);
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        match lock_patiently(&file) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
                 let mut holder = String::new();
@@ -84,6 +88,21 @@ impl StateLock {
         file.rewind().map_err(io("rewind"))?;
         writeln!(file, "{}", std::process::id()).map_err(io("write"))?;
         Ok(Self { _file: file })
+    }
+}
+
+/// A child that a killed daemon had just forked holds the lock until it executes its
+/// program, so the lock is asked for more than once.
+fn lock_patiently(file: &File) -> rustix::io::Result<()> {
+    let mut tries = 0;
+    loop {
+        match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) if tries < LOCK_TRIES => {
+                tries += 1;
+                std::thread::sleep(LOCK_PAUSE);
+            }
+            other => return other,
+        }
     }
 }
 

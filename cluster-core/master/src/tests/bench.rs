@@ -331,6 +331,7 @@ fn order(message: &ToAgent) -> String {
         }
         ToAgent::KillTask { task_id, .. } => format!("kill {}", task_id.value),
         ToAgent::Acknowledge { task_id, uuid, .. } => format!("ack {} #{}", task_id.value, uuid[0]),
+        ToAgent::FrameworkSubscribed { framework_id } => format!("{} listens", framework_id.value),
         ToAgent::ShutdownFramework { framework_id } => format!("shut down {}", framework_id.value),
     }
 }

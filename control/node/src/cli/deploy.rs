@@ -29,7 +29,7 @@ pub(super) async fn run(session: &Session, args: &RunArgs) -> Result<(), CliErro
 
 pub(super) async fn scale(session: &Session, args: &ScaleArgs) -> Result<(), CliError> {
     let body = json!({ "instances": args.instances });
-    let answer = session.send("PUT", &apps::path(&args.app), Some(&body)).await?;
+    let answer = session.send("PATCH", &apps::path(&args.app), Some(&body)).await?;
     let ids = [absolute(&args.app)];
     tell(&answer, &ids, args.output.json)?;
     if args.no_wait {

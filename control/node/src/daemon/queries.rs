@@ -1,7 +1,7 @@
 //! Requests of the listeners, answered.
 
-use super::core::Core;
 use super::clock;
+use super::core::Core;
 use mizzen_dns_core::RecordType;
 use mizzen_http::core::{CoreRequest, Query, QueryReply};
 use serde_json::{Value, json};
