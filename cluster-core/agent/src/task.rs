@@ -253,9 +253,12 @@ impl Task {
     }
 
     pub(crate) fn acknowledge(&mut self, uuid: &[u8], now: Now, turn: &mut Turn<'_>) {
-        // The acknowledgement is not written down by itself: after a crash the update is
-        // sent once more, which does no harm, and the disk is spared.
+        // On the disk before the next update goes out, as Mesos has it: after a crash
+        // nobody hears again what was acknowledged.
         if status::acknowledge(&mut self.record, &mut self.retry, uuid) {
+            if !status::is_done(&self.record) {
+                self.checkpoint(turn);
+            }
             status::forward(&self.record, &mut self.retry, now, turn);
         }
     }

@@ -194,7 +194,7 @@ fn an_app_that_exists_is_changed() {
     let script = vec![
         ("POST /v2/apps ", 409, json!({"message": "An app with id [/web] already exists."})),
         ("GET /v2/apps/web?", 200, json!({"app": {"id": "/web"}})),
-        ("PUT /v2/apps/web ", 200, json!({"deploymentId": "d-2", "version": "v"})),
+        ("PATCH /v2/apps/web ", 200, json!({"deploymentId": "d-2", "version": "v"})),
     ];
     let (output, _) = talk(&["run", "--no-wait", "--json", file.to_str().unwrap()], script);
     assert!(output.status.success(), "{}", text(&output.stderr));
@@ -206,7 +206,7 @@ fn an_app_that_exists_is_changed() {
 fn a_refusal_is_told_in_the_nodes_words() {
     let answer = json!({"message": "Object is not valid",
                         "details": [{"path": "/cpus", "errors": ["must not be negative"]}]});
-    let (output, _) = talk(&["scale", "web", "3"], vec![("PUT /v2/apps/web ", 422, answer)]);
+    let (output, _) = talk(&["scale", "web", "3"], vec![("PATCH /v2/apps/web ", 422, answer)]);
     assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(1), ""));
     let want = "mizzen: Object is not valid\n  /cpus: must not be negative\n";
     assert_eq!(text(&output.stderr), want);

@@ -126,7 +126,7 @@ fn a_new_master_learns_from_agents_and_frameworks() {
         "s2 update t2 TASK_LOST REASON_RECONCILIATION",
     ]);
     bench.subscribe(info_with_id("other", "m-0007"));
-    bench.expect(&["fact m-0007 other", "s3 subscribed m-0007"]);
+    bench.expect(&["fact m-0007 other", "s3 subscribed m-0007", "agent 1 m-0007 listens"]);
     bench.kill("m-0007", "x");
     bench.expect(&["agent 1 kill x"]);
     // New ids begin with the new master's.
