@@ -194,7 +194,7 @@ fn an_app_that_exists_is_changed() {
     let script = vec![
         ("POST /v2/apps ", 409, json!({"message": "An app with id [/web] already exists."})),
         ("GET /v2/apps/web?", 200, json!({"app": {"id": "/web"}})),
-        ("PATCH /v2/apps/web ", 200, json!({"deploymentId": "d-2", "version": "v"})),
+        ("PUT /v2/apps/web ", 200, json!({"deploymentId": "d-2", "version": "v"})),
     ];
     let (output, _) = talk(&["run", "--no-wait", "--json", file.to_str().unwrap()], script);
     assert!(output.status.success(), "{}", text(&output.stderr));
