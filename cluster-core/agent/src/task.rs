@@ -139,7 +139,7 @@ impl Task {
         status::is_done(&self.record)
     }
 
-    /// When [`Self::handle_timeout`] wants to be called.
+    /// When `handle_timeout` wants to be called.
     #[must_use]
     pub fn deadline(&self) -> Option<Mono> {
         let monitor = self.monitor.as_ref().and_then(Monitor::deadline);

@@ -1,7 +1,7 @@
 //! The cgroups of a container: one directory per hierarchy, its limits, its figures.
 //!
 //! A host may have v1 hierarchies, the one v2 hierarchy, or both at once ("hybrid"),
-//! so every controller is looked for by itself ([`hierarchy`]). One file per controller
+//! so every controller is looked for by itself (`hierarchy`). One file per controller
 //! knows both versions of it. The v2 directory is made even where it has no controller:
 //! eBPF programs attach to it, and it can kill and freeze.
 

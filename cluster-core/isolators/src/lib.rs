@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Nothing here decides what should run: it carries out, and it reads back. What a
-//! later process of the daemon needs is in the run directory ([`rundir`]), and whether
+//! later process of the daemon needs is in the run directory (`rundir`), and whether
 //! a container runs is asked of the kernel.
 
 pub mod cgroup;
