@@ -51,7 +51,7 @@ pub(crate) fn stay(app: &Path) -> Result<()> {
          mizzen vips                        mizzen dns {NAME}\n    \
          mizzen scale web 4                 mizzen logs -f web\n    \
          curl http://{NAME}/\n    curl http://localhost:61421/vips\n    \
-         curl http://localhost:8080/v2/apps    (from scripts: the Marathon API)\n\
+         curl http://leader.mesos:8080/v2/apps    (from scripts: the Marathon API)\n\
          \n`exit` ends the shell, the node and all that it made."
     );
     let shell = std::env::var("SHELL").unwrap_or_else(|_| "/bin/sh".to_owned());
