@@ -9,7 +9,7 @@ use mizzen_ebpf_loader::{
 };
 pub use mizzen_ebpf_loader::{Counts, Options};
 use mizzen_plan::vip::{Action, difference};
-use mizzen_types::vip::{BackendSpec, Protocol, VipKey, VipSpec};
+use mizzen_types::vip::{BackendSpec, Distance, Protocol, VipKey, VipSpec};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
@@ -139,5 +139,6 @@ fn wanted(backend: &BackendSpec) -> BackendWanted {
 
 fn spec(backend: &BackendState) -> BackendSpec {
     let admitted = backend.admission == Admission::Admitted;
-    BackendSpec { address: backend.address, weight: backend.weight, admitted, task: None }
+    let distance = Distance::default();
+    BackendSpec { address: backend.address, weight: backend.weight, admitted, distance, task: None }
 }

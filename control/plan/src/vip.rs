@@ -13,7 +13,7 @@ mod labels;
 use labels::{Target, Wish};
 use mizzen_types::fact::{PortFact, TaskFact};
 use mizzen_types::ids::{FrameworkId, TaskId};
-use mizzen_types::vip::{BackendSpec, Protocol, VipKey, VipSpec};
+use mizzen_types::vip::{BackendSpec, Distance, Protocol, VipKey, VipPolicy, VipSpec};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
@@ -125,7 +125,7 @@ impl Planner {
         let mut backends: Vec<BackendSpec> = both.flat_map(BTreeMap::values).cloned().collect();
         backends.sort();
         backends.dedup_by_key(|backend| backend.address);
-        Some(VipSpec { key: *vip, name, backends })
+        Some(VipSpec { key: *vip, name, backends, policy: VipPolicy::default() })
     }
 
     /// Every service, in the order of addresses.
@@ -218,6 +218,7 @@ fn backend_of(task: &TaskFact, wish: Wish) -> Result<(ServiceKey, BackendSpec), 
         address,
         weight: wish.weight,
         admitted: task.takes_clients(),
+        distance: Distance::default(),
         task: Some((task.framework_id.clone(), task.task_id.clone())),
     };
     Ok((service, backend))
