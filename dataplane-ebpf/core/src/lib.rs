@@ -1,8 +1,13 @@
 //! Integer arithmetic that the kernel programs and user space share.
 //!
-//! Everything here is what the verifier likes: by value, no floats, no slices, no
-//! allocation, nothing that can panic. Walking maps stays with the callers.
+//! Everything that programs use is what the verifier likes: by value, no floats, no
+//! slices, no allocation, nothing that can panic. Walking maps stays with the callers.
+//! [`ring`] alone is for user space, which fills the tables that programs look into.
 
 #![no_std]
 
+pub mod bucket;
+pub mod eject;
+pub mod ewma;
+pub mod ring;
 pub mod select;

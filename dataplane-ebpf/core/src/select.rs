@@ -29,20 +29,88 @@ pub const fn point(random: u32, total: u32) -> u32 {
     ((random as u64 * total as u64) >> 32) as u32
 }
 
-/// Spreads the bits of a socket cookie, so that neighbouring sockets draw apart.
-///
-/// Used where the draw has to be the same each time, as for the datagrams of one
-/// unconnected socket.
+/// Mixes the bits of a number, so that neighbouring numbers end far apart.
 #[inline(always)]
 #[must_use]
-pub const fn spread(cookie: u64) -> u32 {
+pub const fn mix(number: u64) -> u64 {
     // The finaliser of MurmurHash3: each input bit flips each output bit in half of all cases.
-    let mut x = cookie;
+    let mut x = number;
     x ^= x >> 33;
     x = x.wrapping_mul(0xff51_afd7_ed55_8ccd);
     x ^= x >> 33;
     x = x.wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-    (x ^ (x >> 33)) as u32
+    x ^ (x >> 33)
+}
+
+/// 32 bits of [`mix`], for draws that have to be the same each time.
+#[inline(always)]
+#[must_use]
+pub const fn spread(number: u64) -> u32 {
+    mix(number) as u32
+}
+
+/// What a backend would cost the next connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Latency in microseconds; zero if nobody knows, or if it does not matter.
+    pub micros: u32,
+    /// Connections that it has.
+    pub in_flight: u32,
+    /// Its share relative to its siblings, at least 1.
+    pub weight: u32,
+}
+
+impl Load {
+    /// Latency × (in flight ÷ weight + 1), in microseconds times 256: for people to compare.
+    #[must_use]
+    pub const fn cost(self) -> u64 {
+        let weight = if self.weight == 0 { 1 } else { self.weight as u64 };
+        let load = ((self.in_flight as u64 + weight) << 8) / weight;
+        floored(self.micros) * load
+    }
+}
+
+/// Which of two candidates costs less, `first` having been drawn first.
+///
+/// The cost is latency × (in flight ÷ weight + 1). A backend is drawn in proportion to its weight, so
+/// dividing the whole by it as well would starve the lighter of two idle ones. Latencies within a factor of
+/// two are alike, and so are all below [`crate::ewma::FLOOR`]; a tie stays with the first, which keeps the shares of the draw.
+#[inline(always)]
+#[must_use]
+pub const fn second_is_better(first: Load, second: Load) -> bool {
+    is_cheaper(second, first, 1)
+}
+
+/// Whether a backend far away is worth the way: `near` costs more than [`SPILL`] times as much.
+#[inline(always)]
+#[must_use]
+pub const fn far_is_better(near: Load, far: Load) -> bool {
+    is_cheaper(far, near, SPILL)
+}
+
+/// How much dearer a near backend may be before a far one is taken.
+pub const SPILL: u64 = 4;
+
+#[inline(always)]
+const fn is_cheaper(a: Load, b: Load, handicap: u64) -> bool {
+    let (a_latency, b_latency) = (floored(a.micros), floored(b.micros));
+    let alike = a_latency <= 2 * b_latency && b_latency <= 2 * a_latency;
+    let (a_latency, b_latency) = if alike { (1, 1) } else { (a_latency, b_latency) };
+    // Both sides times both weights. Latency has 24 bits, connections are cut to 20, weights have 16.
+    let a_cost = a_latency * occupancy(a) * (b.weight as u64 & 0xffff) * handicap;
+    let b_cost = b_latency * occupancy(b) * (a.weight as u64 & 0xffff);
+    a_cost < b_cost
+}
+
+#[inline(always)]
+const fn occupancy(load: Load) -> u64 {
+    let in_flight = if load.in_flight > 0xf_ffff { 0xf_ffff } else { load.in_flight };
+    in_flight as u64 + (load.weight as u64 & 0xffff)
+}
+
+#[inline(always)]
+const fn floored(micros: u32) -> u64 {
+    if micros < crate::ewma::FLOOR { crate::ewma::FLOOR as u64 } else { micros as u64 }
 }
 
 /// A binary search for the slot that a point hits, one slot read at a time.
@@ -145,6 +213,36 @@ mod tests {
                 assert_eq!(find(&cumulative, point), *want, "{name}, point {point}");
             }
         }
+    }
+
+    #[test]
+    fn the_cheaper_of_two_is_taken() {
+        let load = |micros, in_flight, weight| Load { micros, in_flight, weight };
+        #[rustfmt::skip]
+        let table = [
+            ("alike",                          load(0, 0, 1),      load(0, 0, 1),      false),
+            ("the first is busier",            load(0, 1, 1),      load(0, 0, 1),      true),
+            ("the second is busier",           load(0, 0, 1),      load(0, 1, 1),      false),
+            ("idle, whatever the weights",     load(0, 0, 1),      load(0, 0, 9),      false),
+            ("busy in proportion",             load(0, 1, 1),      load(0, 9, 9),      false),
+            ("less busy for its weight",       load(0, 2, 1),      load(0, 9, 9),      true),
+            ("noise below the floor",          load(900, 0, 1),    load(10, 0, 1),     false),
+            ("within a factor of two",         load(9_000, 0, 1),  load(5_000, 0, 1),  false),
+            ("ten times slower",               load(50_000, 0, 1), load(5_000, 0, 1),  true),
+            ("ten times slower, but less busy",load(5_000, 10, 1), load(50_000, 0, 1), true),
+            ("ten times slower, no less busy", load(5_000, 9, 1),  load(50_000, 0, 1), false),
+        ];
+        for (name, first, second, want) in table {
+            assert_eq!(second_is_better(first, second), want, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_far_backend_has_to_be_much_cheaper() {
+        let load = |in_flight| Load { micros: 0, in_flight, weight: 1 };
+        assert!(!far_is_better(load(3), load(0)));
+        assert!(far_is_better(load(4), load(0)));
+        assert!(!far_is_better(load(40), load(12)));
     }
 
     #[test]

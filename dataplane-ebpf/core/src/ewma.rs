@@ -1,0 +1,140 @@
+//! A latency average that believes bad news at once and good news slowly.
+//!
+//! ```text
+//! sample above the average   the average jumps to it, at most doubling
+//! sample below               an eighth of the way down
+//! no sample                  halves every HALF_LIFE, so that a slow backend is tried again
+//! ```
+//!
+//! One outlier moves the average by a factor of two at most, which
+//! [`crate::select::better`] still takes for noise; two in a row count.
+
+/// After so many milliseconds without a sample an average is worth half.
+pub const HALF_LIFE: u32 = 4_096;
+
+/// Microseconds below which latencies are alike: they differ by luck.
+pub const FLOOR: u32 = 1_000;
+
+/// Samples are cut at this many microseconds (16 s).
+pub const CEILING: u32 = 1 << 24;
+
+/// An average in microseconds, and when it was right. Never sampled if zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Average {
+    micros: u32,
+    /// Milliseconds of the clock that callers use, cut to 32 bits.
+    stamp: u32,
+}
+
+impl Average {
+    /// Takes apart what [`Average::pack`] put together.
+    #[inline(always)]
+    #[must_use]
+    pub const fn unpack(word: u64) -> Self {
+        Self { micros: word as u32, stamp: (word >> 32) as u32 }
+    }
+
+    /// One word, so that a reader never sees the halves of two averages.
+    #[inline(always)]
+    #[must_use]
+    pub const fn pack(self) -> u64 {
+        self.micros as u64 | (self.stamp as u64) << 32
+    }
+
+    /// Microseconds at `now` (milliseconds); zero if there never was a sample.
+    #[inline(always)]
+    #[must_use]
+    pub const fn at(self, now: u32) -> u32 {
+        let age = now.wrapping_sub(self.stamp);
+        // A clock that seems to run backwards was read on another CPU.
+        if age > i32::MAX as u32 {
+            return self.micros;
+        }
+        let halvings = age / HALF_LIFE;
+        if halvings > 24 {
+            return 0;
+        }
+        let whole = self.micros >> halvings;
+        // Between two halvings a straight line is close enough to the curve.
+        whole - ((whole as u64 * (age % HALF_LIFE) as u64 / HALF_LIFE as u64) >> 1) as u32
+    }
+
+    /// The average after a sample of `micros` at `now` (milliseconds).
+    #[inline(always)]
+    #[must_use]
+    pub const fn step(self, micros: u32, now: u32) -> Self {
+        let sample = clamp(micros);
+        let present = self.at(now);
+        let micros = if self.micros == 0 {
+            sample
+        } else if sample > present {
+            let limit = 2 * if present > FLOOR { present } else { FLOOR };
+            if sample < limit { sample } else { limit }
+        } else {
+            // Rounded towards the sample, or the last few steps would never be taken.
+            present - (present - sample).div_ceil(8)
+        };
+        Self { micros: clamp(micros), stamp: now }
+    }
+}
+
+/// Between one microsecond and [`CEILING`]: zero means that there is no sample.
+#[inline(always)]
+const fn clamp(micros: u32) -> u32 {
+    if micros == 0 {
+        1
+    } else if micros > CEILING {
+        CEILING
+    } else {
+        micros
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn fed(samples: &[(u32, u32)]) -> Average {
+        samples
+            .iter()
+            .fold(Average::default(), |average, (micros, now)| average.step(*micros, *now))
+    }
+
+    #[test]
+    fn an_average_follows_its_samples() {
+        #[rustfmt::skip]
+        let table: &[(&str, &[(u32, u32)], u32, u32)] = &[
+            ("never sampled",               &[],                                  5,             0),
+            ("the first sample is it",      &[(5_000, 0)],                        0,         5_000),
+            ("an outlier doubles at most",  &[(5_000, 0), (90_000, 0)],           0,        10_000),
+            ("two in a row count",          &[(5_000, 0), (90_000, 0), (90_000, 0)], 0,     20_000),
+            ("below the floor it is noise", &[(50, 0), (90_000, 0)],              0,         2_000),
+            ("down by an eighth",           &[(8_000, 0), (0, 0)],                0,         7_000),
+            ("half after the half-life",    &[(8_000, 0)],                        HALF_LIFE, 4_000),
+            ("nothing after a long time",   &[(8_000, 0)],                  60 * HALF_LIFE,      0),
+            ("a clock that steps back",     &[(8_000, 10)],                       5,         8_000),
+            ("a clock that wraps",          &[(8_000, u32::MAX)],     HALF_LIFE - 1,         4_000),
+        ];
+        for (name, samples, now, want) in table {
+            assert_eq!(fed(samples).at(*now), *want, "{name}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn stays_between_what_it_saw(samples in prop::collection::vec((1_u32..CEILING, 0_u32..50), 1..50)) {
+            let mut now = 0;
+            let mut average = Average::default();
+            let highest = samples.iter().map(|(micros, _)| *micros).max().unwrap_or_default();
+            for (micros, pause) in samples {
+                now += pause;
+                average = average.step(micros, now);
+                prop_assert!(average.at(now) >= 1);
+                prop_assert!(average.at(now) <= highest);
+                prop_assert_eq!(Average::unpack(average.pack()), average);
+            }
+        }
+    }
+}
