@@ -9,6 +9,7 @@
 
 use crate::ids::{AgentId, ContainerId, FrameworkId, OwnerId, TaskId};
 use crate::time::Wall;
+use crate::vip_service::{VipServiceFact, VipServiceId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -40,6 +41,8 @@ pub enum Key {
     Task(FrameworkId, TaskId),
     /// The address of a named VIP: `label.framework`, mangled.
     VipClaim(String),
+    /// A virtual service that was registered by hand on the owner.
+    VipService(VipServiceId),
 }
 
 /// What the owner says.
@@ -56,6 +59,8 @@ pub enum Fact {
     Task(Box<TaskFact>),
     /// The IPv4 address claimed for a named VIP; its IPv6 twin is derived.
     VipClaim(IpAddr),
+    /// See [`VipServiceFact`].
+    VipService(VipServiceFact),
 }
 
 /// One line of an owner log.
@@ -80,6 +85,10 @@ pub struct NodeFact {
     pub address: IpAddr,
     /// Its agent, if it runs one and that has registered.
     pub agent_id: Option<AgentId>,
+    /// Where it stands, such as a rack or a data centre: nodes that say the same are
+    /// near each other.
+    #[serde(default)]
+    pub zone: Option<String>,
 }
 
 /// The leading master.

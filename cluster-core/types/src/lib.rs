@@ -11,3 +11,4 @@ pub mod random;
 pub mod resources;
 pub mod time;
 pub mod vip;
+pub mod vip_service;

@@ -101,6 +101,83 @@ impl Default for Millis {
     }
 }
 
+impl Millis {
+    /// The longest that a policy may say: a day.
+    pub const MAX: Self = Self(86_400_000);
+
+    /// Reads `0` or a number with its unit, such as `500ms`, `10s` or `2m`; nothing
+    /// longer than [`Self::MAX`].
+    #[must_use]
+    pub fn from_text(text: &str) -> Option<Self> {
+        let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let (number, unit) = text.split_at(split);
+        let number: u32 = number.parse().ok()?;
+        let millis = match unit {
+            "ms" => Some(number),
+            "s" => number.checked_mul(1_000),
+            "m" => number.checked_mul(60_000),
+            "" if number == 0 => Some(0),
+            _ => None,
+        };
+        millis.map(Self).filter(|millis| *millis <= Self::MAX)
+    }
+}
+
+impl fmt::Display for Millis {
+    /// Writes what [`Millis::from_text`] reads.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => f.write_str("0"),
+            millis if millis % 60_000 == 0 => write!(f, "{}m", millis / 60_000),
+            millis if millis % 1_000 == 0 => write!(f, "{}s", millis / 1_000),
+            millis => write!(f, "{millis}ms"),
+        }
+    }
+}
+
+/// What one voice (a task's labels, a service registered by hand) says about a VIP's
+/// policy. What nobody says is as in [`VipPolicy::default`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+pub struct PolicyWish {
+    /// What decides between candidates.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<Rule>,
+    /// Whether near backends go first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub locality: Option<Locality>,
+    /// What becomes of the connections of a backend that is removed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_removal: Option<OnRemoval>,
+    /// Time over which a backend that joins others grows to its full share.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slow_start: Option<Millis>,
+}
+
+impl PolicyWish {
+    /// What this one says, and `other` where this one says nothing.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            rule: self.rule.or(other.rule),
+            locality: self.locality.or(other.locality),
+            on_removal: self.on_removal.or(other.on_removal),
+            slow_start: self.slow_start.or(other.slow_start),
+        }
+    }
+
+    /// The policy that it makes.
+    #[must_use]
+    pub fn policy(self) -> VipPolicy {
+        VipPolicy {
+            rule: self.rule.unwrap_or_default(),
+            locality: self.locality.unwrap_or_default(),
+            on_removal: self.on_removal.unwrap_or_default(),
+            slow_start: self.slow_start.unwrap_or_default(),
+        }
+    }
+}
+
 /// What decides between backends.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
@@ -157,6 +234,26 @@ pub enum Locality {
     Ignore,
 }
 
+impl Locality {
+    /// Both, in the order in which they are documented.
+    pub const ALL: [Self; 2] = [Self::Prefer, Self::Ignore];
+
+    /// The word for it in labels, on the command line and in answers.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Prefer => "prefer",
+            Self::Ignore => "ignore",
+        }
+    }
+
+    /// Reads one of the words of [`Locality::word`].
+    #[must_use]
+    pub fn from_text(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|locality| locality.word() == text)
+    }
+}
+
 /// What becomes of the connections of a backend that is removed.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
@@ -170,6 +267,27 @@ pub enum OnRemoval {
     All,
     /// Nothing is ended.
     Keep,
+}
+
+impl OnRemoval {
+    /// All of them, in the order in which they are documented.
+    pub const ALL: [Self; 3] = [Self::Datagrams, Self::All, Self::Keep];
+
+    /// The word for it in labels, on the command line and in answers.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Datagrams => "datagrams",
+            Self::All => "all",
+            Self::Keep => "keep",
+        }
+    }
+
+    /// Reads one of the words of [`OnRemoval::word`].
+    #[must_use]
+    pub fn from_text(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|fate| fate.word() == text)
+    }
 }
 
 /// How far away a backend is.
@@ -201,4 +319,40 @@ pub struct BackendSpec {
     pub distance: Distance,
     /// The task behind it.
     pub task: Option<(FrameworkId, TaskId)>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_of_a_policy() {
+        #[rustfmt::skip]
+        let table = [
+            ("0",     Some(0)),      ("500ms", Some(500)), ("10s", Some(10_000)), ("2m", Some(120_000)),
+            ("1440m", Some(86_400_000)), ("1441m", None),  ("10",  None),         ("-1s", None),
+            ("1h",    None),         ("s",     None),      ("",    None),         ("99999999999s", None),
+        ];
+        for (text, want) in table {
+            let found = Millis::from_text(text);
+            assert_eq!(found, want.map(Millis), "{text}");
+            if let Some(millis) = found {
+                assert_eq!(Millis::from_text(&millis.to_string()), Some(millis), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn words_are_the_same_in_facts_and_in_labels() {
+        let quoted = |word: &str| format!("\"{word}\"");
+        for rule in Rule::ALL {
+            assert_eq!(serde_json::to_string(&rule).unwrap(), quoted(rule.word()));
+        }
+        for locality in Locality::ALL {
+            assert_eq!(serde_json::to_string(&locality).unwrap(), quoted(locality.word()));
+        }
+        for fate in OnRemoval::ALL {
+            assert_eq!(serde_json::to_string(&fate).unwrap(), quoted(fate.word()));
+        }
+    }
 }

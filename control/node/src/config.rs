@@ -77,6 +77,8 @@ pub struct Config {
     pub address: IpAddr,
     /// Name by which other machines reach this node.
     pub hostname: String,
+    /// Where the node stands; nodes that say the same are near each other. May be empty.
+    pub zone: String,
     /// Directory of `mizzen-launch` and the CNI plugins.
     pub libexec_dir: PathBuf,
     /// Log lines.

@@ -41,6 +41,7 @@ impl fmt::Display for OwnerKey {
                     write!(f, "task {task} of framework {framework} on node {owner}")
                 }
                 Key::VipClaim(name) => write!(f, "address of {name}, claimed by {owner}"),
+                Key::VipService(service) => write!(f, "service {service}, registered on {owner}"),
             },
         }
     }

@@ -143,6 +143,7 @@ mod tests {
             hostname: "n1".into(),
             address: "10.0.0.2".parse().unwrap(),
             agent_id: None,
+            zone: None,
         };
         let options = Options { ttl: 60, ..Options::default() };
         assert!(records_of(&Key::Node, &Fact::Node(node.clone()), &options).is_empty());

@@ -32,6 +32,7 @@ pub(super) fn build(layers: &Layers, host: &HostFacts, errors: &mut Vec<ConfigEr
         run_dir: read.one("run_dir", instance.run_dir(), value::absolute_path),
         cgroup_root: read.one("cgroup_root", instance.cgroup_root(), value::cgroup),
         hostname: read.one("hostname", default_hostname(host, address), value::hostname),
+        zone: read.one("zone", String::new(), value::zone),
         libexec_dir: read.one("libexec_dir", host.executable_dir.clone(), value::absolute_path),
         log: LogConfig {
             format: read.one("log.format", LogFormat::Text, value::log_format),

@@ -105,6 +105,7 @@ pub const KEYS: &[Key] = {
         row("cgroup_root", Text, NeedsRestart, "Cgroup of all containers, relative to each hierarchy's mount"),
         row("address", Text, NeedsRestart, "IP address by which other machines reach this node"),
         row("hostname", Text, NeedsRestart, "Name by which other machines reach this node"),
+        row("zone", Text, NeedsRestart, "Where this node stands, such as a rack; VIPs prefer backends of the same zone"),
         row("libexec_dir", Text, NeedsRestart, "Directory of mizzen-launch and the CNI plugins"),
         row("log.format", Text, NeedsRestart, "Form of log lines: text or json"),
         row("log.level", Text, Now, "Least important level that is logged: error, warn, info, debug, trace, or target=level,..."),

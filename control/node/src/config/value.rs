@@ -156,6 +156,11 @@ pub(super) fn hostname(text: &str) -> Read<String> {
     }
 }
 
+/// Letters as in [`plain_name`]; an empty text is no zone.
+pub(super) fn zone(text: &str) -> Read<String> {
+    if text.is_empty() { Ok(String::new()) } else { plain_name(text) }
+}
+
 pub(super) fn resources(text: &str) -> Read<String> {
     match mizzen_types::resources::Resources::parse(text) {
         Ok(_) => Ok(text.to_owned()),

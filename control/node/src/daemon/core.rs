@@ -287,6 +287,7 @@ impl Core {
             hostname: self.config.hostname.clone(),
             address: self.config.address,
             agent_id: self.agent.as_ref().and_then(|agent| agent.id().cloned()),
+            zone: Some(self.config.zone.clone()).filter(|zone| !zone.is_empty()),
         };
         self.say(Speaker::Node, Key::Node, Some(Fact::Node(fact)));
     }
