@@ -156,7 +156,8 @@ fn compile() -> Result<PathBuf> {
 }
 
 fn flags() -> Result<Vec<String>> {
-    let sources = root()?.display();
+    let top = root()?;
+    let sources = top.display();
     let registry = cargo_home()?.join("registry/src");
     Ok(vec![
         "--cfg=bpf_target_arch=\"x86_64\"".to_owned(),

@@ -45,8 +45,12 @@ MIZZEN_BPF_PREFIX names where bpf-linker is installed (/opt/bpf).
 ";
 
 /// The top of the repository.
-fn root() -> Result<&'static Path> {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies at the top of a file system")
+///
+/// Asked of cargo at run time: a shared target directory may hold the executable of another checkout.
+fn root() -> Result<PathBuf> {
+    let manifest = env::var_os("CARGO_MANIFEST_DIR").context("run this as `cargo xtask`")?;
+    let top = Path::new(&manifest).parent().context("xtask lies at the top of a file system")?;
+    Ok(top.to_owned())
 }
 
 /// Where bpf-linker is installed.
