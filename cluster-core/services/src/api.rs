@@ -8,12 +8,15 @@ mod apps;
 mod deployments;
 mod groups;
 mod info;
+mod preview;
 mod queue;
 mod read;
 mod select;
 mod tasks;
 #[cfg(test)]
 mod tests;
+
+pub use preview::Preview;
 
 use crate::problem::Refusal;
 use crate::scheduler::{Services, Started};

@@ -34,7 +34,7 @@ pub mod validation;
 pub mod version;
 pub mod why;
 
-pub use api::{Body, Reply, Request};
+pub use api::{Body, Preview, Reply, Request};
 pub use scheduler::{Effect, Services};
 pub use settings::Settings;
 pub use store::SavedStateError;

@@ -1,6 +1,6 @@
 //! From a copy and what it got of an offer to the `TaskInfo` that an agent runs.
 
-mod discovery;
+pub mod discovery;
 mod environment;
 mod health;
 pub mod ports;

@@ -163,7 +163,7 @@ impl Services {
     }
 
     /// What `update` makes of the app: a part of it, all of it, or an older version.
-    fn updated(
+    pub(super) fn updated(
         &self,
         id: &AppId,
         mut update: Map<String, Value>,
