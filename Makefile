@@ -2,7 +2,7 @@
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup build test lint check-ebpf demo up bench-node
+.PHONY: help setup build test lint check-ebpf demo up bench-node bench-vip
 
 CARGO ?= cargo
 XTASK := $(CARGO) run --quiet --package xtask --
@@ -32,6 +32,11 @@ up: setup ## Leave the demo's node running, and print how to use it
 bench-node: setup ## Measure a node against its goals
 	@$(CARGO) build --release --workspace --quiet
 	@$(SUDO) target/release/mizzen lab --no-node -- target/release/mizzen-bench node
+
+bench-vip: ## Measure VIPs beside HAProxy, nginx, iptables and nftables
+	@packaging/setup.sh peers
+	@$(CARGO) build --release --workspace --quiet
+	@$(SUDO) target/release/mizzen lab --no-node -- target/release/mizzen-bench vip
 
 lint: ## Check formatting, lints, and that no crate looks upstairs
 	@echo "lint: formatting"

@@ -1,10 +1,15 @@
 #!/bin/sh
 # Installs what building, testing and the demo need and this machine lacks.
 # Debian and its relatives; elsewhere it says what is missing.
+# `setup.sh peers`: also the balancers that ours is measured beside.
 set -eu
 
 # command:package
 needs="cc:gcc ld:binutils git:git ip:iproute2 kill:procps setsid:util-linux nginx:nginx"
+
+if [ "${1:-}" = peers ]; then
+    needs="$needs haproxy:haproxy iptables:iptables nft:nftables ipset:ipset"
+fi
 
 PATH="$PATH:/usr/sbin:/sbin"
 missing=""
@@ -19,6 +24,10 @@ done
 if [ ! -e "/usr/lib/$(uname -m)-linux-gnu/crt1.o" ] && command -v apt-get >/dev/null 2>&1; then
     missing="$missing crt1.o"
     packages="$packages libc6-dev"
+fi
+if [ "${1:-}" = peers ] && [ ! -e /usr/lib/nginx/modules/ngx_stream_module.so ]; then
+    missing="$missing ngx_stream_module.so"
+    packages="$packages libnginx-mod-stream"
 fi
 
 if ! command -v cargo >/dev/null 2>&1; then
@@ -43,8 +52,8 @@ if [ "$(id -u)" != 0 ]; then
     root="sudo"
 fi
 
-# Debian starts what it installs. We need nginx's program, not a web server on
-# port 80, so services stay off while we install.
+# Debian starts what it installs. We need programs, not a web server on port 80,
+# so services stay off while we install.
 policy=/usr/sbin/policy-rc.d
 if [ ! -e "$policy" ]; then
     printf '#!/bin/sh\nexit 101\n' | $root tee "$policy" >/dev/null
@@ -57,9 +66,11 @@ echo "setup: installing$packages (apt-get, for:$missing)"
 $root apt-get update -qq
 # shellcheck disable=SC2086 # a list of words
 $root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages
-case " $packages " in *" nginx "*)
-    if command -v systemctl >/dev/null 2>&1 && [ -d /run/systemd/system ]; then
-        $root systemctl disable --quiet nginx.service || true
-    fi ;;
-esac
+if command -v systemctl >/dev/null 2>&1 && [ -d /run/systemd/system ]; then
+    for service in nginx haproxy; do
+        case " $packages " in *" $service "*)
+            $root systemctl disable --quiet "$service.service" || true ;;
+        esac
+    done
+fi
 echo "setup: done"

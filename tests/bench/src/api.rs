@@ -97,6 +97,14 @@ pub(crate) fn get(socket: &PathBuf, path: &str) -> Result<Value> {
     serde_json::from_str(&body).with_context(|| format!("{path} is not JSON"))
 }
 
+/// Gives the node a document.
+pub(crate) fn put(socket: &PathBuf, path: &str, document: &Value) -> Result<()> {
+    let stream = UnixStream::connect(socket)
+        .with_context(|| format!("nobody answers at {}", socket.display()))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    ask(stream, "PUT", path, &document.to_string()).map(drop)
+}
+
 /// One request to the app behind `address`, on a connection of its own.
 pub(crate) fn request(address: SocketAddr) -> Result<()> {
     let stream = TcpStream::connect_timeout(&address, VIP_PATIENCE)?;

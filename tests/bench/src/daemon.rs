@@ -1,6 +1,7 @@
 //! The process of the node under test: started, measured, stopped.
 
 use crate::api;
+use crate::network::Namespace;
 use crate::sandbox::Sandbox;
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
@@ -34,16 +35,27 @@ impl Daemon {
     /// Starts the node and waits until it is ready: it has told its service manager
     /// so, and its command line gets answers.
     pub(crate) fn start(sandbox: &Sandbox) -> Result<Self> {
+        Self::start_as(sandbox, Command::new("mizzen").arg("node"), None)
+    }
+
+    /// The same, by a command of another making, and in another network.
+    pub(crate) fn start_as(
+        sandbox: &Sandbox,
+        command: &mut Command,
+        network: Option<&Namespace>,
+    ) -> Result<Self> {
         let path = sandbox.state_dir.with_file_name("bench-notify");
         let _ = std::fs::remove_file(&path);
         let notices = UnixDatagram::bind(&path).context("cannot listen as a service manager")?;
         notices.set_read_timeout(Some(Duration::from_millis(200)))?;
         let log = std::fs::OpenOptions::new().create(true).append(true).open(sandbox.log())?;
-        let mut command = Command::new("mizzen");
-        command.arg("node").env("NOTIFY_SOCKET", &path);
+        command.env("NOTIFY_SOCKET", &path);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let started = Instant::now();
-        let child = command.spawn().context("cannot start `mizzen node`")?;
+        let child = match network {
+            Some(network) => network.spawn(command),
+            None => command.spawn().context("cannot start `mizzen node`"),
+        }?;
         let mut daemon = Self { child, ready_after: Duration::ZERO };
         while !said_ready(&notices) {
             if let Some(status) = daemon.child.try_wait()? {

@@ -1,31 +1,32 @@
-//! A generator: a process in a cgroup of its own choice that makes one block of
-//! connections, or of requests on one connection, when it is told to.
+//! A generator: a process in a cgroup and a network of its own choice that does one
+//! block of work when it is told to.
 //!
 //! ```text
-//! section ── "connect 11.0.0.1:80 400" ──▶ generator
-//!         ◀── "11620384 0" ──              nanoseconds, failures
+//! section ── "connect 400 11.0.0.1:80" ──▶ generator
+//!         ◀── "11620384 400 0 …" ──        nanoseconds, how many, failures, …
 //! ```
+//!
+//! [`one`] does work one after the other on one core, [`many`] as much at a time as
+//! all cores can do.
 
-use crate::sandbox::{self, CONGESTION_CONTROL};
+pub(crate) mod many;
+mod one;
+mod targets;
+
+use crate::network::Namespace;
+use crate::sandbox;
 use anyhow::{Context, Result, bail, ensure};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fd::OwnedFd;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::str::FromStr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+pub(crate) use targets::{Draw, Targets};
 
 /// No block takes this long, whatever goes wrong.
 const LIMIT: Timespec = Timespec { tv_sec: 30, tv_nsec: 0 };
-
-/// Longer than anything but a lost packet takes.
-const TIMEOUT: Duration = Duration::from_secs(3);
-
-/// Bytes of a request, and of its answer.
-const REQUEST: usize = 64;
 
 /// What is repeated in a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,24 +37,70 @@ pub(crate) enum Work {
     /// wait, the scheduler lets it run ahead by one connection or by hundreds, as
     /// it likes, and that changes the price by a half.
     Connect,
+    /// A whole short connection: made, a byte there, a byte back, closed by the
+    /// server and then by the client.
+    Converse,
+    /// The same on all cores, many at a time.
+    Saturate,
     /// A request and its answer, on a connection that stays open for the block.
     Exchange,
+    /// A mebibyte on one connection; a block ends when the server has read all.
+    Stream,
 }
 
 impl Work {
+    const ALL: [Self; 5] =
+        [Self::Connect, Self::Converse, Self::Saturate, Self::Exchange, Self::Stream];
+
     fn word(self) -> &'static str {
         match self {
             Self::Connect => "connect",
+            Self::Converse => "converse",
+            Self::Saturate => "saturate",
             Self::Exchange => "exchange",
+            Self::Stream => "stream",
         }
     }
 }
 
 /// What one block took.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Block {
     pub time: Duration,
+    /// Repetitions that came to their end.
+    pub count: u64,
     pub failures: u64,
+    /// Until a connection was made.
+    pub connect: Quantiles,
+    /// Of a whole repetition.
+    pub whole: Quantiles,
+}
+
+/// Of the repetitions in a block; zero where they were not timed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Quantiles {
+    pub p50: Duration,
+    pub p99: Duration,
+}
+
+impl Quantiles {
+    /// Of nanoseconds.
+    pub(crate) fn of(times: &mut [u64]) -> Self {
+        times.sort_unstable();
+        let at = |share: usize| {
+            let index = times.len() * share / 100;
+            Duration::from_nanos(times.get(index).copied().unwrap_or_default())
+        };
+        Self { p50: at(50), p99: at(99) }
+    }
+}
+
+/// Where a generator is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Seat<'a> {
+    pub cgroup: &'a Path,
+    /// The sandbox's own unless there is another one.
+    pub network: Option<&'a Namespace>,
 }
 
 /// A generator, from the section's side; it ends when dropped.
@@ -64,16 +111,15 @@ pub(crate) struct Generator {
 }
 
 impl Generator {
-    /// Starts one in `cgroup`, on core `cpu`.
-    pub(crate) fn start(cgroup: &Path, cpu: usize) -> Result<Self> {
-        let mut child = Command::new(sandbox::ourselves()?)
-            .arg("generate")
-            .arg(cgroup)
-            .arg(cpu.to_string())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("cannot start a generator")?;
+    /// Starts one. It does what one core can do on core `cpu`.
+    pub(crate) fn start(seat: Seat<'_>, cpu: usize) -> Result<Self> {
+        let mut command = Command::new(sandbox::ourselves()?);
+        command.arg("generate").arg(seat.cgroup).arg(cpu.to_string());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = match seat.network {
+            Some(network) => network.spawn(&mut command)?,
+            None => command.spawn().context("cannot start a generator")?,
+        };
         let (Some(orders), Some(results)) = (child.stdin.take(), child.stdout.take()) else {
             bail!("a generator without pipes");
         };
@@ -81,17 +127,15 @@ impl Generator {
     }
 
     /// Has it do one block of `count` and waits for the end.
-    pub(crate) fn block(&mut self, work: Work, target: SocketAddr, count: u32) -> Result<Block> {
-        writeln!(self.orders, "{} {target} {count}", work.word()).context("a generator ended")?;
+    pub(crate) fn block(&mut self, work: Work, targets: &Targets, count: u32) -> Result<Block> {
+        let order = Order { work, count, targets: targets.clone() };
+        writeln!(self.orders, "{order}").context("a generator ended")?;
         let ready = poll(&mut [PollFd::new(self.results.get_ref(), PollFlags::IN)], Some(&LIMIT))?;
-        ensure!(ready > 0, "a block of {} to {target} hangs", work.word());
+        ensure!(ready > 0, "a block of {} to {targets} hangs", work.word());
         let mut line = String::new();
         self.results.read_line(&mut line)?;
-        let (time, failures) = line
-            .trim()
-            .split_once(' ')
-            .with_context(|| format!("the generator of {} to {target} failed", work.word()))?;
-        Ok(Block { time: Duration::from_nanos(time.parse()?), failures: failures.parse()? })
+        let block = line.trim().parse();
+        block.with_context(|| format!("the generator of {} to {targets} failed", work.word()))
     }
 }
 
@@ -106,15 +150,19 @@ impl Drop for Generator {
 pub(crate) fn run(cgroup: &Path, cpu: usize) -> Result<()> {
     sandbox::join(cgroup)?;
     sandbox::hold_on(cpu)?;
+    let mut draw = Draw::new();
     for line in std::io::stdin().lines() {
-        let Order { work, target, count } = line?.parse()?;
+        let Order { work, count, targets } = line?.parse()?;
         let block = match work {
-            Work::Connect => connect_block(target, count),
+            Work::Connect => one::connect_block(&targets, &mut draw, count),
+            Work::Converse => one::converse_block(&targets, &mut draw, count),
+            Work::Saturate => many::saturating_block(&targets, count)?,
             // A new one for each block: connections differ a little for good, by where
             // the kernel has put them.
-            Work::Exchange => exchange_block(&mut open(target)?, count)?,
+            Work::Exchange => one::exchange_block(&mut one::open(targets.first())?, count)?,
+            Work::Stream => one::stream_block(one::open(targets.first())?, count)?,
         };
-        println!("{} {}", block.time.as_nanos(), block.failures);
+        println!("{block}");
     }
     Ok(())
 }
@@ -123,8 +171,14 @@ pub(crate) fn run(cgroup: &Path, cpu: usize) -> Result<()> {
 #[derive(Debug, PartialEq)]
 struct Order {
     work: Work,
-    target: SocketAddr,
     count: u32,
+    targets: Targets,
+}
+
+impl std::fmt::Display for Order {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {} {}", self.work.word(), self.count, self.targets)
+    }
 }
 
 impl FromStr for Order {
@@ -132,58 +186,43 @@ impl FromStr for Order {
 
     fn from_str(line: &str) -> Result<Self> {
         let words: Vec<&str> = line.split(' ').collect();
-        let [work, target, count] = words[..] else { bail!("`{line}` is no order") };
-        let known = [Work::Connect, Work::Exchange].into_iter().find(|known| known.word() == work);
+        let [work, count, targets] = words[..] else { bail!("`{line}` is no order") };
+        let known = Work::ALL.into_iter().find(|known| known.word() == work);
         let work = known.with_context(|| format!("`{work}` is no work"))?;
-        Ok(Self { work, target: target.parse()?, count: count.parse()? })
+        Ok(Self { work, count: count.parse()?, targets: targets.parse()? })
     }
 }
 
-fn connect_block(target: SocketAddr, count: u32) -> Block {
-    let mut failures = 0;
-    let started = Instant::now();
-    for _ in 0..count {
-        failures += u64::from(!matches!(connect_and_close(target), Ok(0)));
+impl std::fmt::Display for Block {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { time, count, failures, connect, whole } = self;
+        write!(f, "{} {count} {failures}", time.as_nanos())?;
+        for time in [connect.p50, connect.p99, whole.p50, whole.p99] {
+            write!(f, " {}", time.as_nanos())?;
+        }
+        Ok(())
     }
-    Block { time: started.elapsed(), failures }
 }
 
-/// Returns how many bytes the server sent before it closed.
-fn connect_and_close(target: SocketAddr) -> rustix::io::Result<usize> {
-    let socket = socket(target)?;
-    rustix::net::connect(&socket, &target)?;
-    let sent = rustix::io::read(&socket, &mut [0; 8])?;
-    // A reset: otherwise the server's ports would wait for a minute each.
-    sockopt::set_socket_linger(&socket, Some(Duration::ZERO))?;
-    Ok(sent)
-}
+impl FromStr for Block {
+    type Err = anyhow::Error;
 
-fn socket(target: SocketAddr) -> rustix::io::Result<OwnedFd> {
-    let family = if target.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)
-}
-
-fn exchange_block(stream: &mut TcpStream, count: u32) -> Result<Block> {
-    let started = Instant::now();
-    for _ in 0..count {
-        exchange(stream)?;
+    fn from_str(line: &str) -> Result<Self> {
+        let numbers: Vec<u64> =
+            line.split(' ').map(str::parse).collect::<Result<_, _>>().context("no numbers")?;
+        let [time, count, failures, c50, c99, w50, w99] = numbers[..] else {
+            bail!("`{line}` is no result")
+        };
+        let quantiles =
+            |p50, p99| Quantiles { p50: Duration::from_nanos(p50), p99: Duration::from_nanos(p99) };
+        Ok(Self {
+            time: Duration::from_nanos(time),
+            count,
+            failures,
+            connect: quantiles(c50, c99),
+            whole: quantiles(w50, w99),
+        })
     }
-    Ok(Block { time: started.elapsed(), failures: 0 })
-}
-
-fn open(target: SocketAddr) -> Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&target, TIMEOUT)
-        .with_context(|| format!("cannot connect to {target}"))?;
-    stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
-    sockopt::set_tcp_congestion(&stream, CONGESTION_CONTROL)?;
-    Ok(stream)
-}
-
-fn exchange(stream: &mut TcpStream) -> Result<()> {
-    let mut buffer = [b'x'; REQUEST];
-    stream.write_all(&buffer).context("cannot send a request")?;
-    stream.read_exact(&mut buffer).context("no answer")
 }
 
 #[cfg(test)]
@@ -192,33 +231,27 @@ mod tests {
 
     #[test]
     fn orders() {
-        let target: SocketAddr = "11.0.0.1:80".parse().unwrap();
-        let order: Order = "connect 11.0.0.1:80 400".parse().unwrap();
-        assert_eq!(order, Order { work: Work::Connect, target, count: 400 });
-        let order: Order = "exchange 11.0.0.1:80 3".parse().unwrap();
-        assert_eq!(order, Order { work: Work::Exchange, target, count: 3 });
-        for bad in ["", "connect", "connect 11.0.0.1 4", "swim 11.0.0.1:80 4", "connect a:1 b c"] {
+        for work in Work::ALL {
+            let order =
+                Order { work, count: 400, targets: "11.0.0.1:80,11.0.0.2:80".parse().unwrap() };
+            assert_eq!(order.to_string().parse::<Order>().unwrap(), order);
+        }
+        for bad in ["", "connect", "connect 4 11.0.0.1", "swim 4 11.0.0.1:80", "connect b a:1 c"] {
             assert!(bad.parse::<Order>().is_err(), "{bad:?}");
         }
     }
 
-    /// Against the real server, over loopback.
     #[test]
-    fn blocks_are_served() {
-        let servers = crate::server::tests::start();
-        assert_eq!(connect_block(servers.closing, 200).failures, 0);
-        let mut stream = open(servers.answering).unwrap();
-        assert_eq!(exchange_block(&mut stream, 50).unwrap().failures, 0);
-    }
-
-    #[test]
-    fn failures_are_counted() {
-        // Bound and not listening: every connect is refused.
-        let taken = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        rustix::net::bind(&taken, &any).unwrap();
-        let name = rustix::net::getsockname(&taken).unwrap();
-        let target = SocketAddr::try_from(name).unwrap();
-        assert_eq!(connect_block(target, 3).failures, 3);
+    fn results() {
+        let block = Block {
+            time: Duration::from_nanos(7),
+            count: 3,
+            failures: 1,
+            connect: Quantiles::of(&mut [30, 10, 20]),
+            whole: Quantiles::of(&mut (1..=200).collect::<Vec<u64>>()),
+        };
+        assert_eq!(block.to_string(), "7 3 1 20 30 101 199");
+        assert_eq!(block.to_string().parse::<Block>().unwrap(), block);
+        assert!("7 3".parse::<Block>().is_err());
     }
 }

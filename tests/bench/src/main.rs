@@ -8,18 +8,22 @@
 //! node ──▶ daemon, api        the node under test: its process, what it answers
 //!      ──▶ paired             variants in turns
 //!            └─▶ generator    a process per variant ──▶ server (`serve`, also the apps' program)
+//! vip ───▶ network, process   namespaces and programs beside the node
 //!      ──▶ report, statistics the table, and target/bench/<name>.json
 //! ```
 
 mod api;
 mod daemon;
 mod generator;
+mod network;
 mod node;
 mod paired;
+mod process;
 mod report;
 mod sandbox;
 mod server;
 mod statistics;
+mod vip;
 mod wait;
 
 use anyhow::{Context, Result, bail};
@@ -31,7 +35,10 @@ usage: mizzen-bench SECTION      (inside `mizzen lab --no-node --`)
        mizzen-bench serve --port PORT --closing PORT [--cpu CPU]
 
 sections:
-  node    figures of one node: idle, start, deployment, recovery, cost of a VIP";
+  node    figures of one node: idle, start, deployment, recovery, cost of a VIP
+  vip [--quick] [--only ROW]
+          figures of VIPs, beside those of other balancers; rows:
+          local, arriving, scale, loading, closed-loop, ejection, maglev";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -48,9 +55,25 @@ fn main() -> ExitCode {
 fn run(words: &[&str]) -> Result<ExitCode> {
     match words {
         ["node"] => section("node", node::run),
+        ["vip", options @ ..] => {
+            let options = vip::Options::parse(options)?;
+            section("vip", |report| vip::run(&options, report))
+        }
         ["serve", options @ ..] => server::run(options).map(|()| ExitCode::SUCCESS),
         ["generate", cgroup, cpu] => {
             generator::run(cgroup.as_ref(), cpu.parse().context("the number of a core")?)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        ["backends", port] => {
+            vip::backends::run(port.parse().context("a port")?)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        ["clients", cgroup, options @ ..] => {
+            vip::clients::run(cgroup.as_ref(), options)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        ["join", cgroup, "--", program, arguments @ ..] => {
+            process::become_program(cgroup.as_ref(), program, arguments)?;
             Ok(ExitCode::SUCCESS)
         }
         ["--help" | "-h"] => {
@@ -73,4 +96,25 @@ fn section(name: &str, run: impl FnOnce(&mut Report) -> Result<()>) -> Result<Ex
     println!("\nagain:   make bench-{name}\nfigures: {}", path.display());
     result?;
     Ok(if report.reached() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Notes what figures depend on.
+fn circumstances(report: &mut Report) {
+    if cfg!(debug_assertions) {
+        report.note("a debug build: its figures mean nothing");
+    }
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let (kernel, load) = (read("/proc/sys/kernel/osrelease"), read("/proc/loadavg"));
+    let load: Vec<&str> = load.split(' ').take(1).collect();
+    let cores = sandbox::core() + 1;
+    report.note(format!(
+        "Linux {}, {cores} cores, load {} when it began",
+        kernel.trim(),
+        load.concat()
+    ));
+}
+
+/// Tells whoever waits what is being done.
+fn step(text: &str) {
+    eprintln!("bench: {text}");
 }

@@ -23,7 +23,7 @@ const BINARY_GOAL: f64 = 40.0;
 /// Measures everything; what was measured before a failure stays in the report.
 pub(crate) fn run(report: &mut Report) -> Result<()> {
     let sandbox = Sandbox::enter()?;
-    circumstances(report);
+    crate::circumstances(report);
     measure(&sandbox, report).with_context(|| {
         format!("the end of the node's log:\n{}\n\nthis failed", log_tail(&sandbox))
     })
@@ -31,17 +31,17 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
 
 fn measure(sandbox: &Sandbox, report: &mut Report) -> Result<()> {
     binary(report)?;
-    step("the node starts, and rests");
+    crate::step("the node starts, and rests");
     let daemon = Daemon::start(sandbox)?;
     idle::run(&daemon, report)?;
     let api = Api::of(sandbox)?;
-    step("apps come and go");
+    crate::step("apps come and go");
     apps::deployment(&api, report)?;
-    step("tasks die");
+    crate::step("tasks die");
     apps::recovery(&api, report)?;
-    step("connections, directly and through a VIP");
+    crate::step("connections, directly and through a VIP");
     connections::run(sandbox, &api, report)?;
-    step("the node starts again, a task running");
+    crate::step("the node starts again, a task running");
     restarts(sandbox, daemon, &api, report)
 }
 
@@ -68,23 +68,4 @@ fn restarts(sandbox: &Sandbox, daemon: Daemon, api: &Api, report: &mut Report) -
     report.add(Row::new("start to ready", "first start", "ms", &[first]));
     report.add(Row::new("start to ready", "used state", "ms", &figures).at_most(START_GOAL));
     Ok(())
-}
-
-fn circumstances(report: &mut Report) {
-    if cfg!(debug_assertions) {
-        report.note("a debug build: its figures mean nothing");
-    }
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let (kernel, load) = (read("/proc/sys/kernel/osrelease"), read("/proc/loadavg"));
-    let load: Vec<&str> = load.split(' ').take(1).collect();
-    let cores = sandbox::core() + 1;
-    report.note(format!(
-        "Linux {}, {cores} cores, load {} when it began",
-        kernel.trim(),
-        load.concat()
-    ));
-}
-
-fn step(text: &str) {
-    eprintln!("bench: {text}");
 }

@@ -1,10 +1,8 @@
 //! Variants of the same work in turns, so that what disturbs one disturbs all.
 
-use crate::generator::{Block, Generator, Work};
+use crate::generator::{Block, Generator, Seat, Targets, Work};
 use crate::sandbox;
 use anyhow::Result;
-use std::net::SocketAddr;
-use std::path::Path;
 
 /// Rounds of each set before those that count.
 const WARM_UP: u32 = 2;
@@ -13,18 +11,22 @@ const WARM_UP: u32 = 2;
 pub(crate) struct Variant {
     name: &'static str,
     generator: Generator,
-    target: SocketAddr,
+    targets: Targets,
 }
 
 impl Variant {
-    /// Connections from `cgroup` to `target`.
-    pub(crate) fn new(name: &'static str, cgroup: &Path, target: SocketAddr) -> Result<Self> {
-        let generator = Generator::start(cgroup, sandbox::core())?;
-        Ok(Self { name, generator, target })
+    /// Connections from `seat` to `targets`.
+    pub(crate) fn new(
+        name: &'static str,
+        seat: Seat<'_>,
+        targets: impl Into<Targets>,
+    ) -> Result<Self> {
+        let generator = Generator::start(seat, sandbox::core())?;
+        Ok(Self { name, generator, targets: targets.into() })
     }
 
     fn block(&mut self, plan: Plan) -> Result<Block> {
-        self.generator.block(plan.work, self.target, plan.count)
+        self.generator.block(plan.work, &self.targets, plan.count)
     }
 }
 
@@ -76,7 +78,7 @@ pub(crate) fn run(start: impl Fn() -> Result<Vec<Variant>>, plan: Plan) -> Resul
 
 /// Order of the variants in a round: reversed every other time, so that none of
 /// them always comes after the same one.
-fn turn(variants: usize, round: u32) -> Vec<usize> {
+pub(crate) fn turn(variants: usize, round: u32) -> Vec<usize> {
     let order = 0..variants;
     if round.is_multiple_of(2) { order.collect() } else { order.rev().collect() }
 }

@@ -19,11 +19,47 @@ pub(crate) struct Row {
     goal: Option<Goal>,
 }
 
-/// At most this much. Lower is better everywhere so far.
+/// What a figure should be.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Goal {
-    Value(f64),
-    Ratio(f64),
+struct Goal {
+    of: Measure,
+    side: Side,
+    limit: f64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Measure {
+    Value,
+    Ratio,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    AtMost,
+    AtLeast,
+}
+
+impl Goal {
+    fn reached(self, figure: f64) -> bool {
+        match self.side {
+            Side::AtMost => figure <= self.limit,
+            Side::AtLeast => figure >= self.limit,
+        }
+    }
+}
+
+impl std::fmt::Display for Goal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let sign = match self.side {
+            Side::AtMost => '≤',
+            Side::AtLeast => '≥',
+        };
+        let unit = match self.of {
+            Measure::Value => "",
+            Measure::Ratio => " ×",
+        };
+        write!(f, "{sign} {}{unit}", plain(self.limit))
+    }
 }
 
 impl Row {
@@ -47,24 +83,37 @@ impl Row {
     }
 
     /// The median is to be at most `limit`.
-    pub(crate) fn at_most(mut self, limit: f64) -> Self {
-        self.goal = Some(Goal::Value(limit));
-        self
+    pub(crate) fn at_most(self, limit: f64) -> Self {
+        self.goal(Measure::Value, Side::AtMost, limit)
+    }
+
+    /// The median is to be at least `limit`.
+    pub(crate) fn at_least(self, limit: f64) -> Self {
+        self.goal(Measure::Value, Side::AtLeast, limit)
     }
 
     /// The median of the ratios is to be at most `limit`.
-    pub(crate) fn ratio_at_most(mut self, limit: f64) -> Self {
-        self.goal = Some(Goal::Ratio(limit));
-        self
+    pub(crate) fn ratio_at_most(self, limit: f64) -> Self {
+        self.goal(Measure::Ratio, Side::AtMost, limit)
+    }
+
+    /// The median of the ratios is to be at least `limit`.
+    pub(crate) fn ratio_at_least(self, limit: f64) -> Self {
+        self.goal(Measure::Ratio, Side::AtLeast, limit)
+    }
+
+    fn goal(self, of: Measure, side: Side, limit: f64) -> Self {
+        Self { goal: Some(Goal { of, side, limit }), ..self }
     }
 
     /// Whether the goal was reached, if there is one.
     fn reached(&self) -> Option<bool> {
-        let (figure, limit) = match self.goal? {
-            Goal::Value(limit) => (self.summary.map(|summary| summary.median), limit),
-            Goal::Ratio(limit) => (self.ratio.map(|(ratio, _)| ratio.median), limit),
+        let goal = self.goal?;
+        let figure = match goal.of {
+            Measure::Value => self.summary.map(|summary| summary.median),
+            Measure::Ratio => self.ratio.map(|(ratio, _)| ratio.median),
         };
-        Some(figure.is_some_and(|figure| figure <= limit))
+        Some(figure.is_some_and(|figure| goal.reached(figure)))
     }
 
     fn cells(&self) -> [String; 9] {
@@ -77,11 +126,7 @@ impl Row {
             }
             None => Default::default(),
         };
-        let goal = match self.goal {
-            Some(Goal::Value(limit)) => format!("≤ {}", plain(limit)),
-            Some(Goal::Ratio(limit)) => format!("≤ {} ×", plain(limit)),
-            None => String::new(),
-        };
+        let goal = self.goal.map(|goal| goal.to_string()).unwrap_or_default();
         let verdict = match self.reached() {
             Some(true) => "ok",
             Some(false) => "MISSED",
@@ -110,11 +155,8 @@ impl Row {
                 "goal": goal, "ok": ok,
             }));
         };
-        let (value_goal, ratio_goal) = match self.goal {
-            Some(Goal::Value(limit)) => (Some(limit), None),
-            Some(Goal::Ratio(limit)) => (None, Some(limit)),
-            None => (None, None),
-        };
+        let limit = |of| self.goal.filter(|goal| goal.of == of).map(|goal| goal.limit);
+        let (value_goal, ratio_goal) = (limit(Measure::Value), limit(Measure::Ratio));
         entry(&self.metric, self.summary.map(|summary| summary.median), self.unit, value_goal);
         if let Some((ratio, base)) = self.ratio {
             entry(&format!("{} / {base}", self.metric), Some(ratio.median), "×", ratio_goal);
@@ -147,6 +189,18 @@ impl Report {
     /// Adds what one must know to read the figures.
     pub(crate) fn note(&mut self, text: impl Into<String>) {
         self.notes.push(text.into());
+    }
+
+    /// Adds what could not be measured; every goal of it was missed.
+    pub(crate) fn failed(&mut self, what: &str, error: &anyhow::Error) {
+        self.rows.push(Row::new(what, "did not run", "", &[]).at_most(0.0));
+        self.missing(what, error);
+    }
+
+    /// Adds what this machine or this build does not have.
+    pub(crate) fn missing(&mut self, what: &str, error: &anyhow::Error) {
+        let text = format!("{error:#}");
+        self.note(format!("without {what}: {}", text.lines().next().unwrap_or_default()));
     }
 
     /// Whether nothing was measured.
@@ -225,9 +279,10 @@ fn number(value: f64) -> String {
     }
 }
 
-/// A limit as it was written.
+/// A limit as it was written; what was measured is cut.
 fn plain(value: f64) -> String {
-    value.to_string()
+    let text = format!("{value:.3}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The congestion control of every variant. The machine's default may pace, and
 /// then a figure tells of its timers.
@@ -31,6 +32,8 @@ pub(crate) struct Sandbox {
     pub inside: PathBuf,
     /// A cgroup whose processes no program of the node sees.
     pub outside: PathBuf,
+    /// The cgroup above all of them.
+    lab: PathBuf,
 }
 
 impl Sandbox {
@@ -47,6 +50,7 @@ impl Sandbox {
             run_dir: directory("MIZZEN_RUN_DIR")?,
             inside: hooked.join("bench"),
             outside: above.join("bench"),
+            lab: above.to_owned(),
         };
         for group in [&sandbox.inside, &sandbox.outside] {
             std::fs::create_dir_all(group)
@@ -59,6 +63,43 @@ impl Sandbox {
             }
         }
         Ok(sandbox)
+    }
+
+    /// A cgroup of its own for `name`, which no program of the node sees.
+    pub(crate) fn cgroup(&self, name: &str) -> Result<PathBuf> {
+        let group = self.outside.join(name);
+        std::fs::create_dir_all(&group)
+            .with_context(|| format!("cannot make cgroup {}", group.display()))?;
+        Ok(group)
+    }
+
+    /// A place for files of `name`.
+    pub(crate) fn directory(&self, name: &str) -> Result<PathBuf> {
+        let path = self.state_dir.with_file_name(format!("bench-{name}"));
+        std::fs::create_dir_all(&path)
+            .with_context(|| format!("cannot make {}", path.display()))?;
+        Ok(path)
+    }
+
+    /// The same with another node's files, which are in `directory`.
+    pub(crate) fn elsewhere(&self, directory: &Path) -> Self {
+        Self {
+            state_dir: directory.join("state"),
+            run_dir: directory.join("run"),
+            inside: self.inside.clone(),
+            outside: self.outside.clone(),
+            lab: self.lab.clone(),
+        }
+    }
+
+    /// What everything in the lab has computed so far.
+    pub(crate) fn cpu_time(&self) -> Result<Duration> {
+        let path = self.lab.join("cpu.stat");
+        let text = std::fs::read_to_string(&path);
+        let text = text.with_context(|| format!("cannot read {}", path.display()))?;
+        let usage = text.lines().find_map(|line| line.strip_prefix("usage_usec "));
+        let usage = usage.with_context(|| format!("no time in {}", path.display()))?;
+        Ok(Duration::from_micros(usage.parse()?))
     }
 
     /// Where the node listens for its command line.

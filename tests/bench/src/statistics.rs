@@ -40,6 +40,13 @@ impl Ratio {
     }
 }
 
+/// The largest ratio that is left when the highest twentieth of them is not looked at.
+pub(crate) fn usual_high(values: &[f64], bases: &[f64]) -> Option<f64> {
+    let ratios: Vec<f64> = values.iter().zip(bases).map(|(value, base)| value / base).collect();
+    let sorted = sorted(&ratios);
+    sorted.get(sorted.len().checked_sub(1)? * 95 / 100).copied()
+}
+
 /// Of `count` sorted values, how many at each end can be left out so that the rest
 /// encloses the median with a probability of at least 95 %.
 fn cut_at_each_end(count: usize) -> usize {
@@ -94,6 +101,15 @@ mod tests {
         for (count, cut) in table {
             assert_eq!(cut_at_each_end(count), cut, "{count} values");
         }
+    }
+
+    #[test]
+    fn an_outlier_is_not_usual() {
+        let mut values = vec![1.0; 20];
+        values[3] = 9.0;
+        values[5] = 2.0;
+        assert_eq!(usual_high(&values, &[1.0; 20]), Some(2.0));
+        assert_eq!(usual_high(&[], &[]), None);
     }
 
     #[test]

@@ -12,7 +12,7 @@
 
 use super::apps::{App, Cores, Place, Way};
 use crate::api::Api;
-use crate::generator::Work;
+use crate::generator::{Seat, Work};
 use crate::paired::{self, Plan, Series, Variant};
 use crate::report::{Report, Row};
 use crate::sandbox::{self, Sandbox};
@@ -53,7 +53,8 @@ pub(super) fn run(sandbox: &Sandbox, api: &Api, report: &mut Report) -> Result<(
 }
 
 fn variants(sandbox: &Sandbox, way: Way) -> Result<Vec<Variant>> {
-    let (inside, outside) = (&sandbox.inside, &sandbox.outside);
+    let inside = Seat { cgroup: &sandbox.inside, network: None };
+    let outside = Seat { cgroup: &sandbox.outside, network: None };
     Ok(vec![
         Variant::new(DIRECT, outside, way.backend)?,
         Variant::new("control", outside, way.backend)?,

@@ -1,0 +1,133 @@
+//! What a VIP costs, how fast one changes, and what it does about sick backends;
+//! beside a direct connection and the balancers that one would have otherwise.
+//!
+//! ```text
+//!   client networks (one for each balancer        backend network
+//!   that rules its network, one for the rest)
+//!   generator ─ 10.100.0.1 ─▶ balancer ─ 10.10.n.0/30 ─▶ 10.20.0.1 … : server
+//! ```
+
+mod arriving;
+pub(crate) mod backends;
+pub(crate) mod clients;
+mod closed_loop;
+mod contestant;
+mod ejection;
+mod loading;
+mod local;
+mod maglev;
+mod node;
+mod peers;
+mod scale;
+mod stage;
+mod table;
+
+use crate::report::Report;
+use crate::sandbox::Sandbox;
+use anyhow::{Context, Result, bail};
+use std::time::Instant;
+
+/// A part of the section that can be run by itself.
+type Row = (&'static str, fn(&Bench, &mut Report) -> Result<()>);
+
+const ROWS: [Row; 7] = [
+    ("local", local::run),
+    ("arriving", arriving::run),
+    ("scale", scale::run),
+    ("loading", loading::run),
+    ("closed-loop", closed_loop::run),
+    ("ejection", ejection::run),
+    ("maglev", maglev::run),
+];
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub(crate) struct Options {
+    only: Option<Row>,
+    length: Length,
+}
+
+/// How long is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Length {
+    /// Until the figures are good.
+    Full,
+    /// To see that it works.
+    Quick,
+}
+
+/// What every row has.
+#[derive(Debug)]
+struct Bench {
+    sandbox: Sandbox,
+    length: Length,
+}
+
+impl Options {
+    /// Of the words after `vip`.
+    pub(crate) fn parse(words: &[&str]) -> Result<Self> {
+        let mut options = Self { only: None, length: Length::Full };
+        let mut words = words.iter();
+        while let Some(word) = words.next() {
+            match *word {
+                "--quick" => options.length = Length::Quick,
+                "--only" => {
+                    let name = words.next().context("--only needs the name of a row")?;
+                    let row = ROWS.into_iter().find(|(known, _)| known == name);
+                    options.only = Some(row.with_context(|| format!("there is no row `{name}`"))?);
+                }
+                other => bail!("`vip` does not know {other}"),
+            }
+        }
+        Ok(options)
+    }
+}
+
+impl Bench {
+    /// As many, or a few to see that it works.
+    fn rounds(&self, full: u32, quick: u32) -> u32 {
+        match self.length {
+            Length::Full => full,
+            Length::Quick => quick,
+        }
+    }
+}
+
+/// Measures everything, or the one row. A row that fails has missed its goals and
+/// the others go on.
+pub(crate) fn run(options: &Options, report: &mut Report) -> Result<()> {
+    let bench = Bench { sandbox: Sandbox::enter()?, length: options.length };
+    crate::circumstances(report);
+    if bench.length == Length::Quick {
+        report.note("a quick run: too short for its figures");
+    }
+    let begun = Instant::now();
+    for (name, row) in ROWS {
+        if options.only.as_ref().is_some_and(|(only, _)| *only != name) {
+            continue;
+        }
+        crate::step(&format!("{name}, after {} s", begun.elapsed().as_secs()));
+        if let Err(error) = row(&bench, report) {
+            eprintln!("bench: {name}: {error:#}");
+            report.failed(name, &error);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_the_command_line() {
+        let all = Options::parse(&[]).unwrap();
+        assert!(all.only.is_none() && all.length == Length::Full);
+        let one = Options::parse(&["--only", "scale", "--quick"]).unwrap();
+        assert_eq!(one.only.map(|(name, _)| name), Some("scale"));
+        assert_eq!(one.length, Length::Quick);
+        for bad in [&["--only"][..], &["--only", "x"], &["--slow"]] {
+            assert!(Options::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+}

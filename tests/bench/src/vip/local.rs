@@ -1,0 +1,241 @@
+//! Clients on the node: what a connection, a request and a stream cost through each
+//! balancer, the backends being on another node.
+
+use super::Bench;
+use super::contestant::{self, Between, Contestant};
+use super::node::Engine;
+use super::peers::Kind;
+use super::stage::{Port, Service, Stage};
+use crate::generator::{Generator, Work};
+use crate::paired::turn;
+use crate::process::Cores;
+use crate::report::{Report, Row};
+use crate::statistics::{Ratio, usual_high};
+use anyhow::{Result, ensure};
+use std::time::Duration;
+
+/// Rounds of one set of generators. One process is faster than another by a percent
+/// for as long as it lives.
+const SET: u32 = 7;
+
+/// Rounds of a set before those that count.
+const WARM_UP: u32 = 1;
+
+/// Of the slow peers a figure in every second round is enough.
+const PEERS_EVERY: u32 = 2;
+
+const ALL: [Between; 8] = [
+    Between::Nothing,
+    Between::Control,
+    Between::Mizzen(Engine::Ebpf),
+    Between::Mizzen(Engine::Nfqueue),
+    Between::Peer(Kind::Iptables),
+    Between::Peer(Kind::Nft),
+    Between::Peer(Kind::Haproxy),
+    Between::Peer(Kind::Nginx),
+];
+
+/// Repetitions in a block.
+const SATURATE: u32 = 12_000;
+const CONVERSE: u32 = 2_000;
+const EXCHANGE: u32 = 4_000;
+/// Mebibytes.
+const STREAM: u32 = 768;
+
+/// The figures of a block, in the order in which they are shown.
+const METRICS: [(&str, &str); 8] = [
+    ("connections, all cores", "1/s"),
+    ("CPU of a connection, both ends", "µs"),
+    ("connect p50", "µs"),
+    ("connect p99", "µs"),
+    ("whole connection p50", "µs"),
+    ("request/response p50", "µs"),
+    ("request/response p99", "µs"),
+    ("one stream", "Gbit/s"),
+];
+const RR_P99: usize = 6;
+
+/// What the median ratio should be.
+#[derive(Debug, Clone, Copy)]
+enum Goal {
+    AtLeast(f64),
+    AtMost(f64),
+    /// At most what is usual when nothing is between.
+    AsControl,
+    None,
+}
+
+const EBPF: [Goal; 8] = [
+    Goal::AtLeast(0.97),
+    Goal::AtMost(1.04),
+    Goal::None,
+    Goal::AtMost(1.10),
+    Goal::None,
+    Goal::AtMost(1.01),
+    Goal::AsControl,
+    Goal::AtLeast(0.99),
+];
+
+const NFQUEUE: [Goal; 8] = {
+    let mut goals = [Goal::None; 8];
+    goals[0] = Goal::AtLeast(0.68);
+    goals[1] = Goal::AtMost(1.27);
+    goals
+};
+
+/// Connections that a variant must have made, and without a failure.
+const CONNECTIONS_GOAL: f64 = 100_000.0;
+
+/// One balancer's figures, round by round; none where it paused.
+struct Series {
+    between: Between,
+    rounds: Vec<Option<[f64; 8]>>,
+    connections: u64,
+    failures: u64,
+}
+
+pub(super) fn run(bench: &Bench, report: &mut Report) -> Result<()> {
+    let stage = Stage::set(&bench.sandbox)?;
+    let services = [Service::new(0, Port::EveryCore, 4), Service::new(0, Port::OneCore, 4)];
+    let contestants = contestant::enter_all(&ALL, &bench.sandbox, &stage, &services, report)?;
+    let rounds = bench.rounds(28, 3);
+    let series = race(bench, &contestants, &services, rounds)?;
+    for metric in 0..METRICS.len() {
+        for one in &series {
+            report.add(row(metric, one, &series));
+        }
+    }
+    // A quick run cannot make so many.
+    let goal = CONNECTIONS_GOAL * f64::from(rounds.min(28)) / 28.0;
+    for one in &series {
+        let count = Row::new("connections made", one.between.name(), "", &[one.connections as f64]);
+        let failures = Row::new("failures", one.between.name(), "", &[one.failures as f64]);
+        match one.between {
+            Between::Mizzen(_) => {
+                report.add(count.at_least(goal.round()));
+                report.add(failures.at_most(0.0));
+            }
+            _ => {
+                report.add(count);
+                report.add(failures);
+            }
+        }
+    }
+    report.note(format!(
+        "local: 4 backends on another node (veth); {rounds} rounds, blocks of {SATURATE} connections on all cores, {CONVERSE} one by one, {EXCHANGE} requests, {STREAM} MiB; all but the first on one core"
+    ));
+    Ok(())
+}
+
+fn race(
+    bench: &Bench,
+    contestants: &[Contestant],
+    services: &[Service; 2],
+    rounds: u32,
+) -> Result<Vec<Series>> {
+    let new = |contestant: &Contestant| Series {
+        between: contestant.between,
+        rounds: Vec::new(),
+        connections: 0,
+        failures: 0,
+    };
+    let mut all: Vec<Series> = contestants.iter().map(new).collect();
+    let mut done = 0;
+    while done < rounds {
+        let mut generators =
+            contestants.iter().map(Contestant::generator).collect::<Result<Vec<_>>>()?;
+        for round in 0..WARM_UP + SET.min(rounds - done) {
+            let pause = !done.is_multiple_of(PEERS_EVERY);
+            for index in turn(contestants.len(), round) {
+                let (contestant, series) = (&contestants[index], &mut all[index]);
+                let pauses = pause && matches!(contestant.between, Between::Peer(_));
+                let figures = match pauses {
+                    true => None,
+                    false => {
+                        Some(measure(bench, contestant, &mut generators[index], services, series)?)
+                    }
+                };
+                if round >= WARM_UP {
+                    series.rounds.push(figures);
+                }
+            }
+            done += u32::from(round >= WARM_UP);
+        }
+    }
+    Ok(all)
+}
+
+/// One block of everything.
+fn measure(
+    bench: &Bench,
+    contestant: &Contestant,
+    generator: &mut Generator,
+    services: &[Service; 2],
+    series: &mut Series,
+) -> Result<[f64; 8]> {
+    let [every_core, one_core] = services.each_ref().map(|service| contestant.targets(service));
+    contestant.hold(Cores::All)?;
+    let before = bench.sandbox.cpu_time()?;
+    let saturated = generator.block(Work::Saturate, &every_core, SATURATE)?;
+    let cpu = bench.sandbox.cpu_time()?.saturating_sub(before);
+    contestant.hold(Cores::Ours)?;
+    let whole = generator.block(Work::Converse, &one_core, CONVERSE)?;
+    let requests = generator.block(Work::Exchange, &one_core, EXCHANGE)?;
+    let stream = generator.block(Work::Stream, &one_core, STREAM)?;
+    for block in [saturated, whole, requests] {
+        series.failures += block.failures;
+    }
+    series.connections += saturated.count + whole.count;
+    ensure!(saturated.count > 0 && whole.count > 0, "{}: no connection", contestant.between.name());
+    let micros = |time: Duration| time.as_secs_f64() * 1e6;
+    let bits = f64::from(STREAM) * 1024.0 * 1024.0 * 8.0;
+    Ok([
+        saturated.count as f64 / saturated.time.as_secs_f64(),
+        micros(cpu) / saturated.count as f64,
+        micros(whole.connect.p50),
+        micros(whole.connect.p99),
+        micros(whole.whole.p50),
+        micros(requests.whole.p50),
+        micros(requests.whole.p99),
+        bits / stream.time.as_secs_f64() / 1e9,
+    ])
+}
+
+fn row(metric: usize, one: &Series, all: &[Series]) -> Row {
+    let (name, unit) = METRICS[metric];
+    let of = |series: &Series| -> Vec<f64> {
+        series.rounds.iter().flatten().map(|figures| figures[metric]).collect()
+    };
+    let row = Row::new(name, one.between.name(), unit, &of(one));
+    let base = all.iter().find(|series| series.between == Between::Nothing);
+    let Some(base) = base.filter(|_| one.between != Between::Nothing) else { return row };
+    let (values, bases) = pairs(one, base, metric);
+    let row = row.ratio(Ratio::paired(&values, &bases), Between::Nothing.name());
+    let goal = match one.between {
+        Between::Mizzen(Engine::Ebpf) => EBPF[metric],
+        Between::Mizzen(Engine::Nfqueue) => NFQUEUE[metric],
+        _ => Goal::None,
+    };
+    match goal {
+        Goal::AtLeast(limit) => row.ratio_at_least(limit),
+        Goal::AtMost(limit) => row.ratio_at_most(limit),
+        Goal::AsControl => row.ratio_at_most(spread_of_control(all, base).max(1.0)),
+        Goal::None => row,
+    }
+}
+
+/// The p99 of requests differs this much without anything between.
+fn spread_of_control(all: &[Series], base: &Series) -> f64 {
+    let control = all.iter().find(|series| series.between == Between::Control);
+    let high = control.and_then(|control| {
+        let (values, bases) = pairs(control, base, RR_P99);
+        usual_high(&values, &bases)
+    });
+    high.unwrap_or(1.0)
+}
+
+/// The figures of those rounds in which both took part.
+fn pairs(one: &Series, base: &Series, metric: usize) -> (Vec<f64>, Vec<f64>) {
+    let both = one.rounds.iter().zip(&base.rounds);
+    both.filter_map(|(one, base)| Some(((*one)?[metric], (*base)?[metric]))).unzip()
+}
