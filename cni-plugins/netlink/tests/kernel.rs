@@ -358,3 +358,16 @@ fn namespaces_are_told_apart() {
     other.run(|| ensure_sysctl("net/ipv4/ip_forward", "0").unwrap());
     assert_eq!(namespace.run(|| observe_sysctl("net/ipv4/ip_forward").unwrap()), "1");
 }
+
+#[test]
+fn the_path_to_an_address_is_told() {
+    let (here, there) = (Namespace::new(), Namespace::new());
+    wire(&here, "eth0", "10.0.0.1/24", &there, "eth0", "10.0.0.2/24");
+    let mut netlink = here.netlink();
+    let link = netlink.observe_link("eth0").unwrap().unwrap().index;
+    let path = netlink.look_up_path(ip("10.0.0.2")).unwrap().unwrap();
+    assert_eq!((path.link, path.source, path.is_local), (link, Some(ip("10.0.0.1")), false));
+    assert!(netlink.look_up_path(ip("10.0.0.1")).unwrap().unwrap().is_local);
+    assert_eq!(netlink.look_up_path(ip("11.0.0.1")).unwrap(), None);
+    assert_eq!(netlink.look_up_path(ip("fd01:c::1")).unwrap(), None);
+}
