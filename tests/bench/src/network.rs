@@ -5,9 +5,11 @@ use crate::sandbox::CONGESTION_CONTROL;
 use anyhow::{Context, Result, anyhow, bail};
 use nix::sched::{CloneFlags, setns, unshare};
 use std::fs::File;
+use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::{Child, Command};
+use std::sync::OnceLock;
 use std::thread;
 
 /// Settings of every namespace. Those of the connection tracker are missing where
@@ -28,6 +30,7 @@ const SETTINGS: [(&str, &str); 9] = [
 #[derive(Debug)]
 pub(crate) struct Namespace {
     file: File,
+    address: OnceLock<IpAddr>,
 }
 
 impl Namespace {
@@ -37,7 +40,7 @@ impl Namespace {
             unshare(CloneFlags::CLONE_NEWNET).context("cannot make a network namespace")?;
             File::open("/proc/thread-self/ns/net").context("cannot keep a network namespace")
         })?;
-        let namespace = Self { file };
+        let namespace = Self { file, address: OnceLock::new() };
         namespace.ip("link set lo up")?;
         namespace.tune()?;
         Ok(namespace)
@@ -80,6 +83,11 @@ impl Namespace {
         self.within(|| crate::process::run(command, input))
     }
 
+    /// The address at its first cable.
+    pub(crate) fn address(&self) -> Option<IpAddr> {
+        self.address.get().copied()
+    }
+
     /// What a command of ours calls this namespace while this value lives.
     fn path(&self) -> String {
         format!("/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd())
@@ -104,6 +112,12 @@ pub(crate) fn cable(left: End<'_>, right: End<'_>) -> Result<()> {
     for End { namespace, link, address } in [left, right] {
         namespace.ip(&format!("address add {address} dev {link}"))?;
         namespace.ip(&format!("link set {link} up"))?;
+        if let Some((Ok(address), _)) =
+            address.split_once('/').map(|(a, length)| (a.parse(), length))
+        {
+            // One that it has already stays.
+            let _ = namespace.address.set(address);
+        }
     }
     Ok(())
 }
@@ -127,6 +141,7 @@ mod tests {
         cable(end(&left, "left", "10.10.0.1/30"), end(&right, "right", "10.10.0.2/30")).unwrap();
         right.ip("route add local 10.20.0.0/16 dev lo").unwrap();
         left.ip("route add 10.20.0.0/16 via 10.10.0.2").unwrap();
+        assert_eq!(left.address(), Some("10.10.0.1".parse().unwrap()));
         let listener = right.within(|| Ok(TcpListener::bind("0.0.0.0:0")?)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let client = left.within(|| Ok(TcpStream::connect(("10.20.7.7", port))?)).unwrap();

@@ -105,16 +105,28 @@ impl Crowd<'_> {
             }
             if looked.elapsed() > Duration::from_millis(10) {
                 looked = Instant::now();
-                for (client, slot) in clients.iter_mut().enumerate() {
-                    if slot.as_ref().is_some_and(|late| late.begun.elapsed() > self.patience)
-                        && let Some(late) = slot.take()
-                    {
-                        idle.push(client);
-                        ended(failed(late.begun, late.connect));
-                    }
+                for client in self.give_up(&mut clients, &mut ended) {
+                    idle.push(client);
                 }
             }
         }
+    }
+
+    /// Ends what has taken too long, and returns whose it was.
+    fn give_up(
+        &self,
+        clients: &mut [Option<Conversation>],
+        ended: &mut impl FnMut(Ended),
+    ) -> Vec<usize> {
+        let mut freed = Vec::new();
+        for (client, slot) in clients.iter_mut().enumerate() {
+            let late = |c: &mut Conversation| c.begun.elapsed() > self.patience;
+            if let Some(late) = slot.take_if(late) {
+                freed.push(client);
+                ended(failed(late.begun, late.connect));
+            }
+        }
+        freed
     }
 }
 

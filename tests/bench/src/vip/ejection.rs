@@ -103,8 +103,12 @@ fn watch(
     service: &Service,
     backends: &Namespace,
 ) -> Result<Story> {
-    let sick = Duration::from_millis(u64::from(bench.rounds(7_000, 4_000)));
-    let well = Duration::from_millis(u64::from(bench.rounds(6_000, 3_000)));
+    // Others are only there to be seen beside ours.
+    let (sick, well) = match contestant.between {
+        Between::Mizzen(_) => (bench.rounds(6, 4), bench.rounds(6, 3)),
+        _ => (3, 1),
+    };
+    let (sick, well) = (Duration::from_secs(sick.into()), Duration::from_secs(well.into()));
     let plan = Plan { width: CLIENTS, patience: PATIENCE, time: WELL + sick + well };
     let seat = Seat { cgroup: &contestant.cgroup, network: Some(&contestant.network) };
     let clients = Clients::start(seat, &contestant.targets(service), plan)?;

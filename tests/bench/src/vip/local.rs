@@ -40,7 +40,7 @@ const SATURATE: u32 = 12_000;
 const CONVERSE: u32 = 2_000;
 const EXCHANGE: u32 = 4_000;
 /// Mebibytes.
-const STREAM: u32 = 768;
+const STREAM: u32 = 512;
 
 /// The figures of a block, in the order in which they are shown.
 const METRICS: [(&str, &str); 8] = [

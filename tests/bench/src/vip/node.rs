@@ -54,6 +54,10 @@ impl Node {
         command.args(["--vip-engine", name, "--instance", name]);
         command.env("MIZZEN_STATE_DIR", &place.state_dir).env("MIZZEN_RUN_DIR", &place.run_dir);
         command.env("MIZZEN_VIP_CGROUP", hooked);
+        if let Some(address) = network.and_then(Namespace::address) {
+            command.env("MIZZEN_ADDRESS", address.to_string());
+            command.env("MIZZEN_HOSTNAME", address.to_string());
+        }
         let daemon = Daemon::start_as(&place, &mut command, network).with_context(|| {
             format!("the end of the node's log:\n{}\n\nthis failed", daemon::log_tail(&place))
         })?;

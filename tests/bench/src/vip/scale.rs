@@ -62,16 +62,11 @@ pub(super) fn run(bench: &Bench, report: &mut Report) -> Result<()> {
     };
     let (rounds, sets) = (bench.rounds(20, 4), bench.rounds(8, 1));
     let plan = Plan { work: Work::Connect, count: 400, rounds, sets };
-    rows(&paired::run(start, plan)?, report);
-    report.note(format!(
-        "scale: {BACKENDS} backends behind each VIP, all: every connection to another VIP, so that nothing of it is in a cache; {} pairs of blocks of {}, all on one core",
-        rounds * sets,
-        plan.count
-    ));
+    rows(&paired::run(start, plan)?, plan, report);
     Ok(())
 }
 
-fn rows(all: &[Series], report: &mut Report) {
+fn rows(all: &[Series], plan: Plan, report: &mut Report) {
     for series in all {
         let base = match series.name {
             ONE_OF_MANY | MANY => ONE,
@@ -89,4 +84,9 @@ fn rows(all: &[Series], report: &mut Report) {
     }
     let failures: u64 = all.iter().map(|series| series.failures).sum();
     report.add(Row::new(METRIC, "failures", "", &[failures as f64]).at_most(0.0));
+    report.note(format!(
+        "scale: {BACKENDS} backends behind each VIP; all: every connection to another VIP, so that nothing of it is in a cache; {} pairs of blocks of {}, all on one core",
+        plan.rounds * plan.sets,
+        plan.count
+    ));
 }
