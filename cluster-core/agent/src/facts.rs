@@ -32,16 +32,22 @@ pub(crate) fn of_task(task: &Task, settings: &Settings) -> Option<TaskFact> {
         health: task.health(),
         host_address: settings.address,
         container_addresses: record.addresses.clone(),
-        host_ports: host_ports(&record.task.resources),
+        host_ports: host_ports(record),
         ports: ports(record),
         labels: labels(record.task.labels.as_ref()),
         launched: record.launched,
     })
 }
 
-/// Host ports in the order of the task's resources.
-fn host_ports(resources: &[v1::Resource]) -> Vec<u16> {
-    resources
+/// Host ports in the order of the task's resources. Nothing forwards them into a
+/// container with a network of its own, so there nobody listens on them.
+fn host_ports(record: &Record) -> Vec<u16> {
+    if has_own_network(record) {
+        return Vec::new();
+    }
+    record
+        .task
+        .resources
         .iter()
         .filter(|resource| resource.name == "ports")
         .filter_map(|resource| resource.ranges.as_ref())
@@ -71,28 +77,32 @@ fn ports(record: &Record) -> Vec<PortFact> {
 fn fact_of(port: &v1::Port, protocol: &str, record: &Record) -> Option<PortFact> {
     let number = u16::try_from(port.number).ok().filter(|number| *number > 0)?;
     let protocol = if protocol.is_empty() { "tcp" } else { protocol };
+    let own = has_own_network(record);
     Some(PortFact {
-        number,
-        host_port: host_port(number, record),
+        number: if own { inside(number, record) } else { number },
+        host_port: (!own).then_some(number),
         name: port.name.clone().filter(|name| !name.is_empty()),
         protocol: protocol.to_ascii_lowercase(),
         labels: labels(port.labels.as_ref()),
     })
 }
 
-/// The host port that leads to a container port; on the host's network they are
-/// the same.
-fn host_port(number: u16, record: &Record) -> Option<u16> {
-    if record.addresses.is_empty() {
-        return Some(number);
-    }
-    let container = record.task.container.as_ref()?;
+/// The container's port that an announced number stands for: schedulers that asked for
+/// a port of the host announce that one.
+fn inside(number: u16, record: &Record) -> u16 {
+    let container = record.task.container.iter();
     container
-        .network_infos
-        .iter()
+        .flat_map(|container| &container.network_infos)
         .flat_map(|network| &network.port_mappings)
-        .find(|mapping| mapping.container_port == u32::from(number))
-        .and_then(|mapping| u16::try_from(mapping.host_port).ok())
+        .find(|mapping| mapping.host_port == u32::from(number))
+        .and_then(|mapping| u16::try_from(mapping.container_port).ok())
+        .unwrap_or(number)
+}
+
+fn has_own_network(record: &Record) -> bool {
+    let infos = record.task.container.as_ref().map(|container| &container.network_infos);
+    let named = infos.into_iter().flatten().any(|info| info.name.is_some());
+    named || !record.addresses.is_empty()
 }
 
 fn labels(labels: Option<&v1::Labels>) -> BTreeMap<String, String> {

@@ -1,5 +1,6 @@
 //! What the scheduler is told once, at its start.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// Settings of the scheduler.
@@ -19,6 +20,8 @@ pub struct Settings {
     pub failover_timeout: Duration,
     /// Network of apps that ask for one without naming it.
     pub default_network: String,
+    /// Networks that containers can be attached to; `None` if that is not known here.
+    pub networks: Option<BTreeSet<String>>,
     /// Network of apps in mode `container/bridge`.
     pub bridge_network: String,
     /// Service ports that may be given away, both ends included.
@@ -50,6 +53,7 @@ impl Default for Settings {
             role: "*".to_owned(),
             failover_timeout: Duration::from_secs(604_800),
             default_network: "dcos".to_owned(),
+            networks: None,
             bridge_network: "mesos-bridge".to_owned(),
             service_ports: (10_000, 20_000),
             reconcile_interval: Duration::from_secs(600),

@@ -20,6 +20,10 @@ const MAX_AMOUNT: f64 = 1e9;
 /// not fit into an argument of `execve`.
 const MAX_TEXT: usize = 128 * 1024;
 
+/// A bridge is there for its host ports, and nothing forwards those yet.
+const NO_BRIDGE: &str =
+    "container/bridge is not supported yet; use \"networks\": [{\"mode\": \"container\"}]";
+
 /// Everything that is wrong with `document`.
 #[must_use]
 pub fn problems(document: &Document, settings: &Settings) -> Vec<Problem> {
@@ -29,7 +33,7 @@ pub fn problems(document: &Document, settings: &Settings) -> Vec<Problem> {
     amounts(document, &mut found);
     times(document, &mut found);
     texts(document, &mut found);
-    networking(document, &mut found);
+    networking(document, settings, &mut found);
     for (index, check) in document.health_checks.iter().enumerate() {
         parts::health_check(check, &format!("/healthChecks({index})"), document, &mut found);
     }
@@ -156,14 +160,18 @@ fn texts(document: &Document, found: &mut Found) {
     }
 }
 
-fn networking(document: &Document, found: &mut Found) {
+fn networking(document: &Document, settings: &Settings, found: &mut Found) {
     let networks = document.networks.as_deref().unwrap_or_default();
     found.check(networks.len() <= 1, "/networks", "more than one network is not supported yet");
     for (index, network) in networks.iter().enumerate() {
-        self::network(network, &format!("/networks({index})"), found);
+        self::network(network, &format!("/networks({index})"), settings, found);
     }
     let mode = networks.first().map(|network| network.mode);
     let mappings = document.container.as_ref().map_or(&[][..], |c| &c.port_mappings);
+    if mode.is_none() && !mappings.is_empty() {
+        // So it is in Marathon: mappings without a network ask for a bridge.
+        found.add("/networks", format!("portMappings need a network; {NO_BRIDGE}"));
+    }
     if mode == Some(NetworkMode::Host) && !mappings.is_empty() {
         let error = "must be empty on the host's network; use portDefinitions";
         found.add("/container/portMappings", error);
@@ -192,10 +200,23 @@ fn networking(document: &Document, found: &mut Found) {
     port_names(names, "/container/portMappings", found);
 }
 
-fn network(network: &Network, path: &str, found: &mut Found) {
+fn network(network: &Network, path: &str, settings: &Settings, found: &mut Found) {
     let named = network.mode == NetworkMode::Container;
     found.check(named || network.name.is_none(), path, "only a container network has a name");
     found.check(network.name.as_deref() != Some(""), path, "a network's name must not be empty");
+    let name = network.name.as_deref().unwrap_or(&settings.default_network);
+    match (network.mode, &settings.networks) {
+        (NetworkMode::Bridge, _) => found.add(path, NO_BRIDGE),
+        (NetworkMode::Container, Some(known)) if !known.contains(name) => {
+            let known: Vec<&str> = known.iter().map(String::as_str).collect();
+            let known = match known.as_slice() {
+                [] => "there is none: the role `overlay` is off".to_owned(),
+                known => format!("there is '{}'", known.join("', '")),
+            };
+            found.add(path, format!("there is no network '{name}'; {known}"));
+        }
+        (NetworkMode::Container | NetworkMode::Host, _) => {}
+    }
 }
 
 fn port_names<'a>(names: impl Iterator<Item = Option<&'a str>>, list: &str, found: &mut Found) {
@@ -256,7 +277,8 @@ mod tests {
     fn check(members: &Value) -> Vec<Problem> {
         let mut value = json!({"id": "/web", "cmd": "true"});
         value.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
-        problems(&document::read(value).unwrap(), &Settings::default())
+        let networks = Some(["dcos".to_owned()].into());
+        problems(&document::read(value).unwrap(), &Settings { networks, ..Settings::default() })
     }
 
     #[test]
@@ -267,7 +289,7 @@ mod tests {
             json!({"cmd": null, "args": ["/bin/sleep", "1"]}),
             json!({"cpus": 0, "mem": 1, "instances": 0}),
             json!({"networks": [{"mode": "container", "name": "dcos"}], "container": {"type": "MESOS", "portMappings": [
-                {"containerPort": 80, "labels": {"VIP_0": "/web:80"}, "name": "http"}]}, "healthChecks": [{"protocol": "MESOS_HTTP", "path": "/"}]}),
+                {"containerPort": 80, "hostPort": 0, "labels": {"VIP_0": "/web:80"}, "name": "http"}]}, "healthChecks": [{"protocol": "MESOS_HTTP", "path": "/"}]}),
             json!({"healthChecks": [{"protocol": "COMMAND", "command": {"value": "true"}}]}),
             json!({"healthChecks": [{"protocol": "HTTP", "ipProtocol": "IPv4", "ignoreHttp1xx": true}]}),
             json!({"constraints": [["hostname", "UNIQUE"], ["rack", "LIKE", "r[0-9]+"], ["zone", "MAX_PER", "2"], ["@zone", "CLUSTER"]]}),
@@ -307,6 +329,10 @@ mod tests {
             (json!({"env": {"A": {"secret": "s"}}}),       "/env(A)", "secrets"),
             (json!({"networks": [{"mode": "host", "name": "x"}]}), "/networks(0)", "only a container network"),
             (json!({"networks": [{}, {}]}),                "/networks", "more than one"),
+            (json!({"networks": [{"mode": "container", "name": "none"}]}), "/networks(0)", "no network 'none'; there is 'dcos'"),
+            (json!({"networks": [{"mode": "container/bridge"}]}), "/networks(0)", "not supported yet; use"),
+            (json!({"container": mapped}),                 "/networks", "portMappings need a network"),
+            (json!({"networks": [{"mode": "container"}], "container": {"portMappings": [{"hostPort": 8080}]}}), "/container/portMappings(0)/hostPort", "not forwarded"),
             (json!({"networks": [{"mode": "host"}], "container": mapped}), "/container/portMappings", "portDefinitions"),
             (json!({"networks": [{"mode": "container"}], "portDefinitions": [{}]}), "/portDefinitions", "portMappings"),
             (json!({"portDefinitions": [{"name": "a"}, {"name": "a"}]}), "/portDefinitions", "names must be different"),

@@ -72,11 +72,9 @@ pub fn wanted(app: &App) -> Vec<WantedPort> {
     if app.network_mode() != NetworkMode::Host {
         let mapping = |mapping: &crate::app::PortMapping| WantedPort {
             requested: mapping.container_port,
-            host: match mapping.host_port {
-                None => HostPort::None,
-                Some(0) => HostPort::Any,
-                Some(number) => HostPort::Exact(number),
-            },
+            // Nothing forwards a port of the host to a container yet. One that was
+            // taken all the same would be announced, and nobody would listen there.
+            host: HostPort::None,
             in_container: true,
             protocol: mapping.protocol,
             name: mapping.name.clone(),
@@ -151,8 +149,8 @@ mod tests {
             ("host",              json!({}),                                            Some(31_000), None),
             ("host, required",    json!({"ports": [80], "requirePorts": true}),         Some(31_000), None),
             ("container",         container(json!({"containerPort": 80})),              None,         Some(80)),
-            ("container, mapped", container(json!({"containerPort": 80, "hostPort": 0})), Some(31_000), Some(80)),
-            ("same as the host's", container(json!({"hostPort": 0})),                   Some(31_000), Some(31_000)),
+            ("container, mapped", container(json!({"containerPort": 80, "hostPort": 0})), None,       Some(80)),
+            ("container, fixed",  container(json!({"containerPort": 80, "hostPort": 8080})), None,    Some(80)),
         ];
         for (name, members, host, inside) in table {
             let ports = assign(wanted(&app(members.clone())), &[31_000], &mut Dice::new(1));
