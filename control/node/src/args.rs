@@ -53,7 +53,7 @@ SIGHUP reads the file again; SIGTERM stops the daemon and leaves its tasks runni
 
 Examples:
   mizzen node --state-dir /var/lib/mizzen
-  mizzen node --roles agent,names,vip,overlay --log-level debug
+  mizzen node --roles master,agent,services --log-level debug
   mizzen node --check-config
   mizzen node --teardown")]
     Node(NodeArgs),

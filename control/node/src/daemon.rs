@@ -9,6 +9,7 @@ mod checkpoints;
 mod clock;
 mod cluster;
 mod core;
+mod executables;
 mod facts;
 mod files;
 mod lookups;

@@ -1,7 +1,7 @@
 //! `mizzen node`: everything that has to stand before the daemon runs.
 
 use crate::args::NodeArgs;
-use crate::config::{Config, ConfigError, Loader};
+use crate::config::{Applies, Config, ConfigError, Loader};
 use crate::lock::{Access, StateLock, ensure_dir};
 use crate::logging::{self, LogHandle};
 use crate::{FAILURE, daemon};
@@ -77,33 +77,42 @@ pub fn report(errors: &[ConfigError]) -> String {
     format!("mizzen: {count} in the configuration\n{lines}")
 }
 
-/// Reads the configuration again and returns it with what is different; what
-/// needs a restart is named in the log and keeps its old value in force.
-#[must_use]
-pub fn reload(frame: &Frame, current: &Config) -> Option<Config> {
-    use crate::config::Applies;
-    let new = match frame.loader.load() {
-        Ok(new) => new,
-        Err(errors) => {
-            for error in errors {
-                tracing::error!(%error, "configuration not reloaded");
-            }
-            return None;
+/// A configuration that was read again.
+#[derive(Debug)]
+pub struct Reloaded {
+    /// What is in force now.
+    pub config: Config,
+    /// Keys that are different in the sources and need a restart.
+    pub refused: Vec<&'static str>,
+}
+
+/// Reads the configuration again; what needs a restart is named in the log and keeps
+/// its old value in force.
+///
+/// # Errors
+///
+/// Every mistake; nothing changes then.
+pub fn reload(frame: &Frame, current: &Config) -> Result<Reloaded, Vec<ConfigError>> {
+    let new = frame.loader.load().inspect_err(|errors| {
+        for error in errors {
+            tracing::error!(%error, "configuration not reloaded");
         }
-    };
+    })?;
+    let mut refused = Vec::new();
     for change in current.difference(&new) {
         let (key, old, new) = (change.key, change.old, change.new);
         match change.applies {
             Applies::Now => tracing::info!(key, old, new, "configuration changed"),
             Applies::NeedsRestart => {
                 tracing::warn!(key, old, new, "configuration change refused, it needs a restart");
+                refused.push(key);
             }
         }
     }
     if let Err(error) = frame.log.set_level(&new.log.level) {
         tracing::error!(error = %anyhow::Error::from(error), "log level not changed");
     }
-    Some(current.with_applicable(&new))
+    Ok(Reloaded { config: current.with_applicable(&new), refused })
 }
 
 #[cfg(test)]
@@ -124,12 +133,14 @@ mod tests {
         let frame = Frame { loader, log, lock };
 
         fs::write(&file, "hostname = 'b'\n[log]\nlevel = 'off'\n[names]\nttl = 9\n").unwrap();
-        let new = reload(&frame, &config).unwrap();
+        let reloaded = reload(&frame, &config).unwrap();
+        assert_eq!(reloaded.refused, ["hostname"]);
+        let new = reloaded.config;
         assert_eq!((new.names.ttl, new.log.level.as_str(), new.hostname.as_str()), (9, "off", "a"));
 
         fs::write(&file, "[names]\nttl = 'soon'\n").unwrap();
-        assert!(reload(&frame, &new).is_none(), "mistakes change nothing");
+        assert!(reload(&frame, &new).is_err(), "mistakes change nothing");
         fs::remove_file(&file).unwrap();
-        assert!(reload(&frame, &new).is_none(), "nor does a file that is gone");
+        assert!(reload(&frame, &new).is_err(), "nor does a file that is gone");
     }
 }

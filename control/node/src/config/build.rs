@@ -222,6 +222,9 @@ fn check(config: &Config, origins: &BTreeMap<&'static str, Origin>, errors: &mut
         errors.push(ConfigError { origin, key: Some(key.to_owned()), problem });
     };
 
+    for (value, words) in impossible_roles(config) {
+        conflict("roles", value, words);
+    }
     let overlay = &config.overlay;
     if overlay.prefix < overlay.network.prefix_len() {
         let network = overlay.network;
@@ -264,6 +267,21 @@ fn check(config: &Config, origins: &BTreeMap<&'static str, Origin>, errors: &mut
     for (key, address, other) in double_listeners(config) {
         conflict(key, address.to_string(), format!("is also the value of {other}"));
     }
+}
+
+/// Roles that do not make a node, and why.
+fn impossible_roles(config: &Config) -> Vec<(String, String)> {
+    if config.roles.is_empty() {
+        return vec![("[]".to_owned(), "leaves nothing to run".to_owned())];
+    }
+    let needs = [(Role::Agent, Role::Master), (Role::Services, Role::Master)];
+    needs
+        .into_iter()
+        .filter(|(role, other)| config.has(*role) && !config.has(*other))
+        .map(|(role, other)| {
+            (role.to_string(), format!("needs `{other}` on the same node in this version"))
+        })
+        .collect()
 }
 
 /// Pairs of listeners that would want the same port.

@@ -15,6 +15,11 @@ pub enum Origin {
         /// Line, counted from 1.
         line: usize,
     },
+    /// The configuration file as such.
+    WholeFile {
+        /// The file.
+        path: PathBuf,
+    },
     /// An environment variable.
     Environment {
         /// Its name.
@@ -32,6 +37,7 @@ impl fmt::Display for Origin {
         match self {
             Self::Default => f.write_str("default"),
             Self::File { path, line } => write!(f, "{}:{line}", path.display()),
+            Self::WholeFile { path } => path.display().fmt(f),
             Self::Environment { variable } => f.write_str(variable),
             Self::Flag { flag } => write!(f, "--{flag}"),
         }
@@ -75,7 +81,7 @@ pub enum Problem {
         conflict: String,
     },
     /// The file cannot be read.
-    #[error("cannot read the file: {0}")]
+    #[error("cannot read this file: {0}")]
     Unreadable(String),
 }
 

@@ -99,7 +99,7 @@ pub const KEYS: &[Key] = {
     use Kind::{Boolean, Integer, List, Text};
     &[
         row("instance", Text, NeedsRestart, "Name that keeps this node apart from others in the same kernel [a-z0-9-]{1,8}"),
-        row("roles", List, NeedsRestart, "Parts that this node runs: master,agent,services,names,vip,overlay"),
+        row("roles", List, NeedsRestart, "Parts that this node runs: master,agent,services,names,vip,overlay; agent and services need master"),
         row("state_dir", Text, NeedsRestart, "Directory of everything that survives a restart"),
         row("run_dir", Text, NeedsRestart, "Directory of the node's socket and of what does not survive a reboot"),
         row("cgroup_root", Text, NeedsRestart, "Cgroup of all containers, relative to each hierarchy's mount"),

@@ -244,7 +244,7 @@ pub fn read(path: &Path) -> Result<ConfigFile, ConfigError> {
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(ConfigFile { path: path.to_owned(), text }),
         Err(error) => Err(ConfigError {
-            origin: Origin::File { path: path.to_owned(), line: 1 },
+            origin: Origin::WholeFile { path: path.to_owned() },
             key: None,
             problem: Problem::Unreadable(error.to_string()),
         }),

@@ -5,6 +5,7 @@ use super::{LogFormat, Role, VipEngine};
 use crate::instance::{Instance, MAX_LINK_BYTES};
 use ipnet::Ipv4Net;
 use serde::Serializer;
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -162,10 +163,22 @@ pub(super) fn zone(text: &str) -> Read<String> {
 }
 
 pub(super) fn resources(text: &str) -> Read<String> {
-    match mizzen_types::resources::Resources::parse(text) {
-        Ok(_) => Ok(text.to_owned()),
-        Err(error) => Err(format!("a list of resources, such as cpus:4;mem:4096 ({error})")),
-    }
+    let why = match mizzen_types::resources::Resources::parse(text) {
+        Ok(parsed) if parsed.is_empty() => "nothing is offered".to_owned(),
+        Ok(_) => match said_twice(text) {
+            None => return Ok(text.to_owned()),
+            Some(name) => format!("`{name}` is there twice"),
+        },
+        Err(error) => error.to_string(),
+    };
+    Err(format!("a list of resources, such as cpus:4;mem:4096 ({why})"))
+}
+
+/// A resource that has two amounts; which of them is meant, or both, nobody can tell.
+fn said_twice(text: &str) -> Option<&str> {
+    let mut seen = BTreeSet::new();
+    let names = text.split([';', '\n']).filter_map(|part| part.split_once(':'));
+    names.map(|(name, _)| name.trim()).find(|name| !seen.insert(*name))
 }
 
 pub(super) fn attributes(text: &str) -> Read<String> {

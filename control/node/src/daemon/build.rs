@@ -10,7 +10,7 @@ use super::streams::Streams;
 use super::{clock, cluster};
 use crate::config::{Config, Role, VipEngine};
 use crate::node::Frame;
-use anyhow::{Context, bail};
+use anyhow::Context;
 use mizzen_agent::{Agent, CpuLimit, Found};
 use mizzen_api::{resources, v1};
 use mizzen_dns_server::{Server, SharedZones};
@@ -67,7 +67,7 @@ pub(crate) struct Parts {
 /// Makes everything. When this returns, the tasks of a former process have been taken
 /// up, names are answered and sockets are bound.
 pub(crate) async fn build(config: Config, frame: Frame) -> anyhow::Result<Built> {
-    check_roles(&config)?;
+    super::executables::check(&config)?;
     let now = clock::now();
     let store = Store::open(&config.state_dir.join("store.redb"))?;
     let (owner, generation) = identity(&store)?;
@@ -165,20 +165,22 @@ pub(crate) fn vip_options(config: &Config) -> VipOptions {
 
 /// The container side of a configuration.
 pub(crate) fn containerizer(config: &Config) -> anyhow::Result<Containerizer> {
-    let networks: BTreeMap<String, serde_json::Value> = config
-        .has(Role::Overlay)
-        .then(|| (config.overlay.name.clone(), overlay_spec(config).cni_configuration()))
-        .into_iter()
-        .collect();
     let settings = ContainerSettings {
-        launcher: config.libexec_dir.join("mizzen-launch"),
+        launcher: super::executables::launcher(config),
         run_root: run_root(config),
         cgroup_root: config.cgroup_root.clone(),
-        plugin_dirs: vec![config.libexec_dir.clone(), PathBuf::from("/opt/cni/bin")],
-        networks,
+        plugin_dirs: super::executables::plugin_dirs(config),
+        networks: networks(config),
         plugin_timeout: config.agent.plugin_timeout,
     };
     Containerizer::new(settings).context("containers cannot be made on this machine")
+}
+
+/// The networks of this node, with their CNI configurations.
+fn networks(config: &Config) -> BTreeMap<String, serde_json::Value> {
+    let overlay = config.has(Role::Overlay).then(|| overlay_spec(config));
+    let named = overlay.map(|spec| (spec.name.clone(), spec.cni_configuration()));
+    named.into_iter().collect()
 }
 
 fn overlay_spec(config: &Config) -> OverlaySpec {
@@ -195,16 +197,6 @@ fn overlay_spec(config: &Config) -> OverlaySpec {
         leases: config.state_dir.join("leases"),
         resolver: resolver.filter(|_| config.has(Role::Names)),
     }
-}
-
-fn check_roles(config: &Config) -> anyhow::Result<()> {
-    let needs = [(Role::Services, Role::Master), (Role::Agent, Role::Master)];
-    for (role, other) in needs {
-        if config.has(role) && !config.has(other) {
-            bail!("roles: `{role}` needs `{other}` on the same node in this version");
-        }
-    }
-    Ok(())
 }
 
 /// The node's name in the owner logs, and a generation larger than all before.
@@ -388,6 +380,7 @@ impl Core {
             hostname: self.config.hostname.clone(),
             http_port: self.config.services.listen.port(),
             default_network: self.config.overlay.name.clone(),
+            networks: Some(networks(&self.config).into_keys().collect()),
             ..mizzen_services::Settings::default()
         };
         let services = Services::new(settings, saved(&self.store, SERVICES)?, seed, now)?;

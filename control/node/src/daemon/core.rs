@@ -16,7 +16,7 @@ use super::signals::{Signal, Signals};
 use super::streams::Streams;
 use super::{build, clock, saves};
 use crate::config::Config;
-use crate::node::{Frame, reload};
+use crate::node::{Frame, Reloaded, reload};
 use crate::notify::{Notice, notify};
 use mizzen_agent::task::{Ended, Started};
 use mizzen_agent::{Agent, Answer, LaunchFailure};
@@ -47,6 +47,9 @@ pub(crate) const RESYNC: Duration = Duration::from_secs(60);
 const SOON: Duration = Duration::from_secs(1);
 /// With nothing to wait for, the loop looks at the clock this often.
 const IDLE: Duration = Duration::from_secs(3600);
+
+/// The configuration's name in problems.
+const CONFIGURATION: &str = "configuration";
 
 /// Something that happened outside of the loop.
 #[derive(Debug)]
@@ -222,13 +225,24 @@ impl Core {
     /// Takes in what changed in the configuration and can be changed while running.
     fn reload(&mut self) {
         notify(Notice::Reloading);
-        if let Some(config) = reload(&self.frame, &self.config) {
-            let names_differ = config.names != self.config.names;
-            self.config = config;
-            if names_differ {
-                self.restart_names();
+        match reload(&self.frame, &self.config) {
+            Ok(Reloaded { config, refused }) => {
+                match refused.is_empty() {
+                    true => self.problems.solve(CONFIGURATION),
+                    false => self.problems.report(CONFIGURATION, needs_restart(&refused)),
+                }
+                let names_differ = config.names != self.config.names;
+                self.config = config;
+                if names_differ {
+                    self.restart_names();
+                }
+                self.resync(clock::now());
             }
-            self.resync(clock::now());
+            Err(errors) => {
+                let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+                let text = format!("not reloaded, as it was before: {}", texts.join("; "));
+                self.problems.report(CONFIGURATION, text);
+            }
         }
         notify(Notice::Ready);
     }
@@ -291,4 +305,8 @@ impl Core {
         };
         self.say(Speaker::Node, Key::Node, Some(Fact::Node(fact)));
     }
+}
+
+fn needs_restart(keys: &[&str]) -> String {
+    format!("changes need a restart of the node to take effect: {}", keys.join(", "))
 }

@@ -3,7 +3,7 @@
 use mizzen_tests_node::apps::deploy_web;
 use mizzen_tests_node::dns::{self, By};
 use mizzen_tests_node::node::{Node, Place};
-use mizzen_tests_node::{in_lab, kernel, lab};
+use mizzen_tests_node::{SOON, eventually, in_lab, kernel, lab};
 use rustix::process::Signal;
 use std::path::PathBuf;
 
@@ -49,6 +49,9 @@ fn sighup_applies_what_it_can_and_refuses_the_rest_by_name() {
         let line = node.await_log(&["overlay.mtu"]);
         assert!(line.contains("refused") && line.contains("restart"), "{line}");
         node.await_log(&["log.level"]);
+        let problems = node.problems();
+        let [problem] = &problems[..] else { panic!("{problems:?}") };
+        assert!(problem.contains("restart") && problem.contains("overlay.mtu"), "{problem}");
         assert_eq!(node.mizzen(&["scale", "web", "2"]).code, Some(0));
         node.await_log(&[" DEBUG "]);
         assert_eq!(node.json(&["status"])["overlay"]["mtu"], 1420, "as it was");
@@ -59,6 +62,37 @@ fn sighup_applies_what_it_can_and_refuses_the_rest_by_name() {
         assert!(line.contains("log.level") && line.contains("mizzen.toml:2"), "{line}");
         assert!(node.runs() && kernel::runs(task.pid), "a bad file changes nothing");
         assert_eq!(dns::addresses(By::Udp, "leader.mesos"), [lab::address()]);
+        let problems = node.problems();
+        assert!(problems.iter().any(|problem| problem.contains("mizzen.toml:2")), "{problems:?}");
+
+        std::fs::write(file(), "[log]\nlevel = 'info'\n").unwrap();
+        node.signal(Signal::HUP);
+        eventually("the configuration is well again", SOON, || {
+            node.problems().is_empty().then_some(())
+        });
+    });
+}
+
+#[test]
+fn roles_that_need_another_one_are_a_mistake() {
+    in_lab(|| {
+        let place = Place::new(&["--roles", "agent,names,vip,overlay"]);
+        for more in [&["--check-config"][..], &[]] {
+            let said = place.run(more);
+            assert_eq!((said.code, said.stdout.as_str()), (Some(1), ""), "{more:?}");
+            let want = "--roles: `agent` needs `master`";
+            assert!(said.stderr.contains(want), "{}", said.stderr);
+        }
+    });
+}
+
+#[test]
+fn a_file_that_is_not_there_has_no_lines() {
+    in_lab(|| {
+        let said = Place::new(&["--config", "/nonexistent.toml"]).run(&["--check-config"]);
+        assert_eq!(said.code, Some(1));
+        let want = "/nonexistent.toml: cannot read this file";
+        assert!(said.stderr.contains(want), "{}", said.stderr);
     });
 }
 

@@ -3,8 +3,9 @@
 use mizzen_tests_node::apps::{deploy, deploy_web, web};
 use mizzen_tests_node::dns::{self, By};
 use mizzen_tests_node::node::{Node, Place};
-use mizzen_tests_node::{SOON, apps, in_lab, kernel, lab};
+use mizzen_tests_node::{apps, in_lab, kernel, lab};
 use std::net::{TcpListener, UdpSocket};
+use std::os::unix::fs::symlink;
 
 #[test]
 fn a_second_daemon_on_the_same_state_is_refused_and_told_of_the_first() {
@@ -99,18 +100,23 @@ fn denied(words: &str) -> bool {
 }
 
 #[test]
-fn a_task_that_cannot_be_launched_names_the_missing_program() {
+fn without_its_helpers_a_node_does_not_start_and_names_them() {
     in_lab(|| {
         let empty = lab::scratch("libexec");
         std::fs::create_dir(&empty).unwrap();
         let libexec = empty.display().to_string();
-        let node = Node::start(&["--libexec-dir", &libexec]);
-        assert_eq!(apps::post(&web(1)).status, 201);
-        let app = apps::await_app("/web", "tells its last failure", SOON, |app| {
-            app["lastTaskFailure"]["message"].is_string()
-        });
-        let message = app["lastTaskFailure"]["message"].as_str().unwrap();
-        assert!(message.contains(&format!("{libexec}/mizzen-launch")), "{message}");
-        assert!(!node.place().log().contains("panicked"));
+        let links = kernel::links();
+        let place = Place::new(&["--libexec-dir", &libexec]);
+        for helper in ["mizzen-launch", "mizzen-overlay"] {
+            let said = place.run(&[]);
+            assert_eq!(said.code, Some(1), "{said:?}");
+            let missing = format!("{libexec}/{helper}");
+            let words = &said.stderr;
+            assert!(words.contains(&missing) && words.contains("libexec_dir"), "{words}");
+            symlink(lab::executable(helper), missing).unwrap();
+        }
+        assert_eq!(kernel::links(), links, "nothing was touched");
+        // What runs no tasks needs no launcher.
+        drop(Node::start(&["--libexec-dir", "/nonexistent", "--roles", "names"]));
     });
 }
