@@ -2,7 +2,7 @@
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup build test lint check-ebpf demo up bench-node bench-vip
+.PHONY: help setup build install test lint check-ebpf demo up bench-node bench-vip
 
 CARGO ?= cargo
 XTASK := $(CARGO) run --quiet --package xtask --
@@ -19,6 +19,19 @@ setup: ## Install what is missing to build, test and run the demo (Debian)
 
 build: setup ## Build the release binaries into target/release
 	$(CARGO) build --release --workspace
+
+# Where `make install` puts things; DESTDIR goes in front of all of it.
+PREFIX ?= /usr
+EXECUTABLES := mizzen mizzen-launch mizzen-overlay mizzen-ipam
+
+install: ## Install what `make build` built (PREFIX, DESTDIR)
+	install -D -t $(DESTDIR)$(PREFIX)/lib/mizzen $(addprefix target/release/,$(EXECUTABLES))
+	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/lib/systemd/system
+	ln -sf ../lib/mizzen/mizzen $(DESTDIR)$(PREFIX)/sbin/mizzen
+	sed 's|=/usr/|=$(PREFIX)/|' packaging/mizzen.service \
+		> $(DESTDIR)$(PREFIX)/lib/systemd/system/mizzen.service
+	test -e $(DESTDIR)/etc/mizzen/mizzen.toml || \
+		install -D -m 644 -t $(DESTDIR)/etc/mizzen packaging/mizzen.toml
 
 demo: setup ## Run a service from app to VIP in a sandbox, and break it
 	@echo "demo: building (the first time takes some minutes)"
