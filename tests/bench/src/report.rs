@@ -199,8 +199,7 @@ impl Report {
 
     /// Adds what this machine or this build does not have.
     pub(crate) fn missing(&mut self, what: &str, error: &anyhow::Error) {
-        let text = format!("{error:#}");
-        self.note(format!("without {what}: {}", text.lines().next().unwrap_or_default()));
+        self.note(format!("without {what}: {}", first_line(error)));
     }
 
     /// Whether nothing was measured.
@@ -277,6 +276,12 @@ fn number(value: f64) -> String {
         size if size < 99.95 => format!("{value:.1}"),
         _ => format!("{value:.0}"),
     }
+}
+
+/// What an error begins with; some have thousands of lines.
+pub(crate) fn first_line(error: &anyhow::Error) -> String {
+    let text = format!("{error:#}");
+    text.lines().next().unwrap_or_default().chars().take(300).collect()
 }
 
 /// A limit as it was written; what was measured is cut.

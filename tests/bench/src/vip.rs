@@ -22,7 +22,7 @@ mod scale;
 mod stage;
 mod table;
 
-use crate::report::Report;
+use crate::report::{Report, first_line};
 use crate::sandbox::Sandbox;
 use anyhow::{Context, Result, bail};
 use std::time::Instant;
@@ -108,7 +108,7 @@ pub(crate) fn run(options: &Options, report: &mut Report) -> Result<()> {
         }
         crate::step(&format!("{name}, after {} s", begun.elapsed().as_secs()));
         if let Err(error) = row(&bench, report) {
-            eprintln!("bench: {name}: {error:#}");
+            eprintln!("bench: {name}: {}", first_line(&error));
             report.failed(name, &error);
         }
     }

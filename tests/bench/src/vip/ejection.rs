@@ -103,9 +103,10 @@ fn watch(
     service: &Service,
     backends: &Namespace,
 ) -> Result<Story> {
-    // Others are only there to be seen beside ours.
+    // Ours pauses for 5 s at first, for 10 s after a probe that failed. Others are
+    // only there to be seen beside it.
     let (sick, well) = match contestant.between {
-        Between::Mizzen(_) => (bench.rounds(6, 4), bench.rounds(6, 3)),
+        Between::Mizzen(_) => (bench.rounds(8, 7), bench.rounds(10, 1)),
         _ => (3, 1),
     };
     let (sick, well) = (Duration::from_secs(sick.into()), Duration::from_secs(well.into()));
