@@ -43,6 +43,12 @@ impl OwnerLog {
         }
     }
 
+    /// Whose log it is.
+    #[must_use]
+    pub fn owner(&self) -> &OwnerId {
+        &self.owner
+    }
+
     /// Where the log stands.
     #[must_use]
     pub fn version(&self) -> Version {

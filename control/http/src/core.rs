@@ -33,6 +33,13 @@ pub enum CoreRequest {
         /// Where the answer goes.
         reply: oneshot::Sender<ServicesReply>,
     },
+    /// Anything below `/v1/vip-services`, or `/v1/vip-plan`.
+    VipServices {
+        /// The request.
+        request: ServicesRequest,
+        /// Where the answer goes.
+        reply: oneshot::Sender<ServicesReply>,
+    },
     /// A question that changes nothing.
     Query {
         /// The question.
@@ -64,7 +71,7 @@ pub enum SchedulerReply {
     },
 }
 
-/// A request to the service scheduler.
+/// A request to the service scheduler, or about services registered by hand.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServicesRequest {
     /// `GET`, `PUT`, …
@@ -77,7 +84,7 @@ pub struct ServicesRequest {
     pub body: Vec<u8>,
 }
 
-/// The service scheduler's answer.
+/// The answer to a [`ServicesRequest`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServicesReply {
     /// HTTP status.
@@ -152,6 +159,8 @@ pub enum Query {
     Tasks,
     /// Node: `/v1/vip-table`.
     VipTable,
+    /// Node: `/v1/vip-problems`.
+    VipProblems,
     /// Node: `/v1/vips`.
     Vips,
     /// Node: `/v1/nodes`.
@@ -269,6 +278,19 @@ impl CoreHandle {
         wait: Duration,
     ) -> Result<ServicesReply, CoreError> {
         self.ask(wait, |reply| CoreRequest::Services { request, reply }).await
+    }
+
+    /// Passes a request about services that are registered by hand.
+    ///
+    /// # Errors
+    ///
+    /// [`CoreError`].
+    pub async fn vip_services(
+        &self,
+        request: ServicesRequest,
+        wait: Duration,
+    ) -> Result<ServicesReply, CoreError> {
+        self.ask(wait, |reply| CoreRequest::VipServices { request, reply }).await
     }
 
     /// Passes a framework's call to the master.

@@ -9,6 +9,9 @@ pub struct Limits {
     pub call_body: usize,
     /// Longest body of a `/v2` request, in bytes.
     pub services_body: usize,
+    /// Longest body about a service that is registered by hand, in bytes: it has room for
+    /// 65,536 backends.
+    pub vip_services_body: usize,
     /// Until a request's head is complete; also the life of an idle connection.
     pub head_wait: Duration,
     /// Until a request's body is complete.
@@ -33,6 +36,7 @@ impl Default for Limits {
         Self {
             call_body: 16 << 20,
             services_body: 1 << 20,
+            vip_services_body: 8 << 20,
             head_wait: Duration::from_secs(60),
             body_wait: Duration::from_secs(60),
             write_stall: Duration::from_secs(30),

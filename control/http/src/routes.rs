@@ -70,6 +70,7 @@ const NODE: &[(&str, ToQuery)] = &[
     ("/v1/status", |_| Ok(Query::Status)),
     ("/v1/tasks", |_| Ok(Query::Tasks)),
     ("/v1/vip-table", |_| Ok(Query::VipTable)),
+    ("/v1/vip-problems", |_| Ok(Query::VipProblems)),
     ("/v1/dns", node::dns),
     ("/v1/logs", node::logs),
 ];
@@ -113,6 +114,9 @@ pub(crate) fn minuteman(app: App) -> Router {
 pub(crate) fn node(app: App) -> Router {
     queries(NODE)
         .route("/v1/version", get(node::version))
+        .route("/v1/vip-services", any(services::pass_vip))
+        .route("/v1/vip-services/{*service}", any(services::pass_vip))
+        .route("/v1/vip-plan", any(services::pass_vip))
         .route("/v2/{*path}", any(services::pass))
         .fallback(no_route)
         .with_state(app)

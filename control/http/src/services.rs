@@ -1,4 +1,4 @@
-//! `/v2`: passed to the service scheduler as it is.
+//! `/v2`: passed to the service scheduler as it is. Likewise what is registered by hand.
 
 use crate::core::{ServicesReply, ServicesRequest};
 use crate::error::HttpError;
@@ -10,13 +10,24 @@ use axum::response::Response;
 
 /// Any method, any path.
 pub async fn pass(State(app): State<App>, request: Request) -> Result<Response, HttpError> {
+    let request = whole(&app, request, app.limits.services_body).await?;
+    let reply = app.core.services(request, app.limits.reply_wait).await?;
+    response(reply).ok_or(HttpError::Answer)
+}
+
+/// Any method, any path below `/v1/vip-services`, and `/v1/vip-plan`.
+pub async fn pass_vip(State(app): State<App>, request: Request) -> Result<Response, HttpError> {
+    let request = whole(&app, request, app.limits.vip_services_body).await?;
+    let reply = app.core.vip_services(request, app.limits.reply_wait).await?;
+    response(reply).ok_or(HttpError::Answer)
+}
+
+async fn whole(app: &App, request: Request, limit: usize) -> Result<ServicesRequest, HttpError> {
     let (parts, body) = request.into_parts();
     let path = plain_path(parts.uri.path()).ok_or(HttpError::Path)?;
     let query = parts.uri.query().unwrap_or_default().to_owned();
-    let body = read_body(body, app.limits.services_body, app.limits.body_wait).await?.into();
-    let request = ServicesRequest { method: parts.method.to_string(), path, query, body };
-    let reply = app.core.services(request, app.limits.reply_wait).await?;
-    response(reply).ok_or(HttpError::Answer)
+    let body = read_body(body, limit, app.limits.body_wait).await?.into();
+    Ok(ServicesRequest { method: parts.method.to_string(), path, query, body })
 }
 
 fn response(reply: ServicesReply) -> Option<Response> {

@@ -28,6 +28,7 @@ enum Seen {
     Subscribed(Box<Call>, mpsc::Sender<Event>),
     Closed(String),
     Services(ServicesRequest),
+    VipServices(ServicesRequest),
     Query(Query),
 }
 
@@ -140,6 +141,10 @@ async fn fake_core(mut requests: mpsc::Receiver<CoreRequest>, seen: mpsc::Unboun
             CoreRequest::Services { request, reply } => {
                 let _ = reply.send(services(&request));
                 Seen::Services(request)
+            }
+            CoreRequest::VipServices { request, reply } => {
+                let _ = reply.send(services(&request));
+                Seen::VipServices(request)
             }
             CoreRequest::Query { query, reply } => {
                 let _ = reply.send(answer(&query));

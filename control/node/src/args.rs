@@ -98,9 +98,33 @@ Examples:
   mizzen logs -f web.8d5f
   mizzen logs --stderr web")]
     Logs(LogsArgs),
-    /// List VIPs and their backends
-    #[command(after_help = "Examples:\n  mizzen vips\n  mizzen vips --json")]
-    Vips(Output),
+    /// List VIPs and their backends, or what a change would do to them
+    #[command(after_help = "\
+--plan FILE shows what `mizzen run FILE` would change about VIPs and names, or what
+registering the services in FILE would (as `mizzen vip ls --json` prints them). Nothing
+is changed.
+
+Examples:
+  mizzen vips
+  mizzen vips --json
+  mizzen vips --problems
+  mizzen vips --plan examples/web.json")]
+    Vips(VipsArgs),
+    /// Register services by hand, for programs outside of the cluster
+    #[command(
+        subcommand,
+        after_help = "\
+SERVICE is NAME:PORT/PROTOCOL or ADDRESS:PORT/PROTOCOL; /tcp may be left out. A NAME gets
+an address of its own and is found as NAME.static.l4lb.thisdcos.directory. A NAME with a
+dot is LABEL.FRAMEWORK and shares the VIP with that framework's tasks.
+
+Examples:
+  mizzen vip set demo:80/tcp --backend 192.0.2.7:8080 192.0.2.8:8080@3
+  mizzen vip set 10.1.2.3:53/udp --backend 192.0.2.7:53 --rule source
+  mizzen vip ls
+  mizzen vip rm demo:80/tcp"
+    )]
+    Vip(VipCommand),
     /// Ask the node's resolver, and say where the answer comes from
     #[command(after_help = "\
 Examples:
@@ -218,6 +242,71 @@ pub struct LogsArgs {
     /// What it wrote to stderr instead of stdout
     #[arg(long)]
     pub stderr: bool,
+}
+
+/// Of `mizzen vips`.
+#[derive(Debug, Args)]
+pub struct VipsArgs {
+    /// Show what the apps or services in FILE would change; `-` is stdin
+    #[arg(long, value_name = "FILE")]
+    pub plan: Option<PathBuf>,
+    /// List labels that do not do what they say
+    #[arg(long, conflicts_with = "plan")]
+    pub problems: bool,
+    /// Form of the answer.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// `mizzen vip …`.
+#[derive(Debug, Subcommand)]
+pub enum VipCommand {
+    /// Register a service, or replace what is registered
+    Set(VipSetArgs),
+    /// Remove a registered service
+    Rm(VipRmArgs),
+    /// List what is registered on this node
+    Ls(Output),
+}
+
+/// Of `mizzen vip set`.
+#[derive(Debug, Args)]
+pub struct VipSetArgs {
+    /// NAME:PORT/PROTOCOL or ADDRESS:PORT/PROTOCOL
+    #[arg(value_name = "SERVICE")]
+    pub service: String,
+    /// Where connections go; weight 0 takes no new ones [default weight: 1]
+    #[arg(
+        long = "backend", value_name = "IP:PORT[@WEIGHT]", num_args = 1..,
+        required_unless_present = "no_backends"
+    )]
+    pub backends: Vec<String>,
+    /// None: connections are refused
+    #[arg(long, conflicts_with = "backends")]
+    pub no_backends: bool,
+    /// latency, least-connections, random, maglev or source [default: latency]
+    #[arg(long, value_name = "RULE")]
+    pub rule: Option<String>,
+    /// prefer (near backends first) or ignore [default: prefer]
+    #[arg(long, value_name = "LOCALITY")]
+    pub locality: Option<String>,
+    /// Time in which a new backend grows to its share: 0, 500ms, 10s, 2m [default: 10s]
+    #[arg(long, value_name = "TIME")]
+    pub slow_start: Option<String>,
+    /// Connections that end with their backend: datagrams, all or keep [default: datagrams]
+    #[arg(long, value_name = "WHICH")]
+    pub on_removal: Option<String>,
+    /// Form of the answer.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// Of `mizzen vip rm`.
+#[derive(Debug, Args)]
+pub struct VipRmArgs {
+    /// NAME:PORT/PROTOCOL or ADDRESS:PORT/PROTOCOL
+    #[arg(value_name = "SERVICE")]
+    pub service: String,
 }
 
 /// Of `mizzen dns`.
@@ -369,6 +458,10 @@ mod tests {
             &["mizzen", "lab", "--nodes", "0"],
             &["mizzen", "lab", "--node", "2"],
             &["mizzen", "scale", "web", "many"],
+            &["mizzen", "vip"],
+            &["mizzen", "vip", "set", "demo:80/tcp"],
+            &["mizzen", "vip", "set", "demo:80/tcp", "--backend"],
+            &["mizzen", "vips", "--plan"],
         ] {
             assert_eq!(parse(words).unwrap_err().exit_code(), 2, "{words:?}");
         }
@@ -380,6 +473,21 @@ mod tests {
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             let example = format!("mizzen {}", command.get_name());
             assert!(help.contains(&example), "{example}");
+        }
+    }
+
+    #[test]
+    fn backends_of_a_service_in_one_list_or_one_by_one() {
+        for words in [
+            &["--backend", "192.0.2.7:80", "192.0.2.8:80@3", "--rule", "random"][..],
+            &["--backend", "192.0.2.7:80", "--rule", "random", "--backend", "192.0.2.8:80@3"],
+        ] {
+            let line = [&["mizzen", "vip", "set", "demo:80/tcp"], words].concat();
+            let Command::Vip(VipCommand::Set(set)) = parse(&line).unwrap().command else {
+                panic!("no vip set")
+            };
+            assert_eq!(set.backends, ["192.0.2.7:80", "192.0.2.8:80@3"]);
+            assert_eq!(set.rule.as_deref(), Some("random"));
         }
     }
 

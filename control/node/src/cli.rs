@@ -13,6 +13,8 @@ mod session;
 mod status;
 mod table;
 mod tasks;
+mod vip;
+mod vip_plan;
 mod vips;
 
 pub use error::CliError;
@@ -65,7 +67,8 @@ async fn dispatch(session: &Session, command: Command) -> Result<(), CliError> {
         Command::Rm(args) => deploy::remove(session, &args).await,
         Command::Tasks(args) => tasks::run(session, &args).await,
         Command::Logs(args) => logs::run(session, &args).await,
-        Command::Vips(output) => session.show("/v1/vip-table", output, vips::render).await,
+        Command::Vips(args) => vips::run(session, &args).await,
+        Command::Vip(command) => vip::run(session, &command).await,
         Command::Dns(args) => dns::run(session, &args).await,
         // They are no conversations, and `main` has taken them.
         Command::Node(_) | Command::Lab(_) => Ok(()),

@@ -24,6 +24,8 @@ mod signals;
 mod status;
 mod streams;
 mod teardown;
+mod vip_plan;
+mod vip_services;
 mod vip_views;
 
 use crate::config::Config;

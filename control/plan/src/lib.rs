@@ -1,9 +1,11 @@
 //! From facts to what the kernel and the resolver should hold.
 //!
-//! Desired states meet here: [`vip`] turns tasks into virtual services and claims
-//! their addresses, [`overlay`] turns the node's subnet into a bridge, a network
-//! configuration and a masquerade rule. Nothing here looks at the kernel; comparing
-//! desired with observed is [`vip::difference`], acting on it is `control/kernel`.
+//! Desired states meet here: [`vip`] turns tasks and registered services into VIPs and
+//! claims their addresses, [`vip_service`] reads and writes what is registered,
+//! [`overlay`] turns the node's subnet into a bridge, a network configuration and a
+//! masquerade rule. Nothing here looks at the kernel; comparing desired with observed is
+//! [`vip::difference`], acting on it is `control/kernel`.
 
 pub mod overlay;
 pub mod vip;
+pub mod vip_service;

@@ -1,46 +1,49 @@
-//! Virtual services from task labels.
+//! Virtual services from the labels of tasks and from what was registered by hand.
 //!
-//! [`Planner`] is fed with the changes of task facts and keeps, per VIP, the
-//! backends that they add up to; a change of one task touches the VIPs of that task
-//! and no others. Named VIPs get an address that is claimed once: a hash of the
-//! name, probed past the addresses that are claimed or that a label spells out, then
-//! kept for good. A label may spell out an address that a name holds already: both
-//! are served there, and share the backends where they meet on one port.
+//! [`Planner`] is fed with the changes of facts and keeps, per VIP, the backends that
+//! they add up to; a change of one task touches the VIPs of that task and no others.
+//! Named VIPs get an address that is claimed once: a hash of the name, probed past the
+//! addresses that are claimed or that somebody spells out, then kept for good. The claim
+//! holds an IPv4 address and its IPv6 twin; a name has the one, the other or both,
+//! depending on the families of its backends. Somebody may spell out an address that a
+//! name holds already: both are served there, and share the backends where they meet on
+//! one port.
 
 mod claims;
+mod difference;
 mod labels;
+mod place;
+mod policy;
+mod preview;
+mod problem;
+mod source;
+mod table;
 
-use labels::{Target, Wish};
-use mizzen_types::fact::{PortFact, TaskFact};
-use mizzen_types::ids::{FrameworkId, TaskId};
-use mizzen_types::vip::{BackendSpec, Distance, Protocol, VipKey, VipPolicy, VipSpec};
+use mizzen_types::fact::{Fact, Key, TaskFact};
+use mizzen_types::ids::OwnerId;
+use mizzen_types::vip::{VipKey, VipSpec};
+use mizzen_types::vip_service::{VipHost, VipServiceFact, VipServiceId};
+use place::Places;
+use source::{ServiceKey, Share, Standing, Target};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use table::{Families, Table};
 
-pub use claims::{Claims, Range};
-pub use labels::LabelError;
+pub use claims::{Claims, Range, twin};
+pub use difference::{Action, difference};
+pub use preview::{NameChange, Preview, VipChange};
+pub use problem::{LabelError, Problem};
+pub use source::Source;
 
-/// Who stands behind a backend.
-pub type TaskKey = (FrameworkId, TaskId);
-
-/// All virtual services of the cluster, as tasks ask for them.
-#[derive(Debug)]
+/// All virtual services of the cluster, as facts ask for them.
+#[derive(Debug, Clone)]
 pub struct Planner {
     claims: Claims,
-    tasks: BTreeMap<TaskKey, Vec<(ServiceKey, BackendSpec)>>,
-    services: Services,
-    problems: BTreeMap<TaskKey, Vec<LabelError>>,
-}
-
-/// The backends of each service, by the task behind them.
-type Services = BTreeMap<ServiceKey, BTreeMap<TaskKey, BackendSpec>>;
-
-/// What a label names: an address or a name, with port and transport.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct ServiceKey {
-    target: Target,
-    port: u16,
-    protocol: Protocol,
+    places: Places,
+    sources: BTreeMap<Arc<Source>, Vec<Standing>>,
+    table: Table,
+    problems: BTreeMap<Arc<Source>, Vec<LabelError>>,
 }
 
 /// A named VIP that needs its address written into the owner log.
@@ -52,223 +55,309 @@ pub struct Claim {
     pub address: IpAddr,
 }
 
-/// What a changed task changes.
+/// What a changed fact changes.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Effects {
     /// Services that must be looked at again with [`Planner::spec`].
     pub changed: BTreeSet<VipKey>,
     /// Addresses that were claimed just now.
     pub claims: Vec<Claim>,
+    /// What is wrong with the task's labels and was not before.
+    pub problems: Vec<LabelError>,
 }
 
 impl Planner {
-    /// A planner without services. `claims` are the addresses that names hold.
+    /// A planner without services, for the node of that log. `claims` are the addresses
+    /// that names hold.
     #[must_use]
-    pub fn new(claims: Claims) -> Self {
-        let (tasks, services, problems) = Default::default();
-        Self { claims, tasks, services, problems }
+    pub fn new(claims: Claims, here: OwnerId) -> Self {
+        Self {
+            claims,
+            places: Places::new(here),
+            sources: BTreeMap::new(),
+            table: Table::default(),
+            problems: BTreeMap::new(),
+        }
     }
 
-    /// Takes in the claim of a former process or of another node.
-    pub fn adopt(&mut self, name: &str, address: IpAddr) {
-        self.claims.adopt(name, address);
-    }
-
-    /// A task came, changed (`after`) or went (`None`).
-    pub fn apply(&mut self, key: &TaskKey, after: Option<&TaskFact>) -> Effects {
-        let (wanted, problems) = after.map(backends_of).unwrap_or_default();
-        if problems.is_empty() {
-            self.problems.remove(key);
-        } else {
-            self.problems.insert(key.clone(), problems);
-        }
-        let before = match wanted.is_empty() {
-            true => self.tasks.remove(key),
-            false => self.tasks.insert(key.clone(), wanted.clone()),
-        }
-        .unwrap_or_default();
-        if before == wanted {
-            return Effects::default();
-        }
-
-        let mut effects = Effects::default();
-        for (service, _) in &before {
-            if let Some(backends) = self.services.get_mut(service) {
-                backends.remove(key);
+    /// A fact came, changed (`after`) or went (`None`).
+    pub fn apply(&mut self, owner: &OwnerId, key: &Key, after: Option<&Fact>) -> Effects {
+        match (key, after) {
+            (Key::Task(framework, task), after) => {
+                let (framework, task) = (framework.clone(), task.clone());
+                let fact = match after {
+                    Some(Fact::Task(fact)) => Some(fact.as_ref()),
+                    _ => None,
+                };
+                self.apply_task(Source::Task { framework, task, owner: owner.clone() }, fact)
             }
-        }
-        for (service, backend) in &wanted {
-            self.services.entry(service.clone()).or_default().insert(key.clone(), backend.clone());
-        }
-        for (service, _) in before.iter().chain(&wanted) {
-            if let Some(vip) = self.address(service, &mut effects.claims) {
-                effects.changed.insert(vip);
+            (Key::VipService(service), after) => {
+                let source = Source::Service { service: service.clone(), owner: owner.clone() };
+                let wanted = match after {
+                    Some(Fact::VipService(fact)) => vec![self.standing(owner, service, fact)],
+                    _ => Vec::new(),
+                };
+                self.apply_source(source, wanted)
             }
-            if self.services.get(service).is_some_and(BTreeMap::is_empty) {
-                self.services.remove(service);
+            (Key::VipClaim(name), Some(Fact::VipClaim(IpAddr::V4(address)))) => {
+                self.adopt(name, *address)
             }
+            (Key::Node, after) => {
+                let node = match after {
+                    Some(Fact::Node(node)) => Some(node),
+                    _ => None,
+                };
+                let moved = self.places.apply(owner, node);
+                let changed = if moved { self.keys().collect() } else { BTreeSet::new() };
+                Effects { changed, ..Effects::default() }
+            }
+            _ => Effects::default(),
         }
-        effects
     }
 
     /// What a service should look like now; `None` if nothing wants it any more.
     #[must_use]
     pub fn spec(&self, vip: &VipKey) -> Option<VipSpec> {
-        let literal = self.backends(Target::Address(vip.address), vip);
-        let name = self.claims.name_of(vip.address).map(str::to_owned);
-        let named = name.clone().and_then(|name| self.backends(Target::Name(name), vip));
-        let name = name.filter(|_| named.is_some());
+        let name = self.name_of(vip);
+        let literal = self.table.get(Target::Address(vip.address), vip.port, vip.protocol);
+        let named = name.and_then(|name| {
+            let target = Target::Name(name.to_owned());
+            let service = self.table.get(target, vip.port, vip.protocol)?;
+            self.table.families(name).has(vip.address).then_some(service)
+        });
         if literal.is_none() && named.is_none() {
             return None;
         }
-        let both = literal.into_iter().chain(named);
-        let mut backends: Vec<BackendSpec> = both.flat_map(BTreeMap::values).cloned().collect();
-        backends.sort();
-        backends.dedup_by_key(|backend| backend.address);
-        Some(VipSpec { key: *vip, name, backends, policy: VipPolicy::default() })
+        let services: Vec<_> = literal.into_iter().chain(named).collect();
+        Some(VipSpec {
+            key: *vip,
+            name: named.and(name).map(str::to_owned),
+            backends: table::backends(&services, vip.address, &self.places),
+            policy: policy::resolve(&table::voices(&services)).policy(),
+        })
     }
 
     /// Every service, in the order of addresses.
     #[must_use]
     pub fn specs(&self) -> BTreeMap<VipKey, VipSpec> {
-        self.services
-            .keys()
-            .filter_map(|service| {
-                let address = match &service.target {
-                    Target::Address(address) => *address,
-                    Target::Name(name) => self.claims.address_of(name)?,
-                };
-                let key = VipKey { address, port: service.port, protocol: service.protocol };
-                Some((key, self.spec(&key)?))
-            })
-            .collect()
+        self.keys().filter_map(|key| Some((key, self.spec(&key)?))).collect()
     }
 
-    /// The name whose VIP has this address.
+    /// The name that holds the address of a VIP.
     #[must_use]
     pub fn name_of(&self, vip: &VipKey) -> Option<&str> {
         self.claims.name_of(vip.address)
     }
 
-    /// Whether any service of this name is left, on whichever port.
+    /// The addresses by which a name is to be found: none if no service of it is left.
     #[must_use]
-    pub fn is_used(&self, name: &str) -> bool {
-        is_wanted(&self.services, Target::Name(name.to_owned()))
+    pub fn addresses_of(&self, name: &str) -> Vec<IpAddr> {
+        let families = self.table.families(name);
+        self.claims.address_of(name).map(|held| families.addresses(held)).unwrap_or_default()
     }
 
-    /// Labels that make no VIP, and why, by task.
-    pub fn problems(&self) -> impl Iterator<Item = (&TaskKey, &LabelError)> {
-        self.problems.iter().flat_map(|(task, all)| all.iter().map(move |problem| (task, problem)))
+    /// The VIPs of a service that was registered by hand.
+    #[must_use]
+    pub fn vips_of(&self, service: &VipServiceId) -> Vec<VipKey> {
+        let key = service_key(service);
+        if self.table.contains(&key) { self.keys_of(&key).collect() } else { Vec::new() }
     }
 
-    fn backends(&self, target: Target, vip: &VipKey) -> Option<&BTreeMap<TaskKey, BackendSpec>> {
-        let (port, protocol) = (vip.port, vip.protocol);
-        self.services.get(&ServiceKey { target, port, protocol })
+    /// Labels that do not do what they say, and why.
+    #[must_use]
+    pub fn problems(&self) -> Vec<Problem> {
+        let of_labels = self.problems.iter().flat_map(|(source, errors)| {
+            let problem = |error: &LabelError| Problem {
+                source: source.clone(),
+                vip: None,
+                error: error.clone(),
+            };
+            errors.iter().map(problem)
+        });
+        of_labels.chain(self.unaddressed()).chain(self.conflicts()).collect()
     }
 
-    fn address(&mut self, service: &ServiceKey, claimed: &mut Vec<Claim>) -> Option<VipKey> {
-        let address = match &service.target {
-            Target::Address(address) => *address,
-            Target::Name(name) => match self.claims.address_of(name) {
-                Some(address) => address,
-                None => {
-                    let services = &self.services;
-                    let spelled_out = |address| is_wanted(services, Target::Address(address));
-                    let address = self.claims.claim(name, spelled_out)?;
-                    claimed.push(Claim { name: name.clone(), address });
-                    address
-                }
-            },
+    fn apply_task(&mut self, source: Source, task: Option<&TaskFact>) -> Effects {
+        let (wanted, problems) = task.map(place::standings).unwrap_or_default();
+        let former = match problems.is_empty() {
+            true => self.problems.remove(&source),
+            false => self.problems.insert(Arc::new(source.clone()), problems.clone()),
         };
-        Some(VipKey { address, port: service.port, protocol: service.protocol })
+        let known = former.unwrap_or_default();
+        let new = problems.into_iter().filter(|problem| !known.contains(problem)).collect();
+        Effects { problems: new, ..self.apply_source(source, wanted) }
     }
-}
 
-/// Whether there is a service of this target, on whichever port.
-fn is_wanted(services: &Services, target: Target) -> bool {
-    let first = ServiceKey { target, port: 0, protocol: Protocol::Tcp };
-    let next = services.range(&first..).next();
-    next.is_some_and(|(service, _)| service.target == first.target)
-}
-
-/// The services that a task stands behind, and what is wrong with its labels.
-fn backends_of(task: &TaskFact) -> (Vec<(ServiceKey, BackendSpec)>, Vec<LabelError>) {
-    let (mut backends, mut problems) = (Vec::new(), Vec::new());
-    for wish in labels::wishes(task) {
-        match wish.and_then(|wish| backend_of(task, wish)) {
-            Ok(backend) => backends.push(backend),
-            Err(problem) => problems.push(problem),
+    fn apply_source(&mut self, source: Source, wanted: Vec<Standing>) -> Effects {
+        let former = self.sources.get_key_value(&source);
+        if former.map_or(&[][..], |(_, standings)| standings) == wanted.as_slice() {
+            return Effects::default();
         }
+        let source = former.map_or_else(|| Arc::new(source), |(source, _)| source.clone());
+        let before = self.sources.remove(&source).unwrap_or_default();
+        let touched: BTreeSet<Arc<ServiceKey>> =
+            before.iter().chain(&wanted).map(|standing| standing.service.clone()).collect();
+        let former = self.families_of(&touched);
+
+        self.table.remove(&source, &before);
+        self.table.insert(&source, &wanted);
+        if !wanted.is_empty() {
+            self.sources.insert(source, wanted);
+        }
+        let mut effects = Effects::default();
+        for service in &touched {
+            if self.table.contains(service) {
+                effects.claims.extend(self.claim(service));
+            }
+        }
+        effects.changed = self.changed(&touched, &former);
+        effects
     }
-    backends.sort();
-    (backends, problems)
-}
 
-fn backend_of(task: &TaskFact, wish: Wish) -> Result<(ServiceKey, BackendSpec), LabelError> {
-    let address = match wish.port {
-        labels::TaskPort::Announced(port) => address_of(task, port),
-        labels::TaskPort::Host(port) => Some(SocketAddr::new(task.host_address, port)),
-    };
-    let same_family = |address: &SocketAddr| !matches!(wish.target, Target::Address(vip) if vip.is_ipv4() != address.is_ipv4());
-    let address = address
-        .filter(same_family)
-        .ok_or_else(|| LabelError::NoAddress { label: wish.label.clone() })?;
-    let service = ServiceKey { target: wish.target, port: wish.vip_port, protocol: wish.protocol };
-    let backend = BackendSpec {
-        address,
-        weight: wish.weight,
-        admitted: task.takes_clients(),
-        distance: Distance::default(),
-        task: Some((task.framework_id.clone(), task.task_id.clone())),
-    };
-    Ok((service, backend))
-}
+    /// The VIPs that `touched` services had or have, and those of their names' other
+    /// services that came or went because the name's families did.
+    fn changed(
+        &self,
+        touched: &BTreeSet<Arc<ServiceKey>>,
+        former: &BTreeMap<String, Families>,
+    ) -> BTreeSet<VipKey> {
+        let mut changed = BTreeSet::new();
+        for service in touched {
+            let Target::Name(name) = &service.target else {
+                changed.extend(self.keys_of(service));
+                continue;
+            };
+            let before = former.get(name).copied().unwrap_or_default();
+            let after = self.table.families(name);
+            let Some(held) = self.claims.address_of(name) else { continue };
+            changed.extend(keys_in(service, held, before.or(after)));
+            if before != after {
+                let all = self.table.of_name(name);
+                changed.extend(all.flat_map(|service| keys_in(service, held, before.or(after))));
+            }
+        }
+        changed
+    }
 
-/// Where clients reach a port: at the container's own address where it has one,
-/// unless the port says that it is meant for the host's.
-fn address_of(task: &TaskFact, port: &PortFact) -> Option<SocketAddr> {
-    let host = port.host_port.map(|number| SocketAddr::new(task.host_address, number));
-    let container =
-        task.container_addresses.first().map(|address| SocketAddr::new(*address, port.number));
-    match port.labels.get("network-scope").map(String::as_str) {
-        Some("host") => host.or(container),
-        _ => container.or(host),
+    fn families_of(&self, services: &BTreeSet<Arc<ServiceKey>>) -> BTreeMap<String, Families> {
+        let families = |service: &Arc<ServiceKey>| match &service.target {
+            Target::Name(name) => Some((name.clone(), self.table.families(name))),
+            Target::Address(_) => None,
+        };
+        services.iter().filter_map(families).collect()
+    }
+
+    fn standing(&self, owner: &OwnerId, id: &VipServiceId, fact: &VipServiceFact) -> Standing {
+        // A loopback address means something else on every node.
+        let is_near = |address: IpAddr| !address.is_loopback() || self.places.is_here(owner);
+        let share = |backend: &mizzen_types::vip_service::VipServiceBackend| {
+            (backend.address, Share::new(backend.weight, true))
+        };
+        let near = fact.backends.iter().filter(|backend| is_near(backend.address.ip()));
+        let mut shares: Vec<_> = near.map(share).collect();
+        shares.sort_by_key(|(address, _)| *address);
+        shares.dedup_by_key(|(address, _)| *address);
+        Standing { service: Arc::new(service_key(id)), shares, policy: fact.policy }
+    }
+
+    /// Makes sure that a named service has an address.
+    fn claim(&mut self, service: &ServiceKey) -> Option<Claim> {
+        let Target::Name(name) = &service.target else { return None };
+        if self.claims.address_of(name).is_some() {
+            return None;
+        }
+        let table = &self.table;
+        let spelled_out = |address: Ipv4Addr| {
+            table.has_address(address.into()) || table.has_address(twin(address).into())
+        };
+        let address = self.claims.claim(name, spelled_out)?;
+        Some(Claim { name: name.clone(), address: address.into() })
+    }
+
+    /// Takes in the claim of a former process or of another node. Whoever loses an
+    /// address by that gets another one.
+    fn adopt(&mut self, name: &str, address: Ipv4Addr) -> Effects {
+        if self.claims.address_of(name) == Some(address) {
+            return Effects::default();
+        }
+        let holder = self.claims.name_of(address.into()).map(str::to_owned);
+        let names: Vec<String> = holder.into_iter().chain([name.to_owned()]).collect();
+        let services: BTreeSet<Arc<ServiceKey>> =
+            names.iter().flat_map(|name| self.table.of_name(name)).cloned().collect();
+        let mut effects = Effects::default();
+        effects.changed.extend(services.iter().flat_map(|service| self.keys_of(service)));
+        self.claims.adopt(name, address);
+        for service in &services {
+            effects.claims.extend(self.claim(service));
+            effects.changed.extend(self.keys_of(service));
+        }
+        effects
+    }
+
+    fn keys(&self) -> impl Iterator<Item = VipKey> {
+        self.table.keys().flat_map(|service| self.keys_of(service))
+    }
+
+    /// The VIPs that a service has now.
+    fn keys_of(&self, service: &ServiceKey) -> impl Iterator<Item = VipKey> + use<> {
+        let addresses = match &service.target {
+            Target::Address(address) => vec![*address],
+            Target::Name(name) => self.addresses_of(name),
+        };
+        let (port, protocol) = (service.port, service.protocol);
+        addresses.into_iter().map(move |address| VipKey { address, port, protocol })
+    }
+
+    /// Named services for which no address is left.
+    fn unaddressed(&self) -> impl Iterator<Item = Problem> {
+        self.table.iter().flat_map(|(key, service)| {
+            let name = match &key.target {
+                Target::Name(name) if self.claims.address_of(name).is_none() => Some(name),
+                _ => None,
+            };
+            name.into_iter().flat_map(|name| {
+                service.sources.keys().map(|source| Problem {
+                    source: source.clone(),
+                    vip: None,
+                    error: LabelError::NoAddressLeft { name: name.clone() },
+                })
+            })
+        })
+    }
+
+    fn conflicts(&self) -> impl Iterator<Item = Problem> {
+        let keys: BTreeSet<VipKey> = self
+            .table
+            .iter()
+            .filter(|(_, service)| service.is_opinionated())
+            .filter_map(|(key, _)| self.keys_of(key).next())
+            .collect();
+        keys.into_iter().flat_map(|vip| {
+            let literal = self.table.get(Target::Address(vip.address), vip.port, vip.protocol);
+            let named = self.name_of(&vip).map(|name| Target::Name(name.to_owned()));
+            let named = named.and_then(|target| self.table.get(target, vip.port, vip.protocol));
+            let services: Vec<_> = literal.into_iter().chain(named).collect();
+            let problem = move |(source, error)| Problem { source, vip: Some(vip), error };
+            policy::conflicts(&table::voices(&services)).into_iter().map(problem)
+        })
     }
 }
 
-/// One change of the balancer's tables.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
-    /// Make or change a service.
-    Set(VipSpec),
-    /// Remove a service.
-    Remove(VipKey),
+fn service_key(id: &VipServiceId) -> ServiceKey {
+    let target = match &id.host {
+        VipHost::Address(address) => Target::Address(*address),
+        VipHost::Name(name) => Target::Name(name.clone()),
+    };
+    ServiceKey { target, port: id.port, protocol: id.protocol }
 }
 
-/// What must be done so that `observed` becomes `desired`. Backends are compared
-/// by address, weight and admission; which task is behind one does not matter to
-/// the kernel.
-#[must_use]
-pub fn difference(
-    desired: &BTreeMap<VipKey, VipSpec>,
-    observed: &BTreeMap<VipKey, Vec<BackendSpec>>,
-) -> Vec<Action> {
-    let removed = observed.keys().filter(|vip| !desired.contains_key(vip));
-    let changed = desired.iter().filter(|(vip, spec)| match observed.get(vip) {
-        Some(backends) => !same(&spec.backends, backends),
-        None => true,
-    });
-    removed
-        .map(|vip| Action::Remove(*vip))
-        .chain(changed.map(|(_, spec)| Action::Set(spec.clone())))
-        .collect()
-}
-
-fn same(wanted: &[BackendSpec], observed: &[BackendSpec]) -> bool {
-    let essence = |backend: &BackendSpec| (backend.address, backend.weight, backend.admitted);
-    let mut observed: Vec<_> = observed.iter().map(essence).collect();
-    observed.sort_unstable();
-    wanted.iter().map(essence).eq(observed)
+fn keys_in(
+    service: &ServiceKey,
+    held: Ipv4Addr,
+    families: Families,
+) -> impl Iterator<Item = VipKey> + use<> {
+    let (port, protocol) = (service.port, service.protocol);
+    families.addresses(held).into_iter().map(move |address| VipKey { address, port, protocol })
 }
 
 #[cfg(test)]

@@ -48,6 +48,27 @@ async fn the_command_line_talks_over_the_socket() {
 }
 
 #[tokio::test]
+async fn registered_services_are_asked_for_by_name_or_address() {
+    let mut bench = Bench::start().await;
+    let client = Client::new(&bench.socket);
+    for (path, plain) in [
+        ("/v1/vip-services", "/v1/vip-services"),
+        ("/v1/vip-services/demo:80/tcp", "/v1/vip-services/demo:80/tcp"),
+        ("/v1/vip-services/demo%3A80%2Ftcp", "/v1/vip-services/demo:80/tcp"),
+        ("/v1/vip-services/[fd00::1]:80/tcp", "/v1/vip-services/[fd00::1]:80/tcp"),
+        ("/v1/vip-plan", "/v1/vip-plan"),
+    ] {
+        let (status, _) = client.request("PUT", path, Some(b"{}".to_vec())).await.unwrap();
+        assert_eq!(status, 200, "{path}");
+        let Seen::VipServices(request) = bench.next().await else { panic!("no request") };
+        assert_eq!((request.method.as_str(), request.path.as_str()), ("PUT", plain));
+    }
+    let body = vec![b' '; (8 << 20) + 1];
+    let refused = client.request("PUT", "/v1/vip-services/demo:80/tcp", Some(body)).await;
+    assert_eq!(refused.map(|(status, _)| status).ok(), Some(413));
+}
+
+#[tokio::test]
 async fn no_node_is_said_with_the_path() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("mizzen.sock");

@@ -43,7 +43,7 @@ pub(super) async fn remove(session: &Session, args: &RmArgs) -> Result<(), CliEr
     tell(&answer, &[absolute(&args.app)], args.output.json)
 }
 
-fn read(path: &Path) -> Result<Value, CliError> {
+pub(super) fn read(path: &Path) -> Result<Value, CliError> {
     let mut text = Vec::new();
     let result = if path == Path::new("-") {
         std::io::stdin().read_to_end(&mut text).map(drop)

@@ -1,6 +1,10 @@
 //! `mizzen vips`.
 
+use super::error::CliError;
+use super::session::{Session, print, print_json, understand};
 use super::table::{Field, Paint, Tone, number, plain, render as table, toned};
+use super::vip_plan;
+use crate::args::VipsArgs;
 use serde::Deserialize;
 
 /// A VIP with its backends.
@@ -26,6 +30,48 @@ struct Backend {
     successes: u64,
     #[serde(default)]
     failures: u64,
+}
+
+/// A label that does not do what it says.
+#[derive(Debug, Deserialize)]
+struct Problem {
+    task: Option<String>,
+    service: Option<String>,
+    vip: Option<String>,
+    problem: String,
+}
+
+const PROBLEMS: &str = "/v1/vip-problems";
+
+pub(super) async fn run(session: &Session, args: &VipsArgs) -> Result<(), CliError> {
+    if let Some(file) = &args.plan {
+        return vip_plan::run(session, file, args.output).await;
+    }
+    if args.problems {
+        return session.show(PROBLEMS, args.output, |all: &Vec<Problem>, _| problems(all)).await;
+    }
+    let vips = session.get("/v1/vip-table").await?;
+    if args.output.json {
+        return print_json(&vips);
+    }
+    let found: Vec<Problem> = session.read(PROBLEMS).await?;
+    print(&render(&understand("/v1/vip-table", vips)?, session.paint))?;
+    match found.as_slice() {
+        [] => Ok(()),
+        some => print(&session.paint.mark(Tone::Bad, &format!("\n{}", problems(some)))),
+    }
+}
+
+/// One line for each.
+fn problems(all: &[Problem]) -> String {
+    let line = |problem: &Problem| {
+        let task = problem.task.as_ref().map(|task| format!("task {task}"));
+        let service = problem.service.as_ref().map(|service| format!("service {service}"));
+        let vip = problem.vip.as_ref().map(|vip| format!(" ({vip})")).unwrap_or_default();
+        let who = task.or(service).unwrap_or_default();
+        format!("problem: {who}{vip}: {}\n", problem.problem).replace('\u{1b}', " ")
+    };
+    all.iter().map(line).collect()
 }
 
 /// One row for each backend; the VIP stands in the first one.

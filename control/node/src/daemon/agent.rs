@@ -49,6 +49,7 @@ impl Core {
             self.carry_out_agent(effect, now);
         }
         self.flush_node(now);
+        self.flush_registered(now);
         worked
     }
 

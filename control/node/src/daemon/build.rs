@@ -7,6 +7,7 @@ use super::names::Names;
 use super::problems::Problems;
 use super::saves::{Saves, chain, saved};
 use super::streams::Streams;
+use super::vip_services::Registered;
 use super::{clock, cluster};
 use crate::config::{Config, Role, VipEngine};
 use crate::node::Frame;
@@ -30,7 +31,7 @@ use mizzen_store::Store;
 use mizzen_types::ids::OwnerId;
 use mizzen_types::resources::{Resources, Value};
 use mizzen_types::time::Now;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -98,7 +99,9 @@ pub(crate) async fn build(config: Config, frame: Frame) -> anyhow::Result<Built>
         master_log: OwnerLog::new(OwnerId::new(format!("{owner}/master")), generation),
         view: View::default(),
         names: Names::off(),
-        planner: Planner::new(Claims::new(config.vip.named_range)),
+        planner: Planner::new(Claims::new(config.vip.named_range), owner.clone()),
+        changed_vips: BTreeSet::new(),
+        registered: Registered::default(),
         vips: vips.engine,
         problems: Problems::default(),
         listeners: bound,
@@ -116,6 +119,7 @@ pub(crate) async fn build(config: Config, frame: Frame) -> anyhow::Result<Built>
     core.adopt_claims()?;
     core.build_names();
     core.introduce();
+    core.adopt_services()?;
     core.build_agent(seed, inputs, now)?;
     core.build_master(seed.rotate_left(31), now)?;
     core.build_services(seed.rotate_left(17), now)?;

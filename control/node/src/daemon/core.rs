@@ -14,6 +14,7 @@ use super::problems::Problems;
 use super::saves::Saves;
 use super::signals::{Signal, Signals};
 use super::streams::Streams;
+use super::vip_services::Registered;
 use super::{build, clock, saves};
 use crate::config::Config;
 use crate::node::{Frame, Reloaded, reload};
@@ -34,7 +35,8 @@ use mizzen_store::Store;
 use mizzen_types::fact::{Fact, Key, NodeFact};
 use mizzen_types::ids::ContainerId;
 use mizzen_types::time::{Mono, Now};
-use std::collections::BTreeMap;
+use mizzen_types::vip::VipKey;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -91,6 +93,9 @@ pub(crate) struct Core {
     pub(crate) view: View,
     pub(crate) names: Names,
     pub(crate) planner: Planner,
+    /// VIPs that the planner changed and that names and kernel do not know of yet.
+    pub(crate) changed_vips: BTreeSet<VipKey>,
+    pub(crate) registered: Registered,
     pub(crate) vips: Vips,
     pub(crate) problems: Problems,
     pub(crate) listeners: Vec<(Part, Address)>,
@@ -140,9 +145,10 @@ impl Core {
             let worked =
                 self.settle_master(now) | self.settle_agent(now) | self.settle_services(now);
             if !worked {
-                return;
+                break;
             }
         }
+        self.flush_vips();
     }
 
     fn handle(&mut self, input: Input) {
@@ -188,6 +194,7 @@ impl Core {
             self.master_gate.deadline(),
             self.services_gate.deadline(),
             self.node_saves.deadline(),
+            self.registered.deadline(),
             Some(self.resync_at),
         ];
         parts.into_iter().flatten().min()

@@ -8,7 +8,7 @@ use mizzen_types::fact::{Entry, Fact, Key};
 use mizzen_types::vip::VipKey;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use tracing::debug;
+use tracing::{debug, warn};
 
 /// Whose log something is said in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,24 +48,22 @@ impl Core {
             let (owner, key, after) = (owner.clone(), key.clone(), Some(fact.clone()));
             self.names.apply(&Change { owner, key, before: None, after });
         }
-        for spec in self.planner.specs().values() {
-            if let Some(name) = &spec.name {
-                self.names.set_vip(name, spec.key.address);
-            }
+        let specs = self.planner.specs();
+        let names: BTreeSet<String> = specs.into_values().filter_map(|spec| spec.name).collect();
+        for name in names {
+            self.names.set_vip(&name, &self.planner.addresses_of(&name));
         }
     }
 
     fn follow_vips(&mut self, change: &Change) {
-        let Key::Task(framework, task) = &change.key else { return };
-        let after = match &change.after {
-            Some(Fact::Task(fact)) => Some(fact.as_ref()),
-            _ => None,
-        };
-        let effects = self.planner.apply(&(framework.clone(), task.clone()), after);
+        let effects = self.planner.apply(&change.owner, &change.key, change.after.as_ref());
         for claim in effects.claims {
             self.keep_claim(&claim.name, claim.address);
         }
-        self.set_vips(&effects.changed);
+        for problem in effects.problems {
+            warn!(key = ?change.key, problem = %problem, "a label does not do what it says");
+        }
+        self.changed_vips.extend(effects.changed);
     }
 
     /// A name's address is a fact of this node from now on, over restarts.
@@ -78,21 +76,23 @@ impl Core {
 
     /// A claim of a former process.
     pub(crate) fn adopt_claim(&mut self, name: &str, address: IpAddr) {
-        self.planner.adopt(name, address);
         self.say(Speaker::Node, Key::VipClaim(name.to_owned()), Some(Fact::VipClaim(address)));
     }
 
-    fn set_vips(&mut self, changed: &BTreeSet<VipKey>) {
-        for vip in changed {
-            if let Some(name) = self.planner.name_of(vip).map(str::to_owned) {
-                match self.planner.is_used(&name) {
-                    true => self.names.set_vip(&name, vip.address),
-                    false => self.names.remove_vip(&name),
-                }
-            }
-            if self.recovering {
-                continue; // one pass at the end compares all of them
-            }
+    /// Brings what changed since the last time to names and kernel. It comes after
+    /// everything else that happened at one moment, so that a VIP of which many backends
+    /// changed is written once.
+    pub(crate) fn flush_vips(&mut self) {
+        let changed = std::mem::take(&mut self.changed_vips);
+        let name = |vip: &VipKey| self.planner.name_of(vip).map(str::to_owned);
+        let names: BTreeSet<String> = changed.iter().filter_map(name).collect();
+        for name in names {
+            self.names.set_vip(&name, &self.planner.addresses_of(&name));
+        }
+        if self.recovering {
+            return; // one pass at the end compares all of them
+        }
+        for vip in &changed {
             let done = match self.planner.spec(vip) {
                 Some(spec) => self.vips.set(&spec),
                 None => self.vips.remove(vip),

@@ -43,18 +43,15 @@ impl Names {
         zones.update(|zones| zones.set(owner, records));
     }
 
-    /// A named VIP has this address.
-    pub(crate) fn set_vip(&self, name: &str, address: IpAddr) {
+    /// A named VIP has these addresses; none if nothing is behind it any more.
+    pub(crate) fn set_vip(&self, name: &str, addresses: &[IpAddr]) {
         let Some(zones) = &self.zones else { return };
-        let records = vip_records(name, &[address], &self.options);
-        zones.update(|zones| zones.set(OwnerKey::Vip(name.to_owned()), records));
-    }
-
-    /// Nothing is behind a named VIP any more.
-    pub(crate) fn remove_vip(&self, name: &str) {
-        if let Some(zones) = &self.zones {
-            zones.update(|zones| zones.remove(&OwnerKey::Vip(name.to_owned())));
-        }
+        let (owner, records) =
+            (OwnerKey::Vip(name.to_owned()), vip_records(name, addresses, &self.options));
+        zones.update(|zones| match records.is_empty() {
+            true => zones.remove(&owner),
+            false => zones.set(owner, records),
+        });
     }
 
     /// What a name means, for people; `None` without a resolver.

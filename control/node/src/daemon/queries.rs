@@ -21,6 +21,10 @@ impl Core {
                 let answer = self.services_request(&request);
                 let _ = reply.send(answer);
             }
+            CoreRequest::VipServices { request, reply } => {
+                let answer = self.vip_services_request(&request);
+                let _ = reply.send(answer);
+            }
             CoreRequest::Query { query, reply } => match self.look_up(query) {
                 Ok(look) => drop(tokio::task::spawn_blocking(move || reply.send(look()))),
                 Err(query) => {
@@ -41,6 +45,7 @@ impl Core {
             Query::MinutemanMetrics => QueryReply::Json(self.minuteman_metrics()),
             Query::Status => QueryReply::Json(self.status()),
             Query::VipTable => QueryReply::Json(self.vip_table()),
+            Query::VipProblems => QueryReply::Json(self.vip_problems()),
             Query::Vips => QueryReply::Json(self.dcos_vips()),
             Query::Nodes => QueryReply::Json(self.nodes()),
             Query::Metrics => {

@@ -20,7 +20,7 @@ impl Core {
             "uptime_seconds": clock::now().mono.since(self.started.mono).as_secs(),
             "pid": std::process::id(),
             "listeners": self.listener_map(),
-            "problems": self.problems.texts(),
+            "problems": self.problems.texts().into_iter().chain(self.vip_problem()).collect::<Vec<_>>(),
         });
         if let Some(object) = status.as_object_mut() {
             self.add_parts(object);
@@ -66,7 +66,10 @@ impl Core {
             let specs = self.planner.specs();
             let backends: usize = specs.values().map(|spec| spec.backends.len()).sum();
             let engine = self.vips.engine();
-            let part = json!({ "engine": engine, "count": specs.len(), "backends": backends });
+            let part = json!({
+                "engine": engine, "count": specs.len(), "backends": backends,
+                "problems": self.vip_problems(),
+            });
             status.insert("vips".to_owned(), part);
         }
         if config.has(Role::Overlay) {

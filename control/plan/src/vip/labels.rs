@@ -4,27 +4,24 @@
 //!   with `VIP` or `vip`; the value is split at its last colon;
 //! * on the task: `vip_PORT0=tcp://web:80`, where the number is the index of a host
 //!   port;
-//! * beside them `VIP_WEIGHT` on a port, ours: its relative share.
+//! * beside them, on the port or for all ports on the task, how the VIP works: see
+//!   [`super::policy`].
 
+use super::policy::{self, Said};
+use super::problem::LabelError;
+use super::source::Target;
 use mizzen_dns_core::mangle;
 use mizzen_types::fact::{PortFact, TaskFact};
-use mizzen_types::vip::Protocol;
+use mizzen_types::vip::{PolicyWish, Protocol};
 use std::net::IpAddr;
 
-const WEIGHT: &str = "VIP_WEIGHT";
-
 /// Most labels of one task that make VIPs: each may claim an address for good.
-pub(super) const MAX_LABELS: usize = 64;
-
-/// What a VIP is called.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Target {
-    Address(IpAddr),
-    /// `label.framework`, mangled.
-    Name(String),
-}
+const MAX_LABELS: usize = 64;
+/// Most mistakes of one task that are remembered.
+const MAX_PROBLEMS: usize = 64;
 
 /// Which port of the task is meant.
+#[derive(Clone, Copy)]
 pub(super) enum TaskPort<'a> {
     Announced(&'a PortFact),
     Host(u16),
@@ -32,135 +29,117 @@ pub(super) enum TaskPort<'a> {
 
 /// One VIP that a task wants to stand behind.
 pub(super) struct Wish<'a> {
-    pub label: String,
+    pub label: &'a str,
     pub target: Target,
     pub vip_port: u16,
     pub protocol: Protocol,
     pub port: TaskPort<'a>,
+    /// 0 takes no new connections.
     pub weight: u16,
+    pub policy: PolicyWish,
 }
 
-/// A label that makes no VIP.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum LabelError {
-    /// Not of the form `name:port` or `address:port`.
-    #[error("label `{label}`: `{value}` is not of the form /NAME:PORT or ADDRESS:PORT")]
-    Form {
-        /// Its key.
-        label: String,
-        /// Its value.
-        value: String,
-    },
-    /// Neither `tcp` nor `udp`.
-    #[error("label `{label}`: `{protocol}` is not a protocol that a VIP can have (tcp, udp)")]
-    Protocol {
-        /// Its key.
-        label: String,
-        /// What stands there.
-        protocol: String,
-    },
-    /// `vip_PORTn` beyond the task's ports.
-    #[error("label `{label}` means a port that the task does not have")]
-    NoSuchPort {
-        /// Its key.
-        label: String,
-    },
-    /// The task has no address of the VIP's family.
-    #[error("label `{label}`: the task has no address of that family")]
-    NoAddress {
-        /// Its key.
-        label: String,
-    },
-    /// Not a whole number from 1 to 65535.
-    #[error("label `{label}`: `{value}` is not a weight (1 to 65535)")]
-    Weight {
-        /// Its key.
-        label: String,
-        /// Its value.
-        value: String,
-    },
-    /// More labels than one task may have.
-    #[error("the task has {count} labels that ask for VIPs; only the first {MAX_LABELS} make any")]
-    TooMany {
-        /// How many it has.
-        count: usize,
-    },
+/// A label that asks for a VIP, with what is said beside it.
+struct Asking<'a> {
+    label: &'a str,
+    value: &'a str,
+    port: Option<&'a PortFact>,
+    said: Said,
 }
 
-/// Every VIP that the task's labels ask for, ports before the task, up to a limit.
-pub(super) fn wishes(task: &TaskFact) -> Vec<Result<Wish<'_>, LabelError>> {
-    let of_ports = task.ports.iter().flat_map(|port| {
-        port.labels
-            .iter()
-            .filter(|(key, _)| is_vip(key))
-            .map(move |(key, value)| of_port(task, port, key, value))
-    });
-    let of_task = task
-        .labels
-        .iter()
-        .filter(|(key, _)| key.starts_with("vip_PORT"))
-        .map(|(key, value)| of_task_label(task, key, value));
-    let mut all = of_ports.chain(of_task);
-    let mut wishes: Vec<_> = all.by_ref().take(MAX_LABELS).collect();
-    let beyond = all.count();
-    if beyond > 0 {
-        wishes.push(Err(LabelError::TooMany { count: MAX_LABELS + beyond }));
+/// Every VIP that the task's labels ask for, ports before the task, up to a limit; and
+/// what is wrong with its labels.
+pub(super) fn wishes(task: &TaskFact) -> (Vec<Wish<'_>>, Vec<LabelError>) {
+    let mut problems = Vec::new();
+    let asking = asking(task, &mut problems);
+    let count = asking.len();
+    let mut wishes = Vec::new();
+    for asking in asking.into_iter().take(MAX_LABELS) {
+        match read(task, &asking) {
+            Ok(wish) => wishes.push(wish),
+            Err(problem) => problems.push(problem),
+        }
     }
-    wishes
+    if count > MAX_LABELS {
+        problems.insert(0, LabelError::TooMany { count, limit: MAX_LABELS });
+    }
+    problems.truncate(MAX_PROBLEMS);
+    (wishes, problems)
 }
 
-fn is_vip(key: &str) -> bool {
-    (key.starts_with("VIP") || key.starts_with("vip")) && key != WEIGHT
+/// Whether a port's label of this key makes a VIP.
+pub(super) fn is_vip(key: &str) -> bool {
+    (key.starts_with("VIP") || key.starts_with("vip")) && key != policy::OLD_WEIGHT
 }
 
-fn of_port<'a>(
+fn asking<'a>(task: &'a TaskFact, problems: &mut Vec<LabelError>) -> Vec<Asking<'a>> {
+    let is_task_vip = |key: &str| key.starts_with("vip_PORT");
+    let of_task = policy::read(&task.labels, is_task_vip, problems);
+    let mut all = Vec::new();
+    for port in &task.ports {
+        let of_port = policy::read(&port.labels, is_vip, problems);
+        for (label, value) in port.labels.iter().filter(|(key, _)| is_vip(key)) {
+            let said = of_port.about(label).or(of_task.general());
+            all.push(Asking { label, value, port: Some(port), said });
+        }
+    }
+    for (label, value) in task.labels.iter().filter(|(key, _)| is_task_vip(key)) {
+        all.push(Asking { label, value, port: None, said: of_task.about(label) });
+    }
+    all
+}
+
+fn read<'a>(task: &TaskFact, asking: &Asking<'a>) -> Result<Wish<'a>, LabelError> {
+    let (label, value) = (asking.label, asking.value);
+    let (scheme, port, rest) = match asking.port {
+        Some(port) => (port.protocol.as_str(), TaskPort::Announced(port), value),
+        None => {
+            let (scheme, rest) = value.split_once("://").ok_or_else(|| form(label, value))?;
+            (scheme, TaskPort::Host(host_port(task, label)?), rest)
+        }
+    };
+    let (target, vip_port) = target(task, label, value, rest)?;
+    let protocol = Protocol::from_text(scheme).ok_or_else(|| LabelError::Protocol {
+        label: label.to_owned(),
+        protocol: scheme.to_owned(),
+    })?;
+    let (weight, policy) = (asking.said.weight.unwrap_or(1), asking.said.policy);
+    Ok(Wish { label, target, vip_port, protocol, port, weight, policy })
+}
+
+fn host_port(task: &TaskFact, label: &str) -> Result<u16, LabelError> {
+    let index: Option<usize> = label.strip_prefix("vip_PORT").and_then(|text| text.parse().ok());
+    let port = index.and_then(|index| task.host_ports.get(index));
+    port.copied().ok_or_else(|| LabelError::NoSuchPort { label: label.to_owned() })
+}
+
+fn target(
     task: &TaskFact,
-    port: &'a PortFact,
     label: &str,
     value: &str,
-) -> Result<Wish<'a>, LabelError> {
-    let (target, vip_port) = target(task, label, value)?;
-    let protocol = protocol(label, &port.protocol)?;
-    let weight = match port.labels.get(WEIGHT) {
-        Some(text) => weight(text)?,
-        None => 1,
-    };
-    let port = TaskPort::Announced(port);
-    Ok(Wish { label: label.to_owned(), target, vip_port, protocol, port, weight })
-}
-
-fn of_task_label<'a>(task: &TaskFact, label: &str, value: &str) -> Result<Wish<'a>, LabelError> {
-    let form = || LabelError::Form { label: label.to_owned(), value: value.to_owned() };
-    let (scheme, rest) = value.split_once("://").ok_or_else(form)?;
-    let (target, vip_port) = target(task, label, rest)?;
-    let index: Option<usize> = label.strip_prefix("vip_PORT").and_then(|text| text.parse().ok());
-    let port = index
-        .and_then(|index| task.host_ports.get(index))
-        .ok_or_else(|| LabelError::NoSuchPort { label: label.to_owned() })?;
-    let (protocol, port) = (protocol(label, scheme)?, TaskPort::Host(*port));
-    Ok(Wish { label: label.to_owned(), target, vip_port, protocol, port, weight: 1 })
-}
-
-fn target(task: &TaskFact, label: &str, value: &str) -> Result<(Target, u16), LabelError> {
-    let form = || LabelError::Form { label: label.to_owned(), value: value.to_owned() };
-    let (left, right) = value.rsplit_once(':').ok_or_else(form)?;
-    let port: u16 = right.parse().ok().filter(|port| *port > 0).ok_or_else(form)?;
+    text: &str,
+) -> Result<(Target, u16), LabelError> {
+    let (left, right) = text.rsplit_once(':').ok_or_else(|| form(label, value))?;
+    let port = right.parse().ok().filter(|port| *port > 0).ok_or_else(|| form(label, value))?;
     let literal = left.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(left);
     if let Ok(address) = literal.parse::<IpAddr>() {
+        let address = address.to_canonical();
+        if is_private(address) {
+            return Err(LabelError::Address { label: label.to_owned(), address });
+        }
         return Ok((Target::Address(address), port));
     }
-    let name = mangle::vip_name(left, &task.framework_name).ok_or_else(form)?;
+    let name = mangle::vip_name(left, &task.framework_name).ok_or_else(|| form(label, value))?;
     Ok((Target::Name(name), port))
 }
 
-fn protocol(label: &str, text: &str) -> Result<Protocol, LabelError> {
-    Protocol::from_text(text)
-        .ok_or_else(|| LabelError::Protocol { label: label.to_owned(), protocol: text.to_owned() })
+/// Addresses that mean something else on each node, or nothing: a task must not take
+/// them away from everybody.
+fn is_private(address: IpAddr) -> bool {
+    let broadcast = matches!(address, IpAddr::V4(address) if address.is_broadcast());
+    address.is_loopback() || address.is_unspecified() || address.is_multicast() || broadcast
 }
 
-fn weight(text: &str) -> Result<u16, LabelError> {
-    text.parse()
-        .ok()
-        .filter(|weight| *weight > 0)
-        .ok_or_else(|| LabelError::Weight { label: WEIGHT.to_owned(), value: text.to_owned() })
+fn form(label: &str, value: &str) -> LabelError {
+    LabelError::Form { label: label.to_owned(), value: value.to_owned() }
 }

@@ -1,6 +1,11 @@
 use super::*;
-use mizzen_types::fact::{Health, TaskPhase};
+use mizzen_types::fact::{Health, NodeFact, PortFact, TaskPhase};
 use mizzen_types::time::Wall;
+use mizzen_types::vip::{BackendSpec, Distance, Protocol, Rule, VipPolicy};
+
+mod places;
+mod policies;
+mod registered;
 
 fn task(id: &str, label: &str) -> TaskFact {
     let port = PortFact {
@@ -29,12 +34,28 @@ fn task(id: &str, label: &str) -> TaskFact {
     }
 }
 
-fn key(id: &str) -> TaskKey {
-    ("f".into(), id.into())
+fn planner() -> Planner {
+    planner_in("11.0.0.0/8")
 }
 
-fn planner() -> Planner {
-    Planner::new(Claims::new("11.0.0.0/8".parse().unwrap()))
+fn planner_in(range: &str) -> Planner {
+    Planner::new(Claims::new(range.parse().unwrap()), "n1".into())
+}
+
+/// A task comes, changes or goes on this node.
+fn put(planner: &mut Planner, id: &str, task: Option<&TaskFact>) -> Effects {
+    put_on(planner, "n1", id, task)
+}
+
+fn put_on(planner: &mut Planner, owner: &str, id: &str, task: Option<&TaskFact>) -> Effects {
+    let fact = task.map(|task| Fact::Task(Box::new(task.clone())));
+    planner.apply(&owner.into(), &Key::Task("f".into(), id.into()), fact.as_ref())
+}
+
+/// What is wrong, each with who asked for it.
+fn problems(planner: &Planner) -> Vec<String> {
+    let all = planner.problems();
+    all.iter().map(|problem| format!("{}: {}", problem.source, problem.error)).collect()
 }
 
 fn addresses(planner: &Planner) -> Vec<String> {
@@ -48,18 +69,18 @@ fn addresses(planner: &Planner) -> Vec<String> {
 #[test]
 fn tasks_of_one_name_share_one_vip_and_leave_it_one_by_one() {
     let mut planner = planner();
-    let first = planner.apply(&key("a"), Some(&task("a", "/web:80")));
+    let first = put(&mut planner, "a", Some(&task("a", "/web:80")));
     assert_eq!(first.claims[0].name, "web.marathon");
-    let second = planner.apply(&key("bb"), Some(&task("bb", "/web:80")));
+    let second = put(&mut planner, "bb", Some(&task("bb", "/web:80")));
     assert!(second.claims.is_empty(), "the name has its address already");
     assert_eq!(first.changed, second.changed);
     assert_eq!(addresses(&planner), ["9.0.0.2:8080", "9.0.0.3:8080"]);
 
-    planner.apply(&key("a"), None);
+    put(&mut planner, "a", None);
     assert_eq!(addresses(&planner), ["9.0.0.3:8080"]);
-    let last = planner.apply(&key("bb"), None);
+    let last = put(&mut planner, "bb", None);
     assert_eq!(planner.spec(last.changed.first().unwrap()), None);
-    let again = planner.apply(&key("a"), Some(&task("a", "/web:80")));
+    let again = put(&mut planner, "a", Some(&task("a", "/web:80")));
     assert_eq!(again.changed, first.changed, "the claim is sticky");
     assert!(again.claims.is_empty());
 }
@@ -67,9 +88,9 @@ fn tasks_of_one_name_share_one_vip_and_leave_it_one_by_one() {
 #[test]
 fn an_unchanged_task_changes_nothing() {
     let mut planner = planner();
-    planner.apply(&key("a"), Some(&task("a", "/web:80")));
+    put(&mut planner, "a", Some(&task("a", "/web:80")));
     let renamed = TaskFact { name: "other".into(), ..task("a", "/web:80") };
-    assert_eq!(planner.apply(&key("a"), Some(&renamed)), Effects::default());
+    assert_eq!(put(&mut planner, "a", Some(&renamed)), Effects::default());
 }
 
 #[test]
@@ -83,7 +104,7 @@ fn who_takes_no_clients_stays_in_the_list_but_is_not_admitted() {
         (TaskPhase::Staging, Health::Unchecked, false),
     ] {
         let fact = TaskFact { phase, health, ..task("a", "/web:80") };
-        planner.apply(&key("a"), Some(&fact));
+        put(&mut planner, "a", Some(&fact));
         let specs = planner.specs();
         let backend = &specs.values().next().unwrap().backends[0];
         assert_eq!(backend.admitted, admitted, "{phase:?} {health:?}");
@@ -94,8 +115,9 @@ fn who_takes_no_clients_stays_in_the_list_but_is_not_admitted() {
 fn labels_are_read_as_users_write_them() {
     let vip = |label: &str| {
         let mut planner = planner();
-        planner.apply(&key("a"), Some(&task("a", label)));
-        let problems: Vec<_> = planner.problems().map(|(_, problem)| problem.to_string()).collect();
+        put(&mut planner, "a", Some(&task("a", label)));
+        let problems: Vec<_> =
+            planner.problems().iter().map(|problem| problem.error.to_string()).collect();
         let vips: Vec<_> = planner
             .specs()
             .values()
@@ -114,6 +136,13 @@ fn labels_are_read_as_users_write_them() {
         ("11.4.4.4:53",       "11.4.4.4:53/tcp"),
         ("/web:0",            "label `VIP_0`: `/web:0` is not of the form /NAME:PORT or ADDRESS:PORT"),
         ("/web",              "label `VIP_0`: `/web` is not of the form /NAME:PORT or ADDRESS:PORT"),
+        ("11.4.4.4:+5",       "11.4.4.4:5/tcp"),
+        ("[::ffff:1.2.3.4]:5","1.2.3.4:5/tcp"),
+        ("127.0.0.1:22",      "label `VIP_0`: 127.0.0.1 cannot be a VIP"),
+        ("[::]:22",           "label `VIP_0`: :: cannot be a VIP"),
+        ("224.0.0.1:22",      "label `VIP_0`: 224.0.0.1 cannot be a VIP"),
+        ("",                  "label `VIP_0`: `` is not of the form /NAME:PORT or ADDRESS:PORT"),
+        ("///:80",            "label `VIP_0`: `///:80` is not of the form /NAME:PORT or ADDRESS:PORT"),
         ("[fd01:c::1]:80",    "label `VIP_0`: the task has no address of that family"),
     ];
     for (label, want) in table {
@@ -134,33 +163,33 @@ fn lines(planner: &Planner) -> Vec<String> {
 #[test]
 fn an_address_that_a_name_holds_can_be_spelled_out_too() {
     let mut planner = planner();
-    planner.apply(&key("a"), Some(&task("a", "/web:80")));
+    put(&mut planner, "a", Some(&task("a", "/web:80")));
     for (label, want) in [
         // On another port, on the same one.
         ("11.169.34.66:81", "11.169.34.66:81/tcp -: 9.0.0.3:8080"),
         ("11.169.34.66:80", "11.169.34.66:80/tcp web.marathon: 9.0.0.2:8080 9.0.0.3:8080"),
     ] {
-        let effects = planner.apply(&key("bb"), Some(&task("bb", label)));
+        let effects = put(&mut planner, "bb", Some(&task("bb", label)));
         assert!(effects.claims.is_empty(), "{label}");
         assert!(lines(&planner).iter().any(|line| line == want), "{label}: {:?}", lines(&planner));
         let vip = effects.changed.first().unwrap();
         assert!(planner.spec(vip).is_some(), "{label}");
     }
     // Whoever stays is served alone.
-    planner.apply(&key("a"), None);
+    put(&mut planner, "a", None);
     assert_eq!(lines(&planner), ["11.169.34.66:80/tcp -: 9.0.0.3:8080"]);
-    let last = planner.apply(&key("bb"), None);
+    let last = put(&mut planner, "bb", None);
     assert_eq!(planner.spec(last.changed.first().unwrap()), None);
 }
 
 #[test]
 fn an_address_that_is_spelled_out_is_not_claimed() {
     let mut planner = planner();
-    planner.apply(&key("a"), Some(&task("a", "11.169.34.66:443")));
-    let effects = planner.apply(&key("bb"), Some(&task("bb", "/web:80")));
+    put(&mut planner, "a", Some(&task("a", "11.169.34.66:443")));
+    let effects = put(&mut planner, "bb", Some(&task("bb", "/web:80")));
     assert_eq!(effects.claims[0].address.to_string(), "11.169.34.67");
     // Free again, but a claim stays where it is.
-    planner.apply(&key("a"), None);
+    put(&mut planner, "a", None);
     assert_eq!(lines(&planner), ["11.169.34.67:80/tcp web.marathon: 9.0.0.3:8080"]);
 }
 
@@ -171,11 +200,10 @@ fn one_task_cannot_claim_the_whole_range() {
         (0..1000).map(|n| (format!("VIP_{n:03}"), format!("/n{n}:80"))).collect();
     fact.labels = [("vip_PORT0".to_owned(), "tcp://last:80".to_owned())].into();
     let mut planner = planner();
-    let effects = planner.apply(&key("a"), Some(&fact));
+    let effects = put(&mut planner, "a", Some(&fact));
     assert_eq!((effects.claims.len(), effects.changed.len()), (64, 64));
-    let problems: Vec<_> = planner.problems().map(|(_, problem)| problem.to_string()).collect();
-    let want = "the task has 1001 labels that ask for VIPs; only the first 64 make any";
-    assert_eq!(problems, [want]);
+    let want = "task a: the task has 1001 labels that ask for VIPs; only the first 64 make any";
+    assert_eq!(problems(&planner), [want]);
 }
 
 #[test]
@@ -188,9 +216,12 @@ fn a_task_label_means_a_host_port() {
     ]
     .into();
     let mut planner = planner();
-    planner.apply(&key("a"), Some(&fact));
+    put(&mut planner, "a", Some(&fact));
     assert_eq!(addresses(&planner), ["10.0.0.1:31000"]);
-    assert_eq!(planner.problems().count(), 1);
+    assert_eq!(
+        problems(&planner),
+        ["task a: label `vip_PORT7` means a port that the task does not have"]
+    );
 }
 
 #[test]
@@ -199,15 +230,15 @@ fn the_port_says_whether_it_is_meant_for_the_host() {
     fact.ports[0].host_port = Some(31001);
     fact.ports[0].labels.insert("network-scope".into(), "host".into());
     let mut planner = planner();
-    planner.apply(&key("a"), Some(&fact));
+    put(&mut planner, "a", Some(&fact));
     assert_eq!(addresses(&planner), ["10.0.0.1:31001"]);
 }
 
 #[test]
 fn only_what_differs_is_done() {
     let mut planner = planner();
-    planner.apply(&key("a"), Some(&task("a", "/web:80")));
-    planner.apply(&key("bb"), Some(&task("bb", "1.1.1.1:80")));
+    put(&mut planner, "a", Some(&task("a", "/web:80")));
+    put(&mut planner, "bb", Some(&task("bb", "1.1.1.1:80")));
     let desired = planner.specs();
     let observed: BTreeMap<_, _> =
         desired.iter().map(|(vip, spec)| (*vip, spec.backends.clone())).collect();

@@ -1,0 +1,230 @@
+//! Services registered by hand: kept in the store, said in the owner log, and from there
+//! on like those of tasks.
+
+use super::clock;
+use super::core::Core;
+use super::facts::Speaker;
+use super::saves::{Saves, chain, saved};
+use crate::config::Role;
+use mizzen_http::core::{ServicesReply, ServicesRequest};
+use mizzen_plan::vip_service::{document, read_body};
+use mizzen_types::fact::{Fact, Key};
+use mizzen_types::time::{Mono, Now};
+use mizzen_types::vip_service::{VipServiceFact, VipServiceId};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use tracing::{info, warn};
+
+/// Where services begin, in the store and on the node's port.
+const PREFIX: &str = "vip-service/";
+const COLLECTION: &str = "/v1/vip-services";
+const PLAN: &str = "/v1/vip-plan";
+/// Format of a record; a reader takes the previous one, too.
+const FORMAT: u16 = 1;
+/// The part's name in problems.
+const RECORDS: &str = "vip services' records";
+
+/// What was registered on this node.
+#[derive(Debug)]
+pub(crate) struct Registered {
+    services: BTreeMap<VipServiceId, VipServiceFact>,
+    saves: Saves,
+}
+
+/// A record in the store.
+#[derive(Debug, Serialize, Deserialize)]
+struct Saved {
+    format: u16,
+    #[serde(flatten)]
+    service: VipServiceFact,
+}
+
+impl Default for Registered {
+    fn default() -> Self {
+        Self { services: BTreeMap::new(), saves: Saves::new(PREFIX) }
+    }
+}
+
+impl Registered {
+    /// When to try again what the disk refused.
+    pub(crate) fn deadline(&self) -> Option<Mono> {
+        self.saves.deadline()
+    }
+}
+
+/// An answer that is not what was asked for.
+struct Refusal {
+    status: u16,
+    text: String,
+    /// Methods that are allowed, where this one is not.
+    allow: Option<&'static str>,
+}
+
+type Answer = Result<ServicesReply, Refusal>;
+
+impl Core {
+    /// Takes up what was registered on a former process.
+    pub(crate) fn adopt_services(&mut self) -> anyhow::Result<()> {
+        for (id, value) in saved(&self.store, PREFIX)? {
+            match (id.parse::<VipServiceId>(), serde_json::from_slice::<Saved>(&value)) {
+                (Ok(id), Ok(Saved { format: FORMAT, service })) => self.register(id, service),
+                (Err(error), _) => warn!(service = id, %error, "the record has no service's name"),
+                (_, Err(error)) => warn!(service = id, %error, "the record is unreadable"),
+                (_, Ok(Saved { format, .. })) => {
+                    warn!(service = id, format, "the record is of another version");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A request about services that are registered by hand.
+    pub(crate) fn vip_services_request(&mut self, request: &ServicesRequest) -> ServicesReply {
+        self.route_vip_services(request).unwrap_or_else(Refusal::reply)
+    }
+
+    /// Tries again what the disk refused.
+    pub(crate) fn flush_registered(&mut self, now: Now) {
+        if self.registered.saves.is_stalled(now.mono) {
+            return;
+        }
+        match self.registered.saves.flush(&self.store, now.mono) {
+            Ok(()) => self.problems.solve(RECORDS),
+            Err(error) => self.problems.report(RECORDS, chain(&error)),
+        }
+    }
+
+    fn route_vip_services(&mut self, request: &ServicesRequest) -> Answer {
+        if !self.config.has(Role::Vip) {
+            return Err(refuse(404, "this node does not have the role `vip`"));
+        }
+        let method = request.method.as_str();
+        let path = request.path.trim_end_matches('/');
+        if path == PLAN {
+            only(method, "POST")?;
+            return self.vip_plan(&request.body).map(|plan| json(200, &plan)).map_err(bad);
+        }
+        let Some(text) = path.strip_prefix(COLLECTION).map(|rest| rest.trim_start_matches('/'))
+        else {
+            return Err(refuse(404, format!("There is nothing at {path}")));
+        };
+        if text.is_empty() {
+            only(method, "GET, HEAD")?;
+            let services = self.registered.services.iter();
+            let all: Value = services.map(|(id, fact)| self.shown(id, fact)).collect();
+            return Ok(json(200, &all));
+        }
+        let id: VipServiceId = text.parse().map_err(bad)?;
+        match method {
+            "GET" | "HEAD" => {
+                let fact = self.registered.services.get(&id).ok_or_else(|| missing(&id))?;
+                Ok(json(200, &self.shown(&id, fact)))
+            }
+            "PUT" => self.put_service(&id, &request.body),
+            "DELETE" => self.delete_service(&id),
+            other => only(other, "GET, HEAD, PUT, DELETE").map(|()| empty(204)),
+        }
+    }
+
+    fn put_service(&mut self, id: &VipServiceId, body: &[u8]) -> Answer {
+        let fact = read_body(id, body).map_err(bad)?;
+        let former = self.registered.services.get(id).cloned();
+        let status = if former.is_some() { 200 } else { 201 };
+        if former.as_ref() != Some(&fact) {
+            self.keep(id, Some(&fact), former.as_ref())?;
+            info!(service = %id, backends = fact.backends.len(), "registered");
+            self.register(id.clone(), fact.clone());
+            self.settle();
+        }
+        Ok(json(status, &self.shown(id, &fact)))
+    }
+
+    fn delete_service(&mut self, id: &VipServiceId) -> Answer {
+        let former = self.registered.services.get(id).cloned().ok_or_else(|| missing(id))?;
+        self.keep(id, None, Some(&former))?;
+        info!(service = %id, "no longer registered");
+        self.registered.services.remove(id);
+        self.say(Speaker::Node, Key::VipService(id.clone()), None);
+        self.settle();
+        Ok(empty(204))
+    }
+
+    fn register(&mut self, id: VipServiceId, fact: VipServiceFact) {
+        self.registered.services.insert(id.clone(), fact.clone());
+        self.say(Speaker::Node, Key::VipService(id), Some(Fact::VipService(fact)));
+    }
+
+    /// Writes a service down, or removes its record; returns once that is on the disk.
+    /// If the disk refuses it may have taken it all the same, so what was there before is
+    /// written again as soon as it takes anything.
+    fn keep(
+        &mut self,
+        id: &VipServiceId,
+        after: Option<&VipServiceFact>,
+        before: Option<&VipServiceFact>,
+    ) -> Result<(), Refusal> {
+        let now = clock::now();
+        let key = id.to_string();
+        self.registered.saves.push(&key, after.and_then(record));
+        let Err(error) = self.registered.saves.flush(&self.store, now.mono) else {
+            self.problems.solve(RECORDS);
+            return Ok(());
+        };
+        self.registered.saves.push(&key, before.and_then(record));
+        let words = chain(&error);
+        let refusal = refuse(503, format!("the change cannot be written down: {words}"));
+        self.problems.report(RECORDS, words);
+        Err(refusal)
+    }
+
+    fn shown(&self, id: &VipServiceId, fact: &VipServiceFact) -> Value {
+        document(id, fact, &self.planner.vips_of(id))
+    }
+}
+
+impl Refusal {
+    fn reply(self) -> ServicesReply {
+        let kind = ("Content-Type", "text/plain; charset=utf-8");
+        let allow = self.allow.map(|methods| ("Allow", methods));
+        let headers = [kind].into_iter().chain(allow).map(|(n, v)| header(n, v)).collect();
+        ServicesReply { status: self.status, headers, body: self.text.into_bytes() }
+    }
+}
+
+fn record(service: &VipServiceFact) -> Option<Vec<u8>> {
+    serde_json::to_vec(&Saved { format: FORMAT, service: service.clone() }).ok()
+}
+
+fn refuse(status: u16, text: impl Into<String>) -> Refusal {
+    Refusal { status, text: text.into(), allow: None }
+}
+
+fn only(method: &str, allowed: &'static str) -> Result<(), Refusal> {
+    if allowed.split(", ").any(|allowed| allowed == method) {
+        return Ok(());
+    }
+    let refusal = refuse(405, format!("{method} is not allowed here, but {allowed}"));
+    Err(Refusal { allow: Some(allowed), ..refusal })
+}
+
+fn missing(id: &VipServiceId) -> Refusal {
+    refuse(404, format!("no service {id} is registered on this node"))
+}
+
+fn bad(error: impl std::fmt::Display) -> Refusal {
+    refuse(400, error.to_string())
+}
+
+fn json(status: u16, value: &Value) -> ServicesReply {
+    let headers = vec![header("Content-Type", "application/json")];
+    ServicesReply { status, headers, body: value.to_string().into_bytes() }
+}
+
+fn empty(status: u16) -> ServicesReply {
+    ServicesReply { status, headers: Vec::new(), body: Vec::new() }
+}
+
+fn header(name: &str, value: &str) -> (String, String) {
+    (name.to_owned(), value.to_owned())
+}

@@ -1,0 +1,114 @@
+//! Who asks for virtual services, and what is asked for.
+
+use mizzen_types::ids::{FrameworkId, OwnerId, TaskId};
+use mizzen_types::vip::{PolicyWish, Protocol};
+use mizzen_types::vip_service::VipServiceId;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+/// Who stands behind a VIP. Where two of them contradict each other the smaller one is
+/// heard: a service registered by hand before a task, then the lower id.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Source {
+    /// A service that was registered by hand.
+    Service {
+        /// Which one.
+        service: VipServiceId,
+        /// The node that it was registered on.
+        owner: OwnerId,
+    },
+    /// A task with labels.
+    Task {
+        /// Whose task it is.
+        framework: FrameworkId,
+        /// Its id.
+        task: TaskId,
+        /// The node that it runs on.
+        owner: OwnerId,
+    },
+}
+
+impl Source {
+    /// The node whose log speaks of it.
+    #[must_use]
+    pub fn owner(&self) -> &OwnerId {
+        match self {
+            Self::Service { owner, .. } | Self::Task { owner, .. } => owner,
+        }
+    }
+
+    /// The task, if it is one.
+    #[must_use]
+    pub fn task(&self) -> Option<(&FrameworkId, &TaskId)> {
+        match self {
+            Self::Task { framework, task, .. } => Some((framework, task)),
+            Self::Service { .. } => None,
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Service { service, .. } => write!(f, "registered service {service}"),
+            Self::Task { task, .. } => write!(f, "task {task}"),
+        }
+    }
+}
+
+/// What a VIP is called: an address or a name, with port and transport.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct ServiceKey {
+    pub target: Target,
+    pub port: u16,
+    pub protocol: Protocol,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Target {
+    Address(IpAddr),
+    /// `label.framework`, mangled.
+    Name(String),
+}
+
+/// What one source contributes to one service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Standing {
+    pub service: Arc<ServiceKey>,
+    pub shares: Vec<(SocketAddr, Share)>,
+    pub policy: PolicyWish,
+}
+
+/// What one source says of one backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Share {
+    /// At least 1.
+    pub weight: u16,
+    pub admitted: bool,
+}
+
+impl Share {
+    /// A weight of 0 is one that takes no new connections.
+    pub fn new(weight: u16, admitted: bool) -> Self {
+        Self { weight: weight.max(1), admitted: admitted && weight > 0 }
+    }
+}
+
+/// One standing per service, so that two labels that say the same are one.
+pub(super) fn merge(mut standings: Vec<Standing>) -> Vec<Standing> {
+    standings.sort_by(|a, b| a.service.cmp(&b.service));
+    standings.dedup_by(|later, kept| {
+        let same = later.service == kept.service;
+        if same {
+            kept.shares.append(&mut later.shares);
+            kept.policy = kept.policy.or(later.policy);
+        }
+        same
+    });
+    for standing in &mut standings {
+        standing.shares.sort_by_key(|(address, _)| *address);
+        standing.shares.dedup_by_key(|(address, _)| *address);
+    }
+    standings
+}

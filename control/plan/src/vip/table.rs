@@ -1,0 +1,188 @@
+//! The services and who stands behind each of them.
+
+use super::claims::twin;
+use super::place::Places;
+use super::policy::Voices;
+use super::source::{ServiceKey, Share, Source, Standing, Target};
+use mizzen_types::vip::{BackendSpec, Distance, PolicyWish, Protocol};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+/// Every service that somebody wants.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Table {
+    services: BTreeMap<Arc<ServiceKey>, Service>,
+}
+
+/// One service: those who want it, and their backends in the order of addresses.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Service {
+    pub sources: BTreeMap<Arc<Source>, PolicyWish>,
+    backends: BTreeMap<(SocketAddr, Arc<Source>), Share>,
+}
+
+/// The families of addresses that a name has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Families {
+    v4: bool,
+    v6: bool,
+}
+
+impl Families {
+    /// Those of either.
+    pub fn or(self, other: Self) -> Self {
+        Self { v4: self.v4 || other.v4, v6: self.v6 || other.v6 }
+    }
+
+    /// Whether the family of this address is one of them.
+    pub fn has(self, address: IpAddr) -> bool {
+        if address.is_ipv4() { self.v4 } else { self.v6 }
+    }
+
+    /// The addresses of a name that holds this one.
+    pub fn addresses(self, held: Ipv4Addr) -> Vec<IpAddr> {
+        let v4 = self.v4.then_some(IpAddr::V4(held));
+        let v6 = self.v6.then(|| IpAddr::V6(twin(held)));
+        v4.into_iter().chain(v6).collect()
+    }
+}
+
+impl Service {
+    /// Whether anybody says anything about its policy.
+    pub fn is_opinionated(&self) -> bool {
+        self.sources.values().any(|wish| *wish != PolicyWish::default())
+    }
+
+    /// IPv4 addresses come first.
+    fn families(&self) -> Families {
+        let is_v4 = |entry: Option<(&(SocketAddr, Arc<Source>), &Share)>| {
+            entry.is_some_and(|((address, _), _)| address.is_ipv4())
+        };
+        let v4 = is_v4(self.backends.first_key_value());
+        let v6 = !self.backends.is_empty() && !is_v4(self.backends.last_key_value());
+        Families { v4, v6 }
+    }
+}
+
+impl Table {
+    /// Adds what a source stands behind.
+    pub fn insert(&mut self, source: &Arc<Source>, standings: &[Standing]) {
+        for standing in standings {
+            let service = self.services.entry(standing.service.clone()).or_default();
+            service.sources.insert(source.clone(), standing.policy);
+            let shares = standing.shares.iter();
+            let shares = shares.map(|(address, share)| ((*address, source.clone()), *share));
+            service.backends.extend(shares);
+        }
+    }
+
+    /// Takes it away again.
+    pub fn remove(&mut self, source: &Arc<Source>, standings: &[Standing]) {
+        for standing in standings {
+            let Some(service) = self.services.get_mut(&standing.service) else { continue };
+            service.sources.remove(source);
+            for (address, _) in &standing.shares {
+                service.backends.remove(&(*address, source.clone()));
+            }
+            if service.sources.is_empty() {
+                self.services.remove(&standing.service);
+            }
+        }
+    }
+
+    /// One service.
+    pub fn get(&self, target: Target, port: u16, protocol: Protocol) -> Option<&Service> {
+        self.services.get(&ServiceKey { target, port, protocol })
+    }
+
+    /// Whether anybody wants this service.
+    pub fn contains(&self, key: &ServiceKey) -> bool {
+        self.services.contains_key(key)
+    }
+
+    /// Every service.
+    pub fn iter(&self) -> impl Iterator<Item = (&Arc<ServiceKey>, &Service)> {
+        self.services.iter()
+    }
+
+    /// What every service is called.
+    pub fn keys(&self) -> impl Iterator<Item = &Arc<ServiceKey>> {
+        self.services.keys()
+    }
+
+    /// The services of a name, on whichever port.
+    pub fn of_name(&self, name: &str) -> impl Iterator<Item = &Arc<ServiceKey>> {
+        self.of_target(Target::Name(name.to_owned())).map(|(key, _)| key)
+    }
+
+    /// Whether there is a service at this address, on whichever port.
+    pub fn has_address(&self, address: IpAddr) -> bool {
+        self.of_target(Target::Address(address)).next().is_some()
+    }
+
+    /// The families that the backends of a name have. A name without any backend has the
+    /// first one, so that its clients are refused and do not wait.
+    pub fn families(&self, name: &str) -> Families {
+        let mut all = self.of_target(Target::Name(name.to_owned())).map(|(_, s)| s.families());
+        let Some(first) = all.next() else { return Families::default() };
+        match all.fold(first, Families::or) {
+            Families { v4: false, v6: false } => Families { v4: true, v6: false },
+            some => some,
+        }
+    }
+
+    fn of_target(&self, target: Target) -> impl Iterator<Item = (&Arc<ServiceKey>, &Service)> {
+        let first = ServiceKey { target: target.clone(), port: 0, protocol: Protocol::Tcp };
+        let from = self.services.range::<ServiceKey, _>(first..);
+        from.take_while(move |(key, _)| key.target == target)
+    }
+}
+
+/// The backends of services that meet at one VIP, of the family of its address.
+pub(super) fn backends(services: &[&Service], vip: IpAddr, places: &Places) -> Vec<BackendSpec> {
+    let all = services.iter().flat_map(|service| &service.backends);
+    let mut all: Vec<Entry<'_>> = all
+        .filter(|((address, _), _)| address.is_ipv4() == vip.is_ipv4())
+        .map(|((address, source), share)| (address, source, share))
+        .collect();
+    if services.len() > 1 {
+        all.sort_by_key(|(address, source, _)| (*address, *source));
+    }
+    all.chunk_by(|a, b| a.0 == b.0).map(|meeting| backend(meeting, places)).collect()
+}
+
+/// Who says what about the policy of services that meet at one VIP.
+pub(super) fn voices<'a>(services: &[&'a Service]) -> Voices<'a> {
+    let all = services.iter().flat_map(|service| &service.sources);
+    let mut voices: Voices<'a> = all
+        .filter(|(_, wish)| **wish != PolicyWish::default())
+        .map(|(source, wish)| (source, *wish))
+        .collect();
+    voices.sort_by_key(|(source, _)| *source);
+    voices
+}
+
+type Entry<'a> = (&'a SocketAddr, &'a Arc<Source>, &'a Share);
+
+/// One backend of all who name its address. The first one says its weight; it is
+/// admitted if one of its tasks is and nobody registered it with a weight of 0.
+fn backend(meeting: &[Entry<'_>], places: &Places) -> BackendSpec {
+    let (address, _, first) = meeting[0];
+    let tasks = || meeting.iter().filter(|(_, source, _)| source.task().is_some());
+    let by_hand = || meeting.iter().filter(|(_, source, _)| source.task().is_none());
+    let is_in = |(_, _, share): &Entry<'_>| share.admitted;
+    let admitted = by_hand().all(is_in) && (tasks().next().is_none() || tasks().any(is_in));
+    let distance = |(address, source, _): &Entry<'_>| match source.task() {
+        Some(_) => places.distance(source.owner()),
+        None => places.distance_of(address.ip()),
+    };
+    let task = tasks().find_map(|(_, source, _)| source.task());
+    BackendSpec {
+        address: *address,
+        weight: first.weight,
+        admitted,
+        distance: meeting.iter().map(distance).min().unwrap_or(Distance::Far),
+        task: task.map(|(framework, task)| (framework.clone(), task.clone())),
+    }
+}

@@ -1,0 +1,194 @@
+//! Addresses of VIPs and of their backends: families, frameworks, nodes.
+
+use super::*;
+
+#[test]
+fn a_port_of_the_host_is_known_by_its_number() {
+    // As the service scheduler announces a mapped port: the number is the host's.
+    let mut fact = task("a", "/web:80");
+    fact.ports[0].number = 31_007;
+    fact.ports[0].labels.insert("network-scope".into(), "host".into());
+    let mut planner = planner();
+    put(&mut planner, "a", Some(&fact));
+    assert_eq!(addresses(&planner), ["10.0.0.1:31007"]);
+
+    fact.ports[0].labels.insert("network-scope".into(), "moon".into());
+    put(&mut planner, "a", Some(&fact));
+    assert_eq!(addresses(&planner), ["9.0.0.2:31007"], "as if it said nothing");
+    let want =
+        "task a: label `network-scope`: `moon` is not a scope (container, host); it is not heeded";
+    assert_eq!(problems(&planner), [want]);
+}
+
+#[test]
+fn two_frameworks_share_an_address_and_not_a_name() {
+    let mut planner = planner();
+    let with = |id: &str, framework: &str| {
+        let mut fact = TaskFact { framework_name: framework.into(), ..task(id, "10.1.1.1:80") };
+        fact.ports[0].labels.insert("VIP_1".into(), "/web:80".into());
+        fact
+    };
+    put(&mut planner, "a", Some(&with("a", "marathon")));
+    put(&mut planner, "bb", Some(&with("bb", "Other.Framework")));
+    assert_eq!(
+        lines(&planner),
+        [
+            "10.1.1.1:80/tcp -: 9.0.0.2:8080 9.0.0.3:8080",
+            "11.89.69.176:80/tcp web.other.framework: 9.0.0.3:8080",
+            "11.169.34.66:80/tcp web.marathon: 9.0.0.2:8080",
+        ]
+    );
+}
+
+#[test]
+fn a_name_has_an_address_of_each_family_that_its_backends_have() {
+    let mut fact = task("a", "/web:80");
+    let mut planner = planner();
+    put(&mut planner, "a", Some(&fact));
+    assert_eq!(shown(&planner.addresses_of("web.marathon")), "11.169.34.66");
+
+    fact.container_addresses.push("fd01:b::2".parse().unwrap());
+    let effects = put(&mut planner, "a", Some(&fact));
+    assert!(effects.claims.is_empty(), "one claim is for both");
+    assert_eq!(
+        lines(&planner),
+        [
+            "11.169.34.66:80/tcp web.marathon: 9.0.0.2:8080",
+            "[fd01:c::ba9:2242]:80/tcp web.marathon: [fd01:b::2]:8080",
+        ]
+    );
+    assert_eq!(shown(&planner.addresses_of("web.marathon")), "11.169.34.66 fd01:c::ba9:2242");
+
+    // A port without a backend of a family that the name has refuses there at once.
+    let other = put(&mut planner, "bb", Some(&task("bb", "/web:81")));
+    assert_eq!(other.changed.len(), 2);
+    assert_eq!(lines(&planner)[1], "11.169.34.66:81/tcp web.marathon: 9.0.0.3:8080");
+    assert_eq!(lines(&planner)[3], "[fd01:c::ba9:2242]:81/tcp web.marathon: ");
+
+    fact.container_addresses.remove(0);
+    put(&mut planner, "a", Some(&fact));
+    let gone = put(&mut planner, "bb", None);
+    let none: Vec<_> = gone.changed.iter().filter(|vip| planner.spec(vip).is_none()).collect();
+    assert_eq!(none.len(), 3, "IPv4 goes from both ports: {gone:?}");
+    assert_eq!(lines(&planner), ["[fd01:c::ba9:2242]:80/tcp web.marathon: [fd01:b::2]:8080"]);
+    assert_eq!(shown(&planner.addresses_of("web.marathon")), "fd01:c::ba9:2242");
+    put(&mut planner, "a", None);
+    assert_eq!(planner.addresses_of("web.marathon"), [] as [IpAddr; 0]);
+}
+
+fn shown(addresses: &[IpAddr]) -> String {
+    let all: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    all.join(" ")
+}
+
+#[test]
+fn a_literal_address_takes_backends_of_its_family() {
+    let mut fact = task("a", "[fd00::7]:80");
+    fact.container_addresses.push("fd01:b::2".parse().unwrap());
+    let mut planner = planner();
+    put(&mut planner, "a", Some(&fact));
+    assert_eq!(lines(&planner), ["[fd00::7]:80/tcp -: [fd01:b::2]:8080"]);
+}
+
+#[test]
+fn when_all_addresses_are_claimed_the_rest_is_told() {
+    let mut planner = planner_in("11.0.0.0/30");
+    for (id, name) in [("a", "/one:80"), ("bb", "/two:80"), ("ccc", "/three:80")] {
+        put(&mut planner, id, Some(&task(id, name)));
+    }
+    assert_eq!(planner.specs().len(), 2);
+    assert_eq!(problems(&planner), ["task ccc: no address is left for three.marathon"]);
+}
+
+#[test]
+fn who_loses_an_address_gets_another_one() {
+    let mut planner = planner();
+    put(&mut planner, "a", Some(&task("a", "/web:80")));
+    let address: IpAddr = "11.169.34.66".parse().unwrap();
+    // `app` is lower than `web`, so it keeps the address on every node.
+    let key = Key::VipClaim("app.marathon".into());
+    let effects = planner.apply(&"n2".into(), &key, Some(&Fact::VipClaim(address)));
+    assert_eq!(effects.claims[0].name, "web.marathon");
+    assert_eq!(effects.claims[0].address.to_string(), "11.169.34.67");
+    let changed: Vec<_> = effects.changed.iter().map(|vip| planner.spec(vip).is_some()).collect();
+    assert_eq!(changed, [false, true], "it left the one and took the other: {effects:?}");
+    let again = planner.apply(&"n1".into(), &key, Some(&Fact::VipClaim(address)));
+    assert_eq!(again, Effects::default());
+}
+
+#[test]
+fn near_and_far_backends() {
+    let node = |zone: Option<&str>, last: u8| {
+        Fact::Node(NodeFact {
+            hostname: "h".into(),
+            address: [10, 0, 0, last].into(),
+            agent_id: None,
+            zone: zone.map(str::to_owned),
+        })
+    };
+    let distances = |planner: &Planner| -> Vec<Distance> {
+        let specs = planner.specs();
+        specs.values().flat_map(|spec| spec.backends.iter().map(|b| b.distance)).collect()
+    };
+    let mut planner = planner();
+    for (n, id) in ["a", "bb", "ccc"].into_iter().enumerate() {
+        put_on(&mut planner, &format!("n{}", n + 1), id, Some(&task(id, "/web:80")));
+    }
+    use Distance::{Far, Node, Zone};
+    assert_eq!(distances(&planner), [Node, Far, Far]);
+    planner.apply(&"n1".into(), &Key::Node, Some(&node(Some("east"), 1)));
+    planner.apply(&"n2".into(), &Key::Node, Some(&node(Some("east"), 2)));
+    let effects = planner.apply(&"n3".into(), &Key::Node, Some(&node(Some("west"), 3)));
+    assert_eq!(effects.changed.len(), 1);
+    assert_eq!(distances(&planner), [Node, Zone, Far]);
+    let same = planner.apply(&"n3".into(), &Key::Node, Some(&node(Some("west"), 3)));
+    assert_eq!(same, Effects::default());
+    planner.apply(&"n1".into(), &Key::Node, Some(&node(None, 1)));
+    assert_eq!(distances(&planner), [Node, Far, Far], "without a zone nothing is near");
+    planner.apply(&"n1".into(), &Key::Node, Some(&node(Some("west"), 1)));
+    planner.apply(&"n2".into(), &Key::Node, None);
+    assert_eq!(distances(&planner), [Node, Far, Zone]);
+}
+
+#[test]
+fn a_task_that_moved_is_not_removed_with_its_former_node() {
+    let mut planner = planner();
+    put_on(&mut planner, "n2", "a", Some(&task("a", "/web:80")));
+    put_on(&mut planner, "n3", "a", Some(&task("a", "/web:80")));
+    put_on(&mut planner, "n2", "a", None);
+    assert_eq!(addresses(&planner), ["9.0.0.2:8080"]);
+}
+
+#[test]
+fn where_two_tasks_have_one_address_it_is_enough_that_one_takes_clients() {
+    let mut planner = planner();
+    let ending = TaskFact { phase: TaskPhase::Killing, ..task("a", "/web:80") };
+    put(&mut planner, "a", Some(&ending));
+    let specs = planner.specs();
+    assert!(!specs.values().next().unwrap().backends[0].admitted);
+    put(&mut planner, "b", Some(&task("b", "/web:80")));
+    let specs = planner.specs();
+    let backends = &specs.values().next().unwrap().backends;
+    assert_eq!(backends.len(), 1);
+    assert!(backends[0].admitted, "the address was given to another task");
+}
+
+#[test]
+fn sixty_five_thousand_backends_and_one_change() {
+    let mut planner = planner();
+    let many: u32 = 65_536;
+    for n in 0..many {
+        let mut fact = task("x", "/web:80");
+        fact.container_addresses = vec![Ipv4Addr::from(0x0900_0000 + n).into()];
+        put(&mut planner, &format!("task-{n}"), Some(&fact));
+    }
+    for n in 0..10_000_u32 {
+        put(&mut planner, &format!("other-{n}"), Some(&task("x", &format!("/app{n}:80"))));
+    }
+    let effects = put(&mut planner, "task-77", None);
+    assert_eq!(effects.changed.len(), 1, "one VIP of 10,001");
+    let spec = planner.spec(effects.changed.first().unwrap()).unwrap();
+    assert_eq!(spec.backends.len(), 65_535);
+    assert!(spec.backends.is_sorted());
+    assert_eq!(planner.problems(), []);
+}
