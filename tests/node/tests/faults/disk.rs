@@ -101,6 +101,44 @@ fn a_daemon_that_is_killed_on_a_full_disk_keeps_its_tasks() {
     });
 }
 
+#[test]
+fn a_service_that_the_disk_refused_is_not_registered_either() {
+    in_lab(|| {
+        let disk = lab::scratch("disk");
+        fs::create_dir(&disk).unwrap();
+        let mount = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=16m,mode=755", "small"])
+            .arg(&disk)
+            .status();
+        assert!(mount.unwrap().success());
+        let state = disk.join("state").display().to_string();
+        let place = Place::new(&["--roles", "vip", "--state-dir", &state]);
+        let mut node = place.start();
+        let many: Vec<String> =
+            (0..60_000).map(|n| format!("10.{}.{}.1:80", n / 250, n % 250)).collect();
+        let set = |name: &str, backends: &[String]| {
+            let path = format!("/v1/vip-services/{name}:80/tcp");
+            let body = serde_json::json!({ "backends": backends });
+            http::send_json("127.0.0.1:62080".parse().unwrap(), "PUT", &path, &body).unwrap()
+        };
+        assert_eq!(set("small", &many[..1]).status, 201);
+        let filler = disk.join("filler");
+        fill(&filler);
+        let refused = set("small", &many);
+        assert_eq!(refused.status, 503, "{}", refused.text());
+        assert!(refused.text().contains("o space left"), "{}", refused.text());
+        assert!(!node.problems().is_empty());
+        let registered = node.json(&["vip", "ls"]);
+        assert_eq!(registered[0]["backends"].as_array().map(Vec::len), Some(1));
+
+        fs::remove_file(&filler).unwrap();
+        eventually("nothing is wrong any more", SOON, || node.problems().is_empty().then_some(()));
+        node.kill();
+        let node = place.start();
+        assert_eq!(node.json(&["vip", "ls"]), registered);
+    });
+}
+
 /// Takes all of the space that is left.
 fn fill(path: &Path) {
     let mut file = File::create(path).unwrap();

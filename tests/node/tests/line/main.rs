@@ -15,4 +15,5 @@ mod instances;
 mod labs;
 mod names;
 mod survival;
+mod vip_services;
 mod vips;
