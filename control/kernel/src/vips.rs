@@ -5,11 +5,13 @@
 //! maps of the former process, writes nothing if nothing changed.
 
 use mizzen_ebpf_loader::{
-    Admission, BackendState, BackendWanted, Dataplane, LoadError, MapError, VipAddress,
+    self as loader, Admission, BackendWanted, Dataplane, LoadError, MapError, Removal, VipAddress,
+    VipWanted,
 };
-pub use mizzen_ebpf_loader::{Counts, Options};
-use mizzen_plan::vip::{Action, difference};
-use mizzen_types::vip::{BackendSpec, Distance, Protocol, VipKey, VipSpec};
+pub use mizzen_ebpf_loader::{Counts, Latencies, Options, Reason, Socket, Stage, Tuning};
+use mizzen_types::vip::{
+    BackendSpec, Distance, Locality, OnRemoval, Protocol, Rule, VipKey, VipSpec,
+};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
@@ -50,9 +52,10 @@ impl Vips {
     ///
     /// [`MapError`] if the kernel refuses; the service is then what it was.
     pub fn set(&mut self, spec: &VipSpec) -> Result<(), MapError> {
-        let Self::Ebpf(dataplane) = self else { return Ok(()) };
-        let wanted: Vec<BackendWanted> = spec.backends.iter().map(wanted).collect();
-        dataplane.set_vip(address(&spec.key), &wanted)
+        match self {
+            Self::Ebpf(dataplane) => dataplane.set_vip(address(&spec.key), &wanted(spec)).map(drop),
+            Self::Off => Ok(()),
+        }
     }
 
     /// Removes one service; one that is not there is fine.
@@ -62,7 +65,7 @@ impl Vips {
     /// [`MapError`] if the kernel refuses.
     pub fn remove(&mut self, vip: &VipKey) -> Result<(), MapError> {
         match self {
-            Self::Ebpf(dataplane) => dataplane.remove_vip(address(vip)),
+            Self::Ebpf(dataplane) => dataplane.remove_vip(address(vip)).map(drop),
             Self::Off => Ok(()),
         }
     }
@@ -75,16 +78,47 @@ impl Vips {
     /// The first [`MapError`], after everything else was tried.
     pub fn reconcile(&mut self, desired: &BTreeMap<VipKey, VipSpec>) -> Result<(), MapError> {
         let Self::Ebpf(dataplane) = self else { return Ok(()) };
-        let observed = observe(dataplane)?;
+        let all: Vec<(VipAddress, VipWanted)> =
+            desired.iter().map(|(vip, spec)| (address(vip), wanted(spec))).collect();
         let mut first = Ok(());
-        for action in difference(desired, &observed) {
-            let done = match &action {
-                Action::Set(spec) => self.set(spec),
-                Action::Remove(vip) => self.remove(vip),
-            };
-            first = first.and(done);
+        for vip in dataplane.observe()?.into_keys() {
+            if !key(&vip).is_some_and(|key| desired.contains_key(&key)) {
+                first = first.and(dataplane.remove_vip(vip).map(drop));
+            }
         }
-        first
+        let refused = dataplane.set_vips(&all).errors.into_iter().next();
+        first.and(refused.map_or(Ok(()), |(_, error)| Err(error)))
+    }
+
+    /// Times of handshakes and lives of connections, by backend of one service; of those that have histograms.
+    ///
+    /// # Errors
+    ///
+    /// [`MapError`] if the kernel refuses.
+    pub fn latencies(
+        &self,
+        vip: &VipKey,
+    ) -> Result<BTreeMap<SocketAddr, (Latencies, Latencies)>, MapError> {
+        match self {
+            Self::Ebpf(dataplane) => dataplane.latencies(address(vip)),
+            Self::Off => Ok(BTreeMap::new()),
+        }
+    }
+
+    /// Connections that were balanced, the open ones and some of those that ended.
+    #[must_use]
+    pub fn sockets(&self) -> Vec<Socket> {
+        match self {
+            Self::Ebpf(dataplane) => dataplane.sockets(),
+            Self::Off => Vec::new(),
+        }
+    }
+
+    /// Ends flows of datagrams that fell silent. To be called once a minute or so.
+    pub fn expire_flows(&mut self) {
+        if let Self::Ebpf(dataplane) = self {
+            dataplane.expire_flows();
+        }
     }
 
     /// What became of connections, by service and backend.
@@ -111,14 +145,6 @@ pub fn teardown(options: &Options) -> Result<(), LoadError> {
     mizzen_ebpf_loader::teardown(options)
 }
 
-fn observe(dataplane: &Dataplane) -> Result<BTreeMap<VipKey, Vec<BackendSpec>>, MapError> {
-    let observed = dataplane.observe()?;
-    Ok(observed
-        .into_iter()
-        .filter_map(|(vip, backends)| Some((key(&vip)?, backends.iter().map(spec).collect())))
-        .collect())
-}
-
 fn address(vip: &VipKey) -> VipAddress {
     let socket = SocketAddr::new(vip.address, vip.port);
     VipAddress { socket, protocol: vip.protocol.number() }
@@ -132,13 +158,39 @@ fn key(vip: &VipAddress) -> Option<VipKey> {
     Some(VipKey { address: vip.socket.ip(), port: vip.socket.port(), protocol })
 }
 
-fn wanted(backend: &BackendSpec) -> BackendWanted {
-    let admission = if backend.admitted { Admission::Admitted } else { Admission::Withheld };
-    BackendWanted { address: backend.address, weight: backend.weight, admission }
+fn wanted(spec: &VipSpec) -> VipWanted {
+    let policy = &spec.policy;
+    VipWanted {
+        backends: spec.backends.iter().map(backend).collect(),
+        rule: match policy.rule {
+            Rule::Latency => loader::Rule::Latency,
+            Rule::LeastConnections => loader::Rule::LeastConnections,
+            Rule::Random => loader::Rule::Random,
+            Rule::Maglev => loader::Rule::Maglev,
+            Rule::Source => loader::Rule::Source,
+        },
+        locality: match policy.locality {
+            Locality::Prefer => loader::Locality::Prefer,
+            Locality::Ignore => loader::Locality::Ignore,
+        },
+        removal: match policy.on_removal {
+            OnRemoval::Datagrams => Removal::EndDatagrams,
+            OnRemoval::All => Removal::EndAll,
+            OnRemoval::Keep => Removal::Keep,
+        },
+        slow_start: policy.slow_start.0,
+    }
 }
 
-fn spec(backend: &BackendState) -> BackendSpec {
-    let admitted = backend.admission == Admission::Admitted;
-    let distance = Distance::default();
-    BackendSpec { address: backend.address, weight: backend.weight, admitted, distance, task: None }
+fn backend(backend: &BackendSpec) -> BackendWanted {
+    BackendWanted {
+        address: backend.address,
+        weight: backend.weight,
+        admission: if backend.admitted { Admission::Admitted } else { Admission::Withheld },
+        distance: match backend.distance {
+            Distance::Node => loader::Distance::Node,
+            Distance::Zone => loader::Distance::Zone,
+            Distance::Far => loader::Distance::Far,
+        },
+    }
 }

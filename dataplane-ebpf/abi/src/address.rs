@@ -30,6 +30,9 @@ pub struct Ip16([u32; 4]);
 const MAPPED: u32 = 0xffff_u32.to_be();
 
 impl Ip16 {
+    /// `::`.
+    pub const UNSPECIFIED: Self = Self([0; 4]);
+
     /// Maps an IPv4 address that is already in network order, as `user_ip4` is.
     #[inline(always)]
     #[must_use]

@@ -10,9 +10,10 @@
 //!    [`ABI_VERSION`], which names the directory that the maps are pinned in.
 //!
 //! ```text
-//! VIPS[VipKey] ─▶ VipValue ──base, length──▶ SLOTS[base .. base + length] ──row──▶ ROWS[row]
-//!                     └───────────────────────── row ──────────────────────────────▶ ▲
-//! ORIGINS[socket cookie] ─▶ Origin ─────────────── row ──────────────────────────────┘
+//! VIPS[VipKey] ─▶ VipValue ─base, length─▶ SLOTS[base .. base + length] ─row─▶ ROWS[row] ─▶ HISTOGRAMS
+//!                   │  └──ring_base, ring_length──▶ RINGS[…] (position in the run)   ▲  ▲
+//!                   └──────────────────────── row ───────────────────────────────────┘  │
+//! SOCKETS[cookie mod capacity] ─▶ Origin ──────────────────── row ──────────────────────┘
 //! ```
 //!
 //! A VIP and its run of slots carry the same generation. A program that meets a
@@ -23,13 +24,17 @@
 
 mod address;
 pub mod maps;
+mod origin;
+mod row;
 
 pub use address::{Be16, Ip16};
+pub use origin::{DatagramKey, DatagramOrigin, Decision, Origin, reason, stage};
+pub use row::{NO_HISTOGRAM, Row};
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Version of everything in this crate. Maps of another version are never opened.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Key of `VIPS`: one virtual service, `11.0.0.1:80/tcp` or its IPv6 twin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -45,7 +50,9 @@ pub struct VipKey {
     pub reserved: u8,
 }
 
-/// Value of `VIPS`: where the backends lie. Replaced as a whole.
+/// Value of `VIPS`: where the backends lie and how one is chosen. Replaced as a whole.
+///
+/// The run begins with the `open` backends that are admitted, the nearest first; the others follow.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
@@ -53,16 +60,51 @@ pub struct VipKey {
 pub struct VipValue {
     /// Index of the first slot of the run in `SLOTS`.
     pub base: u32,
-    /// Slots in the run; zero for a VIP whose every connect is refused.
+    /// Slots in the run.
     pub length: u32,
     /// Written into each slot of the run as well.
     pub generation: u32,
-    /// No flag is defined yet; zero.
-    pub flags: u32,
-    /// Sum of the weights of the admitted slots; zero refuses every connect.
-    pub total_weight: u32,
-    /// The VIP's own row in `ROWS`, which counts refusals.
+    /// Slots that are admitted and have a weight; with none, every connect is refused.
+    pub open: u32,
+    /// How many of those, the first ones, are near; the others are only taken if these are busy.
+    pub near: u32,
+    /// What decides: one of the constants of [`rule`].
+    pub rule: u8,
+    /// Bits that only user space reads.
+    pub flags: u8,
+    /// Zero.
+    pub reserved: u16,
+    /// The VIP's own row in `ROWS`, which counts refusals and ejected backends.
     pub row: u32,
+    /// Index of the first place of the ring in `RINGS`.
+    pub ring_base: u32,
+    /// Places of the ring; zero if the rule needs none.
+    pub ring_length: u32,
+    /// Milliseconds over which a backend that joins others grows to its full share.
+    pub slow_start: u32,
+}
+
+impl VipValue {
+    /// Connected datagram sockets of a removed backend are ended.
+    pub const END_DATAGRAMS: u8 = 2;
+    /// TCP connections of a removed backend are ended.
+    pub const END_STREAMS: u8 = 4;
+    /// Near backends are preferred, even if none is known to be near.
+    pub const LOCALITY: u8 = 8;
+}
+
+/// What decides between the backends of a VIP.
+pub mod rule {
+    /// The cheaper of two.
+    pub const LATENCY: u8 = 0;
+    /// The less busy of two.
+    pub const LEAST_CONNECTIONS: u8 = 1;
+    /// A draw by weight.
+    pub const RANDOM: u8 = 2;
+    /// The ring, by a hash of the connection.
+    pub const MAGLEV: u8 = 3;
+    /// The ring, by a hash of the client.
+    pub const SOURCE: u8 = 4;
 }
 
 /// Element of `SLOTS`: one backend of one VIP.
@@ -77,96 +119,43 @@ pub struct Slot {
     pub address: Ip16,
     /// Port that connections go to.
     pub port: Be16,
-    /// [`Slot::ADMITTED`].
+    /// [`Slot::ADMITTED`] and the distance.
     pub flags: u16,
     /// The share wanted for this backend, relative to its siblings.
     pub weight: u32,
-    /// Weights of the admitted slots of the run up to and including this one.
-    pub cumulative: u32,
+    /// A draw that hits this slot goes on to [`Slot::alias`] if its chance is not below this.
+    pub threshold: u32,
+    /// Position in the run of the slot that gets the rest of this one's draws.
+    pub alias: u32,
     /// The backend's row in `ROWS`.
     pub row: u32,
     /// That of the VIP this slot belongs to.
     pub generation: u32,
+    /// For user space: since which second of `CLOCK_MONOTONIC` the backend is admitted.
+    pub since: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 impl Slot {
     /// New connections may be sent here.
     pub const ADMITTED: u16 = 1;
+    /// For user space: the backend is on this node.
+    pub const ON_NODE: u16 = 2;
+    /// For user space: the backend is on another node of this zone.
+    pub const IN_ZONE: u16 = 4;
 }
 
-/// Element of `ROWS`: the counts of one backend of one VIP, or of the VIP itself.
-///
-/// Programs only ever add to the counts, atomically. Connections now in flight
-/// are `started - failed - closed`.
+/// Element of `RINGS`: one place of the ring of a VIP.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
 #[repr(C)]
-pub struct Counters {
-    /// Times the backend was chosen: TCP connects, connected UDP sockets, UDP flows.
-    pub chosen: u64,
-    /// TCP connects that left for the backend (a missing route ends one before that).
-    pub started: u64,
-    /// TCP handshakes that completed.
-    pub established: u64,
-    /// TCP handshakes that did not: reset, unreachable, timed out or given up by the client.
-    pub failed: u64,
-    /// Established TCP connections that ended.
-    pub closed: u64,
-    /// Only in a VIP's own row: connects and datagrams that found no admitted backend.
-    pub refused: u64,
-    /// Changes with each owner of the row, so that sockets of the last owner are not counted.
-    pub epoch: u32,
-    /// Zero.
-    pub reserved: u32,
-}
-
-/// Value of `ORIGINS`, by socket cookie: what a socket asked for and what it got.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
-)]
-#[repr(C)]
-pub struct Origin {
-    /// Virtual address that the program connected to.
-    pub vip: Ip16,
-    /// Address it was sent to; a socket whose peer is another one was reused for something else.
-    pub backend: Ip16,
-    /// Virtual port.
-    pub vip_port: Be16,
-    /// Backend port.
-    pub backend_port: Be16,
-    /// The backend's row in `ROWS`.
-    pub row: u32,
-    /// Epoch of that row when the backend was chosen.
-    pub epoch: u32,
-}
-
-/// Key of `DATAGRAMS`: who may answer an unconnected UDP socket under a VIP's name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct DatagramKey {
-    /// Cookie of the socket.
-    pub cookie: u64,
-    /// Backend that the datagrams went to.
-    pub backend: Ip16,
-    /// Its port.
-    pub backend_port: Be16,
-    /// Zero.
-    pub reserved: [u8; 6],
-}
-
-/// Value of `DATAGRAMS`: the source that the program is shown.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
-)]
-#[repr(C)]
-pub struct DatagramOrigin {
-    /// Virtual address that the program sent to.
-    pub vip: Ip16,
-    /// Virtual port.
-    pub vip_port: Be16,
-    /// Zero.
-    pub reserved: u16,
+pub struct Place {
+    /// Position of the backend in the run.
+    pub index: u32,
+    /// That of the VIP this ring belongs to.
+    pub generation: u32,
 }
 
 /// The element of `CONTROL`: what user space has to remember across its restarts.
@@ -181,11 +170,47 @@ pub struct Control {
     pub next_generation: u32,
 }
 
+/// The element of `SETTINGS`: what programs go by. All zero until user space has written it.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct Settings {
+    /// Failures in a row after which a backend is ejected; zero never ejects.
+    pub failures: u32,
+    /// Percentage of open backends that has to be left for ejection to count.
+    pub least_left: u32,
+    /// Nanoseconds of the first pause.
+    pub pause: u64,
+    /// Nanoseconds of the longest pause.
+    pub longest_pause: u64,
+    /// Nanoseconds without an answered handshake after which a backend with open ones is avoided.
+    pub handshake: u64,
+    /// Nanoseconds up to which the life of a connection counts as a latency.
+    pub short: u64,
+    /// Nanoseconds after which a datagram flow without a datagram is over.
+    pub idle: u64,
+}
+
+/// Element of `HISTOGRAMS`, one for each CPU: how often a latency fell into each bucket of
+/// `mizzen_ebpf_core::bucket`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Histogram {
+    /// Microseconds of all samples together.
+    pub sum: u64,
+    /// Samples in each bucket; the counts wrap.
+    pub buckets: [u32; 50],
+}
+
 const _: () = assert!(size_of::<VipKey>() == 20, "VIPS key is part of the ABI");
-const _: () = assert!(size_of::<VipValue>() == 24, "VIPS value is part of the ABI");
-const _: () = assert!(size_of::<Slot>() == 36, "SLOTS value is part of the ABI");
-const _: () = assert!(size_of::<Counters>() == 56, "ROWS value is part of the ABI");
-const _: () = assert!(size_of::<Origin>() == 44, "ORIGINS value is part of the ABI");
+const _: () = assert!(size_of::<VipValue>() == 40, "VIPS value is part of the ABI");
+const _: () = assert!(size_of::<Slot>() == 48, "SLOTS value is part of the ABI");
+const _: () = assert!(size_of::<Place>() == 8, "RINGS value is part of the ABI");
+const _: () = assert!(size_of::<Row>() == 128, "ROWS value is part of the ABI");
+const _: () = assert!(size_of::<Origin>() == 128, "SOCKETS value is part of the ABI");
 const _: () = assert!(size_of::<DatagramKey>() == 32, "DATAGRAMS key is part of the ABI");
 const _: () = assert!(size_of::<DatagramOrigin>() == 20, "DATAGRAMS value is part of the ABI");
 const _: () = assert!(size_of::<Control>() == 8, "CONTROL value is part of the ABI");
+const _: () = assert!(size_of::<Settings>() == 48, "SETTINGS value is part of the ABI");
+const _: () = assert!(size_of::<Histogram>() == 208, "HISTOGRAMS value is part of the ABI");

@@ -1,22 +1,31 @@
 //! Names and capacities of the maps, for both sides.
 //!
-//! Everything is allocated when the maps are made: about 21 MiB of kernel memory
-//! in all, and no connect or change fails later for want of it.
+//! Arrays can be mapped into the daemon's memory. Everything is allocated when the maps are made: about 45 MiB of kernel memory and
+//! 3.4 MiB for each CPU, and no connect or change fails later for want of it.
 
 /// Hash of [`VipKey`](crate::VipKey) to [`VipValue`](crate::VipValue).
 pub const VIPS: &str = "VIPS";
 /// Array of [`Slot`](crate::Slot).
 pub const SLOTS: &str = "SLOTS";
-/// Array of [`Counters`](crate::Counters).
+/// Array of [`Row`](crate::Row).
 pub const ROWS: &str = "ROWS";
-/// LRU hash of socket cookie to [`Origin`](crate::Origin).
+/// Array of [`Place`](crate::Place): those of all rings.
+pub const RINGS: &str = "RINGS";
+/// Per-CPU array of [`Histogram`](crate::Histogram), two for each backend that has them.
+pub const HISTOGRAMS: &str = "HISTOGRAMS";
+/// Array of [`Origin`](crate::Origin), by socket cookie modulo its capacity.
+pub const SOCKETS: &str = "SOCKETS";
+/// LRU hash of socket cookie to [`Origin`](crate::Origin), for those that found no place in `SOCKETS`.
 pub const ORIGINS: &str = "ORIGINS";
 /// LRU hash of [`DatagramKey`](crate::DatagramKey) to [`DatagramOrigin`](crate::DatagramOrigin).
 pub const DATAGRAMS: &str = "DATAGRAMS";
+/// Array of one [`Settings`](crate::Settings).
+pub const SETTINGS: &str = "SETTINGS";
 /// Array of one [`Control`](crate::Control).
 pub const CONTROL: &str = "CONTROL";
 /// Every map, in the order in which user space lists them.
-pub const ALL: [&str; 6] = [VIPS, SLOTS, ROWS, ORIGINS, DATAGRAMS, CONTROL];
+pub const ALL: [&str; 10] =
+    [VIPS, SLOTS, ROWS, RINGS, HISTOGRAMS, SOCKETS, ORIGINS, DATAGRAMS, SETTINGS, CONTROL];
 
 /// VIPs at once: ten thousand services with an IPv6 twin each, and room to spare.
 pub const VIPS_CAPACITY: usize = 1 << 15;
@@ -26,7 +35,13 @@ pub const BACKENDS_CAPACITY: usize = 1 << 16;
 pub const SLOTS_CAPACITY: usize = 2 * BACKENDS_CAPACITY;
 /// Rows: one for each backend and one for each VIP.
 pub const ROWS_CAPACITY: usize = BACKENDS_CAPACITY + VIPS_CAPACITY;
-/// Translated sockets that are open at once; the coldest give way.
+/// Places of all rings: sixteen VIPs of a hundred backends, or hundreds of small ones.
+pub const RINGS_CAPACITY: usize = 1 << 20;
+/// Histograms: two for each of the first so many backends.
+pub const HISTOGRAMS_CAPACITY: usize = 1 << 14;
+/// Translated sockets that have a place of their own.
+pub const SOCKETS_CAPACITY: usize = 1 << 16;
+/// Translated sockets that are open besides; the coldest give way.
 pub const ORIGINS_CAPACITY: usize = 1 << 16;
-/// UDP flows of unconnected sockets; the coldest give way.
+/// UDP flows of sockets that talk to several VIPs; the coldest give way.
 pub const DATAGRAMS_CAPACITY: usize = 1 << 14;

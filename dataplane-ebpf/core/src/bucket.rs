@@ -31,7 +31,7 @@ pub const fn bound(bucket: u32) -> Option<u64> {
         return None;
     }
     let whole = 1_u64 << (bucket / 2);
-    Some(if bucket % 2 == 0 { whole << 16 } else { whole * ROOT })
+    Some(if bucket.is_multiple_of(2) { whole << 16 } else { whole * ROOT })
 }
 
 /// Position of the highest bit; the target has no instruction for it that every kernel knows.

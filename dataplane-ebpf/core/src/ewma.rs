@@ -1,19 +1,20 @@
-//! A latency average that believes bad news at once and good news slowly.
+//! A latency average that follows bad news faster than good news, and outliers not at all.
 //!
 //! ```text
-//! sample above the average   the average jumps to it, at most doubling
+//! sample above the average   up to it, by a quarter at most
 //! sample below               an eighth of the way down
 //! no sample                  halves every HALF_LIFE, so that a slow backend is tried again
 //! ```
 //!
-//! One outlier moves the average by a factor of two at most, which
-//! [`crate::select::better`] still takes for noise; two in a row count.
+//! A machine that hesitates for some milliseconds now and then must not turn a balancer over: an average needs
+//! four slow samples in a row to leave what [`crate::select::second_is_better`] takes for noise, and a backend that is
+//! ten times slower has shown so after ten.
 
 /// After so many milliseconds without a sample an average is worth half.
-pub const HALF_LIFE: u32 = 4_096;
+pub const HALF_LIFE: u32 = 1_024;
 
 /// Microseconds below which latencies are alike: they differ by luck.
-pub const FLOOR: u32 = 1_000;
+pub const FLOOR: u32 = 2_000;
 
 /// Samples are cut at this many microseconds (16 s).
 pub const CEILING: u32 = 1 << 24;
@@ -68,7 +69,8 @@ impl Average {
         let micros = if self.micros == 0 {
             sample
         } else if sample > present {
-            let limit = 2 * if present > FLOOR { present } else { FLOOR };
+            let known = if present > FLOOR { present } else { FLOOR };
+            let limit = known + known / 4;
             if sample < limit { sample } else { limit }
         } else {
             // Rounded towards the sample, or the last few steps would never be taken.
@@ -108,9 +110,9 @@ mod tests {
         let table: &[(&str, &[(u32, u32)], u32, u32)] = &[
             ("never sampled",               &[],                                  5,             0),
             ("the first sample is it",      &[(5_000, 0)],                        0,         5_000),
-            ("an outlier doubles at most",  &[(5_000, 0), (90_000, 0)],           0,        10_000),
-            ("two in a row count",          &[(5_000, 0), (90_000, 0), (90_000, 0)], 0,     20_000),
-            ("below the floor it is noise", &[(50, 0), (90_000, 0)],              0,         2_000),
+            ("an outlier adds a quarter",   &[(8_000, 0), (90_000, 0)],           0,        10_000),
+            ("the next one another",        &[(8_000, 0), (90_000, 0), (90_000, 0)], 0,     12_500),
+            ("below the floor it is noise", &[(50, 0), (90_000, 0)],              0,         2_500),
             ("down by an eighth",           &[(8_000, 0), (0, 0)],                0,         7_000),
             ("half after the half-life",    &[(8_000, 0)],                        HALF_LIFE, 4_000),
             ("nothing after a long time",   &[(8_000, 0)],                  60 * HALF_LIFE,      0),

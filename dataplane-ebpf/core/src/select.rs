@@ -1,22 +1,14 @@
-//! The choice of a backend: a weighted draw from a run of slots.
+//! The choice of a backend: a draw by weight, and the cheaper of two.
 //!
-//! A run stores for each slot the sum of the weights up to and including it. A
-//! draw is a point below the total, and the slot it hits is the first whose sum
-//! exceeds the point. A backend that is not admitted adds nothing to the sums and
-//! is therefore never hit, however many of them there are.
+//! A draw picks a slot with equal chance and then, with the chance that the slot says, goes on
+//! to the slot's alias. So it costs two reads at most, however many slots there are.
 //!
 //! ```text
-//! weights      3        0   5                 2
-//! cumulative   3        3   8                 10
-//!              [0 1 2]      [3 4 5 6 7]       [8 9]      point 3 hits the third slot
+//! weights 3 1    slot 0: always stays              a draw hits 0 in 1/2 + 1/2 · 1/2 = 3/4
+//!                slot 1: stays in 1/2, else → 0
 //! ```
 
-/// Steps after which [`Search`] has found its slot in any run that fits the slab
-/// (2^17 slots). A program's loop has to be bounded by a constant.
-pub const SEARCH_STEPS: u32 = 18;
-
-/// Backends that a connect may draw before it gives up: a candidate falls out if a
-/// change overtook the reader or if its address family cannot be used.
+/// Further backends that a connect draws if neither of its two candidates may be used.
 pub const DRAWS: u32 = 8;
 
 /// Turns 32 random bits into a point below `total`; zero if `total` is zero.
@@ -70,11 +62,13 @@ impl Load {
     }
 }
 
-/// Which of two candidates costs less, `first` having been drawn first.
+/// Whether `second` costs less than `first`, which was drawn first.
 ///
 /// The cost is latency × (in flight ÷ weight + 1). A backend is drawn in proportion to its weight, so
 /// dividing the whole by it as well would starve the lighter of two idle ones. Latencies within a factor of
-/// two are alike, and so are all below [`crate::ewma::FLOOR`]; a tie stays with the first, which keeps the shares of the draw.
+/// two are alike, and so are all below [`crate::ewma::FLOOR`]; and the second has to cost less even with one
+/// more connection, or a single one that stays open would keep all others from its backend. Everything else is a tie and
+/// stays with the first, which keeps the shares of the draw.
 #[inline(always)]
 #[must_use]
 pub const fn second_is_better(first: Load, second: Load) -> bool {
@@ -97,8 +91,9 @@ const fn is_cheaper(a: Load, b: Load, handicap: u64) -> bool {
     let alike = a_latency <= 2 * b_latency && b_latency <= 2 * a_latency;
     let (a_latency, b_latency) = if alike { (1, 1) } else { (a_latency, b_latency) };
     // Both sides times both weights. Latency has 24 bits, connections are cut to 20, weights have 16.
-    let a_cost = a_latency * occupancy(a) * (b.weight as u64 & 0xffff) * handicap;
-    let b_cost = b_latency * occupancy(b) * (a.weight as u64 & 0xffff);
+    let a_weight = a.weight as u64 & 0xffff;
+    let a_cost = a_latency * (occupancy(a) + a_weight) * (b.weight as u64 & 0xffff) * handicap;
+    let b_cost = b_latency * occupancy(b) * a_weight;
     a_cost < b_cost
 }
 
@@ -113,106 +108,92 @@ const fn floored(micros: u32) -> u64 {
     if micros < crate::ewma::FLOOR { crate::ewma::FLOOR as u64 } else { micros as u64 }
 }
 
-/// A binary search for the slot that a point hits, one slot read at a time.
-///
-/// ```
-/// # use mizzen_ebpf_core::select::Search;
-/// # let cumulative = [3, 3, 8, 10];
-/// let mut search = Search::new(4);
-/// while let Some(index) = search.next() {
-///     search = search.narrow(index, cumulative[index as usize], 3);
-/// }
-/// assert_eq!(search.found(), 2);
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Search {
-    low: u32,
-    high: u32,
+/// Whether a draw stays with the slot that it hit, rather than going on to the slot's alias.
+#[inline(always)]
+#[must_use]
+pub const fn stays(chance: u32, threshold: u32) -> bool {
+    chance < threshold || threshold == u32::MAX
 }
 
-impl Search {
-    /// Starts with all `length` slots of a run as candidates.
-    #[inline(always)]
-    #[must_use]
-    pub const fn new(length: u32) -> Self {
-        Self { low: 0, high: length.saturating_sub(1) }
-    }
-
-    /// Index (within the run) of the slot to read next; none when the search is over.
-    #[inline(always)]
-    #[must_use]
-    pub const fn next(self) -> Option<u32> {
-        if self.low < self.high { Some(self.low + (self.high - self.low) / 2) } else { None }
-    }
-
-    /// Drops the candidates that the sum of slot `index` rules out.
-    #[inline(always)]
-    #[must_use]
-    pub const fn narrow(self, index: u32, cumulative: u32, point: u32) -> Self {
-        if cumulative > point {
-            Self { low: self.low, high: index }
+/// Works out thresholds and aliases, so that a uniform position and [`stays`] hit each slot in proportion to its weight
+/// (method: Walker; Vose's order of work).
+///
+/// `weights` has none that is zero. `small` and `large` are working memory, as long as `weights`. The pairs are
+/// threshold and position of the alias.
+pub fn aliases(
+    weights: &[u32],
+    small: &mut [u32],
+    large: &mut [u32],
+    mut put: impl FnMut(usize, u32, u32),
+    left: &mut [u64],
+) {
+    let count = weights.len() as u64;
+    let total: u64 = weights.iter().map(|weight| u64::from(*weight)).sum();
+    let (mut smalls, mut larges) = (0, 0);
+    // A slot's share in units of which a full slot has `total`.
+    for (index, weight) in weights.iter().enumerate() {
+        left[index] = u64::from(*weight) * count;
+        let (stack, length) = if left[index] < total {
+            (&mut *small, &mut smalls)
         } else {
-            Self { low: index + 1, high: self.high }
+            (&mut *large, &mut larges)
+        };
+        stack[*length] = index as u32;
+        *length += 1;
+    }
+    while smalls > 0 && larges > 0 {
+        smalls -= 1;
+        let (giver, taker) = (large[larges - 1] as usize, small[smalls] as usize);
+        put(taker, fraction(left[taker], total), giver as u32);
+        left[giver] -= total - left[taker];
+        if left[giver] < total {
+            larges -= 1;
+            small[smalls] = giver as u32;
+            smalls += 1;
         }
     }
-
-    /// Index (within the run) of the slot that the point hits.
-    #[inline(always)]
-    #[must_use]
-    pub const fn found(self) -> u32 {
-        self.low
+    for index in small[..smalls].iter().chain(&large[..larges]) {
+        put(*index as usize, u32::MAX, *index);
     }
+}
+
+/// `part` of `whole` as a fraction of 2^32; `part` is below `whole`, which is below 2^33.
+fn fraction(part: u64, whole: u64) -> u32 {
+    // `part` may have 48 bits, so the 32 of the fraction are worked out in two halves.
+    let high = (part << 16) / whole;
+    let rest = (part << 16) % whole;
+    ((high << 16) | ((rest << 16) / whole)) as u32
 }
 
 #[cfg(test)]
 mod tests {
     extern crate std;
 
+    use std::vec;
     use std::vec::Vec;
 
     use proptest::prelude::*;
 
     use super::*;
 
-    fn sums(weights: &[u32]) -> Vec<u32> {
-        let mut total = 0;
-        weights
-            .iter()
-            .map(|weight| {
-                total += weight;
-                total
-            })
-            .collect()
-    }
-
-    /// The walk of `programs/choose.rs`, over a slice in place of a map.
-    fn find(cumulative: &[u32], point: u32) -> u32 {
-        let mut search = Search::new(u32::try_from(cumulative.len()).expect("short"));
-        for _ in 0..SEARCH_STEPS {
-            let Some(index) = search.next() else { break };
-            search = search.narrow(index, cumulative[index as usize], point);
-        }
-        search.found()
+    /// How often each slot is hit, of 2^32 for each of them.
+    fn shares(weights: &[u32]) -> Vec<u64> {
+        let count = weights.len();
+        let (mut small, mut large) = (vec![0; count], vec![0; count]);
+        let (mut left, mut shares) = (vec![0; count], vec![0; count]);
+        let put = |index: usize, threshold: u32, alias: u32| {
+            let own = if threshold == u32::MAX { 1 << 32 } else { u64::from(threshold) };
+            shares[index] += own;
+            shares[alias as usize] += (1 << 32) - own;
+        };
+        aliases(weights, &mut small, &mut large, put, &mut left);
+        shares
     }
 
     #[test]
-    fn a_point_hits_the_slot_whose_share_it_lies_in() {
-        #[rustfmt::skip]
-        let table: &[(&str, &[u32], &[u32])] = &[
-            ("one",             &[1],             &[0]),
-            ("equal",           &[1, 1, 1],       &[0, 1, 2]),
-            ("weighted",        &[3, 1],          &[0, 0, 0, 1]),
-            ("hole in front",   &[0, 0, 2],       &[2, 2]),
-            ("hole inside",     &[1, 0, 0, 1],    &[0, 3]),
-            ("hole at the end", &[2, 0],          &[0, 0]),
-            ("only the last",   &[0, 0, 0, 0, 1], &[4]),
-        ];
-        for (name, weights, hits) in table {
-            let cumulative = sums(weights);
-            for (point, want) in (0..).zip(*hits) {
-                assert_eq!(find(&cumulative, point), *want, "{name}, point {point}");
-            }
-        }
+    fn a_draw_that_always_stays_is_written_as_the_largest_number() {
+        assert!(stays(0, 1) && !stays(1, 1) && !stays(0, 0));
+        assert!(stays(u32::MAX, u32::MAX));
     }
 
     #[test]
@@ -220,17 +201,18 @@ mod tests {
         let load = |micros, in_flight, weight| Load { micros, in_flight, weight };
         #[rustfmt::skip]
         let table = [
-            ("alike",                          load(0, 0, 1),      load(0, 0, 1),      false),
-            ("the first is busier",            load(0, 1, 1),      load(0, 0, 1),      true),
-            ("the second is busier",           load(0, 0, 1),      load(0, 1, 1),      false),
-            ("idle, whatever the weights",     load(0, 0, 1),      load(0, 0, 9),      false),
-            ("busy in proportion",             load(0, 1, 1),      load(0, 9, 9),      false),
-            ("less busy for its weight",       load(0, 2, 1),      load(0, 9, 9),      true),
-            ("noise below the floor",          load(900, 0, 1),    load(10, 0, 1),     false),
-            ("within a factor of two",         load(9_000, 0, 1),  load(5_000, 0, 1),  false),
-            ("ten times slower",               load(50_000, 0, 1), load(5_000, 0, 1),  true),
-            ("ten times slower, but less busy",load(5_000, 10, 1), load(50_000, 0, 1), true),
-            ("ten times slower, no less busy", load(5_000, 9, 1),  load(50_000, 0, 1), false),
+            ("alike",                           load(0, 0, 1),      load(0, 0, 1),      false),
+            ("one more is noise",               load(0, 1, 1),      load(0, 0, 1),      false),
+            ("the first is busier",             load(0, 2, 1),      load(0, 0, 1),      true),
+            ("the second is busier",            load(0, 0, 1),      load(0, 2, 1),      false),
+            ("idle, whatever the weights",      load(0, 0, 1),      load(0, 0, 9),      false),
+            ("busy in proportion",              load(0, 2, 1),      load(0, 18, 9),     false),
+            ("less busy for its weight",        load(0, 3, 1),      load(0, 9, 9),      true),
+            ("noise below the floor",           load(1_900, 0, 1),  load(10, 0, 1),     false),
+            ("within a factor of two",          load(9_000, 0, 1),  load(5_000, 0, 1),  false),
+            ("ten times slower",                load(50_000, 0, 1), load(5_000, 0, 1),  true),
+            ("ten times slower, but less busy", load(5_000, 20, 1), load(50_000, 0, 1), true),
+            ("ten times slower, no less busy",  load(5_000, 19, 1), load(50_000, 0, 1), false),
         ];
         for (name, first, second, want) in table {
             assert_eq!(second_is_better(first, second), want, "{name}");
@@ -240,8 +222,8 @@ mod tests {
     #[test]
     fn a_far_backend_has_to_be_much_cheaper() {
         let load = |in_flight| Load { micros: 0, in_flight, weight: 1 };
-        assert!(!far_is_better(load(3), load(0)));
-        assert!(far_is_better(load(4), load(0)));
+        assert!(!far_is_better(load(7), load(0)));
+        assert!(far_is_better(load(8), load(0)));
         assert!(!far_is_better(load(40), load(12)));
     }
 
@@ -274,31 +256,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn never_hits_a_slot_without_weight(
-            weights in prop::collection::vec(0_u32..1000, 1..300),
-            random: u32,
-        ) {
-            let cumulative = sums(&weights);
-            let total = cumulative[cumulative.len() - 1];
-            prop_assume!(total > 0);
-            let point = point(random, total);
-            let index = find(&cumulative, point) as usize;
-            prop_assert!(weights[index] > 0);
-            prop_assert!(point < cumulative[index]);
-            prop_assert!(index == 0 || point >= cumulative[index - 1]);
-        }
-
-        #[test]
-        fn ends_within_the_bound(length in 0_u32..=1 << 17, goes_low: u32) {
-            let mut search = Search::new(length);
-            for step in 0..SEARCH_STEPS {
-                let Some(index) = search.next() else { break };
-                prop_assert!(index < length);
-                let low = goes_low >> step & 1 == 1;
-                search = search.narrow(index, u32::from(low), 0);
+        fn shares_follow_the_weights(weights in prop::collection::vec(1_u32..=0xffff, 1..300)) {
+            let total: u64 = weights.iter().map(|weight| u64::from(*weight)).sum();
+            let all = (weights.len() as u64) << 32;
+            for (share, weight) in shares(&weights).into_iter().zip(&weights) {
+                let want = (u128::from(all) * u128::from(*weight) / u128::from(total)) as u64;
+                prop_assert!(share.abs_diff(want) <= weights.len() as u64 + 1, "{share} for {want}");
             }
-            prop_assert_eq!(search.next(), None);
-            prop_assert!(length == 0 || search.found() < length);
         }
     }
 }

@@ -21,6 +21,7 @@ pub enum AttachType {
     Recvmsg6 = 20,
     Getpeername4 = 29,
     Getpeername6 = 30,
+    SockRelease = 34,
 }
 
 /// The shape of a map as the kernel has it.
@@ -244,6 +245,13 @@ pub unsafe fn lookup_batch(
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(Batch::Last(attr.count)),
         Err(error) => Err(error),
     }
+}
+
+/// CPUs that the kernel keeps a value for in a per-CPU map, from a text such as `0-3,8`.
+pub fn possible_cpus() -> io::Result<usize> {
+    let text = std::fs::read_to_string("/sys/devices/system/cpu/possible")?;
+    let last = text.trim().rsplit([',', '-']).next().and_then(|last| last.parse::<usize>().ok());
+    last.map(|last| last + 1).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 /// Waits until every program that now runs has ended (an RCU grace period).

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! Dataplane::open ──▶ programs attached to a cgroup, maps and links pinned
-//!           set_vip ──▶ SLOTS (new run) ─▶ VIPS (swap) ─▶ old run rests
-//!           observe ◀── VIPS, SLOTS          counters ◀── ROWS
+//!           set_vips ──▶ SLOTS, RINGS (new run) ─▶ VIPS (swap) ─▶ old run rests
+//!           observe ◀── VIPS, SLOTS     counters ◀── ROWS     latencies ◀── HISTOGRAMS
+//!           sockets ◀── SOCKETS
 //! ```
 //!
 //! The maps are the truth: nothing about a VIP is remembered here, and a restarted
@@ -11,22 +12,43 @@
 //! running; [`teardown`] ends it.
 
 mod bpf;
+mod clock;
+mod draft;
 mod error;
 mod extents;
+mod histograms;
+mod mapped;
 mod object;
 mod probe;
 mod slab;
+mod sockets;
 mod table;
 mod words;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use mizzen_ebpf_abi::Settings;
 use slab::Slab;
 
 pub use error::{LoadError, MapError};
+pub use histograms::Latencies;
 pub use probe::{ProbeError, probe};
-pub use words::{Admission, BackendState, BackendWanted, Counts, TCP, UDP, VipAddress};
+pub use sockets::{Reason, Socket, Stage};
+pub use words::{
+    Admission, BackendWanted, Counts, Distance, Locality, Removal, Rule, TCP, Tuning, UDP,
+    VipAddress, VipState, VipWanted,
+};
+
+/// What one [`Dataplane::set_vips`] did.
+#[derive(Debug, Default)]
+pub struct Changed {
+    /// Backends that are no longer their VIP's.
+    pub removed: Vec<(VipAddress, SocketAddr)>,
+    /// VIPs that could not be what was wanted, and are what they were.
+    pub errors: Vec<(VipAddress, MapError)>,
+}
 
 /// Where the dataplane lives.
 #[derive(Clone, Debug)]
@@ -35,6 +57,8 @@ pub struct Options {
     pub pin_dir: PathBuf,
     /// Directory of the cgroup (v2) whose processes see VIPs, in whatever network namespace.
     pub cgroup: PathBuf,
+    /// By what the programs judge backends.
+    pub tuning: Tuning,
 }
 
 /// The loaded dataplane. There must be one writer, so this is not `Clone`.
@@ -56,82 +80,138 @@ impl Dataplane {
         probe(options)?;
         let directory = object::pin_directory(options);
         let mut object = object::create_maps(&directory)?;
-        let slab = Slab::open(&directory)?;
+        let mut slab = Slab::open(&directory)?;
+        slab.set(Settings::from(&options.tuning));
         object::attach(&mut object, &directory, &options.cgroup)?;
         let cgroup = options.cgroup.display();
         tracing::info!(pins = %directory.display(), %cgroup, "VIP programs attached");
         Ok(Self { slab })
     }
 
-    /// Reads from the maps which VIPs there are and which backends they have, by address.
+    /// Reads from the maps which VIPs there are and what they are like.
     ///
     /// # Errors
     ///
-    /// [`MapError::Request`] or [`MapError::Vip`] if the kernel refuses.
-    pub fn observe(&self) -> Result<BTreeMap<VipAddress, Vec<BackendState>>, MapError> {
+    /// [`MapError::Request`] if the kernel refuses.
+    pub fn observe(&self) -> Result<BTreeMap<VipAddress, VipState>, MapError> {
         let runs = self.slab.runs()?;
-        Ok(runs
-            .into_iter()
-            .map(|(vip, run)| (vip, run.slots.iter().map(BackendState::from_slot).collect()))
-            .collect())
+        let state = |run: &slab::Run| {
+            let spec = run.spec();
+            let mut pairs: Vec<(BackendWanted, u32)> =
+                spec.backends.iter().copied().zip(run.slots.iter().map(|slot| slot.row)).collect();
+            pairs.sort_unstable_by_key(|(backend, _)| backend.address);
+            let (backends, ids) = pairs.into_iter().unzip();
+            VipState { spec: VipWanted { backends, ..spec }, ids }
+        };
+        Ok(runs.iter().map(|(vip, run)| (*vip, state(run))).collect())
     }
 
-    /// Makes the backends of `vip` exactly those `wanted`; with none, every connect is refused.
+    /// Makes `vip` exactly what is `wanted`; without admitted backends, every connect is refused.
     ///
     /// A connect meets the old backends or the new ones, never a mixture. A backend that stays
-    /// keeps its id and its counts. Nothing is written if nothing differs.
+    /// keeps its id, its counts and its standing. Nothing is written if nothing differs. Returns the
+    /// backends that are no longer the VIP's.
     ///
     /// # Errors
     ///
     /// [`MapError`]; the VIP then is what it was.
-    pub fn set_vip(&mut self, vip: VipAddress, wanted: &[BackendWanted]) -> Result<(), MapError> {
-        self.slab.set(vip, wanted)
+    pub fn set_vip(
+        &mut self,
+        vip: VipAddress,
+        wanted: &VipWanted,
+    ) -> Result<Vec<SocketAddr>, MapError> {
+        let Changed { removed, errors } = self.set_vips(&[(vip, wanted.clone())]);
+        match errors.into_iter().next() {
+            Some((_, error)) => Err(error),
+            None => Ok(removed.into_iter().map(|(_, backend)| backend).collect()),
+        }
     }
 
-    /// Stops translating `vip`; connections that exist go on. Not an error if there is none.
+    /// Does [`Dataplane::set_vip`] for many at once. One that fails keeps no other from changing.
+    pub fn set_vips(&mut self, wanted: &[(VipAddress, VipWanted)]) -> Changed {
+        let (removed, errors) = self.slab.set_vips(wanted);
+        Changed { removed, errors }
+    }
+
+    /// Stops translating `vip`; connections that exist go on. Not an error if there is none. Returns
+    /// the backends that it had.
     ///
     /// # Errors
     ///
     /// [`MapError::Vip`] if the kernel refuses.
-    pub fn remove_vip(&mut self, vip: VipAddress) -> Result<(), MapError> {
-        self.slab.remove(vip)
+    pub fn remove_vip(&mut self, vip: VipAddress) -> Result<Vec<SocketAddr>, MapError> {
+        let removed = self.slab.remove(vip)?;
+        Ok(removed.into_iter().map(|(_, backend)| backend).collect())
+    }
+
+    /// Tells the programs by what to judge backends, from the next connect on.
+    pub fn tune(&mut self, tuning: &Tuning) {
+        self.slab.set(Settings::from(tuning));
     }
 
     /// Reads the counts of every backend of every VIP.
     ///
     /// # Errors
     ///
-    /// [`MapError::Request`] or [`MapError::Vip`] if the kernel refuses.
-    pub fn counters(
-        &self,
-    ) -> Result<BTreeMap<(VipAddress, std::net::SocketAddr), Counts>, MapError> {
-        let runs = self.slab.runs()?;
-        let rows = self.slab.rows(&runs)?;
+    /// [`MapError::Request`] if the kernel refuses.
+    pub fn counters(&self) -> Result<BTreeMap<(VipAddress, SocketAddr), Counts>, MapError> {
+        let now = clock::monotonic();
         let mut counts = BTreeMap::new();
-        for (vip, run) in &runs {
+        for (vip, run) in self.slab.runs()? {
             for slot in &run.slots {
-                let row = rows.get(slot.row as usize);
-                counts.insert(
-                    (*vip, words::slot_address(slot)),
-                    row.map(Counts::from).unwrap_or_default(),
-                );
+                let row = self.slab.rows.get(slot.row);
+                let row = row.map(|row| Counts::at(&row, now)).unwrap_or_default();
+                counts.insert((vip, words::slot_address(slot)), row);
             }
         }
         Ok(counts)
+    }
+
+    /// Reads the latencies of every backend of a VIP that has histograms: handshakes, connections.
+    ///
+    /// # Errors
+    ///
+    /// [`MapError`] if the kernel refuses.
+    pub fn latencies(
+        &self,
+        vip: VipAddress,
+    ) -> Result<BTreeMap<SocketAddr, (Latencies, Latencies)>, MapError> {
+        let mut latencies = BTreeMap::new();
+        for slot in self.slab.present(vip)?.map(|run| run.slots).unwrap_or_default() {
+            let Some(row) = self.slab.rows.get(slot.row) else { continue };
+            let read = self.slab.histograms.read(row.histogram);
+            let read = read.map_err(|source| MapError::Vip {
+                request: "read",
+                vip,
+                map: mizzen_ebpf_abi::maps::HISTOGRAMS,
+                source,
+            })?;
+            if let Some(pair) = read {
+                latencies.insert(words::slot_address(&slot), pair);
+            }
+        }
+        Ok(latencies)
+    }
+
+    /// Reads every socket that was translated and is not forgotten yet, the open ones and some of those that ended.
+    #[must_use]
+    pub fn sockets(&self) -> Vec<Socket> {
+        sockets::all(&self.slab)
+    }
+
+    /// Frees what unconnected datagram sockets that fell silent still hold.
+    pub fn expire_flows(&mut self) {
+        sockets::expire(&self.slab);
     }
 
     /// Reads how many connects and datagrams each VIP refused for want of an admitted backend.
     ///
     /// # Errors
     ///
-    /// [`MapError::Request`] or [`MapError::Vip`] if the kernel refuses.
+    /// [`MapError::Request`] if the kernel refuses.
     pub fn refusals(&self) -> Result<BTreeMap<VipAddress, u64>, MapError> {
-        let runs = self.slab.runs()?;
-        let rows = self.slab.rows(&runs)?;
-        Ok(runs
-            .iter()
-            .map(|(vip, run)| (*vip, rows.get(run.value.row as usize).map_or(0, |row| row.refused)))
-            .collect())
+        let refused = |row| self.slab.rows.get(row).map_or(0, |row| row.refused);
+        Ok(self.slab.runs()?.iter().map(|(vip, run)| (*vip, refused(run.value.row))).collect())
     }
 }
 

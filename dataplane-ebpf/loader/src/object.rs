@@ -1,7 +1,7 @@
 //! The object in the kernel: load, attach, pin, replace, remove.
 //!
 //! ```text
-//! <pin_dir>/v1/map_VIPS …          the maps
+//! <pin_dir>/v2/map_VIPS …          the maps
 //!             /link_connect4 …     one link for each program
 //! ```
 //!
@@ -19,7 +19,7 @@ use aya::{Ebpf, EbpfLoader};
 use mizzen_ebpf_abi::{ABI_VERSION, maps};
 
 use crate::bpf::{self, AttachType};
-use crate::{LoadError, Options};
+use crate::{LoadError, Options, probe};
 
 /// The compiled programs, as committed beside their checksum.
 pub const OBJECT: &[u8] = aya::include_bytes_aligned!("../../prebuilt/mizzen.bpf.o");
@@ -37,9 +37,11 @@ pub fn map_pin(directory: &Path, name: &str) -> PathBuf {
 /// Creates the maps and pins them, or opens the ones that are pinned already.
 pub fn create_maps(directory: &Path) -> Result<Ebpf, LoadError> {
     fs::create_dir_all(directory).map_err(failed("create", directory))?;
+    let can_set_error = u8::from(probe::programs_can_set_errors());
     let mut loader = EbpfLoader::new();
     // The programs use stable contexts only, so the kernel's own types need not stay in memory.
     loader.btf(None);
+    loader.override_global("CAN_SET_ERROR", &can_set_error, true);
     for name in maps::ALL {
         loader.map_pin_path(name, map_pin(directory, name));
     }
@@ -97,7 +99,8 @@ struct Hook {
 
 /// In this order: what restores an address and what counts is there before what translates, so
 /// that no translated socket is ever shown or counted wrongly.
-const HOOKS: [Hook; 9] = [
+const HOOKS: [Hook; 10] = [
+    hook("mizzen_release", "release", AttachType::SockRelease),
     hook("mizzen_sockops", "sockops", AttachType::SockOps),
     hook("mizzen_getpeername4", "getpeername4", AttachType::Getpeername4),
     hook("mizzen_getpeername6", "getpeername6", AttachType::Getpeername6),
@@ -134,6 +137,7 @@ fn load(object: &mut Ebpf, hook: &Hook) -> Result<OwnedFd, LoadError> {
     let loaded = match program {
         Program::CgroupSockAddr(program) => program.load(),
         Program::SockOps(program) => program.load(),
+        Program::CgroupSock(program) => program.load(),
         _ => return Err(LoadError::Missing { program: hook.program }),
     };
     let refused = |source| LoadError::Program { program: hook.program, source: Box::new(source) };

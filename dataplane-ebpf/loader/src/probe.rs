@@ -82,6 +82,14 @@ pub fn probe(options: &Options) -> Result<(), ProbeError> {
     bpf::try_map_create().map_err(|source| ProbeError::Refused { source })
 }
 
+/// Whether a program may choose the error of the call that it refuses (Linux 5.18).
+pub fn programs_can_set_errors() -> bool {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let mut numbers = release.split(['.', '-']).map_while(|text| text.parse::<u32>().ok());
+    let version = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
+    version >= (5, 18)
+}
+
 /// `f_type` of a cgroup v2 directory.
 const CGROUP2_SUPER_MAGIC: u64 = 0x6367_7270;
 /// `f_type` of a BPF file system.

@@ -1,35 +1,46 @@
 //! The maps, read and written so that no connect ever meets half a change.
 //!
-//! A change of a VIP writes its new slots where nobody looks, then replaces the
-//! VIP's element, then lets the old slots rest. Only the middle step can be seen.
+//! A change of a VIP writes its new slots and its ring where nobody looks, then replaces
+//! the VIP's element, then lets the old ones rest. Only the middle step can be seen, and
+//! it is the only one that costs a system call.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
 use mizzen_ebpf_abi::{
-    ABI_VERSION, Be16, Control, Counters, DatagramKey, DatagramOrigin, Ip16, Origin, Slot, VipKey,
-    VipValue, maps,
+    ABI_VERSION, Control, DatagramKey, DatagramOrigin, NO_HISTOGRAM, Origin, Place, Row, Settings,
+    Slot, VipKey, VipValue, maps,
 };
 
+use zerocopy::FromZeros;
+
+use crate::bpf::MapShape;
 use crate::extents::Extents;
+use crate::histograms::Histograms;
+use crate::mapped::Mapped;
 use crate::object::map_pin;
 use crate::table::{Plain, Table};
 use crate::words::slot_address;
-use crate::{Admission, BackendState, BackendWanted, LoadError, MapError, VipAddress, bpf};
+use crate::{BackendWanted, LoadError, MapError, VipAddress, VipWanted, bpf, clock, draft};
 
 /// The open maps, and which of their elements are free.
 #[derive(Debug)]
 pub struct Slab {
     vips: Table<VipKey, VipValue>,
-    slots: Table<u32, Slot>,
-    rows: Table<u32, Counters>,
-    control: Table<u32, Control>,
+    slots: Mapped<Slot>,
+    pub rows: Mapped<Row>,
+    rings: Mapped<Place>,
+    pub sockets: Mapped<Origin>,
+    settings: Mapped<Settings>,
+    control: Mapped<Control>,
+    pub histograms: Histograms,
     free_slots: Extents,
     free_rows: Extents,
+    free_rings: Extents,
     /// Generations promised to us and not used yet.
     generations: std::ops::Range<u32>,
 }
@@ -41,6 +52,9 @@ pub struct Run {
     pub slots: Vec<Slot>,
 }
 
+/// Backends that a change took out of their VIP.
+pub type Removed = Vec<(VipAddress, SocketAddr)>;
+
 impl Slab {
     /// Opens the pinned maps and works out from them what is free.
     pub fn open(directory: &Path) -> Result<Self, LoadError> {
@@ -49,70 +63,106 @@ impl Slab {
         table::<DatagramKey, DatagramOrigin>(directory, maps::DATAGRAMS, maps::DATAGRAMS_CAPACITY)?;
         let mut slab = Self {
             vips: table(directory, maps::VIPS, maps::VIPS_CAPACITY)?,
-            slots: table(directory, maps::SLOTS, maps::SLOTS_CAPACITY)?,
-            rows: table(directory, maps::ROWS, maps::ROWS_CAPACITY)?,
-            control: table(directory, maps::CONTROL, 1)?,
+            slots: mapped(directory, maps::SLOTS, maps::SLOTS_CAPACITY)?,
+            rows: mapped(directory, maps::ROWS, maps::ROWS_CAPACITY)?,
+            rings: mapped(directory, maps::RINGS, maps::RINGS_CAPACITY)?,
+            sockets: mapped(directory, maps::SOCKETS, maps::SOCKETS_CAPACITY)?,
+            settings: mapped(directory, maps::SETTINGS, 1)?,
+            control: mapped(directory, maps::CONTROL, 1)?,
+            histograms: Histograms::open(directory)?,
             free_slots: Extents::new(0),
             free_rows: Extents::new(0),
+            free_rings: Extents::new(0),
             generations: 0..0,
         };
         slab.find_free()?;
         Ok(slab)
     }
 
+    /// Tells the programs what to go by.
+    pub fn set(&mut self, settings: Settings) {
+        self.settings.set(0, settings);
+    }
+
+    /// What the programs go by.
+    pub fn settings(&self) -> Settings {
+        self.settings.get(0).unwrap_or_else(Settings::new_zeroed)
+    }
+
+    /// Which backend each row is about.
+    pub fn addresses_by_row(&self) -> BTreeMap<u32, SocketAddr> {
+        let runs = self.runs().unwrap_or_default();
+        let slots = runs.values().flat_map(|run| &run.slots);
+        slots.map(|slot| (slot.row, slot_address(slot))).collect()
+    }
+
     /// Every VIP with its slots.
     pub fn runs(&self) -> Result<BTreeMap<VipAddress, Run>, MapError> {
         let entries = self.vips.entries().map_err(request("list", maps::VIPS))?;
-        let mut runs = BTreeMap::new();
-        for (key, value) in entries {
-            let vip = VipAddress::from_key(&key);
-            runs.insert(vip, self.run(vip, value)?);
-        }
-        Ok(runs)
+        let run = |(key, value): (VipKey, VipValue)| (VipAddress::from_key(&key), self.run(value));
+        Ok(entries.into_iter().map(run).collect())
     }
 
-    /// The counts up to the last row that `runs` refer to, by row.
-    pub fn rows(&self, runs: &BTreeMap<VipAddress, Run>) -> Result<Vec<Counters>, MapError> {
-        let end = runs.values().flat_map(Run::rows).max().map_or(0, |last| last + 1);
-        self.rows.get_range(0, end).map_err(request("read", maps::ROWS))
+    /// One VIP with its slots.
+    pub fn present(&self, vip: VipAddress) -> Result<Option<Run>, MapError> {
+        let value = self.vips.get(&vip.key()).map_err(vip_request("look up", vip, maps::VIPS))?;
+        Ok(value.map(|value| self.run(value)))
     }
 
-    /// Makes the backends of `vip` those `wanted`.
-    pub fn set(&mut self, vip: VipAddress, wanted: &[BackendWanted]) -> Result<(), MapError> {
-        let wanted = in_order(vip, wanted)?;
-        let present = self.present(vip)?;
-        if present.as_ref().is_some_and(|run| run.is(&wanted)) {
-            return Ok(());
+    /// Makes each VIP what is wanted. A VIP that cannot be stays what it was, and its error is given back; the
+    /// others change all the same.
+    pub fn set_vips(
+        &mut self,
+        wanted: &[(VipAddress, VipWanted)],
+    ) -> (Removed, Vec<(VipAddress, MapError)>) {
+        let mut errors = Vec::new();
+        let mut changes = Vec::new();
+        let known = match wanted.len() {
+            0..FEW => None,
+            _ => self.runs().ok(),
+        };
+        for (vip, wanted) in wanted {
+            let present = match &known {
+                Some(known) => Ok(known.get(vip).map(|run| self.run(run.value))),
+                None => self.present(*vip),
+            };
+            match present.and_then(|present| self.prepare(*vip, wanted, present)) {
+                Ok(Some(change)) => changes.push(change),
+                Ok(None) => {}
+                Err(error) => errors.push((*vip, error)),
+            }
         }
-        let change = self.prepare(vip, &wanted, present.as_ref())?;
-        if let Err(error) = self.write(vip, &change) {
-            self.give_back(&change.fresh_rows, change.value.base, change.value.length);
-            return Err(error);
+        let mut removed = Removed::new();
+        let written = self.write(&changes);
+        for (change, written) in changes.into_iter().zip(written) {
+            match written {
+                Ok(()) => removed.extend(self.finish(change)),
+                Err(error) => {
+                    errors.push((change.vip, error));
+                    self.give_back(&change);
+                }
+            }
         }
-        if let Some(run) = present {
-            self.retire(&run, &wanted);
-        }
-        let VipValue { length, generation, .. } = change.value;
-        tracing::debug!(%vip, backends = length, generation, "VIP written");
-        Ok(())
+        (removed, errors)
     }
 
     /// Removes `vip`, if it exists.
-    pub fn remove(&mut self, vip: VipAddress) -> Result<(), MapError> {
-        let Some(run) = self.present(vip)? else { return Ok(()) };
+    pub fn remove(&mut self, vip: VipAddress) -> Result<Removed, MapError> {
+        let Some(run) = self.present(vip)? else { return Ok(Removed::new()) };
         self.vips.delete(&vip.key()).map_err(vip_request("remove", vip, maps::VIPS))?;
-        self.retire(&run, &[]);
+        let removed = self.retire(vip, &run, &[]);
+        self.rows.disown(run.value.row);
         self.free_rows.rest(run.value.row, 1);
         tracing::debug!(%vip, "VIP removed");
-        Ok(())
+        Ok(removed)
     }
 
     fn find_free(&mut self) -> Result<(), MapError> {
-        let control = self.control.get(&0).map_err(request("read", maps::CONTROL))?;
-        let control = control.unwrap_or_default();
+        let control = self.control.get(0).unwrap_or_default();
         if control.abi == 0 {
             self.free_slots = Extents::new(self.slots.capacity());
             self.free_rows = Extents::new(self.rows.capacity());
+            self.free_rings = Extents::new(self.rings.capacity());
         } else {
             // Programs may still read what our predecessor gave up a moment ago.
             let runs = self.runs()?;
@@ -120,122 +170,191 @@ impl Slab {
             self.free_slots = Extents::around(self.slots.capacity(), slots);
             let rows = runs.values().flat_map(Run::rows).map(|row| (row, 1));
             self.free_rows = Extents::around(self.rows.capacity(), rows);
+            let rings = runs.values().map(|run| (run.value.ring_base, run.value.ring_length));
+            self.free_rings = Extents::around(self.rings.capacity(), rings);
+            let rows = runs.values().flat_map(|run| &run.slots).map(|slot| slot.row);
+            let histograms = rows.filter_map(|row| self.rows.get(row)).map(|row| row.histogram);
+            self.histograms.find_free(histograms);
         }
-        self.reserve_generations(control.next_generation)
-    }
-
-    fn present(&self, vip: VipAddress) -> Result<Option<Run>, MapError> {
-        let value = self.vips.get(&vip.key()).map_err(vip_request("look up", vip, maps::VIPS))?;
-        value.map(|value| self.run(vip, value)).transpose()
-    }
-
-    fn run(&self, vip: VipAddress, value: VipValue) -> Result<Run, MapError> {
-        let slots = self.slots.get_range(value.base, value.length);
-        Ok(Run { value, slots: slots.map_err(vip_request("read", vip, maps::SLOTS))? })
-    }
-
-    /// A number that no VIP, slot or row in the maps has.
-    fn generation(&mut self) -> Result<u32, MapError> {
-        if self.generations.is_empty() {
-            self.reserve_generations(self.generations.end)?;
-        }
-        let generation = self.generations.start;
-        self.generations.start += 1;
-        Ok(generation)
-    }
-
-    /// Notes in the maps that the next generations are ours, so that a successor takes others.
-    fn reserve_generations(&mut self, next: u32) -> Result<(), MapError> {
-        // Zero is what elements hold that were never written.
-        let start = if next > u32::MAX - GENERATIONS_AT_ONCE { 1 } else { next.max(1) };
-        let end = start + GENERATIONS_AT_ONCE;
-        let control = Control { abi: ABI_VERSION, next_generation: end };
-        self.control.put(&0, &control).map_err(request("write", maps::CONTROL))?;
-        self.generations = start..end;
+        self.reserve_generations(control.next_generation);
         Ok(())
     }
 
-    fn take_rows(&mut self, vip: VipAddress, count: usize) -> Result<Vec<u32>, MapError> {
-        let mut rows = Vec::with_capacity(count);
-        while rows.len() < count {
-            let Some(row) = take(&mut self.free_rows, 1) else {
-                self.give_back(&rows, 0, 0);
-                return Err(MapError::Full { vip, map: maps::ROWS, wanted: count });
-            };
-            rows.push(row);
+    fn run(&self, value: VipValue) -> Run {
+        Run { value, slots: self.slots.get_range(value.base, value.length) }
+    }
+
+    /// A number that no VIP, slot or row in the maps has.
+    fn generation(&mut self) -> u32 {
+        if self.generations.is_empty() {
+            self.reserve_generations(self.generations.end);
         }
-        Ok(rows)
+        let generation = self.generations.start;
+        self.generations.start += 1;
+        generation
     }
 
-    fn take_slots(&mut self, vip: VipAddress, length: u32) -> Result<u32, MapError> {
-        let full = MapError::Full { vip, map: maps::SLOTS, wanted: length as usize };
-        take(&mut self.free_slots, length).ok_or(full)
+    /// Notes in the maps that the next generations are ours, so that a successor takes others.
+    fn reserve_generations(&mut self, next: u32) {
+        // Zero is what elements hold that were never written.
+        let start = if next > u32::MAX - GENERATIONS_AT_ONCE { 1 } else { next.max(1) };
+        let end = start + GENERATIONS_AT_ONCE;
+        self.control.set(0, Control { abi: ABI_VERSION, next_generation: end });
+        self.generations = start..end;
     }
 
-    /// Takes what the change needs and drafts it, but writes nothing.
+    /// Takes what the change needs and writes it where nobody looks; none if nothing differs.
     fn prepare(
         &mut self,
         vip: VipAddress,
-        wanted: &[BackendWanted],
-        present: Option<&Run>,
-    ) -> Result<Change, MapError> {
-        let generation = self.generation()?;
-        let kept = present.map(Run::rows_by_address).unwrap_or_default();
-        let new_backends =
-            wanted.iter().filter(|backend| !kept.contains_key(&backend.address)).count();
-        let fresh_rows = self.take_rows(vip, new_backends + usize::from(present.is_none()))?;
-        let length = wanted.len() as u32;
-        let base = match self.take_slots(vip, length) {
-            Ok(base) => base,
-            Err(error) => {
-                self.give_back(&fresh_rows, 0, 0);
-                return Err(error);
-            }
-        };
+        wanted: &VipWanted,
+        present: Option<Run>,
+    ) -> Result<Option<Change>, MapError> {
+        // More would overflow the sum of the weights.
+        if wanted.backends.len() > maps::BACKENDS_CAPACITY {
+            let wanted = wanted.backends.len();
+            return Err(MapError::Full { vip, map: maps::SLOTS, wanted });
+        }
+        let ordered = draft::in_order(vip, &wanted.backends)?;
+        if present.as_ref().is_some_and(|run| run.is(wanted, &ordered)) {
+            return Ok(None);
+        }
+        let value = draft::value(wanted, &ordered, self.generation());
+        let mut change = Change { vip, value, present, fresh_rows: Vec::new() };
+        if let Err(error) = self.take(&mut change, wanted, &ordered) {
+            self.give_back(&change);
+            return Err(error);
+        }
+        self.lay_out(&change, &ordered);
+        Ok(Some(change))
+    }
 
-        let mut unused = fresh_rows.iter().copied();
-        let row = present.map(|run| run.value.row).or_else(|| unused.next()).unwrap_or_default();
-        let slots = draft(wanted, &kept, unused, generation);
-        let total_weight = slots.last().map_or(0, |slot| slot.cumulative);
-        let value = VipValue { base, length, generation, flags: 0, total_weight, row };
-        Ok(Change { value, slots, fresh_rows })
+    /// Takes slots, rows and places; what was taken before an error is in `change` all the same.
+    fn take(
+        &mut self,
+        change: &mut Change,
+        wanted: &VipWanted,
+        ordered: &[BackendWanted],
+    ) -> Result<(), MapError> {
+        let vip = change.vip;
+        let full = |map, wanted: u32| MapError::Full { vip, map, wanted: wanted as usize };
+        let kept = change.kept();
+        let new = ordered.iter().filter(|backend| !kept.contains_key(&backend.address)).count();
+        let rows = new as u32 + u32::from(change.present.is_none());
+        for _ in 0..rows {
+            let row = take(&mut self.free_rows, 1).ok_or_else(|| full(maps::ROWS, rows))?;
+            change.fresh_rows.push(row);
+        }
+        change.value.row = match &change.present {
+            Some(run) => run.value.row,
+            None => change.fresh_rows.first().copied().unwrap_or_default(),
+        };
+        let length = std::mem::take(&mut change.value.length);
+        change.value.base =
+            take(&mut self.free_slots, length).ok_or_else(|| full(maps::SLOTS, length))?;
+        change.value.length = length;
+        let places = draft::ring_length(wanted, change.value.open);
+        change.value.ring_base =
+            take(&mut self.free_rings, places).ok_or_else(|| full(maps::RINGS, places))?;
+        change.value.ring_length = places;
+        Ok(())
+    }
+
+    /// Writes everything but the VIP's element.
+    fn lay_out(&mut self, change: &Change, ordered: &[BackendWanted]) {
+        let (value, kept) = (&change.value, change.kept());
+        let now = clock::monotonic();
+        let seconds = (now / 1_000_000_000) as u32;
+        let mut fresh = change.fresh_rows.iter().copied();
+        if change.present.is_none() {
+            let row = Row { epoch: value.generation, histogram: NO_HISTOGRAM, ..blank() };
+            self.rows.set(fresh.next().unwrap_or_default(), row);
+        }
+        let joined = if draft::joins_others(&kept, value.slow_start, seconds) { now } else { 0 };
+        for row in fresh.clone() {
+            let histogram = self.histograms.take();
+            let (epoch, vip_row) = (value.generation, value.row);
+            self.rows.set(row, Row { epoch, vip_row, histogram, joined, ..blank() });
+        }
+        let mut slots = draft::slots(ordered, &kept, fresh, value.generation, seconds);
+        draft::spread_draws(&mut slots, value.near, value.open);
+        for (slot, index) in slots.into_iter().zip(value.base..) {
+            let was_withheld =
+                kept.get(&slot_address(&slot)).is_some_and(|kept| kept.open_since.is_none());
+            if was_withheld && index - value.base < value.open {
+                self.rows.set_joined(slot.row, joined);
+            }
+            self.slots.set(index, slot);
+        }
+        if value.ring_length > 0 {
+            let ring = draft::ring(ordered, value.ring_length, value.generation);
+            for (place, index) in ring.into_iter().zip(value.ring_base..) {
+                self.rings.set(index, place);
+            }
+        }
+    }
+
+    /// Replaces the elements of the VIPs, all with one call if the kernel takes them.
+    fn write(&self, changes: &[Change]) -> Vec<Result<(), MapError>> {
+        if changes.len() > 1 {
+            let keys: Vec<VipKey> = changes.iter().map(|change| change.vip.key()).collect();
+            let values: Vec<VipValue> = changes.iter().map(|change| change.value).collect();
+            if self.vips.put_all(&keys, &values).is_ok() {
+                return changes.iter().map(|_| Ok(())).collect();
+            }
+        }
+        // One of them is refused, so each is asked for by itself; writing twice does no harm.
+        let write = |change: &Change| match self.vips.put(&change.vip.key(), &change.value) {
+            Err(error) if error.raw_os_error() == Some(libc::E2BIG) => {
+                Err(MapError::Full { vip: change.vip, map: maps::VIPS, wanted: 1 })
+            }
+            written => written.map_err(vip_request("write", change.vip, maps::VIPS)),
+        };
+        changes.iter().map(write).collect()
+    }
+
+    /// Gives up what the change replaced, and says which backends are gone.
+    fn finish(&mut self, change: Change) -> Removed {
+        let VipValue { length, generation, row, .. } = change.value;
+        tracing::debug!(vip = %change.vip, backends = length, generation, "VIP written");
+        let Some(run) = change.present else { return Removed::new() };
+        let slots = self.slots.get_range(change.value.base, length);
+        let mut rows: Vec<u32> = slots.iter().map(|slot| slot.row).collect();
+        rows.sort_unstable();
+        let removed = self.retire(change.vip, &run, &rows);
+        // Programs count ejections up and down; those of backends that went are taken off here.
+        let is_ejected = |row: &u32| self.rows.get(*row).is_some_and(|row| row.ejected_until != 0);
+        self.rows.set_ejected(row, rows.iter().filter(|row| is_ejected(row)).count() as u32);
+        removed
     }
 
     /// Undoes what was taken for a change that nobody has seen.
-    fn give_back(&mut self, rows: &[u32], base: u32, length: u32) {
-        for row in rows {
+    fn give_back(&mut self, change: &Change) {
+        for row in &change.fresh_rows {
+            let histogram = self.rows.get(*row).filter(|row| row.epoch == change.value.generation);
+            if let Some(row) = histogram {
+                self.histograms.give_back(row.histogram);
+            }
             self.free_rows.give_back(*row, 1);
         }
-        self.free_slots.give_back(base, length);
+        self.free_slots.give_back(change.value.base, change.value.length);
+        self.free_rings.give_back(change.value.ring_base, change.value.ring_length);
     }
 
-    fn write(&self, vip: VipAddress, change: &Change) -> Result<(), MapError> {
-        let Change { value, slots, fresh_rows } = change;
-        let zero = Counters { epoch: value.generation, ..Counters::default() };
-        self.rows.put_all(fresh_rows, &vec![zero; fresh_rows.len()]).map_err(vip_request(
-            "write",
-            vip,
-            maps::ROWS,
-        ))?;
-        self.slots.put_range(value.base, slots).map_err(vip_request("write", vip, maps::SLOTS))?;
-        match self.vips.put(&vip.key(), value) {
-            Err(error) if error.raw_os_error() == Some(libc::E2BIG) => {
-                Err(MapError::Full { vip, map: maps::VIPS, wanted: 1 })
-            }
-            written => written.map_err(vip_request("write", vip, maps::VIPS)),
-        }
-    }
-
-    /// Lets the slots of a run rest that no VIP refers to any more, and the rows of the backends
-    /// that are not `wanted`.
-    fn retire(&mut self, run: &Run, wanted: &[BackendWanted]) {
+    /// Lets a run rest that no VIP refers to any more, and the rows that are not among `kept`.
+    fn retire(&mut self, vip: VipAddress, run: &Run, kept: &[u32]) -> Removed {
         self.free_slots.rest(run.value.base, run.value.length);
-        for slot in &run.slots {
-            let address = slot_address(slot);
-            if wanted.binary_search_by_key(&address, |backend| backend.address).is_err() {
-                self.free_rows.rest(slot.row, 1);
+        self.free_rings.rest(run.value.ring_base, run.value.ring_length);
+        let mut removed = Removed::new();
+        for slot in run.slots.iter().filter(|slot| kept.binary_search(&slot.row).is_err()) {
+            removed.push((vip, slot_address(slot)));
+            self.rows.disown(slot.row);
+            if let Some(row) = self.rows.get(slot.row) {
+                self.histograms.retire(row.histogram);
             }
+            self.free_rows.rest(slot.row, 1);
         }
+        removed
     }
 }
 
@@ -245,23 +364,37 @@ impl Run {
         self.slots.iter().map(|slot| slot.row).chain([self.value.row])
     }
 
-    fn rows_by_address(&self) -> BTreeMap<SocketAddr, u32> {
-        self.slots.iter().map(|slot| (slot_address(slot), slot.row)).collect()
+    /// The wish that led to this, its backends in the order of the run.
+    pub fn spec(&self) -> VipWanted {
+        let backends = self.slots.iter().map(BackendWanted::from_slot).collect();
+        VipWanted::from_value(&self.value, backends)
     }
 
-    fn is(&self, wanted: &[BackendWanted]) -> bool {
-        self.slots.len() == wanted.len()
-            && self.slots.iter().map(BackendState::from_slot).zip(wanted).all(|(a, b)| a.is(b))
+    fn is(&self, wanted: &VipWanted, ordered: &[BackendWanted]) -> bool {
+        let spec = self.spec();
+        spec.backends == ordered
+            && VipWanted { backends: Vec::new(), ..spec }
+                == (VipWanted { backends: Vec::new(), ..*wanted })
     }
 }
 
-/// A new state of a VIP, with all that it needs taken and nothing written.
+/// A new state of a VIP, written but not yet referred to.
 struct Change {
+    vip: VipAddress,
     value: VipValue,
-    slots: Vec<Slot>,
+    present: Option<Run>,
     /// Rows that had no owner before.
     fresh_rows: Vec<u32>,
 }
+
+impl Change {
+    fn kept(&self) -> BTreeMap<SocketAddr, draft::Kept> {
+        self.present.as_ref().map(|run| draft::kept(&run.slots, run.value.open)).unwrap_or_default()
+    }
+}
+
+/// VIPs from which on all are listed at once instead of looked up one by one.
+const FEW: usize = 16;
 
 /// Generations noted down at a time, to save a write per change.
 const GENERATIONS_AT_ONCE: u32 = 4096;
@@ -285,60 +418,7 @@ fn take(extents: &mut Extents, length: u32) -> Option<u32> {
     extents.take(length)
 }
 
-/// The backends by address, the way observed runs have them.
-fn in_order(vip: VipAddress, wanted: &[BackendWanted]) -> Result<Vec<BackendWanted>, MapError> {
-    // More would overflow the sum of the weights.
-    if wanted.len() > maps::BACKENDS_CAPACITY {
-        return Err(MapError::Full { vip, map: maps::SLOTS, wanted: wanted.len() });
-    }
-    let is_v4 = |address: SocketAddr| Ip16::from(address.ip()).is_v4();
-    let mut backends = Vec::with_capacity(wanted.len());
-    for backend in wanted {
-        if is_v4(vip.socket) && !is_v4(backend.address) {
-            return Err(MapError::Family { vip, backend: backend.address });
-        }
-        let ip = backend.address.ip().to_canonical();
-        backends.push(BackendWanted {
-            address: SocketAddr::new(ip, backend.address.port()),
-            ..*backend
-        });
-    }
-    backends.sort_unstable_by_key(|backend| backend.address);
-    match backends.windows(2).find(|pair| pair[0].address == pair[1].address) {
-        Some(pair) => Err(MapError::Duplicate { vip, backend: pair[0].address }),
-        None => Ok(backends),
-    }
-}
-
-/// The new slots. Backends that stay keep their rows, the others take `fresh` ones.
-fn draft(
-    wanted: &[BackendWanted],
-    kept: &BTreeMap<SocketAddr, u32>,
-    mut fresh: impl Iterator<Item = u32>,
-    generation: u32,
-) -> Vec<Slot> {
-    let mut cumulative = 0;
-    let slot = |backend: &BackendWanted| {
-        // At most 2^16 backends of at most 2^16 - 1 each: the sum fits.
-        cumulative += backend.effective_weight();
-        let row = kept.get(&backend.address).copied().or_else(|| fresh.next());
-        Slot {
-            address: Ip16::from(backend.address.ip()),
-            port: Be16::new(backend.address.port()),
-            flags: match backend.admission {
-                Admission::Admitted => Slot::ADMITTED,
-                Admission::Withheld => 0,
-            },
-            weight: u32::from(backend.weight),
-            cumulative,
-            row: row.unwrap_or_default(),
-            generation,
-        }
-    };
-    wanted.iter().map(slot).collect()
-}
-
-fn table<K: Plain, V: Plain>(
+pub fn table<K: Plain, V: Plain>(
     directory: &Path,
     name: &str,
     capacity: usize,
@@ -347,14 +427,31 @@ fn table<K: Plain, V: Plain>(
     let opened = bpf::obj_get(&path).and_then(|map| Table::new(map, capacity));
     match opened {
         Ok(Ok(table)) => Ok(table),
-        Ok(Err(shape)) => Err(LoadError::Layout {
-            path,
-            key: shape.key_size,
-            value: shape.value_size,
-            entries: shape.max_entries,
-        }),
+        Ok(Err(shape)) => Err(layout(path, shape)),
         Err(source) => Err(LoadError::Path { request: "open map", path, source }),
     }
+}
+
+fn mapped<V: Plain>(directory: &Path, name: &str, capacity: usize) -> Result<Mapped<V>, LoadError> {
+    let path = map_pin(directory, name);
+    match bpf::obj_get(&path).and_then(|map| Mapped::new(map, capacity)) {
+        Ok(Ok(array)) => Ok(array),
+        Ok(Err(shape)) => Err(layout(path, shape)),
+        Err(source) => Err(LoadError::Path { request: "map", path, source }),
+    }
+}
+
+fn layout(path: PathBuf, shape: MapShape) -> LoadError {
+    LoadError::Layout {
+        path,
+        key: shape.key_size,
+        value: shape.value_size,
+        entries: shape.max_entries,
+    }
+}
+
+fn blank() -> Row {
+    Row::new_zeroed()
 }
 
 fn request(request: &'static str, map: &'static str) -> impl FnOnce(io::Error) -> MapError {

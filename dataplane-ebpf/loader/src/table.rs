@@ -32,11 +32,6 @@ impl<K: Plain, V: Plain> Table<K, V> {
         Ok(if fits { Ok(table) } else { Err(shape) })
     }
 
-    /// How many elements the map has room for.
-    pub fn capacity(&self) -> u32 {
-        self.capacity
-    }
-
     /// Reads one element.
     pub fn get(&self, key: &K) -> io::Result<Option<V>> {
         let mut value = V::new_zeroed();
@@ -115,24 +110,6 @@ impl<K: Plain, V: Plain> Table<K, V> {
     }
 }
 
-impl<V: Plain> Table<u32, V> {
-    /// Reads `count` elements of an array from `first` on with one call.
-    pub fn get_range(&self, first: u32, count: u32) -> io::Result<Vec<V>> {
-        let mut entries = Vec::new();
-        if count > 0 {
-            let mut cursor = Cursor::after(first);
-            self.read(&mut cursor, count, &mut entries)?;
-        }
-        Ok(entries.into_iter().map(|(_, value)| value).collect())
-    }
-
-    /// Writes consecutive elements of an array from `first` on with one call.
-    pub fn put_range(&self, first: u32, values: &[V]) -> io::Result<()> {
-        let keys: Vec<u32> = (first..).take(values.len()).collect();
-        self.put_all(&keys, values)
-    }
-}
-
 /// Elements asked for at a time; a VIP's key and value are 44 bytes.
 const FIRST_CHUNK: u32 = 1024;
 
@@ -146,17 +123,5 @@ struct Cursor {
 impl Default for Cursor {
     fn default() -> Self {
         Self { started: false, position: [0; size_of::<mizzen_ebpf_abi::DatagramKey>()] }
-    }
-}
-
-impl Cursor {
-    /// The position in an array before element `index`.
-    fn after(index: u32) -> Self {
-        let mut cursor = Self::default();
-        if let Some(previous) = index.checked_sub(1) {
-            cursor.started = true;
-            cursor.position[..4].copy_from_slice(&previous.to_ne_bytes());
-        }
-        cursor
     }
 }

@@ -2,8 +2,10 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
-use mizzen_ebpf_abi::{Be16, Counters, Ip16, Slot, VipKey};
+use mizzen_ebpf_abi::{Be16, Ip16, Row, Settings, Slot, VipKey, VipValue, rule};
+use mizzen_ebpf_core::ewma::Average;
 
 /// IP protocol number of TCP.
 pub const TCP: u8 = 6;
@@ -19,6 +21,71 @@ pub struct VipAddress {
     pub protocol: u8,
 }
 
+/// A VIP as the caller wants it, or as the maps have it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VipWanted {
+    /// Where connections go, in any order; none refuses every connect.
+    pub backends: Vec<BackendWanted>,
+    /// What decides between them.
+    pub rule: Rule,
+    /// Whether near backends go first.
+    pub locality: Locality,
+    /// What becomes of the sockets of a backend that is removed; kept for the caller.
+    pub removal: Removal,
+    /// Milliseconds over which a backend that joins others grows to its share; zero for none.
+    pub slow_start: u32,
+}
+
+/// What decides between the backends of a VIP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rule {
+    /// The cheaper of two, by latency and connections in flight.
+    #[default]
+    Latency,
+    /// The less busy of two.
+    LeastConnections,
+    /// A draw by weight.
+    Random,
+    /// A consistent hash of the connection.
+    Maglev,
+    /// A consistent hash of the client.
+    Source,
+}
+
+/// Whether near backends of a VIP go first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Locality {
+    /// They do, until they are several times as busy as the others.
+    #[default]
+    Prefer,
+    /// All are alike.
+    Ignore,
+}
+
+/// What becomes of the sockets of a backend that is removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Removal {
+    /// Connected datagram sockets are ended.
+    #[default]
+    EndDatagrams,
+    /// TCP connections as well.
+    EndAll,
+    /// Nothing is ended.
+    Keep,
+}
+
+/// How far away a backend is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Distance {
+    /// On this node.
+    Node,
+    /// On another node of this zone.
+    Zone,
+    /// Elsewhere.
+    #[default]
+    Far,
+}
+
 /// A backend as the caller wants it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BackendWanted {
@@ -28,19 +95,71 @@ pub struct BackendWanted {
     pub weight: u16,
     /// Whether it takes new connections at all.
     pub admission: Admission,
+    /// How far away it is.
+    pub distance: Distance,
 }
 
-/// A backend as the maps have it.
+impl From<Vec<BackendWanted>> for VipWanted {
+    fn from(backends: Vec<BackendWanted>) -> Self {
+        Self { backends, ..Self::default() }
+    }
+}
+
+/// A VIP as the maps have it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VipState {
+    /// As it would have to be wanted for nothing to change, its backends in the order of their addresses.
+    pub spec: VipWanted,
+    /// Numbers of the backends, in the same order: stable over changes and restarts.
+    pub ids: Vec<u32>,
+}
+
+/// By what programs judge backends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BackendState {
-    /// Where its connections go.
-    pub address: SocketAddr,
-    /// Share of new connections relative to its siblings.
-    pub weight: u16,
-    /// Whether it takes new connections.
-    pub admission: Admission,
-    /// Its number while this VIP keeps it: stable over changes and restarts.
-    pub id: u32,
+pub struct Tuning {
+    /// Failed handshakes in a row after which a backend is ejected; zero never ejects.
+    pub failures: u32,
+    /// The first pause; each further one is twice as long.
+    pub pause: Duration,
+    /// The longest pause.
+    pub longest_pause: Duration,
+    /// Percentage of a VIP's admitted backends below which all are admitted, ejected or not.
+    pub least_left: u32,
+    /// A backend that has left handshakes unanswered for so long is avoided.
+    pub handshake: Duration,
+    /// A connection that lives no longer tells of the backend's speed.
+    pub short: Duration,
+    /// A flow of datagrams without a datagram for so long is over.
+    pub idle: Duration,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self {
+            failures: 3,
+            pause: Duration::from_secs(5),
+            longest_pause: Duration::from_secs(300),
+            least_left: 30,
+            handshake: Duration::from_millis(400),
+            short: Duration::from_secs(2),
+            idle: Duration::from_secs(60),
+        }
+    }
+}
+
+impl From<&Tuning> for Settings {
+    fn from(tuning: &Tuning) -> Self {
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        Self {
+            failures: tuning.failures,
+            least_left: tuning.least_left,
+            pause: nanos(tuning.pause),
+            longest_pause: nanos(tuning.longest_pause),
+            handshake: nanos(tuning.handshake),
+            short: nanos(tuning.short),
+            idle: nanos(tuning.idle),
+        }
+    }
 }
 
 /// Whether a backend takes new connections.
@@ -52,19 +171,31 @@ pub enum Admission {
     Withheld,
 }
 
-/// What happened to one backend of one VIP since the VIP first had it.
+/// What happened to one backend of one VIP since the VIP first had it, and how it stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Times it was chosen: TCP connects, connected UDP sockets, UDP flows.
     pub chosen: u64,
-    /// TCP connects that left for it; the rest of the chosen ones found no route.
+    /// TCP connects that left for it (the rest of the chosen ones found no route), and UDP flows.
     pub started: u64,
     /// TCP handshakes that completed.
     pub established: u64,
     /// TCP handshakes that did not.
     pub failed: u64,
-    /// Established TCP connections that ended.
+    /// Established TCP connections and UDP flows that ended.
     pub closed: u64,
+    /// Connections and flows that it has.
+    pub in_flight: u64,
+    /// Time of a handshake now (microseconds); zero if unknown.
+    pub connect_micros: u32,
+    /// Life of a short connection now (microseconds); zero if unknown.
+    pub duration_micros: u32,
+    /// Handshakes that failed since the last one that did not.
+    pub failures_in_a_row: u32,
+    /// Times it was ejected.
+    pub ejections: u64,
+    /// Milliseconds that its ejection goes on for; none if it is not ejected, zero if the next connect tries it.
+    pub ejected_for: Option<u64>,
 }
 
 impl VipAddress {
@@ -109,19 +240,15 @@ impl BackendWanted {
     /// An admitted backend of weight 1.
     #[must_use]
     pub fn new(address: SocketAddr) -> Self {
-        Self { address, weight: 1, admission: Admission::Admitted }
+        let (admission, distance) = (Admission::Admitted, Distance::default());
+        Self { address, weight: 1, admission, distance }
     }
 
-    /// Its contribution to the sums that a draw is made from.
-    pub(crate) fn effective_weight(&self) -> u32 {
-        match self.admission {
-            Admission::Admitted => u32::from(self.weight),
-            Admission::Withheld => 0,
-        }
+    /// Whether new connections may go there.
+    pub(crate) fn is_open(&self) -> bool {
+        self.admission == Admission::Admitted && self.weight > 0
     }
-}
 
-impl BackendState {
     pub(crate) fn from_slot(slot: &Slot) -> Self {
         Self {
             address: slot_address(slot),
@@ -131,15 +258,78 @@ impl BackendState {
                 0 => Admission::Withheld,
                 _ => Admission::Admitted,
             },
-            id: slot.row,
+            distance: match slot.flags {
+                flags if flags & Slot::ON_NODE != 0 => Distance::Node,
+                flags if flags & Slot::IN_ZONE != 0 => Distance::Zone,
+                _ => Distance::Far,
+            },
         }
     }
 
-    /// Whether nothing has to change for this to be as wanted.
-    pub(crate) fn is(&self, wanted: &BackendWanted) -> bool {
-        self.address == wanted.address
-            && self.weight == wanted.weight
-            && self.admission == wanted.admission
+    pub(crate) fn slot_flags(&self) -> u16 {
+        let admitted = match self.admission {
+            Admission::Admitted => Slot::ADMITTED,
+            Admission::Withheld => 0,
+        };
+        let distance = match self.distance {
+            Distance::Node => Slot::ON_NODE,
+            Distance::Zone => Slot::IN_ZONE,
+            Distance::Far => 0,
+        };
+        admitted | distance
+    }
+}
+
+impl VipWanted {
+    pub(crate) fn rule_number(&self) -> u8 {
+        match self.rule {
+            Rule::Latency => rule::LATENCY,
+            Rule::LeastConnections => rule::LEAST_CONNECTIONS,
+            Rule::Random => rule::RANDOM,
+            Rule::Maglev => rule::MAGLEV,
+            Rule::Source => rule::SOURCE,
+        }
+    }
+
+    pub(crate) fn needs_ring(&self) -> bool {
+        matches!(self.rule, Rule::Maglev | Rule::Source)
+    }
+
+    pub(crate) fn flags(&self) -> u8 {
+        let removal = match self.removal {
+            Removal::EndDatagrams => VipValue::END_DATAGRAMS,
+            Removal::EndAll => VipValue::END_DATAGRAMS | VipValue::END_STREAMS,
+            Removal::Keep => 0,
+        };
+        let locality = match self.locality {
+            Locality::Prefer => VipValue::LOCALITY,
+            Locality::Ignore => 0,
+        };
+        removal | locality
+    }
+
+    /// The wish that led to this value, but for the backends.
+    pub(crate) fn from_value(value: &VipValue, backends: Vec<BackendWanted>) -> Self {
+        Self {
+            backends,
+            rule: match value.rule {
+                rule::LEAST_CONNECTIONS => Rule::LeastConnections,
+                rule::RANDOM => Rule::Random,
+                rule::MAGLEV => Rule::Maglev,
+                rule::SOURCE => Rule::Source,
+                _ => Rule::Latency,
+            },
+            locality: match value.flags & VipValue::LOCALITY {
+                0 => Locality::Ignore,
+                _ => Locality::Prefer,
+            },
+            removal: match value.flags {
+                flags if flags & VipValue::END_STREAMS != 0 => Removal::EndAll,
+                flags if flags & VipValue::END_DATAGRAMS != 0 => Removal::EndDatagrams,
+                _ => Removal::Keep,
+            },
+            slow_start: value.slow_start,
+        }
     }
 }
 
@@ -150,21 +340,23 @@ impl Counts {
         self.started.saturating_sub(self.established).saturating_sub(self.failed)
     }
 
-    /// TCP connections that exist, established or not.
-    #[must_use]
-    pub fn in_flight(&self) -> u64 {
-        self.started.saturating_sub(self.failed).saturating_sub(self.closed)
-    }
-}
-
-impl From<&Counters> for Counts {
-    fn from(counters: &Counters) -> Self {
+    /// What a row says at `now` (nanoseconds of `CLOCK_MONOTONIC`).
+    pub(crate) fn at(row: &Row, now: u64) -> Self {
+        let millis = (now / 1_000_000) as u32;
         Self {
-            chosen: counters.chosen,
-            started: counters.started,
-            established: counters.established,
-            failed: counters.failed,
-            closed: counters.closed,
+            chosen: row.chosen,
+            started: row.started,
+            established: row.established,
+            failed: row.failed,
+            closed: row.closed,
+            // Below zero for a moment, if a count was read between two that belong together.
+            in_flight: if row.in_flight > u64::MAX / 2 { 0 } else { row.in_flight },
+            connect_micros: Average::unpack(row.connect).at(millis),
+            duration_micros: Average::unpack(row.duration).at(millis),
+            failures_in_a_row: row.failures,
+            ejections: row.ejections,
+            ejected_for: (row.ejected_until != 0)
+                .then(|| row.ejected_until.saturating_sub(now) / 1_000_000),
         }
     }
 }
@@ -187,8 +379,8 @@ mod tests {
     }
 
     #[test]
-    fn pending_and_in_flight_follow_from_the_counts() {
-        let counts = Counts { chosen: 12, started: 10, established: 6, failed: 3, closed: 4 };
-        assert_eq!((counts.pending(), counts.in_flight()), (1, 3));
+    fn pending_follows_from_the_counts() {
+        let counts = Counts { started: 10, established: 6, failed: 3, ..Counts::default() };
+        assert_eq!(counts.pending(), 1);
     }
 }

@@ -1,11 +1,26 @@
 //! From a VIP to one of its backends.
+//!
+//! ```text
+//! ring rules    the place that the hash hits, if it may be used
+//! otherwise     draw two of the near ones by weight, take the cheaper; if others are farther
+//!               away, one of them may still be better
+//! neither       draw some more, and take the first that may be used
+//! nobody        one that was passed over: looking bad is better than refusing
+//! ```
+//!
+//! The functions with names of their own are there for the verifier. It checks one that is
+//! visible from outside by itself, once; anything else it checks anew on every path that leads to
+//! a call, and the paths through two candidates multiply beyond what it is willing to look at.
 
 use aya_ebpf::helpers::bpf_get_prandom_u32;
-use mizzen_ebpf_abi::{Ip16, Slot, VipKey, VipValue};
-use mizzen_ebpf_core::select::{DRAWS, SEARCH_STEPS, Search, point, spread};
+use mizzen_ebpf_abi::{Decision, Slot, VipKey, VipValue, reason, rule};
+use mizzen_ebpf_core::select::{DRAWS, mix, point, spread};
 
+use crate::candidate::{Candidate, Part, Sky, Verdict, draw, far_is_better, judge};
+use crate::candidate::{at_place, second_is_better};
+use crate::counts::refused;
 use crate::endpoint::Reach;
-use crate::maps::{SLOTS, VIPS, count_refusal};
+use crate::maps::{RINGS, SLOTS, VIPS};
 
 /// Why a call is not translated.
 #[derive(Clone, Copy)]
@@ -16,72 +31,239 @@ pub enum Stop {
     NoBackend,
 }
 
+/// What is asked, and the answer.
+#[repr(C)]
+pub struct Request {
+    /// The VIP.
+    pub vip: VipKey,
+    /// Families that can be used: a [`Reach`].
+    pub reach: u32,
+    /// Number of the connection, for rings and for [`Chance::Sticky`].
+    pub connection: u64,
+    /// Number of the client, for affinity.
+    pub client: u64,
+    /// Nanoseconds of `CLOCK_MONOTONIC`.
+    pub now: u64,
+    /// Where chance comes from: a [`Chance`].
+    pub chance: u32,
+    /// Answer: index in `SLOTS`.
+    pub slot: u32,
+    /// Answer: why.
+    pub decision: Decision,
+    /// Zero; keeps the structure a multiple of eight.
+    pub reserved: u32,
+}
+
 /// Where the bits of a draw come from.
-#[derive(Clone, Copy)]
-pub enum Draw {
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Chance {
     /// Another backend each time.
-    Random,
-    /// The same backend for the same number, as long as the VIP stays as it is.
-    Sticky(u64),
+    Random = 0,
+    /// The same backend for the same connection, as long as the VIP stays as it is.
+    Sticky = 1,
 }
 
-/// Draws a backend of the VIP `key`, and counts the refusal if there is none.
+impl Request {
+    /// Asks for a backend of `vip`.
+    #[inline(always)]
+    pub fn new(vip: VipKey, reach: Reach, connection: u64, client: u64, now: u64) -> Self {
+        let (chance, reach) = (Chance::Random as u32, reach as u32);
+        let (slot, decision, reserved) = (0, Decision::default(), 0);
+        Self { vip, reach, connection, client, now, chance, slot, decision, reserved }
+    }
+}
+
+/// Chooses a backend, and counts the refusal if there is none.
 #[inline(always)]
-pub fn choose(key: &VipKey, reach: Reach, draw: Draw) -> Result<Slot, Stop> {
-    let mut vip = look_up(key)?;
-    for attempt in 0..DRAWS {
-        if vip.total_weight == 0 {
-            break;
+pub fn choose(request: &mut Request) -> Result<&'static Slot, Stop> {
+    match mizzen_choose(request) {
+        CHOSEN => SLOTS.get(request.slot).ok_or(Stop::NoBackend),
+        NOT_A_VIP => Err(Stop::NotAVip),
+        _ => Err(Stop::NoBackend),
+    }
+}
+
+const CHOSEN: u32 = 0;
+const NOT_A_VIP: u32 = 1;
+const NO_BACKEND: u32 = 2;
+/// The VIP was changed after it was looked up.
+const OVERTAKEN: u32 = 3;
+
+/// Times that a change may overtake a connect.
+const ATTEMPTS: u32 = 3;
+
+/// [`choose`], as the verifier wants it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn mizzen_choose(request: *mut Request) -> u32 {
+    // SAFETY: null, or a structure on the caller's stack.
+    let Some(request) = (unsafe { request.as_mut() }) else { return NOT_A_VIP };
+    for _ in 0..ATTEMPTS {
+        // SAFETY: the value is copied at once. If user space replaces it meanwhile, the copy may mix
+        // two versions; then the generation of the slot it leads to differs and the draw is repeated.
+        let Some(vip) = unsafe { VIPS.get(&request.vip) }.copied() else { return NOT_A_VIP };
+        if vip.open == 0 {
+            refused(vip.row);
+            return NO_BACKEND;
         }
-        let slot = read(&vip, point(bits(draw, attempt), vip.total_weight));
-        match slot {
-            Some(slot) if slot.generation != vip.generation => vip = look_up(key)?,
-            Some(slot) if usable(&slot, reach) => return Ok(slot),
-            _ => {}
+        let sky = Sky::of(&vip, request.now);
+        let ring = by_ring(&vip, request, sky);
+        let answer = if ring == NO_BACKEND { by_draw(&vip, request, sky) } else { ring };
+        if answer == NO_BACKEND {
+            refused(vip.row);
+        }
+        if answer != OVERTAKEN {
+            return answer;
         }
     }
-    count_refusal(vip.row);
-    Err(Stop::NoBackend)
+    // Changes that follow each other faster than a few dozen instructions.
+    NO_BACKEND
 }
 
 #[inline(always)]
-fn look_up(key: &VipKey) -> Result<VipValue, Stop> {
-    // SAFETY: the value is copied at once. If user space replaces it meanwhile, the copy may mix
-    // two versions; then the generation of the slot it leads to differs and the draw is repeated.
-    unsafe { VIPS.get(key) }.copied().ok_or(Stop::NotAVip)
+fn by_ring(vip: &VipValue, request: &mut Request, sky: Sky) -> u32 {
+    if vip.ring_length == 0 {
+        return NO_BACKEND;
+    }
+    let number = if vip.rule == rule::SOURCE { request.client } else { request.connection };
+    let place = vip.ring_base.wrapping_add(point(spread(number), vip.ring_length));
+    let Some(place) = RINGS.get(place) else { return NO_BACKEND };
+    if place.generation != vip.generation {
+        return OVERTAKEN;
+    }
+    let found = judge(at_place(vip, place.index, request.reach), sky, 0);
+    match found.verdict() {
+        Verdict::Usable | Verdict::Warming => settle(request, found, found, reason::RING),
+        Verdict::Probe => settle(request, found, found, reason::PROBE),
+        Verdict::Overtaken => OVERTAKEN,
+        Verdict::Shut | Verdict::Unreachable => NO_BACKEND,
+    }
 }
 
 #[inline(always)]
-fn bits(draw: Draw, attempt: u32) -> u32 {
-    match draw {
+fn by_draw(vip: &VipValue, request: &mut Request, sky: Sky) -> u32 {
+    let is_sticky = request.chance == Chance::Sticky as u32;
+    let seed = match is_sticky {
+        true => request.connection,
         // SAFETY: the helper has no precondition.
-        Draw::Random => unsafe { bpf_get_prandom_u32() },
-        Draw::Sticky(number) => spread(number ^ u64::from(attempt) << 56),
+        false => u64::from(unsafe { bpf_get_prandom_u32() }),
+    };
+    let near = Part { start: 0, length: vip.near };
+    let first = look(vip, near, mix(seed), u32::MAX, request.reach, sky);
+    match first.verdict() {
+        Verdict::Overtaken => return OVERTAKEN,
+        Verdict::Probe => return settle(request, first, first, reason::PROBE),
+        Verdict::Usable if vip.near == 1 => {
+            return spill_over(vip, request, sky, seed, first, first, reason::ONLY);
+        }
+        Verdict::Usable if is_sticky || vip.rule == rule::RANDOM => {
+            return spill_over(vip, request, sky, seed, first, first, reason::DRAWN);
+        }
+        _ => {}
+    }
+    let second = look(vip, near, mix(seed ^ 1 << 40), first.slot, request.reach, sky);
+    match (first.verdict(), second.verdict()) {
+        (_, Verdict::Overtaken) => OVERTAKEN,
+        (_, Verdict::Probe) => settle(request, second, second, reason::PROBE),
+        (Verdict::Usable, Verdict::Usable) => {
+            let (a, b) = (weighed(vip, first), weighed(vip, second));
+            if second_is_better(a, b) {
+                return spill_over(vip, request, sky, seed, second, first, reason::CHEAPER);
+            }
+            let is_tie = !second_is_better(b, a);
+            let reason = if is_tie { reason::TIE } else { reason::CHEAPER };
+            spill_over(vip, request, sky, seed, first, second, reason)
+        }
+        (Verdict::Usable, _) => {
+            request.decision.passed_over = 1;
+            spill_over(vip, request, sky, seed, first, second, reason::ONLY)
+        }
+        (_, Verdict::Usable) => {
+            request.decision.passed_over = 1;
+            spill_over(vip, request, sky, seed, second, first, reason::ONLY)
+        }
+        _ => others(vip, request, sky, seed, first),
     }
 }
 
-/// The slot of the run that `point` hits.
+/// Neither of the first two may be used: takes the first other that may.
 #[inline(always)]
-fn read(vip: &VipValue, point: u32) -> Option<Slot> {
-    let mut search = Search::new(vip.length);
-    for _ in 0..SEARCH_STEPS {
-        let Some(index) = search.next() else { break };
-        let cumulative = SLOTS.get(vip.base.wrapping_add(index))?.cumulative;
-        search = search.narrow(index, cumulative, point);
+fn others(vip: &VipValue, request: &mut Request, sky: Sky, seed: u64, first: Candidate) -> u32 {
+    request.decision.passed_over = 1;
+    let all = Part { start: 0, length: vip.open };
+    let mut resort = first;
+    for attempt in 0..DRAWS {
+        let bits = mix(seed ^ u64::from(attempt + 2) << 40);
+        let found = look(vip, all, bits, first.slot, request.reach, sky);
+        match found.verdict() {
+            Verdict::Overtaken => return OVERTAKEN,
+            Verdict::Usable => return settle(request, found, first, reason::ONLY),
+            Verdict::Probe => return settle(request, found, found, reason::PROBE),
+            // Of those that are passed over, one that only warms up is the best.
+            Verdict::Warming => resort = found,
+            Verdict::Shut if resort.verdict() == Verdict::Unreachable => resort = found,
+            Verdict::Shut | Verdict::Unreachable => {}
+        }
     }
-    SLOTS.get(vip.base.wrapping_add(search.found())).copied()
+    match resort.verdict() {
+        Verdict::Unreachable => NO_BACKEND,
+        _ => settle(request, resort, resort, reason::LAST_RESORT),
+    }
+}
+
+/// Near backends go first, until one that is farther away costs much less.
+#[inline(always)]
+fn spill_over(
+    vip: &VipValue,
+    request: &mut Request,
+    sky: Sky,
+    seed: u64,
+    winner: Candidate,
+    loser: Candidate,
+    reason: u8,
+) -> u32 {
+    let far = Part { start: vip.near, length: vip.open.wrapping_sub(vip.near) };
+    if far.length == 0 {
+        return settle(request, winner, loser, reason);
+    }
+    let found = look(vip, far, mix(seed ^ 63 << 40), u32::MAX, request.reach, sky);
+    if found.verdict() == Verdict::Usable
+        && far_is_better(weighed(vip, winner), weighed(vip, found))
+    {
+        return settle(request, found, winner, reason::SPILLED);
+    }
+    settle(request, winner, loser, reason)
+}
+
+/// Draws a candidate and judges it.
+#[inline(always)]
+fn look(vip: &VipValue, part: Part, bits: u64, taken: u32, reach: u32, sky: Sky) -> Candidate {
+    judge(draw(vip, part, bits, taken, reach), sky, (bits >> 16) as u32)
+}
+
+/// The candidate as the rule sees it.
+#[inline(always)]
+fn weighed(vip: &VipValue, candidate: Candidate) -> Candidate {
+    match vip.rule {
+        rule::LEAST_CONNECTIONS => candidate.without_latency(),
+        _ => candidate,
+    }
+}
+
+/// Writes the answer.
+#[inline(always)]
+fn settle(request: &mut Request, winner: Candidate, loser: Candidate, reason: u8) -> u32 {
+    request.slot = winner.slot;
+    request.decision.reason = reason;
+    request.decision.other_row = SLOTS.get(loser.slot).map_or(0, |slot| slot.row);
+    request.decision.micros = winner.micros();
+    request.decision.other_micros = loser.micros();
+    request.decision.in_flight = cut(winner.in_flight());
+    request.decision.other_in_flight = cut(loser.in_flight());
+    CHOSEN
 }
 
 #[inline(always)]
-fn usable(slot: &Slot, reach: Reach) -> bool {
-    slot.flags & Slot::ADMITTED != 0 && reaches(reach, slot.address)
-}
-
-#[inline(always)]
-fn reaches(reach: Reach, address: Ip16) -> bool {
-    match reach {
-        Reach::V4 => address.is_v4(),
-        Reach::V6 => !address.is_v4(),
-        Reach::Both => true,
-    }
+fn cut(number: u32) -> u16 {
+    if number > 0xffff { 0xffff } else { number as u16 }
 }

@@ -4,7 +4,7 @@
 //! keep the compiler from merging two of them.
 
 use aya_ebpf::EbpfContext;
-use aya_ebpf::helpers::bpf_get_socket_cookie;
+use aya_ebpf::helpers::{bpf_get_netns_cookie, bpf_get_socket_cookie};
 use aya_ebpf::programs::SockAddrContext;
 use mizzen_ebpf_abi::{Be16, Ip16, VipKey};
 
@@ -12,11 +12,11 @@ use mizzen_ebpf_abi::{Be16, Ip16, VipKey};
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Reach {
     /// IPv4 only.
-    V4,
+    V4 = 0,
     /// IPv6 proper; the kernel takes no mapped address from `sendmsg6`.
-    V6,
+    V6 = 1,
     /// Either; the kernel takes mapped addresses from `connect6`.
-    Both,
+    Both = 2,
 }
 
 /// The remote end in one context.
@@ -76,6 +76,13 @@ pub trait Endpoint {
     fn cookie(&self) -> u64 {
         // SAFETY: the helper takes the context of this program type.
         unsafe { bpf_get_socket_cookie(self.context().as_ptr()) }
+    }
+
+    /// Number of the network namespace of the socket.
+    #[inline(always)]
+    fn netns(&self) -> u64 {
+        // SAFETY: as in `cookie`.
+        unsafe { bpf_get_netns_cookie(self.context().as_ptr()) }
     }
 }
 

@@ -5,7 +5,8 @@
 //! sendmsg4/6      the same for datagrams without connect  datagram.rs
 //! recvmsg4/6      backend → VIP in what a program is shown
 //! getpeername4/6  likewise                                peername.rs
-//! sock_ops        how connects to backends end            sockops.rs
+//! sock_ops        how connections begin and end           sockops.rs
+//! sock_release    the end of sockets of which else nothing tells   release.rs
 //! ```
 //!
 //! They run for every process below one cgroup, whichever its network namespace,
@@ -15,16 +16,22 @@
 #![no_main]
 #![feature(asm_experimental_arch)]
 
+mod candidate;
 mod choose;
 mod connect;
+mod counts;
 mod datagram;
 mod endpoint;
 mod maps;
 mod peername;
+mod release;
+mod sockets;
 mod sockops;
+mod standing;
 
-use aya_ebpf::macros::{cgroup_sock_addr, sock_ops};
-use aya_ebpf::programs::{SockAddrContext, SockOpsContext};
+use aya_ebpf::helpers::bpf_set_retval;
+use aya_ebpf::macros::{cgroup_sock, cgroup_sock_addr, sock_ops};
+use aya_ebpf::programs::{SockAddrContext, SockContext, SockOpsContext};
 
 use choose::Stop;
 use endpoint::{V4, V6};
@@ -88,17 +95,41 @@ fn mizzen_sockops(ctx: SockOpsContext) -> u32 {
     0
 }
 
+/// Ends the records of sockets that are closed.
+#[cgroup_sock(sock_release)]
+fn mizzen_release(ctx: SockContext) -> i32 {
+    release::observe(&ctx);
+    ALLOW
+}
+
 const ALLOW: i32 = 1;
-/// The system call fails at once with `EPERM`.
+/// The system call fails at once.
 const REFUSE: i32 = 0;
+
+/// Whether the kernel lets programs say with which error a call fails; the loader knows.
+#[unsafe(no_mangle)]
+static CAN_SET_ERROR: u8 = 0;
 
 #[inline(always)]
 fn verdict(result: Result<(), Stop>) -> i32 {
     match result {
         Ok(()) | Err(Stop::NotAVip) => ALLOW,
-        Err(Stop::NoBackend) => REFUSE,
+        Err(Stop::NoBackend) => refuse(),
     }
 }
+
+/// Fails the call as if nobody listened; with `EPERM` where the kernel knows nothing else.
+#[inline(always)]
+fn refuse() -> i32 {
+    // SAFETY: a constant of the loaded object, of which the compiler must not guess the value.
+    if unsafe { (&raw const CAN_SET_ERROR).read_volatile() } != 0 {
+        // SAFETY: the helper has no precondition.
+        unsafe { bpf_set_retval(-ECONNREFUSED) };
+    }
+    REFUSE
+}
+
+const ECONNREFUSED: i32 = 111;
 
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "license")]

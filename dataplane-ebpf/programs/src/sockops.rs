@@ -1,25 +1,32 @@
-//! How connections to backends begin and end.
+//! How connections to backends begin and end, and what that says about the backends.
 //!
 //! A connect is counted as started here and not when its backend was chosen:
 //! between the two the route lookup may fail, and no event would follow.
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{
-    BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_TCP_CLOSE,
-    BPF_TCP_ESTABLISHED, BPF_TCP_SYN_RECV, BPF_TCP_SYN_SENT,
+    BPF_SOCK_OPS_RETRANS_CB, BPF_SOCK_OPS_RETRANS_CB_FLAG, BPF_SOCK_OPS_STATE_CB,
+    BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_TCP_CLOSE, BPF_TCP_ESTABLISHED,
 };
 use aya_ebpf::helpers::bpf_get_socket_cookie;
 use aya_ebpf::programs::SockOpsContext;
-use mizzen_ebpf_abi::{Be16, Ip16, Origin};
+use mizzen_ebpf_abi::{Be16, Ip16, Origin, Row, stage};
 
-use crate::maps::{Count, ORIGINS, count};
+use crate::counts::{ONE_LESS, add, row_of};
+use crate::sockets;
+use crate::standing::{self, Sample};
 
-/// Counts an event of a translated socket; all others return at once.
+/// Takes in an event of a translated socket; all others return at once.
 #[inline(always)]
 pub fn observe(ctx: &SockOpsContext) {
     match ctx.op() {
         BPF_SOCK_OPS_TCP_CONNECT_CB => started(ctx),
-        BPF_SOCK_OPS_STATE_CB => changed(ctx, ctx.arg(0), ctx.arg(1)),
+        BPF_SOCK_OPS_STATE_CB => match ctx.arg(1) {
+            BPF_TCP_ESTABLISHED => established(ctx),
+            BPF_TCP_CLOSE => closed(ctx),
+            _ => {}
+        },
+        BPF_SOCK_OPS_RETRANS_CB => retransmitted(ctx),
         _ => {}
     }
 }
@@ -27,40 +34,102 @@ pub fn observe(ctx: &SockOpsContext) {
 /// A SYN is about to leave.
 #[inline(always)]
 fn started(ctx: &SockOpsContext) {
-    let Some(origin) = origin(ctx) else { return };
-    // The record may be left from a connect that found no route.
-    if origin.backend_port != remote_port(ctx) || origin.backend != remote_address(ctx) {
-        return;
-    }
-    // Only translated sockets ask for more events, so all others pay for this one alone.
-    if ctx.set_cb_flags(BPF_SOCK_OPS_STATE_CB_FLAG as i32).is_ok() {
-        count(origin, Count::Started);
-    }
-}
-
-#[inline(always)]
-fn changed(ctx: &SockOpsContext, old: u32, new: u32) {
-    let opening = old == BPF_TCP_SYN_SENT || old == BPF_TCP_SYN_RECV;
-    let what = match new {
-        BPF_TCP_ESTABLISHED => Count::Established,
-        BPF_TCP_CLOSE if opening => Count::Failed,
-        BPF_TCP_CLOSE => Count::Closed,
-        _ => return,
-    };
-    let Some(origin) = origin(ctx) else { return };
-    count(origin, what);
-    if new == BPF_TCP_CLOSE {
-        // Dead records would push those of old and quiet connections out.
-        let _ = ORIGINS.remove(cookie(ctx));
+    let Some(origin) = sockets::find(cookie(ctx)) else { return };
+    // SAFETY: the record is of this socket, which is locked while this runs.
+    unsafe {
+        // The record may be left from a connect that found no route.
+        if (*origin).backend_port != remote_port(ctx) || (*origin).backend != remote_address(ctx) {
+            return;
+        }
+        // Only translated sockets ask for more events, so all others pay for this one alone.
+        if ctx.set_cb_flags(EVENTS as i32).is_err() {
+            return;
+        }
+        (*origin).stage = stage::STARTED;
+        (*origin).local = local_address(ctx);
+        (*origin).local_port = Be16::new(ctx.local_port() as u16);
+        if let Some(row) = row_of(origin) {
+            let pending = (*row).started.wrapping_sub((*row).established);
+            if pending == (*row).failed {
+                (&raw mut (*row).waiting_since).write_volatile((*origin).chosen_at);
+            }
+            add(&raw mut (*row).started, 1);
+            add(&raw mut (*row).in_flight, 1);
+        }
     }
 }
 
 #[inline(always)]
-fn origin(ctx: &SockOpsContext) -> Option<&Origin> {
-    // SAFETY: the record is of this socket, which is locked while this runs. Should it be evicted
-    // meanwhile, one event is counted for another backend.
-    unsafe { ORIGINS.get(cookie(ctx)) }
+fn established(ctx: &SockOpsContext) {
+    let Some((origin, row)) = followed(ctx) else { return };
+    let now = sockets::now();
+    // SAFETY: the record is of this socket, which is locked; the row is an element of a map.
+    unsafe {
+        (*origin).stage = stage::ESTABLISHED;
+        (*origin).established_at = now;
+        let Some(row) = row else { return };
+        add(&raw mut (*row).established, 1);
+        standing::succeeded(row, now);
+        standing::sample(row, Sample::Handshake, now - (*origin).chosen_at, now);
+    }
 }
+
+/// A SYN was sent again: its backend may be gone, and the client will not know for minutes.
+#[inline(always)]
+fn retransmitted(ctx: &SockOpsContext) {
+    let Some((origin, row)) = followed(ctx) else { return };
+    // SAFETY: as in `established`.
+    unsafe {
+        if (*origin).stage == stage::STARTED
+            && let Some(row) = row
+        {
+            standing::failed(row, &(*origin).decision, sockets::now());
+        }
+    }
+}
+
+#[inline(always)]
+fn closed(ctx: &SockOpsContext) {
+    let Some((origin, row)) = followed(ctx) else { return };
+    // SAFETY: as in `established`.
+    unsafe {
+        let was_open = (*origin).stage == stage::ESTABLISHED;
+        if let Some(row) = row {
+            let now = sockets::now();
+            add(&raw mut (*row).in_flight, ONE_LESS);
+            if was_open {
+                add(&raw mut (*row).closed, 1);
+                standing::ended(row, now - (*origin).established_at, srtt(ctx), now);
+            } else {
+                add(&raw mut (*row).failed, 1);
+                standing::failed(row, &(*origin).decision, now);
+            }
+        }
+        let last = if was_open { stage::CLOSED } else { stage::FAILED };
+        sockets::end(origin, cookie(ctx), last);
+    }
+}
+
+/// The record of a socket whose SYN has left, and the row that counts it.
+#[inline(always)]
+fn followed(ctx: &SockOpsContext) -> Option<(*mut Origin, Option<*mut Row>)> {
+    let origin = sockets::find(cookie(ctx))?;
+    // SAFETY: the record is of this socket, which is locked while this runs.
+    let stage = unsafe { (*origin).stage };
+    if stage != stage::STARTED && stage != stage::ESTABLISHED {
+        return None;
+    }
+    Some((origin, row_of(origin)))
+}
+
+/// The kernel's smoothed round trip in microseconds; it keeps eighths.
+#[inline(always)]
+fn srtt(ctx: &SockOpsContext) -> u32 {
+    // SAFETY: the context is valid for the whole run.
+    unsafe { (&raw const (*ctx.ops).srtt_us).read_volatile() >> 3 }
+}
+
+const EVENTS: u32 = BPF_SOCK_OPS_STATE_CB_FLAG | BPF_SOCK_OPS_RETRANS_CB_FLAG;
 
 #[inline(always)]
 fn cookie(ctx: &SockOpsContext) -> u64 {
@@ -79,10 +148,27 @@ fn remote_address(ctx: &SockOpsContext) -> Ip16 {
     if ctx.family() == AF_INET {
         return Ip16::from_v4_word(ctx.remote_ip4());
     }
-    // SAFETY: the context is valid for the whole run; the verifier wants whole 32-bit reads, and
-    // volatile ones are not merged.
+    // SAFETY: the context is valid for the whole run.
+    unsafe { address((&raw const (*ctx.ops).remote_ip6).cast()) }
+}
+
+#[inline(always)]
+fn local_address(ctx: &SockOpsContext) -> Ip16 {
+    if ctx.family() == AF_INET {
+        return Ip16::from_v4_word(ctx.local_ip4());
+    }
+    // SAFETY: as above.
+    unsafe { address((&raw const (*ctx.ops).local_ip6).cast()) }
+}
+
+/// # Safety
+///
+/// `words` are the four words of an address in the context. The verifier wants whole 32-bit reads,
+/// and volatile ones are not merged.
+#[inline(always)]
+unsafe fn address(words: *const u32) -> Ip16 {
+    // SAFETY: the caller's promise.
     unsafe {
-        let words = (&raw const (*ctx.ops).remote_ip6).cast::<u32>();
         Ip16::from_v6_words([
             words.read_volatile(),
             words.add(1).read_volatile(),

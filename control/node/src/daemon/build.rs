@@ -19,7 +19,7 @@ use mizzen_http::core::{CoreHandle, CoreRequest, channel};
 use mizzen_http::server::{Address, Listeners, Part, Settings as ListenerSettings};
 use mizzen_isolators::{Containerizer, Settings as ContainerSettings};
 use mizzen_kernel::network::{NamesSpec, NetworkSpec, ensure_network};
-use mizzen_kernel::vips::{Options as VipOptions, Vips};
+use mizzen_kernel::vips::{Options as VipOptions, Tuning, Vips};
 use mizzen_master::Master;
 use mizzen_master::registry::Registry;
 use mizzen_membership::log::OwnerLog;
@@ -164,6 +164,7 @@ pub(crate) fn vip_options(config: &Config) -> VipOptions {
     VipOptions {
         pin_dir: config.instance.pin_dir(&config.vip.bpffs),
         cgroup: config.vip.cgroup.clone(),
+        tuning: Tuning::default(),
     }
 }
 

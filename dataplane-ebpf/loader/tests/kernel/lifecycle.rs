@@ -108,29 +108,29 @@ fn the_largest_vip_fits_and_one_more_is_refused_by_name() {
         let mut dataplane = Dataplane::open(&room.options()).expect("loadable");
         dataplane.set_vip(tcp(VIP), &backends(&many)).expect("room");
         let mut wanted = backends(&many);
-        wanted.iter_mut().for_each(|backend| backend.weight = u16::MAX);
+        wanted.backends.iter_mut().for_each(|backend| backend.weight = u16::MAX);
         dataplane.set_vip(tcp(VIP), &wanted).expect("room for its replacement");
 
         let observed = dataplane.observe().expect("readable maps");
-        assert_eq!(observed[&tcp(VIP)].len(), many.len());
-        let mut ids: Vec<u32> = observed[&tcp(VIP)].iter().map(|state| state.id).collect();
+        assert_eq!(observed[&tcp(VIP)].ids.len(), many.len());
+        let mut ids = observed[&tcp(VIP)].ids.clone();
         ids.sort_unstable();
         ids.dedup();
         assert_eq!(ids.len(), many.len(), "no id has two owners");
 
         let other = tcp("11.0.0.2:80");
-        let error = dataplane.set_vip(other, &wanted[..40_000]).expect_err("too few rows");
+        let error = dataplane.set_vip(other, &backends(&many[..40_000])).expect_err("too few rows");
         assert!(error.to_string().contains("11.0.0.2:80/tcp"), "{error}");
-        wanted.push(BackendWanted::new(at("127.9.9.9:9")));
+        wanted.backends.push(BackendWanted::new(at("127.9.9.9:9")));
         let error = dataplane.set_vip(tcp(VIP), &wanted).expect_err("too many");
         assert!(error.to_string().contains("11.0.0.1:80/tcp"), "{error}");
         assert_eq!(dataplane.observe().expect("readable maps"), observed, "nothing else changed");
 
         // The last slot of the largest run can be reached: all but one are withheld.
         let last = server("127.255.255.254");
-        wanted.pop();
-        wanted.iter_mut().for_each(|backend| backend.admission = Admission::Withheld);
-        wanted[65_535] = BackendWanted::new(last);
+        wanted.backends.pop();
+        wanted.backends.iter_mut().for_each(|backend| backend.admission = Admission::Withheld);
+        wanted.backends[65_535] = BackendWanted::new(last);
         dataplane.set_vip(tcp(VIP), &wanted).expect("room once the old run has settled");
         assert_eq!(spread(at(VIP), 10), BTreeMap::from([(last.port(), 10)]));
     });
@@ -164,7 +164,7 @@ fn foreign_pins_and_wrong_places_are_named() {
         assert!(matches!(Dataplane::open(&no_cgroup), Err(LoadError::Probe(_))));
 
         drop(Dataplane::open(&options).expect("loadable"));
-        let pins = options.pin_dir.join("v1");
+        let pins = options.pin_dir.join("v2");
         std::fs::remove_file(pins.join("map_VIPS")).expect("a pin");
         std::fs::rename(pins.join("map_SLOTS"), pins.join("map_VIPS")).expect("a pin");
         let error = Dataplane::open(&options).expect_err("that is no map of VIPs");
@@ -183,7 +183,9 @@ fn ids_and_counts_belong_to_a_backend_of_a_vip() {
         let mut dataplane = Dataplane::open(&room.options()).expect("loadable");
         let id = |dataplane: &Dataplane, backend: SocketAddr| {
             let observed = dataplane.observe().expect("readable maps");
-            observed[&tcp(VIP)].iter().find(|state| state.address == backend).map(|state| state.id)
+            let state = &observed[&tcp(VIP)];
+            let position = state.spec.backends.iter().position(|b| b.address == backend);
+            position.map(|position| state.ids[position])
         };
         dataplane.set_vip(tcp(VIP), &backends(&[stays, goes])).expect("room");
         let kept = id(&dataplane, stays);
@@ -196,7 +198,7 @@ fn ids_and_counts_belong_to_a_backend_of_a_vip() {
         let before = counts(&dataplane, tcp(VIP), stays);
 
         let mut wanted = backends(&[stays, comes]);
-        wanted[0].weight = 7;
+        wanted.backends[0].weight = 7;
         dataplane.set_vip(tcp(VIP), &wanted).expect("room");
         assert_eq!(id(&dataplane, stays), kept);
         assert_eq!(counts(&dataplane, tcp(VIP), stays), before);
@@ -211,7 +213,7 @@ fn ids_and_counts_belong_to_a_backend_of_a_vip() {
             dataplane.set_vip(*vip, &backends(&[comes])).expect("room");
         }
         held.into_iter().for_each(|(stream, _)| reset(stream));
-        assert_eq!(counts(&dataplane, tcp(VIP), stays).in_flight(), 0);
+        assert_eq!(counts(&dataplane, tcp(VIP), stays).in_flight, 0);
         for vip in others {
             assert_eq!(counts(&dataplane, vip, comes), Counts::default(), "{vip}");
         }

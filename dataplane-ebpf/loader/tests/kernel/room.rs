@@ -14,7 +14,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use mizzen_ebpf_loader::{BackendWanted, Options, VipAddress};
+use mizzen_ebpf_loader::{BackendWanted, Options, Tuning, VipAddress, VipWanted};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
@@ -54,7 +54,11 @@ pub fn in_room<Body: FnOnce(&Room)>(body: Body) {
 impl Room {
     /// The usual options: attach to the room's cgroup, pin on its bpffs.
     pub fn options(&self) -> Options {
-        Options { pin_dir: self.pins.join("mizzen"), cgroup: self.cgroup.clone() }
+        Options {
+            pin_dir: self.pins.join("mizzen"),
+            cgroup: self.cgroup.clone(),
+            tuning: Tuning::default(),
+        }
     }
 
     /// A cgroup below the room's own.
@@ -142,8 +146,8 @@ pub fn tcp(text: &str) -> VipAddress {
 }
 
 /// Admitted backends of weight 1.
-pub fn backends(addresses: &[SocketAddr]) -> Vec<BackendWanted> {
-    addresses.iter().copied().map(BackendWanted::new).collect()
+pub fn backends(addresses: &[SocketAddr]) -> VipWanted {
+    VipWanted::from(addresses.iter().copied().map(BackendWanted::new).collect::<Vec<_>>())
 }
 
 /// Starts a TCP server on a free port of `ip` that says its port and then echoes.

@@ -1,0 +1,248 @@
+//! A VIP's run of slots and its ring, worked out before anything is written.
+//!
+//! ```text
+//! open and near (on this node, or else in this zone) │ open, elsewhere │ withheld or without weight
+//! ◀────────────────────── near ─────────────────────▶│                 │
+//! ◀────────────────────────────── open ───────────────────────────────▶│
+//! ```
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use mizzen_ebpf_abi::{Be16, Ip16, Place, Slot, VipValue};
+use mizzen_ebpf_core::ring::{self, Seat};
+use mizzen_ebpf_core::select::{self, mix};
+
+use crate::words::slot_address;
+use crate::{BackendWanted, Distance, Locality, MapError, VipAddress, VipWanted};
+
+/// What a backend had before the change.
+#[derive(Clone, Copy, Debug)]
+pub struct Kept {
+    /// Its row.
+    pub row: u32,
+    /// Since which second it is admitted; none if it is not.
+    pub open_since: Option<u32>,
+}
+
+/// The backends in the order of a run; refused if they cannot be what `vip` has.
+pub fn in_order(vip: VipAddress, wanted: &[BackendWanted]) -> Result<Vec<BackendWanted>, MapError> {
+    let is_v4 = |address: SocketAddr| Ip16::from(address.ip()).is_v4();
+    let mut backends = Vec::with_capacity(wanted.len());
+    for backend in wanted {
+        if is_v4(vip.socket) && !is_v4(backend.address) {
+            return Err(MapError::Family { vip, backend: backend.address });
+        }
+        let ip = backend.address.ip().to_canonical();
+        let address = SocketAddr::new(ip, backend.address.port());
+        backends.push(BackendWanted { address, ..*backend });
+    }
+    backends.sort_unstable_by_key(|backend| backend.address);
+    if let Some(pair) = backends.windows(2).find(|pair| pair[0].address == pair[1].address) {
+        return Err(MapError::Duplicate { vip, backend: pair[0].address });
+    }
+    backends.sort_by_key(|backend| (!backend.is_open(), backend.distance));
+    Ok(backends)
+}
+
+/// What each backend of a run has, by address.
+pub fn kept(slots: &[Slot], open: u32) -> BTreeMap<SocketAddr, Kept> {
+    let kept = |(index, slot): (usize, &Slot)| {
+        let open_since = ((index as u32) < open).then_some(slot.since);
+        (slot_address(slot), Kept { row: slot.row, open_since })
+    };
+    slots.iter().enumerate().map(kept).collect()
+}
+
+/// The slots of a run. Backends that stay keep their rows, the others take `fresh` ones.
+pub fn slots(
+    ordered: &[BackendWanted],
+    kept: &BTreeMap<SocketAddr, Kept>,
+    mut fresh: impl Iterator<Item = u32>,
+    generation: u32,
+    now_seconds: u32,
+) -> Vec<Slot> {
+    let slot = |backend: &BackendWanted| {
+        let kept = kept.get(&backend.address);
+        Slot {
+            address: Ip16::from(backend.address.ip()),
+            port: Be16::new(backend.address.port()),
+            flags: backend.slot_flags(),
+            weight: u32::from(backend.weight),
+            threshold: u32::MAX,
+            alias: 0,
+            row: kept.map(|kept| kept.row).or_else(|| fresh.next()).unwrap_or_default(),
+            generation,
+            since: kept.and_then(|kept| kept.open_since).unwrap_or(now_seconds),
+            reserved: 0,
+        }
+    };
+    ordered.iter().map(slot).collect()
+}
+
+/// Lets draws among the near slots, and among the other open ones, hit each by its weight.
+pub fn spread_draws(slots: &mut [Slot], near: u32, open: u32) {
+    for range in [0..near as usize, near as usize..open as usize] {
+        let Some(part) = slots.get_mut(range.clone()).filter(|part| !part.is_empty()) else {
+            continue;
+        };
+        let weights: Vec<u32> = part.iter().map(|slot| slot.weight).collect();
+        if weights.iter().all(|weight| *weight == weights[0]) {
+            continue;
+        }
+        let (mut small, mut large) = (vec![0; weights.len()], vec![0; weights.len()]);
+        let mut left = vec![0; weights.len()];
+        let put = |index: usize, threshold: u32, alias: u32| {
+            part[index].threshold = threshold;
+            part[index].alias = range.start as u32 + alias;
+        };
+        select::aliases(&weights, &mut small, &mut large, put, &mut left);
+    }
+}
+
+/// The value of the VIP, but for the places of its run, ring and row.
+pub fn value(wanted: &VipWanted, ordered: &[BackendWanted], generation: u32) -> VipValue {
+    let open = &ordered[..ordered.partition_point(BackendWanted::is_open)];
+    let within = |distance| open.partition_point(|backend| backend.distance <= distance) as u32;
+    let near = match (wanted.locality, within(Distance::Node), within(Distance::Zone)) {
+        (Locality::Ignore, ..) | (_, 0, 0) => open.len() as u32,
+        (Locality::Prefer, 0, zone) => zone,
+        (Locality::Prefer, node, _) => node,
+    };
+    VipValue {
+        length: ordered.len() as u32,
+        generation,
+        open: open.len() as u32,
+        near,
+        rule: wanted.rule_number(),
+        flags: wanted.flags(),
+        slow_start: wanted.slow_start,
+        ..VipValue::default()
+    }
+}
+
+/// Places that the ring of a VIP needs; none if its rule needs no ring.
+pub fn ring_length(wanted: &VipWanted, open: u32) -> u32 {
+    if wanted.needs_ring() && open > 0 { ring::size(open as usize) } else { 0 }
+}
+
+/// The ring of a run's open slots.
+pub fn ring(ordered: &[BackendWanted], length: u32, generation: u32) -> Vec<Place> {
+    let open = ordered.iter().take_while(|backend| backend.is_open());
+    // In the order of addresses, so that every node builds the same ring from the same backends.
+    let mut seats: Vec<(SocketAddr, u32, Seat)> = open
+        .zip(0..)
+        .map(|(backend, index)| {
+            let seat = Seat { hash: hash(backend.address), weight: u32::from(backend.weight) };
+            (backend.address, index, seat)
+        })
+        .collect();
+    seats.sort_unstable_by_key(|(address, ..)| *address);
+    let bare: Vec<Seat> = seats.iter().map(|(.., seat)| *seat).collect();
+    let mut table = vec![0; length as usize];
+    ring::fill(&bare, &mut vec![0; bare.len()], &mut table);
+    let index = |seat: u32| seats.get(seat as usize).map_or(0, |(_, index, _)| *index);
+    table.into_iter().map(|seat| Place { index: index(seat), generation }).collect()
+}
+
+/// A number that depends on nothing but the address and port.
+fn hash(address: SocketAddr) -> u64 {
+    let words = Ip16::from(address.ip()).words();
+    let port = u64::from(address.port());
+    words.into_iter().fold(mix(port ^ 0x6d69_7a7a_656e), |hash, word| mix(hash ^ u64::from(word)))
+}
+
+/// Whether a backend that joins such a run lets the others carry the load at first.
+pub fn joins_others(kept: &BTreeMap<SocketAddr, Kept>, slow_start: u32, now_seconds: u32) -> bool {
+    let long_enough = slow_start.div_ceil(1000);
+    slow_start > 0
+        && kept
+            .values()
+            .filter_map(|kept| kept.open_since)
+            .any(|since| now_seconds.saturating_sub(since) >= long_enough)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Admission;
+
+    fn backend(address: &str, weight: u16, distance: Distance) -> BackendWanted {
+        let address = address.parse().expect("an address");
+        BackendWanted { weight, distance, ..BackendWanted::new(address) }
+    }
+
+    fn vip() -> VipAddress {
+        VipAddress::tcp("11.0.0.1:80".parse().expect("an address"))
+    }
+
+    #[test]
+    fn the_nearest_come_first_and_the_withheld_last() {
+        let mut withheld = backend("10.0.0.1:1", 1, Distance::Node);
+        withheld.admission = Admission::Withheld;
+        let wanted = VipWanted::from(vec![
+            withheld,
+            backend("10.0.0.2:1", 1, Distance::Far),
+            backend("10.0.0.3:1", 1, Distance::Node),
+            backend("10.0.0.4:1", 0, Distance::Node),
+            backend("10.0.0.5:1", 2, Distance::Zone),
+        ]);
+        let ordered = in_order(vip(), &wanted.backends).expect("usable");
+        let value = value(&wanted, &ordered, 7);
+        assert_eq!((value.near, value.open, value.length), (1, 3, 5));
+        let slots = slots(&ordered, &BTreeMap::new(), 10.., 7, 100);
+        let order: Vec<u16> = slots
+            .iter()
+            .map(|slot| u16::from(slot_address(slot).to_string().as_bytes()[7] - b'0'))
+            .collect();
+        assert_eq!(order, [3, 5, 2, 1, 4]);
+    }
+
+    #[test]
+    fn draws_stay_among_the_near_or_among_the_others() {
+        let wanted = VipWanted::from(vec![
+            backend("10.0.0.1:1", 3, Distance::Node),
+            backend("10.0.0.2:1", 1, Distance::Node),
+            backend("10.0.0.3:1", 1, Distance::Far),
+            backend("10.0.0.4:1", 3, Distance::Far),
+        ]);
+        let ordered = in_order(vip(), &wanted.backends).expect("usable");
+        let mut slots = slots(&ordered, &BTreeMap::new(), 10.., 7, 100);
+        spread_draws(&mut slots, 2, 4);
+        let half = 1 << 31;
+        let draws: Vec<(u32, u32)> =
+            slots.iter().map(|slot| (slot.threshold, slot.alias)).collect();
+        assert_eq!(draws, [(u32::MAX, 0), (half, 0), (half, 3), (u32::MAX, 3)]);
+    }
+
+    #[test]
+    fn a_backend_warms_up_only_beside_warm_ones() {
+        let kept = |since| {
+            let address = "10.0.0.1:1".parse().expect("an address");
+            BTreeMap::from([(address, Kept { row: 0, open_since: since })])
+        };
+        #[rustfmt::skip]
+        let table = [
+            ("a new VIP",            BTreeMap::new(), 10_000, false),
+            ("the other is as new",  kept(Some(95)),  10_000, false),
+            ("the other is warm",    kept(Some(90)),  10_000, true),
+            ("the other is withheld",kept(None),      10_000, false),
+            ("slow start is off",    kept(Some(90)),       0, false),
+        ];
+        for (name, kept, slow_start, want) in table {
+            assert_eq!(joins_others(&kept, slow_start, 100), want, "{name}");
+        }
+    }
+
+    #[test]
+    fn every_node_builds_the_same_ring() {
+        let far = |n: u8| backend(&format!("10.0.0.{n}:80"), 1, Distance::Far);
+        let near = |n: u8| backend(&format!("10.0.0.{n}:80"), 1, Distance::Node);
+        let by_address = |wanted: &[BackendWanted]| -> Vec<SocketAddr> {
+            let ordered = in_order(vip(), wanted).expect("usable");
+            let ring = ring(&ordered, 251, 1);
+            ring.iter().map(|place| ordered[place.index as usize].address).collect()
+        };
+        assert_eq!(by_address(&[far(1), far(2), far(3)]), by_address(&[far(1), near(3), far(2)]));
+    }
+}

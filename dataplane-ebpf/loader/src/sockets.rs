@@ -1,0 +1,157 @@
+//! Translated sockets, for people who ask what became of a connection.
+
+use std::net::SocketAddr;
+
+use mizzen_ebpf_abi::{Be16, Ip16, Origin, reason, stage};
+
+use crate::slab::Slab;
+use crate::{VipAddress, clock};
+
+/// A socket that was sent to a backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Socket {
+    /// The kernel's number of it, which no other socket has had since boot.
+    pub cookie: u64,
+    /// The kernel's number of its network namespace.
+    pub netns: u64,
+    /// What it asked for.
+    pub vip: VipAddress,
+    /// What it got.
+    pub backend: SocketAddr,
+    /// Its own address, once a packet has left.
+    pub local: Option<SocketAddr>,
+    /// How far it has come.
+    pub stage: Stage,
+    /// Whether it is still open.
+    pub is_open: bool,
+    /// Milliseconds since the backend was chosen, or since the last datagram.
+    pub age: u64,
+    /// Why this backend.
+    pub reason: Reason,
+    /// Whether a candidate was passed over because it was ejected, kept waiting or warmed up.
+    pub passed_over: bool,
+    /// Latency (microseconds) and connections of the backend when it was chosen.
+    pub load: (u32, u16),
+    /// The candidate that lost, if there was one and its VIP still has it, with its latency and connections.
+    pub other: Option<(SocketAddr, u32, u16)>,
+}
+
+/// How far a socket has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// A backend was chosen; no packet has left.
+    Chosen,
+    /// The first packet has left.
+    Started,
+    /// The handshake is complete.
+    Established,
+    /// The handshake failed.
+    Failed,
+    /// It is over.
+    Closed,
+}
+
+/// Why a backend was chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// It was the only candidate.
+    Only,
+    /// It was cheaper than the other.
+    Cheaper,
+    /// Neither was cheaper, and it was drawn first.
+    Tie,
+    /// The rule is to draw.
+    Drawn,
+    /// The ring says so.
+    Ring,
+    /// Near backends were too busy.
+    Spilled,
+    /// It was ejected, and this connect tried it.
+    Probe,
+    /// No other could be used.
+    LastResort,
+}
+
+impl Stage {
+    fn from_number(number: u8) -> Self {
+        match number {
+            stage::CHOSEN => Self::Chosen,
+            stage::STARTED => Self::Started,
+            stage::ESTABLISHED => Self::Established,
+            stage::FAILED => Self::Failed,
+            _ => Self::Closed,
+        }
+    }
+}
+
+impl Reason {
+    fn from_number(number: u8) -> Self {
+        match number {
+            reason::CHEAPER => Self::Cheaper,
+            reason::TIE => Self::Tie,
+            reason::DRAWN => Self::Drawn,
+            reason::RING => Self::Ring,
+            reason::SPILLED => Self::Spilled,
+            reason::PROBE => Self::Probe,
+            reason::LAST_RESORT => Self::LastResort,
+            _ => Self::Only,
+        }
+    }
+}
+
+/// Every socket that has a place in the table.
+pub fn all(slab: &Slab) -> Vec<Socket> {
+    let now = clock::monotonic();
+    let by_row = slab.addresses_by_row();
+    (0..slab.sockets.capacity())
+        .filter_map(|index| slab.sockets.get(index))
+        .filter(|origin| origin.cookie != 0)
+        .map(|origin| {
+            let other = by_row.get(&origin.decision.other_row).copied();
+            socket(&origin, other, now)
+        })
+        .collect()
+}
+
+/// Frees the places of flows without a connected socket that fell silent.
+pub fn expire(slab: &Slab) {
+    let now = clock::monotonic();
+    let idle = slab.settings().idle;
+    for index in 0..slab.sockets.capacity() {
+        let Some(origin) = slab.sockets.get(index) else { break };
+        let is_flow = origin.owner != 0 && origin.flags & Origin::UNCONNECTED != 0;
+        if is_flow
+            && now.saturating_sub(origin.chosen_at) > idle
+            && slab.sockets.free(index, origin.owner)
+        {
+            slab.rows.end_flow(origin.row, origin.epoch);
+        }
+    }
+}
+
+fn socket(origin: &Origin, other: Option<SocketAddr>, now: u64) -> Socket {
+    let decision = &origin.decision;
+    let backend = address(origin.backend, origin.backend_port);
+    let vip =
+        VipAddress { socket: address(origin.vip, origin.vip_port), protocol: origin.protocol };
+    let local = (origin.local_port.get() != 0).then(|| address(origin.local, origin.local_port));
+    let load = (decision.other_micros, decision.other_in_flight);
+    Socket {
+        cookie: origin.cookie,
+        netns: origin.netns,
+        vip,
+        backend,
+        local,
+        stage: Stage::from_number(origin.stage),
+        is_open: origin.owner == origin.cookie,
+        age: now.saturating_sub(origin.chosen_at) / 1_000_000,
+        reason: Reason::from_number(decision.reason),
+        passed_over: decision.passed_over != 0,
+        load: (decision.micros, decision.in_flight),
+        other: other.filter(|other| *other != backend).map(|other| (other, load.0, load.1)),
+    }
+}
+
+fn address(ip: Ip16, port: Be16) -> SocketAddr {
+    SocketAddr::new(ip.into(), port.get())
+}

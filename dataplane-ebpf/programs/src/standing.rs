@@ -1,0 +1,167 @@
+//! What handshakes and connections teach about a backend.
+//!
+//! Averages are read, moved and written without a lock: two CPUs at once lose one
+//! sample, and a word is never torn.
+
+use mizzen_ebpf_abi::{Decision, Row, reason};
+use mizzen_ebpf_core::bucket::bucket;
+use mizzen_ebpf_core::eject::pause;
+use mizzen_ebpf_core::ewma::Average;
+
+use crate::counts::{add, add_small, replace};
+use crate::maps::{HISTOGRAMS, ROWS, settings};
+
+/// What was timed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Sample {
+    /// From the choice to the end of the handshake.
+    Handshake,
+    /// From there to the end of the connection.
+    Connection,
+}
+
+/// Takes in a time in nanoseconds.
+///
+/// # Safety
+///
+/// `row` is an element of `ROWS`.
+#[inline(always)]
+pub unsafe fn sample(row: *mut Row, what: Sample, nanos: u64, now: u64) {
+    let micros = micros(nanos);
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (average, offset) = match what {
+            Sample::Handshake => (&raw mut (*row).connect, 0),
+            Sample::Connection => (&raw mut (*row).duration, 1),
+        };
+        move_average(average, micros, now);
+        count((*row).histogram.saturating_add(offset), micros);
+    }
+}
+
+/// Takes in the end of a connection that lasted `nanos` and whose packets took `srtt` microseconds.
+///
+/// # Safety
+///
+/// As for [`sample`].
+#[inline(always)]
+pub unsafe fn ended(row: *mut Row, nanos: u64, srtt: u32, now: u64) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if srtt != 0 {
+            move_average(&raw mut (*row).connect, srtt, now);
+        }
+        if nanos <= settings().short {
+            sample(row, Sample::Connection, nanos, now);
+        } else {
+            // A long life says nothing about the speed of its backend.
+            count((*row).histogram.saturating_add(1), micros(nanos));
+        }
+    }
+}
+
+/// A handshake completed: the backend lives, whatever was thought of it.
+///
+/// # Safety
+///
+/// As for [`sample`].
+#[inline(always)]
+pub unsafe fn succeeded(row: *mut Row, now: u64) {
+    // SAFETY: the caller's promise; plain stores where the last one may win.
+    unsafe {
+        (&raw mut (*row).waiting_since).write_volatile(now);
+        if (&raw const (*row).failures).read_volatile() != 0 {
+            (&raw mut (*row).failures).write_volatile(0);
+        }
+        let until = (&raw const (*row).ejected_until).read_volatile();
+        if until != 0 && replace(&raw mut (*row).ejected_until, until, 0) {
+            (&raw mut (*row).joined).write_volatile(now);
+            count_ejected(row, u32::MAX);
+        }
+    }
+}
+
+/// A handshake failed, or is late: the backend is ejected if it was one too many.
+///
+/// # Safety
+///
+/// As for [`sample`].
+#[inline(always)]
+pub unsafe fn failed(row: *mut Row, decision: &Decision, now: u64) {
+    let settings = settings();
+    // SAFETY: the caller's promise.
+    unsafe {
+        add_small(&raw mut (*row).failures, 1);
+        let failures = (&raw const (*row).failures).read_volatile();
+        let until = (&raw const (*row).ejected_until).read_volatile();
+        let is_new = until == 0;
+        let counts = if is_new {
+            settings.failures != 0 && failures >= settings.failures
+        } else {
+            // Late news of connects from before the ejection say nothing new.
+            decision.reason == reason::PROBE
+        };
+        if !counts {
+            return;
+        }
+        let came_back = (&raw const (*row).joined).read_volatile();
+        let level = match (&raw const (*row).level).read_volatile() {
+            // It behaved for a long time.
+            _ if is_new && now.saturating_sub(came_back) > settings.longest_pause => 0,
+            level => level,
+        };
+        let end = now + pause(level, settings.pause, settings.longest_pause);
+        if replace(&raw mut (*row).ejected_until, until, end) {
+            (&raw mut (*row).level).write_volatile(level + 1);
+            add(&raw mut (*row).ejections, 1);
+            if is_new {
+                count_ejected(row, 1);
+            }
+        }
+    }
+}
+
+/// # Safety
+///
+/// As for [`sample`].
+#[inline(always)]
+unsafe fn count_ejected(row: *mut Row, change: u32) {
+    // SAFETY: the caller's promise.
+    if let Some(vip) = ROWS.get_ptr_mut(unsafe { (*row).vip_row }) {
+        // SAFETY: another element of `ROWS`.
+        unsafe { add_small(&raw mut (*vip).ejected, change) };
+    }
+}
+
+/// # Safety
+///
+/// `average` is an aligned `u64` in a map.
+#[inline(always)]
+unsafe fn move_average(average: *mut u64, micros: u32, now: u64) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let before = Average::unpack(average.read_volatile());
+        average.write_volatile(before.step(micros, (now / 1_000_000) as u32).pack());
+    }
+}
+
+/// Counts a latency in this CPU's part of a histogram, if there is one.
+#[inline(always)]
+fn count(histogram: u32, micros: u32) {
+    let Some(histogram) = HISTOGRAMS.get_ptr_mut(histogram) else { return };
+    let index = bucket(micros) as usize;
+    // SAFETY: an element of a per-CPU array; the index is below the number of buckets. A program
+    // that interrupts this one may lose a count.
+    unsafe {
+        (*histogram).sum += u64::from(micros);
+        if index < (*histogram).buckets.len() {
+            (*(&raw mut (*histogram).buckets).cast::<u32>().add(index)) += 1;
+        }
+    }
+}
+
+#[inline(always)]
+fn micros(nanos: u64) -> u32 {
+    let micros = nanos / 1_000;
+    if micros > u64::from(u32::MAX) { u32::MAX } else { micros as u32 }
+}
