@@ -50,14 +50,14 @@ fn addresses(task: &TaskFact, wish: &Wish<'_>, problems: &mut Vec<LabelError>) -
 }
 
 /// Where clients reach a port: at the container's own addresses where it has any,
-/// unless the port says that it is one of the host.
+/// unless the port says that it is meant for the host's and a port of the host leads
+/// there.
 fn announced(task: &TaskFact, port: &PortFact, problems: &mut Vec<LabelError>) -> Vec<SocketAddr> {
     let on_host = |number| vec![SocketAddr::new(task.host_address, number)];
-    match port.labels.get(SCOPE).map(String::as_str) {
-        // The number of such a port is the host's, as in DC/OS.
-        Some("host") => return on_host(port.host_port.unwrap_or(port.number)),
-        Some("container") | None => {}
-        Some(value) => {
+    match (port.labels.get(SCOPE).map(String::as_str), port.host_port) {
+        (Some("host"), Some(number)) => return on_host(number),
+        (Some("host" | "container") | None, _) => {}
+        (Some(value), _) => {
             let problem = LabelError::Value {
                 label: SCOPE.to_owned(),
                 value: value.to_owned(),

@@ -3,20 +3,33 @@
 use super::*;
 
 #[test]
-fn a_port_of_the_host_is_known_by_its_number() {
-    // As the service scheduler announces a mapped port: the number is the host's.
+fn without_a_port_of_the_host_a_scope_leads_to_the_container_all_the_same() {
     let mut fact = task("a", "/web:80");
-    fact.ports[0].number = 31_007;
-    fact.ports[0].labels.insert("network-scope".into(), "host".into());
     let mut planner = planner();
-    put(&mut planner, "a", Some(&fact));
-    assert_eq!(addresses(&planner), ["10.0.0.1:31007"]);
-
+    for scope in ["host", "container"] {
+        fact.ports[0].labels.insert("network-scope".into(), scope.into());
+        put(&mut planner, "a", Some(&fact));
+        assert_eq!(addresses(&planner), ["9.0.0.2:8080"], "{scope}");
+        assert_eq!(problems(&planner), [] as [&str; 0]);
+    }
     fact.ports[0].labels.insert("network-scope".into(), "moon".into());
     put(&mut planner, "a", Some(&fact));
-    assert_eq!(addresses(&planner), ["9.0.0.2:31007"], "as if it said nothing");
+    assert_eq!(addresses(&planner), ["9.0.0.2:8080"], "as if it said nothing");
     let want =
         "task a: label `network-scope`: `moon` is not a scope (container, host); it is not heeded";
+    assert_eq!(problems(&planner), [want]);
+}
+
+#[test]
+fn before_a_container_has_an_address_it_is_no_backend_and_no_problem() {
+    let mut fact = TaskFact { phase: TaskPhase::Staging, ..task("a", "/web:80") };
+    fact.container_addresses.clear();
+    let mut planner = planner();
+    put(&mut planner, "a", Some(&fact));
+    assert_eq!((addresses(&planner).len(), planner.problems().len()), (0, 0));
+    fact.phase = TaskPhase::Running;
+    put(&mut planner, "a", Some(&fact));
+    let want = "task a: label `VIP_0`: the task has no address of that family";
     assert_eq!(problems(&planner), [want]);
 }
 
