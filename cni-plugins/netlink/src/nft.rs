@@ -113,13 +113,15 @@ impl Nft {
         }
     }
 
-    /// Lists the names of the tables of family `inet`.
+    /// Lists the names of the tables of all families; one that two families have, twice.
     ///
     /// # Errors
     ///
     /// [`NetlinkError::Request`] if the kernel has no nf_tables.
     pub fn observe_tables(&mut self) -> Result<Vec<String>, NetlinkError> {
-        let request = message(NfTablesMessage::GetTable(TableMessage { attributes: vec![] }));
+        let every = TableMessage { attributes: vec![] };
+        let header = NetfilterHeader::new(NetfilterProtoFamily::Unspec, VERSION, 0);
+        let request = NetfilterMessage::new(header, NfTablesMessage::GetTable(every));
         let found = self.connection.dump(request, read_table);
         let mut tables = found.map_err(|refusal| refusal.to("list", "nf_tables tables"))?;
         tables.sort();
