@@ -12,6 +12,7 @@
 //!                                        └── Probe ─────┘      acknowledged ─▶ Forget
 //! ```
 
+mod ended;
 mod environment;
 mod facts;
 pub mod health;
@@ -33,6 +34,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use task::Task;
 
+pub use ended::{MAX_SHOWN, Retention};
 pub use health::{Answer, Probe};
 pub use launch::{Limits, Order};
 pub use record::Record;
@@ -74,7 +76,8 @@ pub enum Effect {
     /// Write a record so that it survives a crash, before anything that follows.
     /// If that fails, say so with [`Agent::checkpoint_failed`].
     Checkpoint(Box<Record>),
-    /// Remove a container's record.
+    /// All has been said of a container: its record is needed for no restart any more.
+    /// Whoever keeps its sandbox says so with [`Agent::adopt_ended`] at the next start.
     Forget(ContainerId),
     /// Keep this as the agent's id.
     SaveId(AgentId),
@@ -109,6 +112,7 @@ pub struct Agent {
     id: Option<AgentId>,
     tasks: BTreeMap<ContainerId, Task>,
     by_task: BTreeMap<(FrameworkId, TaskId), ContainerId>,
+    ended: ended::EndedTasks,
     effects: VecDeque<Effect>,
     dice: Dice,
     started: Now,
@@ -125,6 +129,7 @@ impl Agent {
             id,
             tasks: BTreeMap::new(),
             by_task: BTreeMap::new(),
+            ended: ended::EndedTasks::default(),
             effects: VecDeque::new(),
             dice: Dice::new(seed),
             started: now,
@@ -274,6 +279,17 @@ impl Agent {
         }
     }
 
+    /// Tasks that ended under a former process and whose sandboxes are still there,
+    /// oldest first.
+    pub fn adopt_ended(&mut self, records: Vec<Record>) {
+        self.ended.adopt(records);
+    }
+
+    /// The sandboxes of these are gone.
+    pub fn sandboxes_removed(&mut self, containers: &[ContainerId]) {
+        self.ended.remove(containers);
+    }
+
     /// How many tasks have not ended yet.
     #[must_use]
     pub fn live_tasks(&self) -> usize {
@@ -357,7 +373,9 @@ impl Agent {
             if self.by_task.get(&key) == Some(container) {
                 self.by_task.remove(&key);
             }
-            self.tasks.remove(container);
+            if let Some(task) = self.tasks.remove(container) {
+                self.ended.push(task);
+            }
         }
     }
 

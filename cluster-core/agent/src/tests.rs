@@ -8,6 +8,8 @@ use mizzen_types::time::Wall;
 use std::time::Duration;
 use v1::TaskState as S;
 
+mod views;
+
 /// An agent with a clock and what came out of it.
 struct Bench {
     agent: Agent,
@@ -430,50 +432,6 @@ fn a_restart_takes_every_task_up_where_it_was() {
 
     let mut orphan = after_restart(Phase::Ended, vec![found(&"other".into(), Some(9))], &record);
     assert_eq!(orphan.take_log(), ["destroy", "destroy"]);
-}
-
-#[test]
-fn ports_are_announced_where_somebody_listens() {
-    let port = |number| v1::Port { number, ..v1::Port::default() };
-    let network = |name: &str| v1::NetworkInfo {
-        name: (!name.is_empty()).then(|| name.to_owned()),
-        port_mappings: vec![v1::network_info::PortMapping {
-            host_port: 31_005,
-            container_port: 80,
-            protocol: None,
-        }],
-        ..v1::NetworkInfo::default()
-    };
-    let range = v1::value::Ranges { range: vec![v1::value::Range { begin: 31_005, end: 31_005 }] };
-    let ports = v1::Resource { name: "ports".into(), ranges: Some(range), ..Default::default() };
-    // On which network, what is announced, and what becomes of it.
-    #[rustfmt::skip]
-    let table = [
-        ("",     31_005, 31_005, Some(31_005)),
-        ("dcos", 31_005, 80,     None),
-        ("dcos", 80,     80,     None),
-        ("dcos", 53,     53,     None),
-    ];
-    for (name, announced, number, host) in table {
-        let infos = vec![network(name)];
-        let mesos = v1::container_info::Type::Mesos.into();
-        let container =
-            v1::ContainerInfo { r#type: mesos, network_infos: infos, ..Default::default() };
-        let mut bench = Bench::new();
-        bench.run(v1::TaskInfo {
-            resources: vec![ports.clone()],
-            container: Some(container),
-            discovery: Some(v1::DiscoveryInfo {
-                ports: Some(v1::Ports { ports: vec![port(announced)] }),
-                ..v1::DiscoveryInfo::default()
-            }),
-            ..task_info()
-        });
-        let Some(Fact::Task(fact)) = &bench.fact else { panic!("no fact") };
-        let found = (fact.ports[0].number, fact.ports[0].host_port);
-        assert_eq!(found, (number, host), "{announced} on `{name}`");
-        assert_eq!(fact.host_ports.is_empty(), host.is_none(), "{announced} on `{name}`");
-    }
 }
 
 #[test]

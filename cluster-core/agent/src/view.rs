@@ -9,8 +9,9 @@ use mizzen_types::fact::Health;
 use mizzen_types::resources::Resources;
 use mizzen_types::time::Now;
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// What happened since the agent started.
 #[derive(Debug, Default)]
@@ -57,8 +58,8 @@ impl Agent {
             "reserved_resources": {},
             "unreserved_resources": summary,
             "flags": { "work_dir": self.settings.work_dir },
-            "frameworks": self.frameworks(),
-            "completed_frameworks": [],
+            "frameworks": self.frameworks(Activity::Active),
+            "completed_frameworks": self.frameworks(Activity::Completed),
         })
     }
 
@@ -101,6 +102,40 @@ impl Agent {
         self.tasks.values().map(|task| self.row(task)).collect()
     }
 
+    /// The same of tasks that ended and whose sandboxes are kept, the newest last.
+    #[must_use]
+    pub fn ended_rows(&self) -> Value {
+        self.ended.iter().map(|task| self.row(task)).collect()
+    }
+
+    /// Whether a task with this id has not ended yet.
+    #[must_use]
+    pub fn is_live(&self, task: &str) -> bool {
+        let live = |candidate: &Task| {
+            candidate.record.task_id().as_str() == task && !candidate.is_terminal()
+        };
+        self.tasks.values().any(live)
+    }
+
+    /// What tasks hold of a resource beyond what the agent offers, in words; a smaller
+    /// offer than before does not end them.
+    #[must_use]
+    pub fn overcommitted(&self) -> Option<String> {
+        let (total, used) = (parsed(&self.settings.info.resources), self.used());
+        let beyond = |name: Arc<str>| {
+            let (has, of) = (used.scalar(&name), total.scalar(&name));
+            if has > of {
+                return Some(format!("{} {name} of {}", has.as_f64(), of.as_f64()));
+            }
+            let (has, of) = (used.ranges(&name), total.ranges(&name));
+            let count = has.difference(&of).count();
+            (count > 0).then(|| format!("{count} {name} that are not among those"))
+        };
+        let texts: Vec<String> = used.names().into_iter().filter_map(beyond).collect();
+        (!texts.is_empty())
+            .then(|| format!("tasks hold more than agent.resources offers: {}", texts.join(", ")))
+    }
+
     /// What the agent has and what its tasks hold of it.
     #[must_use]
     pub fn totals(&self) -> Value {
@@ -117,6 +152,7 @@ impl Agent {
         let newest = self
             .tasks
             .values()
+            .chain(self.ended.iter())
             .filter(|candidate| candidate.record.task_id().as_str() == task)
             .max_by_key(|candidate| candidate.record.launched)?;
         Some(self.settings.work_dir.join(newest.record.sandbox()))
@@ -137,6 +173,7 @@ impl Agent {
             "pid": record.pid,
             "sandbox": self.settings.work_dir.join(record.sandbox()),
             "launched": record.launched.as_secs_f64(),
+            "ended": task.is_terminal().then(|| last_word(record)),
         })
     }
 
@@ -152,16 +189,21 @@ impl Agent {
     }
 
     fn by_framework(&self) -> BTreeMap<String, Vec<&Task>> {
-        let mut map: BTreeMap<String, Vec<&Task>> = BTreeMap::new();
-        for task in self.tasks.values() {
-            map.entry(task.record.framework_id().to_string()).or_default().push(task);
-        }
-        map
+        grouped(self.tasks.values())
     }
 
-    fn frameworks(&self) -> Value {
-        let framework = |(id, tasks): (String, Vec<&Task>)| {
-            let info = tasks.first().map(|task| task.record.framework.clone()).unwrap_or_default();
+    fn frameworks(&self, wanted: Activity) -> Value {
+        let (active, ended) = (self.by_framework(), grouped(self.ended.iter()));
+        let ids: BTreeSet<&String> = match wanted {
+            Activity::Active => active.keys().collect(),
+            Activity::Completed => ended.keys().filter(|id| !active.contains_key(*id)).collect(),
+        };
+        let of = |map: &BTreeMap<String, Vec<&Task>>, id: &str| -> Vec<Value> {
+            map.get(id).into_iter().flatten().map(|task| self.executor(task)).collect()
+        };
+        let framework = |id: &String| {
+            let tasks = [active.get(id), ended.get(id)].into_iter().flatten().flatten();
+            let info = tasks.last().map(|task| task.record.framework.clone()).unwrap_or_default();
             json!({
                 "id": id,
                 "name": info.name,
@@ -169,11 +211,11 @@ impl Agent {
                 "failover_timeout": info.failover_timeout(),
                 "checkpoint": info.checkpoint(),
                 "hostname": info.hostname.unwrap_or_default(),
-                "executors": tasks.into_iter().map(|task| self.executor(task)).collect::<Value>(),
-                "completed_executors": [],
+                "executors": of(&active, id),
+                "completed_executors": of(&ended, id),
             })
         };
-        self.by_framework().into_iter().map(framework).collect()
+        ids.into_iter().map(framework).collect()
     }
 
     /// A command task has an executor of its own name.
@@ -211,6 +253,26 @@ impl Agent {
             "container": v1.container,
         })
     }
+}
+
+/// Whether a framework has tasks here that have not been forgotten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Activity {
+    Active,
+    Completed,
+}
+
+fn grouped<'a>(tasks: impl Iterator<Item = &'a Task>) -> BTreeMap<String, Vec<&'a Task>> {
+    let mut map: BTreeMap<String, Vec<&Task>> = BTreeMap::new();
+    for task in tasks {
+        map.entry(task.record.framework_id().to_string()).or_default().push(task);
+    }
+    map
+}
+
+/// When the last status of a task was made.
+fn last_word(record: &Record) -> Option<f64> {
+    record.statuses.last().and_then(|status| status.timestamp)
 }
 
 fn parsed(list: &[v1::Resource]) -> Resources {

@@ -157,6 +157,8 @@ pub enum Query {
     Status,
     /// Node: `/v1/tasks`.
     Tasks,
+    /// Node: `/v1/tasks/ended`.
+    EndedTasks,
     /// Node: `/v1/vip-table`.
     VipTable,
     /// Node: `/v1/vip-problems`.

@@ -69,6 +69,7 @@ const NODE: &[(&str, ToQuery)] = &[
     // ours
     ("/v1/status", |_| Ok(Query::Status)),
     ("/v1/tasks", |_| Ok(Query::Tasks)),
+    ("/v1/tasks/ended", |_| Ok(Query::EndedTasks)),
     ("/v1/vip-table", |_| Ok(Query::VipTable)),
     ("/v1/vip-problems", |_| Ok(Query::VipProblems)),
     ("/v1/dns", node::dns),

@@ -91,7 +91,9 @@ Examples:
     Tasks(TasksArgs),
     /// Print what a task wrote
     #[command(after_help = "\
-TASK is a task's id, its beginning, or an app with one task.
+TASK is a task's id, an app, or the beginning of an id: web.8d5f is that of
+web.instance-8d5f….  Of an app all tasks are read that run, their lines marked where
+there are several, else the last one that ended. With -f it ends when they have ended.
 
 Examples:
   mizzen logs web
@@ -224,7 +226,7 @@ pub struct RmArgs {
 /// Of `mizzen tasks`.
 #[derive(Debug, Args)]
 pub struct TasksArgs {
-    /// Only tasks of this app, or whose id begins like this
+    /// Only tasks of this app, or the one with this id or beginning of an id
     pub task: Option<String>,
     /// Form of the answer.
     #[command(flatten)]
@@ -234,7 +236,7 @@ pub struct TasksArgs {
 /// Of `mizzen logs`.
 #[derive(Debug, Args)]
 pub struct LogsArgs {
-    /// Task, the beginning of its id, or an app
+    /// Task, an app, or the beginning of an id
     pub task: String,
     /// Go on with what is written from now on
     #[arg(short, long)]

@@ -145,6 +145,11 @@ pub struct AgentConfig {
     /// Time after which a CNI plugin that does not answer is killed.
     #[serde(serialize_with = "value::write_duration")]
     pub plugin_timeout: Duration,
+    /// How long sandboxes of ended tasks are kept on an empty disk.
+    #[serde(serialize_with = "value::write_duration")]
+    pub gc_delay: Duration,
+    /// Part of the disk that is to stay free of them, in percent.
+    pub gc_disk_headroom: u8,
 }
 
 /// The service scheduler.
@@ -259,6 +264,8 @@ impl Config {
     pub fn with_applicable(&self, new: &Self) -> Self {
         let mut config = self.clone();
         config.log.level.clone_from(&new.log.level);
+        config.agent.gc_delay = new.agent.gc_delay;
+        config.agent.gc_disk_headroom = new.agent.gc_disk_headroom;
         config.names.upstreams.clone_from(&new.names.upstreams);
         config.names.ttl = new.names.ttl;
         for key in KEYS.iter().filter(|key| key.applies == Applies::Now) {

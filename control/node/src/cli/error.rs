@@ -65,6 +65,12 @@ pub enum CliError {
         /// As asked for.
         task: String,
     },
+    /// It is known, and there is nothing to read.
+    #[error("{reason}")]
+    NothingRan {
+        /// In words.
+        reason: String,
+    },
     /// Several tasks have it.
     #[error("`{task}` are several tasks, name one of them:\n  {}", .tasks.join("\n  "))]
     Ambiguous {

@@ -1,8 +1,9 @@
-//! `mizzen logs`: what a task wrote.
+//! `mizzen logs`: what tasks wrote.
 
 use super::error::CliError;
 use super::session::{Session, encode, print};
-use super::tasks;
+use super::table::{Paint, Tone};
+use super::tasks::{self, Lists};
 use crate::args::LogsArgs;
 use serde::Deserialize;
 use std::time::Duration;
@@ -13,6 +14,10 @@ const CHUNK: u64 = 256 * 1024;
 /// How often a task's file is looked at for more.
 const LOOK: Duration = Duration::from_millis(250);
 
+/// A line that is longer than this is printed in parts where lines of several tasks
+/// are mixed.
+const LONGEST_LINE: usize = 64 * 1024;
+
 /// A piece of a file.
 #[derive(Debug, Deserialize)]
 struct Piece {
@@ -22,6 +27,9 @@ struct Piece {
     /// Where the next piece begins. What is no text was replaced, so the length of
     /// `data` need not tell.
     next: Option<u64>,
+    /// Whether the task had ended before the file was read.
+    #[serde(default)]
+    ended: bool,
 }
 
 impl Piece {
@@ -30,28 +38,132 @@ impl Piece {
     }
 }
 
+/// What a look at a file found.
+enum Look {
+    More(String),
+    NothingYet,
+    End,
+}
+
 pub(super) async fn run(session: &Session, args: &LogsArgs) -> Result<(), CliError> {
-    let id = tasks::resolve(&args.task, &session.read::<Vec<_>>("/v1/tasks").await?)?;
+    let lists = Lists::get(session).await?;
+    let ids = tasks::with_logs(session, &args.task, &lists).await?;
     let stream = if args.stderr { "stderr" } else { "stdout" };
-    let base = format!("/v1/logs?task={}&stream={stream}", encode(&id));
-    let mut offset = 0;
+    let mut files: Vec<File> = ids.iter().map(|id| File::new(id, stream)).collect();
+    if let [file] = files.as_mut_slice() {
+        return alone(session, file, args.follow).await;
+    }
+    mixed(session, &mut files, args.follow).await
+}
+
+/// Prints one file as it is.
+async fn alone(session: &Session, file: &mut File, follow: bool) -> Result<(), CliError> {
     loop {
-        let piece: Piece = session.read(&format!("{base}&offset={offset}&length={CHUNK}")).await?;
-        if piece.data.is_empty() {
-            if !args.follow {
+        match file.look(session).await? {
+            Look::More(data) => print(&data)?,
+            Look::End if follow => {
+                crate::say(&format!("mizzen: {} has ended\n", file.task));
                 return Ok(());
             }
-            // A file that became shorter was cut by its task; it starts anew.
-            let size: Piece = session.read(&base).await?;
-            if size.offset < offset {
-                offset = 0;
-                continue;
-            }
-            tokio::time::sleep(LOOK).await;
-            continue;
+            Look::NothingYet if follow => tokio::time::sleep(LOOK).await,
+            Look::End | Look::NothingYet => return Ok(()),
         }
-        print(&piece.data)?;
-        offset = piece.next();
+    }
+}
+
+/// Prints whole lines of several files, each with its task in front.
+async fn mixed(session: &Session, files: &mut [File], follow: bool) -> Result<(), CliError> {
+    loop {
+        let mut quiet = true;
+        for file in files.iter_mut().filter(|file| !file.done) {
+            match file.look(session).await? {
+                Look::More(data) => {
+                    quiet = false;
+                    print(&file.lines.take(&data, session.paint))?;
+                }
+                Look::NothingYet if follow => {}
+                Look::End | Look::NothingYet => {
+                    print(&file.lines.rest(session.paint))?;
+                    file.done = true;
+                    if follow {
+                        crate::say(&format!("mizzen: {} has ended\n", file.task));
+                    }
+                }
+            }
+        }
+        if files.iter().all(|file| file.done) {
+            return Ok(());
+        }
+        if quiet {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+}
+
+/// What one task writes, read from the beginning.
+struct File {
+    task: String,
+    /// Where it is asked for, without a place in it.
+    path: String,
+    offset: u64,
+    lines: Lines,
+    done: bool,
+}
+
+impl File {
+    fn new(task: &str, stream: &str) -> Self {
+        let path = format!("/v1/logs?task={}&stream={stream}", encode(task));
+        let lines = Lines { label: tasks::short(task), waiting: String::new() };
+        Self { task: task.to_owned(), path, offset: 0, lines, done: false }
+    }
+
+    async fn look(&mut self, session: &Session) -> Result<Look, CliError> {
+        let path = format!("{}&offset={}&length={CHUNK}", self.path, self.offset);
+        let piece: Piece = session.read(&path).await?;
+        if !piece.data.is_empty() {
+            self.offset = piece.next();
+            return Ok(Look::More(piece.data));
+        }
+        if piece.ended {
+            return Ok(Look::End);
+        }
+        // A file that became shorter was cut by its task; it starts anew.
+        let size: Piece = session.read(&self.path).await?;
+        if size.offset < self.offset {
+            self.offset = 0;
+        }
+        Ok(Look::NothingYet)
+    }
+}
+
+/// Text on its way to a terminal that it shares.
+struct Lines {
+    label: String,
+    /// The beginning of a line whose end has not come yet.
+    waiting: String,
+}
+
+impl Lines {
+    /// The lines that are complete with `data`.
+    fn take(&mut self, data: &str, paint: Paint) -> String {
+        self.waiting.push_str(data);
+        let complete = match self.waiting.rfind('\n') {
+            Some(end) => self.waiting.drain(..=end).collect(),
+            None if self.waiting.len() > LONGEST_LINE => std::mem::take(&mut self.waiting),
+            None => String::new(),
+        };
+        self.labelled(&complete, paint)
+    }
+
+    /// What is left when nothing more comes.
+    fn rest(&mut self, paint: Paint) -> String {
+        let rest = std::mem::take(&mut self.waiting);
+        self.labelled(&rest, paint)
+    }
+
+    fn labelled(&self, text: &str, paint: Paint) -> String {
+        let label = paint.mark(Tone::Faint, &format!("{} |", self.label));
+        text.lines().map(|line| format!("{label} {line}\n")).collect()
     }
 }
 
@@ -64,5 +176,21 @@ mod tests {
         let piece = |text| serde_json::from_str::<Piece>(text).unwrap().next();
         assert_eq!(piece(r#"{"offset":10,"data":"abc"}"#), 13);
         assert_eq!(piece(r#"{"offset":10,"data":"a\ufffd","next":12}"#), 12);
+    }
+
+    #[test]
+    fn lines_of_several_tasks_stay_whole() {
+        let mut lines = Lines { label: "web.1a2b".to_owned(), waiting: String::new() };
+        let mut take = |data: &str| lines.take(data, Paint::Plain);
+        assert_eq!(take("one\ntw"), "web.1a2b | one\n");
+        assert_eq!(take("o"), "");
+        assert_eq!(take("\n\nthree"), "web.1a2b | two\nweb.1a2b | \n");
+        assert_eq!(
+            take(&"x".repeat(LONGEST_LINE)).len(),
+            LONGEST_LINE + "web.1a2b | three\n".len()
+        );
+        assert_eq!(take("end"), "");
+        assert_eq!(lines.rest(Paint::Plain), "web.1a2b | end\n");
+        assert_eq!(lines.rest(Paint::Plain), "");
     }
 }

@@ -23,71 +23,197 @@ pub(super) struct Task {
     pid: Option<u64>,
     /// When it was launched, in seconds since 1970.
     launched: Option<f64>,
+    /// When it ended, if it has.
+    ended: Option<f64>,
+}
+
+/// The tasks that a node knows.
+#[derive(Debug)]
+pub(super) struct Lists {
+    /// Those that have not ended, or of whose end not everybody has heard.
+    current: Vec<Task>,
+    /// Those whose sandboxes are kept, the newest last.
+    ended: Vec<Task>,
+}
+
+impl Lists {
+    /// Asks the node.
+    pub async fn get(session: &Session) -> Result<Self, CliError> {
+        let current = session.read("/v1/tasks").await?;
+        Ok(Self { current, ended: session.read("/v1/tasks/ended").await? })
+    }
+
+    fn all(&self) -> impl DoubleEndedIterator<Item = &Task> {
+        self.ended.iter().chain(&self.current)
+    }
+
+    fn live(&self) -> impl Iterator<Item = &Task> {
+        self.current.iter().filter(|task| task.is_live())
+    }
 }
 
 impl Task {
-    fn runs(&self) -> bool {
-        self.state.eq_ignore_ascii_case("TASK_RUNNING")
-            || self.state.eq_ignore_ascii_case("running")
+    fn is_live(&self) -> bool {
+        self.ended.is_none()
     }
 }
 
 pub(super) async fn run(session: &Session, args: &TasksArgs) -> Result<(), CliError> {
     let value = session.get("/v1/tasks").await?;
+    let tasks: Vec<Task> = understand("/v1/tasks", value.clone())?;
     let Some(word) = &args.task else {
         if args.output.json {
             return print_json(&value);
         }
-        let tasks: Vec<Task> = understand("/v1/tasks", value)?;
         return print(&render(&tasks, SystemTime::now(), session.paint));
     };
-    let tasks: Vec<Task> = understand("/v1/tasks", value.clone())?;
-    let ids = matching(word, &tasks);
-    if args.output.json {
-        let chosen = |task: &&Value| ids.iter().any(|id| task["id"] == *id);
-        let chosen: Vec<Value> =
-            value.as_array().into_iter().flatten().filter(chosen).cloned().collect();
-        return print_json(&Value::Array(chosen));
+    let lists = Lists { current: tasks, ended: session.read("/v1/tasks/ended").await? };
+    let meaning = meaning(session, word, &lists).await?;
+    let is_meant = |task: &&Task| meaning.includes(&task.id);
+    let chosen: Vec<Task> = lists.current.iter().filter(is_meant).cloned().collect();
+    if chosen.is_empty() {
+        crate::say(&format!("mizzen: {}\n", nothing_runs(word, &meaning, &lists)?));
     }
-    let chosen: Vec<Task> =
-        tasks.iter().filter(|t| ids.contains(&t.id.as_str())).cloned().collect();
+    if args.output.json {
+        let rows = value.as_array().into_iter().flatten();
+        let chosen = |row: &&Value| row["id"].as_str().is_some_and(|id| meaning.includes(id));
+        return print_json(&rows.filter(chosen).cloned().collect());
+    }
     print(&render(&chosen, SystemTime::now(), session.paint))
 }
 
-/// The one task that `word` names: by its id, by the beginning of its id, or by
-/// its app. Of several, the one that runs.
-pub(super) fn resolve(word: &str, tasks: &[Task]) -> Result<String, CliError> {
-    let found = matching(word, tasks);
-    let running: Vec<&str> = tasks
-        .iter()
-        .filter(|task| task.runs() && found.contains(&task.id.as_str()))
-        .map(|task| task.id.as_str())
-        .collect();
-    match (&found[..], &running[..]) {
-        ([], _) => Err(CliError::NoTask { task: word.to_owned() }),
-        ([one], _) | (_, [one]) => Ok((*one).to_owned()),
-        _ => {
-            let tasks = found.iter().map(|id| (*id).to_owned()).collect();
-            Err(CliError::Ambiguous { task: word.to_owned(), tasks })
+/// The tasks whose logs `word` names: the one with this id; all of an app that have
+/// not ended, else the last one that has; the one whose id begins so.
+pub(super) async fn with_logs(
+    session: &Session,
+    word: &str,
+    lists: &Lists,
+) -> Result<Vec<String>, CliError> {
+    let meaning = meaning(session, word, lists).await?;
+    let is_meant = |task: &&Task| meaning.includes(&task.id);
+    let live: Vec<String> = lists.live().filter(is_meant).map(|task| task.id.clone()).collect();
+    match (&meaning, live.len()) {
+        (Meaning::Task(id), _) => return Ok(vec![id.clone()]),
+        (Meaning::App(_), 1..) | (Meaning::Beginning(_), 1) => return Ok(live),
+        (Meaning::Beginning(_), 2..) => {
+            return Err(CliError::Ambiguous { task: word.to_owned(), tasks: live });
+        }
+        (_, 0) => {}
+    }
+    if let Some(last) = lists.all().rfind(is_meant) {
+        return Ok(vec![last.id.clone()]);
+    }
+    Err(CliError::NothingRan { reason: nothing_runs(word, &meaning, lists)? })
+}
+
+/// What `word` means. An app that has no tasks, which only the service scheduler knows,
+/// comes before the beginning of an id.
+async fn meaning(session: &Session, word: &str, lists: &Lists) -> Result<Meaning, CliError> {
+    let meaning = Meaning::of(word, lists);
+    let begins = matches!(meaning, Meaning::Beginning(_));
+    let has_task = lists.all().any(|task| meaning.includes(&task.id));
+    if (has_task && !begins) || as_in_ids(word).is_empty() {
+        return Ok(meaning);
+    }
+    match super::apps::find(session, word).await {
+        Ok(Some(app)) => Ok(Meaning::App(as_in_ids(&app.id))),
+        // A node without the service scheduler has no apps.
+        Ok(None) | Err(CliError::Refused { .. }) if has_task => Ok(meaning),
+        Ok(None) | Err(CliError::Refused { .. }) => Err(CliError::NoTask { task: word.to_owned() }),
+        Err(error) => Err(error),
+    }
+}
+
+/// Says that what `word` means has no task.
+fn nothing_runs(word: &str, meaning: &Meaning, lists: &Lists) -> Result<String, CliError> {
+    let last = lists.all().rfind(|task| meaning.includes(&task.id));
+    match (last, meaning) {
+        (Some(last), _) => {
+            let state = state_word(&last.state);
+            let what = format!("`{word}` has no task that runs");
+            Ok(format!("{what}; the last one was {} ({state})", last.id))
+        }
+        (None, Meaning::App(app)) if !app.is_empty() => Ok(format!("the app `{word}` has no task")),
+        (None, _) => Err(CliError::NoTask { task: word.to_owned() }),
+    }
+}
+
+/// What a word on the command line can mean, the first of these that fits.
+#[derive(Debug, PartialEq, Eq)]
+enum Meaning {
+    /// A task, by its whole id.
+    Task(String),
+    /// An app, as ids of its tasks have it: with `_` for `/`.
+    App(String),
+    /// The beginning of an id.
+    Beginning(String),
+}
+
+impl Meaning {
+    fn of(word: &str, lists: &Lists) -> Self {
+        if lists.all().any(|task| task.id == word) {
+            return Self::Task(word.to_owned());
+        }
+        let app = as_in_ids(word);
+        let absolute = word.starts_with('/');
+        if absolute || lists.all().any(|task| own_id(&task.id).is_some_and(|own| own.app == app)) {
+            return Self::App(app);
+        }
+        Self::Beginning(word.to_owned())
+    }
+
+    fn includes(&self, id: &str) -> bool {
+        match self {
+            Self::Task(task) => task == id,
+            Self::App(app) => own_id(id).is_some_and(|own| own.app == app),
+            Self::Beginning(word) => begins(id, word),
         }
     }
 }
 
-/// Ids of the tasks that `word` can mean; an exact id wins over an app, an app
-/// over the beginning of other ids.
-fn matching<'a>(word: &str, tasks: &'a [Task]) -> Vec<&'a str> {
-    let ids = || tasks.iter().map(|task| task.id.as_str());
-    if let Some(exact) = ids().find(|id| *id == word) {
-        return vec![exact];
+/// An app's name in the ids of its tasks.
+fn as_in_ids(app: &str) -> String {
+    app.trim_matches('/').replace('/', "_")
+}
+
+/// Whether `word` is a beginning of `id` that means no more than it says: `con1` is none
+/// of `con10.instance-…`. Of an app's task it names the whole app and some of what
+/// distinguishes the task, where `instance-` may be left out; of others it ends where
+/// a word ends.
+fn begins(id: &str, word: &str) -> bool {
+    if word.is_empty() {
+        return false;
     }
-    // The scheduler names tasks after their app, with `_` for `/`.
-    let app = word.trim_matches('/').replace('/', "_");
-    let of_app = |id: &&str| id.strip_prefix(&app).is_some_and(|rest| rest.starts_with('.'));
-    let found: Vec<&str> = ids().filter(of_app).collect();
-    if !found.is_empty() && !app.is_empty() {
-        return found;
+    if let Some(own) = own_id(id) {
+        let rest = word.strip_prefix(own.app).and_then(|rest| rest.strip_prefix('.'));
+        return rest.is_some_and(|rest| own.instance.starts_with(rest))
+            || (rest.is_some() && id.starts_with(word));
     }
-    ids().filter(|id| !app.is_empty() && id.starts_with(&app)).collect()
+    let ends_word = |c: char| !c.is_ascii_alphanumeric();
+    id.strip_prefix(word)
+        .is_some_and(|rest| rest.starts_with(ends_word) || word.ends_with(ends_word))
+}
+
+/// The parts of an id that the service scheduler made:
+/// `shop_cart.instance-<uuid>._app.1`.
+struct OwnId<'a> {
+    app: &'a str,
+    instance: &'a str,
+}
+
+fn own_id(id: &str) -> Option<OwnId<'_>> {
+    let (app, rest) = id.rsplit_once(".instance-")?;
+    let (instance, attempt) = rest.split_once("._app.")?;
+    let number = !attempt.is_empty() && attempt.bytes().all(|b| b.is_ascii_digit());
+    (number && instance.len() == 36).then_some(OwnId { app, instance })
+}
+
+/// An id as people can tell it from others at a glance, and type it.
+pub(super) fn short(id: &str) -> String {
+    match own_id(id) {
+        Some(own) => format!("{}.{:.8}", own.app, own.instance),
+        None => id.to_owned(),
+    }
 }
 
 fn render(tasks: &[Task], now: SystemTime, paint: Paint) -> String {
@@ -97,7 +223,7 @@ fn render(tasks: &[Task], now: SystemTime, paint: Paint) -> String {
         let ports: Vec<String> = task.ports.iter().map(port).collect();
         vec![
             plain(&task.id),
-            toned(tone(&task.state), short(&task.state)),
+            toned(tone(&task.state), state_word(&task.state)),
             toned(tone(&health), &health),
             plain(task.addresses.join(",")),
             plain(ports.join(",")),
@@ -117,7 +243,7 @@ fn since(at: f64, now: Duration) -> String {
 }
 
 /// `TASK_RUNNING` as `running`.
-fn short(state: &str) -> String {
+fn state_word(state: &str) -> String {
     state.strip_prefix("TASK_").unwrap_or(state).to_ascii_lowercase()
 }
 
@@ -140,7 +266,7 @@ fn port(value: &Value) -> String {
 }
 
 fn tone(word: &str) -> Tone {
-    match short(word).as_str() {
+    match state_word(word).as_str() {
         "running" | "healthy" | "finished" => Tone::Good,
         "staging" | "starting" | "killing" | "unknown" => Tone::Busy,
         "failed" | "lost" | "error" | "unhealthy" | "killed" | "gone" => Tone::Bad,
@@ -161,9 +287,6 @@ mod tests {
             {"id": "web.1b", "name": "web", "framework": "marathon", "state": "TASK_STAGING",
              "health": null, "addresses": [], "ports": [], "agent": "a", "pid": null,
              "sandbox": "/s", "launched": 999.0},
-            {"id": "webs.2", "framework": "marathon", "state": "TASK_RUNNING"},
-            {"id": "group_db.3a", "framework": "marathon", "state": "TASK_FAILED"},
-            {"id": "group_db.3b", "framework": "marathon", "state": "TASK_FAILED"},
         ]))
         .unwrap()
     }
@@ -176,30 +299,73 @@ web.1a   running   healthy   9.0.0.2   8080    4711   1m05s   marathon
 web.1b   staging   -         -         -       -      2s      marathon
 ";
         let now = UNIX_EPOCH + Duration::from_secs(1001);
-        assert_eq!(render(&tasks()[..2], now, Paint::Plain), want);
+        assert_eq!(render(&tasks(), now, Paint::Plain), want);
+    }
+
+    const WEB: &str = "web.instance-8d5f0000-0000-4000-8000-000000000001._app.1";
+    const WEB_TOO: &str = "web.instance-8d5f1111-0000-4000-8000-000000000002._app.1";
+    const WEBS: &str = "webs.instance-77770000-0000-4000-8000-000000000003._app.1";
+    const DOTTED: &str = "web.api.instance-66660000-0000-4000-8000-000000000004._app.1";
+    const GROUP: &str = "group_db.instance-55550000-0000-4000-8000-000000000005._app.1";
+    const KAFKA: &str = "kafka-0__1234";
+    const KAFKA_TEN: &str = "kafka-10__5678";
+
+    fn lists(ids: &[&str]) -> Lists {
+        let row = |id: &&str| json!({"id": id, "framework": "f", "state": "TASK_RUNNING"});
+        let rows = ids.iter().map(row).collect();
+        Lists { current: serde_json::from_value(rows).unwrap(), ended: Vec::new() }
     }
 
     #[test]
-    fn which_task_is_meant() {
+    fn which_tasks_are_meant() {
+        let all = [WEB, WEB_TOO, WEBS, DOTTED, GROUP, KAFKA, KAFKA_TEN];
         #[rustfmt::skip]
-        let table: &[(&str, Result<&str, &[&str]>)] = &[
-            ("web.1b",    Ok("web.1b")),
-            ("/web",      Ok("web.1a")),
-            ("web",       Ok("web.1a")),
-            ("webs",      Ok("webs.2")),
-            ("webs.",     Ok("webs.2")),
-            ("/group/db", Err(&["group_db.3a", "group_db.3b"])),
-            ("group",     Err(&["group_db.3a", "group_db.3b"])),
-            ("nothing",   Err(&[])),
-            ("/",         Err(&[])),
+        let table: &[(&str, &[&str])] = &[
+            (WEB,                 &[WEB]),
+            ("/web",              &[WEB, WEB_TOO]),
+            ("web",               &[WEB, WEB_TOO]),
+            ("webs",              &[WEBS]),
+            ("/group/db",         &[GROUP]),
+            ("group/db",          &[GROUP]),
+            ("group_db",          &[GROUP]),
+            ("web.api",           &[DOTTED]),
+            ("web.8d5f",          &[WEB, WEB_TOO]),
+            ("web.8d5f1",         &[WEB_TOO]),
+            ("web.instance-8d5f0", &[WEB]),
+            ("web.",              &[WEB, WEB_TOO]),
+            ("kafka",             &[KAFKA, KAFKA_TEN]),
+            ("kafka-0",           &[KAFKA]),
+            ("kafka-10__",        &[KAFKA_TEN]),
+            ("kafka-1",           &[]),
+            ("we",                &[]),
+            ("group",             &[]),
+            ("/kafka",            &[]),
+            ("8d5f",              &[]),
+            ("nothing",           &[]),
+            ("/",                 &[]),
+            ("",                  &[]),
         ];
+        let lists = lists(&all);
         for (word, want) in table {
-            match (resolve(word, &tasks()), want) {
-                (Ok(id), Ok(want)) => assert_eq!(id, *want, "{word}"),
-                (Err(CliError::Ambiguous { tasks, .. }), Err(want)) => assert_eq!(tasks, *want),
-                (Err(CliError::NoTask { .. }), Err([])) => {}
-                (other, _) => panic!("{word}: {other:?}"),
-            }
+            let meaning = Meaning::of(word, &lists);
+            let found: Vec<&str> = all.into_iter().filter(|id| meaning.includes(id)).collect();
+            assert_eq!(found, *want, "{word}");
         }
+    }
+
+    #[test]
+    fn an_app_without_tasks_is_none_of_another_ones() {
+        let lists = lists(&[WEBS, DOTTED]);
+        for word in ["web", "/web"] {
+            let meaning = Meaning::of(word, &lists);
+            assert!(lists.all().all(|task| !meaning.includes(&task.id)), "{word}");
+        }
+    }
+
+    #[test]
+    fn a_short_id_leads_back() {
+        assert_eq!(short(WEB), "web.8d5f0000");
+        assert!(begins(WEB, &short(WEB)) && !begins(WEB_TOO, &short(WEB)));
+        assert_eq!(short(KAFKA), KAFKA);
     }
 }

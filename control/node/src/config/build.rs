@@ -167,6 +167,10 @@ fn agent(read: &mut Reader<'_>, address: IpAddr, host: &HostFacts) -> AgentConfi
         attributes: read.one("agent.attributes", String::new(), value::attributes),
         cpu_quota: read.one("agent.cpu_quota", false, value::truth),
         plugin_timeout: read.one("agent.plugin_timeout", Duration::from_secs(15), value::duration),
+        gc_delay: read.one("agent.gc_delay", Duration::from_secs(7 * 86_400), value::span),
+        gc_disk_headroom: read.one("agent.gc_disk_headroom", 10, |t| {
+            value::number(t, "a percentage of the disk", 0..=100)
+        }),
     }
 }
 

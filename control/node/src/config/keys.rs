@@ -116,6 +116,8 @@ pub const KEYS: &[Key] = {
         row("agent.attributes", Text, NeedsRestart, "Attributes of the agent, for example rack:a;zone:b"),
         row("agent.cpu_quota", Boolean, NeedsRestart, "Whether a task's cpus are a ceiling too, not only a share"),
         row("agent.plugin_timeout", Text, NeedsRestart, "Time after which a CNI plugin that does not answer is killed"),
+        row("agent.gc_delay", Text, Now, "How long sandboxes of ended tasks are kept; the fuller the disk, the shorter"),
+        row("agent.gc_disk_headroom", Integer, Now, "Percentage of the disk that is to stay free of them"),
         row("services.listen", Text, NeedsRestart, "Where the service scheduler's API (/v2) listens: IP:PORT, or :PORT on the node's address"),
         row("services.framework_name", Text, NeedsRestart, "Framework name of the service scheduler, a part of its tasks' names"),
         row("names.addresses", List, NeedsRestart, "Addresses on which the resolver answers"),

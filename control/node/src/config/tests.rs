@@ -151,6 +151,8 @@ fn each_kind_of_mistake() {
         ("[vip]\nengine = 'ipvs'",       "m.toml:2: vip.engine: `ipvs` is not a VIP engine (auto, ebpf, off)"),
         ("[agent]\nattributes = 'rack'", "m.toml:2: agent.attributes: `rack` is not a list of attributes, such as rack:a;zone:b"),
         ("[agent]\nplugin_timeout = '5'", "m.toml:2: agent.plugin_timeout: `5` is not a time with its unit, such as 250ms, 1s or 2m"),
+        ("[agent]\ngc_delay = '1w'",      "m.toml:2: agent.gc_delay: `1w` is not a time with its unit, such as 30m, 12h or 7d"),
+        ("[agent]\ngc_disk_headroom = 101", "m.toml:2: agent.gc_disk_headroom: `101` is not a percentage of the disk (0 to 100)"),
         ("cgroup_root = '../up'",        "m.toml:1: cgroup_root: `../up` is not the path of a cgroup below its hierarchy's mount, such as mizzen"),
         ("address = '0.0.0.0'",          "m.toml:1: address: `0.0.0.0` is not an IP address of this machine"),
         ("instance = 'lab-1'",           "m.toml:1: instance: `lab-1` is not an instance name that is free (those with `lab-` belong to sandboxes)"),
@@ -235,6 +237,8 @@ fn a_reload_takes_over_what_it_says_it_can() {
         ("MIZZEN_LOG_LEVEL", "trace"),
         ("MIZZEN_MASTER_ALLOCATION_INTERVAL", "7s"),
         ("MIZZEN_AGENT_PLUGIN_TIMEOUT", "7s"),
+        ("MIZZEN_AGENT_GC_DELAY", "12h"),
+        ("MIZZEN_AGENT_GC_DISK_HEADROOM", "77"),
         ("MIZZEN_NAMES_UPSTREAMS", "192.0.2.77"),
         ("MIZZEN_NAMES_TTL", "77"),
     ];

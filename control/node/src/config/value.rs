@@ -10,6 +10,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// In seconds.
+const DAY: u64 = 86_400;
+
 type Read<T> = Result<T, String>;
 
 pub(super) fn instance(text: &str) -> Read<Instance> {
@@ -192,19 +195,34 @@ pub(super) fn attributes(text: &str) -> Read<String> {
     }
 }
 
-/// A positive time with its unit: `250ms`, `1s`, `2m`.
+/// A positive time of at most a day with its unit: `250ms`, `1s`, `2m`.
 pub(super) fn duration(text: &str) -> Read<Duration> {
+    let longest = Duration::from_secs(DAY);
+    time(text, longest).ok_or_else(|| "a time with its unit, such as 250ms, 1s or 2m".to_owned())
+}
+
+/// A positive time of at most ten years with its unit: `30m`, `12h`, `7d`.
+pub(super) fn span(text: &str) -> Read<Duration> {
+    let longest = Duration::from_secs(3650 * DAY);
+    time(text, longest).ok_or_else(|| "a time with its unit, such as 30m, 12h or 7d".to_owned())
+}
+
+fn time(text: &str, longest: Duration) -> Option<Duration> {
     let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
-    let duration = number.parse::<u64>().ok().and_then(|number| match unit {
-        "ms" => Some(Duration::from_millis(number)),
-        "s" => Some(Duration::from_secs(number)),
-        "m" => number.checked_mul(60).map(Duration::from_secs),
-        _ => None,
-    });
-    duration
-        .filter(|d| !d.is_zero() && *d <= Duration::from_secs(86_400))
-        .ok_or_else(|| "a time with its unit, such as 250ms, 1s or 2m".to_owned())
+    let number: u64 = number.parse().ok()?;
+    let seconds = match unit {
+        "ms" => {
+            return Some(Duration::from_millis(number)).filter(|d| !d.is_zero() && *d <= longest);
+        }
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => DAY,
+        _ => return None,
+    };
+    let duration = number.checked_mul(seconds).map(Duration::from_secs);
+    duration.filter(|duration| !duration.is_zero() && *duration <= longest)
 }
 
 /// Writes what [`duration`] reads.
@@ -212,10 +230,10 @@ pub(super) fn write_duration<S: Serializer>(
     duration: &Duration,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
-    let text = if duration.subsec_millis() == 0 {
-        format!("{}s", duration.as_secs())
-    } else {
-        format!("{}ms", duration.as_millis())
+    let text = match duration.as_secs() {
+        _ if duration.subsec_millis() != 0 => format!("{}ms", duration.as_millis()),
+        seconds if seconds % DAY == 0 => format!("{}d", seconds / DAY),
+        seconds => format!("{seconds}s"),
     };
     serializer.serialize_str(&text)
 }

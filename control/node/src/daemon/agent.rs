@@ -6,6 +6,7 @@
 use super::checkpoints::Checkpoints;
 use super::core::{Core, Input};
 use super::facts::Speaker;
+use super::kept::Kept;
 use super::saves::chain;
 use super::{cluster::LOCAL_LINK, sandbox};
 use mizzen_agent::health::Target;
@@ -35,6 +36,8 @@ const LONGEST_DESTROY_RETRY: Duration = Duration::from_secs(60);
 pub(crate) struct Containers {
     pub(crate) containerizer: Containerizer,
     pub(crate) checkpoints: Checkpoints,
+    /// What is left of ended tasks.
+    pub(crate) kept: Kept,
     /// Contents of `/etc/resolv.conf` in containers that have a network of their own.
     pub(crate) resolv_conf: Option<String>,
     pub(crate) inputs: UnboundedSender<Input>,
@@ -59,8 +62,8 @@ impl Core {
             Effect::ToMaster(message) => self.tell_master(*message, now),
             Effect::Checkpoint(record) => self.checkpoint(&containers, &record, now),
             Effect::Forget(container) => {
-                if let Err(error) = containers.checkpoints.remove(&container) {
-                    warn!(%container, %error, "cannot remove the record of a container");
+                if let Err(error) = containers.kept.retire(&containers.checkpoints, &container) {
+                    warn!(%container, %error, "cannot put away the record of a container");
                 }
             }
             Effect::SaveId(id) => {
@@ -226,7 +229,7 @@ impl Containers {
         }
     }
 
-    fn tell(&self, input: Input) {
+    pub(crate) fn tell(&self, input: Input) {
         // The loop has ended if nobody listens; the next process asks the kernel.
         let _ = self.inputs.send(input);
     }

@@ -3,6 +3,7 @@
 use super::agent::Containers;
 use super::checkpoints::Checkpoints;
 use super::core::{CLAIMS, Core, Input};
+use super::kept::{self, Kept};
 use super::names::Names;
 use super::problems::Problems;
 use super::saves::{Saves, chain, saved};
@@ -107,6 +108,7 @@ pub(crate) async fn build(config: Config, frame: Frame) -> anyhow::Result<Built>
         listeners: bound,
         resolver: Vec::new(),
         server: None,
+        collect_at: now.mono + kept::LOOK,
         resync_at: now.mono + super::core::RESYNC,
         frame,
         store,
@@ -349,7 +351,11 @@ impl Core {
         });
         agent.recover(records, found.collect(), now);
         self.agent = Some(agent);
-        self.containers = Some(Containers { containerizer, checkpoints, resolv_conf, inputs });
+        let kept = Kept::open(&self.config)
+            .context("cannot open the directory of ended tasks' records")?;
+        self.containers =
+            Some(Containers { containerizer, checkpoints, kept, resolv_conf, inputs });
+        self.recover_kept();
         Ok(())
     }
 

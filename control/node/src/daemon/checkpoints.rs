@@ -9,6 +9,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 use tracing::warn;
 
 const SUFFIX: &str = "json";
@@ -53,6 +54,42 @@ impl Checkpoints {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
+    }
+
+    /// Moves a record to another directory as it is; one that is gone is fine.
+    pub(crate) fn hand_over(&self, container: &ContainerId, to: &Self) -> io::Result<()> {
+        match fs::rename(self.path(container), to.path(container)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes a record that last changed at some time in the past.
+    pub(crate) fn write_as_of(&self, record: &Record, changed: SystemTime) -> io::Result<()> {
+        self.write(record)?;
+        File::options().append(true).open(self.path(&record.container))?.set_modified(changed)
+    }
+
+    /// Reads one record.
+    pub(crate) fn read(&self, container: &ContainerId) -> io::Result<Record> {
+        let bytes = fs::read(self.path(container))?;
+        Record::from_bytes(&bytes).map_err(io::Error::other)
+    }
+
+    /// Whose records there are, and when each last changed.
+    pub(crate) fn list(&self) -> io::Result<Vec<(ContainerId, SystemTime)>> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.directory)? {
+            let entry = entry?;
+            let path = entry.path();
+            let is_record = path.extension().is_some_and(|extension| extension == SUFFIX);
+            let id = path.file_stem().and_then(|stem| stem.to_str()).filter(|_| is_record);
+            // One that went away meanwhile is not there.
+            if let (Some(id), Ok(meta)) = (id, entry.metadata()) {
+                found.push((id.into(), meta.modified()?));
+            }
+        }
+        Ok(found)
     }
 
     /// Every record. One that cannot be read is left where it is and reported: its

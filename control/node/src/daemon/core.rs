@@ -9,6 +9,7 @@ use super::Serving;
 use super::agent::Containers;
 use super::cluster::Gate;
 use super::facts::Speaker;
+use super::kept::{self, Collected};
 use super::names::Names;
 use super::problems::Problems;
 use super::saves::Saves;
@@ -20,7 +21,7 @@ use crate::config::Config;
 use crate::node::{Frame, Reloaded, reload};
 use crate::notify::{Notice, notify};
 use mizzen_agent::task::{Ended, Started};
-use mizzen_agent::{Agent, Answer, LaunchFailure};
+use mizzen_agent::{Agent, Answer, LaunchFailure, Record};
 use mizzen_dns_server::Server;
 use mizzen_http::core::CoreRequest;
 use mizzen_http::server::{Address, Part};
@@ -66,6 +67,10 @@ pub(crate) enum Input {
     Left(ContainerId, Option<String>),
     /// A pass over the node's network is over.
     NetworkPass(Report),
+    /// What a former process kept of ended tasks, oldest first.
+    Recovered(Vec<Record>),
+    /// A look at the sandboxes of ended tasks is over.
+    Collected(Collected),
 }
 
 /// Everything that a node decides with.
@@ -105,6 +110,8 @@ pub(crate) struct Core {
     /// Holds the state directory's lock, and reads the configuration again.
     pub(crate) frame: Frame,
     pub(crate) resync_at: Mono,
+    /// When sandboxes of ended tasks are looked at.
+    pub(crate) collect_at: Mono,
 }
 
 impl Core {
@@ -166,6 +173,11 @@ impl Core {
             }
             (Input::Left(container, why), _) => self.note_left(container, why),
             (Input::NetworkPass(report), _) => self.note_network(&report),
+            (Input::Recovered(records), Some(agent)) => {
+                agent.adopt_ended(records);
+                self.collect_sandboxes(now.wall);
+            }
+            (Input::Collected(collected), _) => self.note_collected(&collected),
             (_, None) => {}
         }
     }
@@ -184,6 +196,10 @@ impl Core {
         if self.resync_at <= now.mono {
             self.resync(now);
         }
+        if self.collect_at <= now.mono {
+            self.collect_at = now.mono + kept::LOOK;
+            self.collect_sandboxes(now.wall);
+        }
     }
 
     fn deadline(&self) -> Option<Mono> {
@@ -196,6 +212,7 @@ impl Core {
             self.node_saves.deadline(),
             self.registered.deadline(),
             Some(self.resync_at),
+            Some(self.collect_at),
         ];
         parts.into_iter().flatten().min()
     }

@@ -27,8 +27,12 @@ impl Core {
             }
             Query::FilesBrowse { path } => Box::new(move || files::browse(&root, &path)),
             Query::Logs { task, stream, offset, length } => {
+                // Known before the file is read: what ended writes no more.
+                let ended = !agent.is_live(&task);
                 let sandbox = agent.sandbox_of(&task);
-                Box::new(move || logs(&root, sandbox, &task, &stream, offset, length))
+                Box::new(move || {
+                    with_end(logs(&root, sandbox, &task, &stream, offset, length), ended)
+                })
             }
             Query::AgentContainers { container_id } => {
                 let (rows, containerizer) = (agent.rows(), containers.containerizer.clone());
@@ -64,6 +68,17 @@ fn logs(
         return QueryReply::NotFound(format!("no task `{task}` on this node"));
     };
     files::read(root, &sandbox.join(stream).display().to_string(), offset, length)
+}
+
+/// Says with a piece of a log whether more can come.
+fn with_end(reply: QueryReply, ended: bool) -> QueryReply {
+    match reply {
+        QueryReply::Json(mut piece) => {
+            piece["ended"] = json!(ended);
+            QueryReply::Json(piece)
+        }
+        refusal => refusal,
+    }
 }
 
 /// The last sandbox of a task that has ended: a command task's executor has its name.

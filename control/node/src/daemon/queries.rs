@@ -2,6 +2,7 @@
 
 use super::clock;
 use super::core::Core;
+use crate::config::Role;
 use mizzen_dns_core::RecordType;
 use mizzen_http::core::{CoreRequest, Query, QueryReply};
 use serde_json::{Value, json};
@@ -36,14 +37,17 @@ impl Core {
 
     fn answer(&mut self, query: Query) -> QueryReply {
         match query {
-            Query::AgentState | Query::AgentMetrics | Query::AgentFlags | Query::Tasks => {
-                self.answer_agent(&query)
-            }
+            Query::AgentState
+            | Query::AgentMetrics
+            | Query::AgentFlags
+            | Query::Tasks
+            | Query::EndedTasks => self.answer_agent(&query),
             Query::MinutemanVips => QueryReply::Json(self.minuteman_vips()),
             Query::MinutemanVip(vip) => self.minuteman_vip(&vip),
             Query::MinutemanBackend(backend) => self.minuteman_backend(&backend),
             Query::MinutemanMetrics => QueryReply::Json(self.minuteman_metrics()),
             Query::Status => QueryReply::Json(self.status()),
+            Query::VipTable if !self.config.has(Role::Vip) => role_is_off("vip"),
             Query::VipTable => QueryReply::Json(self.vip_table()),
             Query::VipProblems => QueryReply::Json(self.vip_problems()),
             Query::Vips => QueryReply::Json(self.dcos_vips()),
@@ -64,6 +68,7 @@ impl Core {
                 QueryReply::Json(super::master_views::with_system(agent.metrics(clock::now())))
             }
             Query::AgentFlags => QueryReply::Json(self.flags()),
+            Query::EndedTasks => QueryReply::Json(agent.ended_rows()),
             _ => QueryReply::Json(agent.rows()),
         }
     }

@@ -20,7 +20,7 @@ impl Core {
             "uptime_seconds": clock::now().mono.since(self.started.mono).as_secs(),
             "pid": std::process::id(),
             "listeners": self.listener_map(),
-            "problems": self.problems.texts().into_iter().chain(self.vip_problem()).collect::<Vec<_>>(),
+            "problems": self.all_problems(),
         });
         if let Some(object) = status.as_object_mut() {
             self.add_parts(object);
@@ -42,6 +42,15 @@ impl Core {
             text.push_str(&format!("# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n"));
         }
         text
+    }
+
+    /// Those that were met, and those that only show when all is added up.
+    fn all_problems(&self) -> Vec<String> {
+        let overcommitted = self.agent.as_ref().and_then(mizzen_agent::Agent::overcommitted);
+        let mut texts = self.problems.texts();
+        texts.extend(self.vip_problem());
+        texts.extend(overcommitted.map(|text| format!("agent: {text}")));
+        texts
     }
 
     fn add_parts(&self, status: &mut Map<String, Value>) {

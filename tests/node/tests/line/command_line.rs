@@ -3,7 +3,7 @@
 use mizzen_tests_node::apps::{self, WEB_VIP, deploy_web};
 use mizzen_tests_node::node::Node;
 use mizzen_tests_node::{SOON, eventually, in_lab, lab};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::process::Stdio;
 
 #[test]
@@ -48,14 +48,84 @@ fn logs_show_what_a_task_wrote_and_go_on() {
         assert_eq!(node.text(&["logs", "--stderr", &task.id]), "woe\n");
 
         let mut follow = node.place().command(&["logs", "-f", "web"]);
-        let mut child = follow.stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = follow.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut next = || lines.next().expect("a line").unwrap();
         assert_eq!(next(), "listening on 8080");
         let _ = task.ask("/print/ahoy");
         assert_eq!(next(), "ahoy");
-        child.kill().unwrap();
-        child.wait().unwrap();
+
+        task.kill();
+        assert!(lines.next().is_none(), "its task has ended, and so does it");
+        let mut note = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut note).unwrap();
+        assert_eq!(note, format!("mizzen: {} has ended\n", task.id));
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+    });
+}
+
+#[test]
+fn logs_of_an_app_are_those_of_its_tasks_and_of_nobody_else() {
+    in_lab(|| {
+        let mut node = Node::start(&[]);
+        let once = |id: &str, cmd: &str| {
+            let mut app = apps::command(id, cmd);
+            app["backoffSeconds"] = 3600.into();
+            assert_eq!(apps::post(&app).status, 201);
+        };
+        once("/con10", "echo ten; sleep 1h");
+        apps::await_tasks(&node, "/con10", 1);
+        once("/con1", "echo one; exit 3");
+        let last = |node: &Node| {
+            eventually("the last task of /con1 has ended", SOON, || {
+                let said = node.mizzen(&["tasks", "con1"]);
+                said.stderr.contains("(failed)").then_some(said)
+            })
+        };
+        let said = last(&node);
+        assert_eq!(said.code, Some(0));
+        assert!(said.stderr.contains("`con1` has no task that runs"), "{}", said.stderr);
+        for word in ["con1", "/con1"] {
+            assert_eq!(node.text(&["logs", word]), "one\n");
+        }
+        let id = said.stderr.split_whitespace().find(|word| word.starts_with("con1.")).unwrap();
+        assert_eq!(node.text(&["logs", id]), "one\n");
+        let state = mizzen_tests_node::http::get(lab::at(5051), "/state").unwrap().json();
+        let completed = &state["frameworks"][0]["completed_executors"];
+        let directory = completed[0]["directory"].as_str().expect("a sandbox").to_owned();
+        assert!(std::path::Path::new(&directory).join("stdout").exists(), "{directory}");
+
+        let mut idle = apps::command("/con", "true");
+        idle["instances"] = 0.into();
+        assert_eq!(apps::post(&idle).status, 201);
+        let said = node.mizzen(&["logs", "con"]);
+        assert_eq!(said.code, Some(1), "an app comes before the beginning of an id: {said:?}");
+        assert!(said.stderr.contains("the app `con` has no task"), "{}", said.stderr);
+        assert_eq!(node.mizzen(&["rm", "con"]).code, Some(0));
+        assert_eq!(node.mizzen(&["logs", "con"]).code, Some(1), "nor is this a beginning");
+
+        node.stop();
+        let node = node.place().start();
+        last(&node);
+        assert_eq!(node.text(&["logs", "con1"]), "one\n", "a restart forgets nothing");
+    });
+}
+
+#[test]
+fn lines_of_several_tasks_are_told_apart() {
+    in_lab(|| {
+        let node = Node::start(&[]);
+        let tasks = deploy_web(&node, 2);
+        let text = node.text(&["logs", "web"]);
+        let mut lines: Vec<&str> = text.lines().collect();
+        lines.sort_unstable();
+        let label = |id: &str| format!("{} |", id.replace("instance-", "").split_at(12).0);
+        let mut want: Vec<String> =
+            tasks.iter().map(|task| format!("{} listening on 8080", label(&task.id))).collect();
+        want.sort();
+        assert_eq!(lines, want);
+        let short = want[0].split(' ').next().unwrap();
+        assert_eq!(node.text(&["logs", short]), "listening on 8080\n", "{short} means one task");
     });
 }
 

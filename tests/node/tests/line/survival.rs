@@ -9,6 +9,9 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+/// The API of the node itself.
+const NODE: &str = "127.0.0.1:62080";
+
 /// Requests without a daemon, and more after its return.
 const REQUESTS: u64 = 150;
 
@@ -170,5 +173,48 @@ fn teardown_leaves_nothing_in_the_kernel_and_keeps_the_apps() {
             "the next start runs the app again"
         );
         assert_eq!(dns::addresses(By::Udp, "leader.mesos"), [lab::address()]);
+    });
+}
+
+#[test]
+fn sandboxes_are_kept_for_a_while_and_those_of_running_tasks_always() {
+    in_lab(|| {
+        let mut node = Node::start(&[]);
+        let running = deploy_web(&node, 1).remove(0);
+        let mut app = apps::command("/once", "echo ahoy; exit 1");
+        app["backoffSeconds"] = 3600.into();
+        assert_eq!(apps::post(&app).status, 201);
+        let (id, ended) = eventually("it has ended", SOON, || {
+            let rows = http::get(NODE.parse().unwrap(), "/v1/tasks/ended").ok()?.json();
+            let text = |name: &str| Some(rows[0][name].as_str()?.to_owned());
+            Some((text("id")?, text("sandbox")?))
+        });
+        let ended = PathBuf::from(ended);
+        assert!(ended.join("stdout").exists());
+        node.stop();
+        drop(node);
+
+        let node = Node::start(&["--agent-gc-delay", "1ms"]);
+        eventually("its sandbox is gone", SOON, || (!ended.exists()).then_some(()));
+        eventually("nobody knows it any more", SOON, || {
+            (node.mizzen(&["logs", &id]).code == Some(1)).then_some(())
+        });
+        assert_eq!(node.text(&["logs", &running.id]), "listening on 8080\n");
+        assert_eq!(node.problems(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn tasks_that_hold_more_than_is_offered_are_a_problem() {
+    in_lab(|| {
+        let mut node = Node::start(&[]);
+        let task = deploy_web(&node, 1).remove(0);
+        node.stop();
+        drop(node);
+        let node = Node::start(&["--agent-resources", "cpus:0.05;mem:1024;ports:[31000-31001]"]);
+        assert_eq!(apps::await_tasks(&node, "/web", 1), [task]);
+        let problems = node.problems();
+        let said = |problem: &String| problem.contains("0.1 cpus of 0.05");
+        assert!(problems.iter().any(said), "{problems:?}");
     });
 }
