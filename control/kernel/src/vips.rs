@@ -19,7 +19,7 @@ use std::net::SocketAddr;
 #[derive(Debug)]
 pub enum Vips {
     /// Programs in the kernel.
-    Ebpf(Dataplane),
+    Ebpf(Box<Dataplane>),
     /// Nothing; services are planned and named, and cannot be connected to.
     Off,
 }
@@ -34,7 +34,7 @@ impl Vips {
     ///
     /// [`LoadError`] says what the machine or the user lacks.
     pub fn open(options: &Options) -> Result<Self, LoadError> {
-        Dataplane::open(options).map(Self::Ebpf)
+        Dataplane::open(options).map(Box::new).map(Self::Ebpf)
     }
 
     /// The engine's name, as the configuration spells it.
