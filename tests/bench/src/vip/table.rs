@@ -3,7 +3,9 @@
 use super::stage::Service;
 use crate::sandbox::Sandbox;
 use anyhow::{Context, Result};
-use mizzen_ebpf_loader::{BackendWanted, Dataplane, Options, VipAddress, teardown};
+use mizzen_ebpf_loader::{
+    BackendWanted, Changed, Dataplane, Options, Tuning, VipAddress, VipWanted, teardown,
+};
 use std::path::{Path, PathBuf};
 
 /// Programs on a cgroup of their own; all of it goes when it is dropped.
@@ -19,6 +21,7 @@ impl Table {
         let options = Options {
             pin_dir: PathBuf::from("/sys/fs/bpf").join(format!("bench-{name}")),
             cgroup: sandbox.cgroup(name)?,
+            tuning: Tuning::default(),
         };
         let dataplane = Dataplane::open(&options).context("cannot load the programs")?;
         Ok(Self { dataplane: Some(dataplane), options })
@@ -32,12 +35,17 @@ impl Table {
     /// Brings the services into the kernel.
     pub(super) fn load(&mut self, services: &[Service]) -> Result<()> {
         let dataplane = self.dataplane.as_mut().context("the table is closed")?;
-        for Service { vip, backends } in services {
-            let wanted: Vec<BackendWanted> =
+        let wanted = |Service { vip, backends }: &Service| {
+            let backends: Vec<BackendWanted> =
                 backends.iter().copied().map(BackendWanted::new).collect();
-            dataplane.set_vip(VipAddress::tcp(*vip), &wanted)?;
+            (VipAddress::tcp(*vip), VipWanted::from(backends))
+        };
+        let wanted: Vec<(VipAddress, VipWanted)> = services.iter().map(wanted).collect();
+        let Changed { errors, .. } = dataplane.set_vips(&wanted);
+        match errors.into_iter().next() {
+            Some((_, error)) => Err(error.into()),
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 
