@@ -1,0 +1,393 @@
+//! What is known of one backend of one VIP, and what that speaks for.
+//!
+//! Threads of the queues read while the watcher writes; each number stands for itself,
+//! so all of them are atomics without an order. Two threads at once may lose one latency
+//! sample, and that is all.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
+use mizzen_ebpf_core::eject::{Gate, gate, keeps_waiting, pause, too_few, warmth};
+use mizzen_ebpf_core::ewma::Average;
+use mizzen_ebpf_core::select::Load;
+
+use crate::words::Counts;
+
+/// When a backend gets no connections. Times are nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tuning {
+    /// Failures in a row after which a backend is ejected; zero never ejects.
+    pub failures: u32,
+    /// Percentage of open backends that has to be left for ejection to count.
+    pub least_left: u32,
+    /// The first pause.
+    pub pause: u64,
+    /// The longest pause.
+    pub longest_pause: u64,
+    /// Time without an answered handshake after which a backend with open ones is avoided.
+    pub handshake: u64,
+    /// Time up to which the life of a connection counts as a latency.
+    pub short: u64,
+    /// Time after which a UDP flow counts as ended.
+    pub idle: u64,
+}
+
+const SECOND: u64 = 1_000_000_000;
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self {
+            failures: 5,
+            least_left: 50,
+            pause: 2 * SECOND,
+            longest_pause: 60 * SECOND,
+            handshake: SECOND / 4,
+            short: 5 * SECOND,
+            idle: 30 * SECOND,
+        }
+    }
+}
+
+/// What is known of a VIP as a whole.
+#[derive(Debug, Default)]
+pub(crate) struct VipRow {
+    /// How many of its backends are ejected.
+    pub ejected: AtomicU32,
+    /// Connects and datagrams that found no backend.
+    pub refused: AtomicU64,
+}
+
+/// What is known of a backend.
+#[derive(Debug)]
+pub(crate) struct Backend {
+    pub address: SocketAddr,
+    vip: Arc<VipRow>,
+    chosen: AtomicU64,
+    started: AtomicU64,
+    established: AtomicU64,
+    failed: AtomicU64,
+    closed: AtomicU64,
+    in_flight: AtomicU64,
+    connect: AtomicU64,
+    duration: AtomicU64,
+    ejected_until: AtomicU64,
+    waiting_since: AtomicU64,
+    joined: AtomicU64,
+    ejections: AtomicU64,
+    failures: AtomicU32,
+    level: AtomicU32,
+}
+
+/// What all candidates of one choice have in common.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Weather {
+    pub now: u64,
+    /// So few are left that the ejected ones are admitted as well.
+    pub all_admitted: bool,
+    /// Nanoseconds over which a backend warms up.
+    pub slow_start: u64,
+    pub tuning: Tuning,
+}
+
+impl Weather {
+    pub fn of(row: &VipRow, open: u32, slow_start: u64, tuning: Tuning, now: u64) -> Self {
+        let all_admitted = too_few(open, row.ejected.load(Relaxed), tuning.least_left);
+        Self { now, all_admitted, slow_start, tuning }
+    }
+}
+
+/// Whether a backend may be chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It may.
+    Usable,
+    /// It is ejected, and this connect has just been appointed to try it.
+    Probe,
+    /// It joined a moment ago and lets this one pass.
+    Warming,
+    /// It is ejected, or leaves handshakes unanswered.
+    Shut,
+}
+
+/// How a connection came to its backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reason {
+    Ordinary,
+    /// To try a backend that is ejected.
+    Probe,
+}
+
+impl Backend {
+    /// A backend of a VIP; `joined` is zero if it need not warm up.
+    pub fn new(address: SocketAddr, vip: &Arc<VipRow>, joined: u64) -> Self {
+        let zero = || AtomicU64::new(0);
+        Self {
+            address,
+            vip: Arc::clone(vip),
+            chosen: zero(),
+            started: zero(),
+            established: zero(),
+            failed: zero(),
+            closed: zero(),
+            in_flight: zero(),
+            connect: zero(),
+            duration: zero(),
+            ejected_until: zero(),
+            waiting_since: zero(),
+            joined: AtomicU64::new(joined),
+            ejections: zero(),
+            failures: AtomicU32::new(0),
+            level: AtomicU32::new(0),
+        }
+    }
+
+    pub fn counts(&self) -> Counts {
+        Counts {
+            chosen: self.chosen.load(Relaxed),
+            started: self.started.load(Relaxed),
+            established: self.established.load(Relaxed),
+            failed: self.failed.load(Relaxed),
+            closed: self.closed.load(Relaxed),
+        }
+    }
+
+    pub fn ejections(&self) -> u64 {
+        self.ejections.load(Relaxed)
+    }
+
+    pub fn is_ejected(&self) -> bool {
+        self.ejected_until.load(Relaxed) != 0
+    }
+
+    /// Judges it; `chance` decides whether one that warms up takes this connection.
+    pub fn judge(&self, weather: Weather, chance: u32) -> Verdict {
+        let Weather { now, tuning, slow_start, .. } = weather;
+        if !weather.all_admitted {
+            let until = self.ejected_until.load(Relaxed);
+            match gate(until, now) {
+                Gate::Open => {}
+                Gate::Shut => return Verdict::Shut,
+                Gate::Probe => return self.probe(until, weather),
+            }
+            let counts = self.counts();
+            let open = counts.started.wrapping_sub(counts.established).wrapping_sub(counts.failed);
+            if keeps_waiting(open, self.waiting_since.load(Relaxed), now, tuning.handshake) {
+                return Verdict::Shut;
+            }
+        }
+        let joined = self.joined.load(Relaxed);
+        if joined != 0 && slow_start != 0 {
+            let age = now.saturating_sub(joined);
+            if chance & 0xff >= warmth(age, slow_start) {
+                return Verdict::Warming;
+            }
+        }
+        Verdict::Usable
+    }
+
+    /// The first to move the end of the pause tries it.
+    fn probe(&self, until: u64, weather: Weather) -> Verdict {
+        let tuning = weather.tuning;
+        let pause = pause(self.level.load(Relaxed), tuning.pause, tuning.longest_pause);
+        let next = weather.now + pause;
+        match self.ejected_until.compare_exchange(until, next, Relaxed, Relaxed) {
+            Ok(_) => Verdict::Probe,
+            Err(_) => Verdict::Shut,
+        }
+    }
+
+    /// What it would cost the next connection.
+    pub fn load(&self, weight: u32, now: u64) -> Load {
+        let now = millis(now);
+        let at = |word: &AtomicU64| Average::unpack(word.load(Relaxed)).at(now);
+        let in_flight = u32::try_from(self.in_flight.load(Relaxed)).unwrap_or(0);
+        Load { micros: at(&self.connect) + at(&self.duration), in_flight, weight }
+    }
+
+    /// It was chosen.
+    pub fn chosen(&self) {
+        self.chosen.fetch_add(1, Relaxed);
+    }
+
+    /// A connect left for it that stands for `share` of them.
+    pub fn started(&self, share: u64, now: u64) {
+        let counts = self.counts();
+        let before = self.started.fetch_add(share, Relaxed);
+        self.in_flight.fetch_add(share, Relaxed);
+        if before.wrapping_sub(counts.established) == counts.failed {
+            self.waiting_since.store(now, Relaxed);
+        }
+    }
+
+    /// A UDP flow began, or was taken over from a former process.
+    pub fn joined_by_flow(&self) {
+        self.in_flight.fetch_add(1, Relaxed);
+    }
+
+    /// A connection that a former process made is still there.
+    pub fn adopted(&self) {
+        self.started.fetch_add(1, Relaxed);
+        self.established.fetch_add(1, Relaxed);
+        self.in_flight.fetch_add(1, Relaxed);
+    }
+
+    /// A UDP flow ended.
+    pub fn left_by_flow(&self) {
+        self.in_flight.fetch_sub(1, Relaxed);
+    }
+
+    /// A handshake completed after `nanos`: the backend lives, whatever was thought of it.
+    pub fn succeeded(&self, share: u64, nanos: u64, now: u64) {
+        self.established.fetch_add(share, Relaxed);
+        self.waiting_since.store(now, Relaxed);
+        self.failures.store(0, Relaxed);
+        move_average(&self.connect, nanos, now);
+        let until = self.ejected_until.load(Relaxed);
+        let came_back =
+            until != 0 && self.ejected_until.compare_exchange(until, 0, Relaxed, Relaxed).is_ok();
+        if came_back {
+            self.joined.store(now, Relaxed);
+            self.vip.ejected.fetch_sub(1, Relaxed);
+        }
+    }
+
+    /// A handshake that is no longer watched counts as completed.
+    pub fn succeeded_unseen(&self, share: u64) {
+        self.established.fetch_add(share, Relaxed);
+    }
+
+    /// An established connection ended after `nanos`, or is no longer watched.
+    pub fn closed(&self, share: u64, nanos: Option<u64>, now: u64, tuning: &Tuning) {
+        self.closed.fetch_add(share, Relaxed);
+        self.in_flight.fetch_sub(share, Relaxed);
+        // A long life says nothing about the speed of its backend.
+        if let Some(nanos) = nanos.filter(|nanos| *nanos <= tuning.short) {
+            move_average(&self.duration, nanos, now);
+        }
+    }
+
+    /// A handshake failed, or is late: the backend is ejected if it was one too many.
+    pub fn failed(&self, share: u64, reason: Reason, now: u64, tuning: &Tuning) {
+        self.failed.fetch_add(share, Relaxed);
+        self.in_flight.fetch_sub(share, Relaxed);
+        let failures = self.failures.fetch_add(1, Relaxed) + 1;
+        let until = self.ejected_until.load(Relaxed);
+        let is_new = until == 0;
+        let counts = match is_new {
+            true => tuning.failures != 0 && failures >= tuning.failures,
+            // Late news of connects from before the ejection say nothing new.
+            false => reason == Reason::Probe,
+        };
+        if !counts {
+            return;
+        }
+        let came_back = self.joined.load(Relaxed);
+        let level = match self.level.load(Relaxed) {
+            // It behaved for a long time.
+            _ if is_new && now.saturating_sub(came_back) > tuning.longest_pause => 0,
+            level => level,
+        };
+        let end = now + pause(level, tuning.pause, tuning.longest_pause);
+        if self.ejected_until.compare_exchange(until, end, Relaxed, Relaxed).is_ok() {
+            self.level.store(level + 1, Relaxed);
+            self.ejections.fetch_add(1, Relaxed);
+            if is_new {
+                self.vip.ejected.fetch_add(1, Relaxed);
+            }
+        }
+    }
+
+    /// It leaves its VIP: it no longer counts among the ejected.
+    pub fn retire(&self) {
+        if self.ejected_until.swap(0, Relaxed) != 0 {
+            self.vip.ejected.fetch_sub(1, Relaxed);
+        }
+    }
+}
+
+fn move_average(average: &AtomicU64, nanos: u64, now: u64) {
+    let micros = u32::try_from(nanos / 1_000).unwrap_or(u32::MAX);
+    let before = Average::unpack(average.load(Relaxed));
+    average.store(before.step(micros, millis(now)).pack(), Relaxed);
+}
+
+/// The clock of averages.
+fn millis(nanos: u64) -> u32 {
+    (nanos / 1_000_000) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MILLI: u64 = 1_000_000;
+
+    fn backend() -> (Arc<VipRow>, Backend) {
+        let row = Arc::new(VipRow::default());
+        let backend = Backend::new("10.0.0.1:80".parse().expect("an address"), &row, 0);
+        (row, backend)
+    }
+
+    fn weather(row: &VipRow, now: u64) -> Weather {
+        Weather::of(row, 4, 0, Tuning::default(), now)
+    }
+
+    #[test]
+    fn failures_eject_and_one_success_brings_back() {
+        let (row, backend) = backend();
+        let tuning = Tuning::default();
+        for n in 1..=u64::from(tuning.failures) {
+            assert_eq!(backend.judge(weather(&row, SECOND), 0), Verdict::Usable, "before {n}");
+            backend.started(1, SECOND);
+            backend.failed(1, Reason::Ordinary, SECOND, &tuning);
+        }
+        assert_eq!(backend.judge(weather(&row, 2 * SECOND), 0), Verdict::Shut);
+        let later = 4 * SECOND;
+        assert_eq!(backend.judge(weather(&row, later), 0), Verdict::Probe);
+        assert_eq!(backend.judge(weather(&row, later), 0), Verdict::Shut, "one probe only");
+        backend.started(1, later);
+        backend.failed(1, Reason::Probe, later, &tuning);
+        assert_eq!(backend.judge(weather(&row, later + 3 * SECOND), 0), Verdict::Shut);
+        assert_eq!(backend.judge(weather(&row, later + 5 * SECOND), 0), Verdict::Probe);
+        backend.started(1, later);
+        backend.succeeded(1, MILLI, later);
+        assert_eq!(backend.judge(weather(&row, later), 0), Verdict::Usable);
+        assert_eq!((row.ejected.load(Relaxed), backend.ejections()), (0, 2));
+        assert_eq!(backend.load(1, later).in_flight, 1);
+    }
+
+    #[test]
+    fn one_that_leaves_handshakes_unanswered_is_avoided_before_they_time_out() {
+        let (row, backend) = backend();
+        backend.started(1, SECOND);
+        assert_eq!(backend.judge(weather(&row, SECOND + 100 * MILLI), 0), Verdict::Usable);
+        assert_eq!(backend.judge(weather(&row, SECOND + 300 * MILLI), 0), Verdict::Shut);
+        backend.succeeded(1, 300 * MILLI, SECOND + 300 * MILLI);
+        assert_eq!(backend.judge(weather(&row, 5 * SECOND), 0), Verdict::Usable);
+    }
+
+    #[test]
+    fn both_latencies_count() {
+        let (_, backend) = backend();
+        backend.started(1, SECOND);
+        backend.succeeded(1, 2 * MILLI, SECOND);
+        backend.closed(1, Some(30 * MILLI), SECOND, &Tuning::default());
+        assert_eq!(backend.load(1, SECOND), Load { micros: 32_000, in_flight: 0, weight: 1 });
+        backend.started(1, SECOND);
+        backend.closed(1, Some(60 * SECOND), SECOND, &Tuning::default());
+        assert_eq!(backend.load(1, SECOND).micros, 32_000, "a long life is no slowness");
+    }
+
+    #[test]
+    fn who_leaves_is_not_counted_among_the_ejected() {
+        let (row, backend) = backend();
+        let tuning = Tuning { failures: 1, ..Tuning::default() };
+        backend.started(1, SECOND);
+        backend.failed(1, Reason::Ordinary, SECOND, &tuning);
+        assert_eq!(row.ejected.load(Relaxed), 1);
+        backend.retire();
+        assert_eq!(row.ejected.load(Relaxed), 0);
+    }
+}

@@ -1,0 +1,438 @@
+//! From a VIP to one of its backends, as the programs of the other engine choose.
+//!
+//! ```text
+//! ring rules    the place that the hash hits, if it may be used
+//! otherwise     draw two by weight among the nearest, take the cheaper, or the one that may be used;
+//!               if the rest of the backends is farther away, one of them may still be better
+//! neither       the first other that may be used; if there is none, one that was passed over:
+//!               looking bad is better than refusing
+//! ```
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use mizzen_ebpf_core::ring;
+use mizzen_ebpf_core::select::{
+    DRAWS, Load, aliases, far_is_better, mix, point, second_is_better, spread, stays,
+};
+
+use crate::backend::{Backend, Reason, Tuning, Verdict, VipRow, Weather};
+use crate::packet::Flow;
+use crate::words::{BackendState, BackendWanted, OnRemoval, Policy, Rule};
+
+/// A VIP as the queues see it: never changed, replaced as a whole.
+#[derive(Debug)]
+pub(crate) struct Vip {
+    row: Arc<VipRow>,
+    policy: Policy,
+    /// Those that are open first, the nearest of them first of all.
+    seats: Vec<Seat>,
+    /// How many of the seats are open.
+    open: u32,
+    /// How many of those are the nearest; all of them where distance does not matter.
+    near: u32,
+    /// Position of the backend for each place; empty if the rule needs no ring.
+    ring: Vec<u32>,
+}
+
+#[derive(Debug)]
+struct Seat {
+    backend: Arc<Backend>,
+    wanted: BackendWanted,
+    /// Chance that a draw that hits this seat stays here, of 2^32.
+    threshold: u32,
+    /// Where it goes on to otherwise.
+    alias: u32,
+}
+
+/// A backend that was chosen, and why.
+#[derive(Debug)]
+pub(crate) struct Chosen<'a> {
+    pub backend: &'a Arc<Backend>,
+    pub reason: Reason,
+}
+
+impl Vip {
+    /// Makes a VIP in the place of `before`: backends that stay keep what is known of them.
+    pub fn new(wanted: &[BackendWanted], policy: Policy, before: Option<&Self>, now: u64) -> Self {
+        let row = before.map(|vip| Arc::clone(&vip.row)).unwrap_or_default();
+        let known: BTreeMap<SocketAddr, &Arc<Backend>> = before
+            .iter()
+            .flat_map(|vip| &vip.seats)
+            .map(|seat| (seat.backend.address, &seat.backend))
+            .collect();
+        let is_new = before.is_none_or(|vip| vip.open == 0);
+        let joined = if is_new { 0 } else { now };
+        let backend = |address| match known.get(&address) {
+            Some(backend) => Arc::clone(backend),
+            None => Arc::new(Backend::new(address, &row, joined)),
+        };
+        let mut seats: Vec<Seat> =
+            wanted.iter().map(|wanted| Seat::new(*wanted, backend(wanted.address))).collect();
+        let is_open = |seat: &Seat| seat.wanted.effective_weight() > 0;
+        seats.sort_by_key(|seat| (!is_open(seat), seat.wanted.distance, seat.wanted.address));
+        let open = seats.iter().filter(|seat| is_open(seat)).count() as u32;
+        let near = nearest(&seats[..open as usize], policy);
+        let (near_seats, far_seats) = seats[..open as usize].split_at_mut(near as usize);
+        share(near_seats, 0);
+        share(far_seats, near);
+        let ring = ring_of(&seats, policy.rule);
+        Self { row, policy, seats, open, near, ring }
+    }
+
+    /// What was wanted, sorted by address.
+    pub fn wanted(&self) -> (Vec<BackendWanted>, Policy) {
+        let mut wanted: Vec<BackendWanted> = self.seats.iter().map(|seat| seat.wanted).collect();
+        wanted.sort_by_key(|backend| backend.address);
+        (wanted, self.policy)
+    }
+
+    /// The backends as a choice would see them at `now`, sorted by address.
+    pub fn states(&self, now: u64) -> Vec<BackendState> {
+        let state = |seat: &Seat| {
+            let load = seat.backend.load(u32::from(seat.wanted.weight), now);
+            BackendState {
+                wanted: seat.wanted,
+                counts: seat.backend.counts(),
+                latency_micros: load.micros,
+                in_flight: load.in_flight,
+                ejected: seat.backend.is_ejected(),
+                ejections: seat.backend.ejections(),
+            }
+        };
+        let mut states: Vec<BackendState> = self.seats.iter().map(state).collect();
+        states.sort_by_key(|state| state.wanted.address);
+        states
+    }
+
+    pub fn on_removal(&self) -> OnRemoval {
+        self.policy.on_removal
+    }
+
+    pub fn refused(&self) -> u64 {
+        self.row.refused.load(Relaxed)
+    }
+
+    pub fn count_refusal(&self) {
+        self.row.refused.fetch_add(1, Relaxed);
+    }
+
+    /// The backend of this address.
+    pub fn backend(&self, address: SocketAddr) -> Option<&Arc<Backend>> {
+        self.seats.iter().map(|seat| &seat.backend).find(|backend| backend.address == address)
+    }
+
+    /// Every backend.
+    pub fn backends(&self) -> impl Iterator<Item = &Arc<Backend>> {
+        self.seats.iter().map(|seat| &seat.backend)
+    }
+
+    /// Chooses a backend for a flow; `seed` is chance.
+    pub fn choose(&self, flow: &Flow, seed: u64, tuning: Tuning, now: u64) -> Option<Chosen<'_>> {
+        if self.open == 0 {
+            return None;
+        }
+        let slow_start = u64::try_from(self.policy.slow_start.as_nanos()).unwrap_or(u64::MAX);
+        let weather = Weather::of(&self.row, self.open, slow_start, tuning, now);
+        self.by_ring(flow, weather).or_else(|| self.by_draw(seed, weather))
+    }
+
+    fn by_ring(&self, flow: &Flow, weather: Weather) -> Option<Chosen<'_>> {
+        let number = match self.policy.rule {
+            Rule::Source => number_of(&flow.source.ip()),
+            _ => number_of(flow),
+        };
+        let place = point(spread(number), self.ring.len() as u32);
+        let seat = self.seats.get(*self.ring.get(place as usize)? as usize)?;
+        match seat.backend.judge(weather, 0) {
+            Verdict::Usable | Verdict::Warming => Some(seat.chosen(Reason::Ordinary)),
+            Verdict::Probe => Some(seat.chosen(Reason::Probe)),
+            Verdict::Shut => None,
+        }
+    }
+
+    fn by_draw(&self, seed: u64, weather: Weather) -> Option<Chosen<'_>> {
+        let near = 0..self.near;
+        let first = self.candidate(&near, mix(seed), None, weather)?;
+        let takes_first = self.policy.rule == Rule::Random || self.near == 1;
+        if takes_first && first.verdict == Verdict::Usable {
+            return self.spill_over(first, seed, weather);
+        }
+        let second = self.candidate(&near, mix(seed ^ 1 << 40), Some(first.index), weather)?;
+        for probe in [first, second] {
+            if probe.verdict == Verdict::Probe {
+                return self.chosen(probe);
+            }
+        }
+        let winner = match (first.verdict, second.verdict) {
+            (Verdict::Usable, Verdict::Usable) => {
+                if second_is_better(first.load, second.load) {
+                    second
+                } else {
+                    first
+                }
+            }
+            (Verdict::Usable, _) => first,
+            (_, Verdict::Usable) => second,
+            _ => return self.others(first, seed, weather),
+        };
+        self.spill_over(winner, seed, weather)
+    }
+
+    /// Neither of the first two may be used: takes the first other that may.
+    fn others(&self, first: Candidate, seed: u64, weather: Weather) -> Option<Chosen<'_>> {
+        let mut resort = first;
+        for attempt in 0..DRAWS {
+            let bits = mix(seed ^ u64::from(attempt + 2) << 40);
+            let found = self.candidate(&(0..self.open), bits, Some(first.index), weather)?;
+            match found.verdict {
+                Verdict::Usable | Verdict::Probe => return self.chosen(found),
+                // Of those that are passed over, one that only warms up is the best.
+                Verdict::Warming => resort = found,
+                Verdict::Shut => {}
+            }
+        }
+        self.chosen(Candidate { verdict: Verdict::Usable, ..resort })
+    }
+
+    /// Near backends go first, until one that is farther away costs much less.
+    fn spill_over(&self, near: Candidate, seed: u64, weather: Weather) -> Option<Chosen<'_>> {
+        if self.near == self.open {
+            return self.chosen(near);
+        }
+        let far = self.candidate(&(self.near..self.open), mix(seed ^ 63 << 40), None, weather)?;
+        let better = far.verdict == Verdict::Usable && far_is_better(near.load, far.load);
+        self.chosen(if better { far } else { near })
+    }
+
+    /// Draws one of a part of the seats, but not `taken` again if there are others.
+    fn candidate(
+        &self,
+        part: &Range<u32>,
+        bits: u64,
+        taken: Option<u32>,
+        weather: Weather,
+    ) -> Option<Candidate> {
+        let mut index = part.start + point(bits as u32, part.end - part.start);
+        let hit = self.seats.get(index as usize)?;
+        if !stays((bits >> 32) as u32, hit.threshold) {
+            index = hit.alias;
+        }
+        if taken == Some(index) {
+            index = if index + 1 < part.end { index + 1 } else { part.start };
+        }
+        let seat = self.seats.get(index as usize)?;
+        let verdict = seat.backend.judge(weather, (bits >> 16) as u32);
+        Some(Candidate { index, verdict, load: self.load(seat, weather) })
+    }
+
+    /// The load as the rule sees it.
+    fn load(&self, seat: &Seat, weather: Weather) -> Load {
+        let load = seat.backend.load(u32::from(seat.wanted.weight), weather.now);
+        match self.policy.rule {
+            Rule::LeastConnections => Load { micros: 0, ..load },
+            _ => load,
+        }
+    }
+
+    fn chosen(&self, candidate: Candidate) -> Option<Chosen<'_>> {
+        let reason = match candidate.verdict {
+            Verdict::Probe => Reason::Probe,
+            _ => Reason::Ordinary,
+        };
+        Some(self.seats.get(candidate.index as usize)?.chosen(reason))
+    }
+}
+
+/// A seat that was drawn, and what is thought of it.
+#[derive(Clone, Copy, Debug)]
+struct Candidate {
+    index: u32,
+    verdict: Verdict,
+    load: Load,
+}
+
+impl Seat {
+    fn new(wanted: BackendWanted, backend: Arc<Backend>) -> Self {
+        Self { backend, wanted, threshold: u32::MAX, alias: 0 }
+    }
+
+    fn chosen(&self, reason: Reason) -> Chosen<'_> {
+        Chosen { backend: &self.backend, reason }
+    }
+}
+
+/// Works out the shares of draws from a part of the seats that begins at `start`.
+fn share(seats: &mut [Seat], start: u32) {
+    let weights: Vec<u32> = seats.iter().map(|seat| seat.wanted.effective_weight()).collect();
+    let (mut small, mut large) = (vec![0; weights.len()], vec![0; weights.len()]);
+    let mut left = vec![0; weights.len()];
+    let put = |index: usize, threshold, alias| {
+        if let Some(seat) = seats.get_mut(index) {
+            (seat.threshold, seat.alias) = (threshold, start + alias);
+        }
+    };
+    aliases(&weights, &mut small, &mut large, put, &mut left);
+}
+
+/// How many of the open seats are the nearest.
+fn nearest(open: &[Seat], policy: Policy) -> u32 {
+    let nearest = open.first().filter(|_| policy.prefers_near).map(|seat| seat.wanted.distance);
+    let count = match nearest {
+        Some(nearest) => open.iter().filter(|seat| seat.wanted.distance == nearest).count(),
+        None => open.len(),
+    };
+    count as u32
+}
+
+fn ring_of(seats: &[Seat], rule: Rule) -> Vec<u32> {
+    if !matches!(rule, Rule::Maglev | Rule::Source) {
+        return Vec::new();
+    }
+    let seat = |seat: &Seat| ring::Seat {
+        hash: mix(number_of(&seat.wanted.address)),
+        weight: seat.wanted.effective_weight(),
+    };
+    let seats: Vec<ring::Seat> = seats.iter().map(seat).collect();
+    if seats.iter().all(|seat| seat.weight == 0) {
+        return Vec::new();
+    }
+    let mut table = vec![ring::EMPTY; ring::size(seats.len()) as usize];
+    ring::fill(&seats, &mut vec![0; seats.len()], &mut table);
+    table
+}
+
+/// The same number for the same value, over restarts too.
+fn number_of(value: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn at(text: &str) -> SocketAddr {
+        text.parse().expect("an address")
+    }
+
+    fn wanted(n: u8) -> BackendWanted {
+        BackendWanted::new(SocketAddr::from(([10, 0, 0, n], 80)))
+    }
+
+    fn flow(client: u16) -> Flow {
+        let source = SocketAddr::from(([10, 1, (client >> 8) as u8, client as u8], client));
+        Flow { protocol: 6, source, destination: at("11.0.0.1:80") }
+    }
+
+    /// How often each backend is chosen by 1000 connects of different clients.
+    fn spread_of(vip: &Vip) -> BTreeMap<u8, u32> {
+        let mut hits = BTreeMap::new();
+        for n in 0..1_000_u16 {
+            let chosen = vip.choose(&flow(n), mix(u64::from(n)), Tuning::default(), SECOND);
+            let std::net::IpAddr::V4(ip) = chosen.expect("a backend").backend.address.ip() else {
+                continue;
+            };
+            *hits.entry(ip.octets()[3]).or_default() += 1;
+        }
+        hits
+    }
+
+    #[test]
+    fn shares_follow_weights_and_admission() {
+        let heavy = BackendWanted { weight: 3, ..wanted(2) };
+        let shut = BackendWanted { admitted: false, ..wanted(3) };
+        for rule in [Rule::Latency, Rule::LeastConnections, Rule::Random, Rule::Maglev] {
+            let policy = Policy { rule, ..Policy::default() };
+            let vip = Vip::new(&[wanted(1), heavy, shut], policy, None, SECOND);
+            let hits = spread_of(&vip);
+            assert_eq!(hits.keys().copied().collect::<Vec<u8>>(), [1, 2], "{rule:?}");
+            assert!((180..=320).contains(&hits[&1]), "{rule:?}: {hits:?}");
+        }
+        let vip = Vip::new(&[shut], Policy::default(), None, SECOND);
+        assert!(vip.choose(&flow(1), 1, Tuning::default(), SECOND).is_none());
+        let vip = Vip::new(&[], Policy::default(), None, SECOND);
+        assert!(vip.choose(&flow(1), 1, Tuning::default(), SECOND).is_none());
+    }
+
+    #[test]
+    fn the_slow_and_the_busy_are_avoided_as_the_rule_says() {
+        #[rustfmt::skip]
+        let table = [
+            (Rule::Latency,          true),
+            (Rule::LeastConnections, true),
+            (Rule::Random,           false),
+        ];
+        for (rule, avoids) in table {
+            let policy = Policy { rule, ..Policy::default() };
+            let vip = Vip::new(&[wanted(1), wanted(2)], policy, None, SECOND);
+            let busy = vip.backend(at("10.0.0.1:80")).expect("a backend");
+            (0..10).for_each(|_| busy.started(1, SECOND));
+            (0..10).for_each(|_| busy.succeeded(1, SECOND / 10, SECOND));
+            let hits = spread_of(&vip).get(&1).copied().unwrap_or(0);
+            assert_eq!(hits < 320, avoids, "{rule:?}: {hits}");
+        }
+    }
+
+    #[test]
+    fn near_ones_go_first_and_far_ones_help_when_they_are_busy() {
+        let near = BackendWanted { distance: 0, ..wanted(1) };
+        let vip = Vip::new(&[near, wanted(2)], Policy::default(), None, SECOND);
+        assert_eq!(spread_of(&vip), BTreeMap::from([(1, 1_000)]));
+        let busy = vip.backend(near.address).expect("a backend");
+        (0..10).for_each(|_| busy.joined_by_flow());
+        assert_eq!(spread_of(&vip), BTreeMap::from([(2, 1_000)]));
+        let alike = Policy { prefers_near: false, ..Policy::default() };
+        let vip = Vip::new(&[near, wanted(2)], alike, None, SECOND);
+        assert_eq!(spread_of(&vip).len(), 2);
+    }
+
+    #[test]
+    fn a_client_stays_with_its_backend_when_another_goes() {
+        let policy = Policy { rule: Rule::Source, ..Policy::default() };
+        let all: Vec<BackendWanted> = (1..=5).map(wanted).collect();
+        let vip = Vip::new(&all, policy, None, SECOND);
+        let fewer = Vip::new(&all[..4], policy, Some(&vip), SECOND);
+        let mut moved = 0;
+        for n in 0..1_000 {
+            let of = |vip: &Vip, seed| {
+                let chosen = vip.choose(&flow(n), seed, Tuning::default(), SECOND);
+                chosen.expect("a backend").backend.address
+            };
+            assert_eq!(of(&vip, 1), of(&vip, 2));
+            moved += u32::from(of(&vip, 1) != all[4].address && of(&vip, 1) != of(&fewer, 1));
+        }
+        assert!(moved < 40, "{moved} clients moved without need");
+    }
+
+    #[test]
+    fn who_stays_is_known_and_who_comes_warms_up() {
+        let vip = Vip::new(&[wanted(1)], Policy::default(), None, SECOND);
+        vip.backend(wanted(1).address).expect("a backend").chosen();
+        let slow_start = std::time::Duration::from_secs(10);
+        let policy = Policy { rule: Rule::Random, slow_start, ..Policy::default() };
+        let vip = Vip::new(&[wanted(1), wanted(2)], policy, Some(&vip), SECOND);
+        assert_eq!(vip.states(SECOND)[0].counts.chosen, 1);
+        let hits = spread_of(&vip);
+        assert!(hits[&2] < 150, "{hits:?}");
+    }
+
+    #[test]
+    fn when_all_are_ejected_one_is_tried_all_the_same() {
+        let vip = Vip::new(&[wanted(1)], Policy::default(), None, SECOND);
+        let backend = vip.backend(wanted(1).address).expect("a backend");
+        for _ in 0..10 {
+            backend.started(1, SECOND);
+            backend.failed(1, Reason::Ordinary, SECOND, &Tuning::default());
+        }
+        assert!(backend.is_ejected());
+        assert!(vip.choose(&flow(1), 1, Tuning::default(), SECOND).is_some());
+    }
+}

@@ -1,0 +1,343 @@
+//! The connections that are watched, from their first packet to their last.
+//!
+//! What is known of one comes from glimpses: its SYN, which we translate; the SYN-ACK,
+//! the first FIN or RST, which rules show. What is not seen to the end in time is over.
+//!
+//! ```text
+//!  SYN ──▶ asked ──SYN-ACK──▶ open ──FIN, RST──▶ (closed)
+//!            ├──RST, or no answer in time──▶ (failed)
+//!  datagram ─▶ flow ──idle time──▶ (over)
+//! ```
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::backend::{Backend, Reason, Tuning};
+use crate::packet::{ACK, FIN, Packet, RST, SYN};
+use crate::words::UDP;
+
+/// Time that a handshake may take: then the client's system sends its SYN again.
+const HANDSHAKE: u64 = 1_000_000_000;
+
+/// Connections watched at a time; what goes beyond is not watched.
+const MOST: usize = 200_000;
+
+/// What distinguishes a flow behind the translation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    pub protocol: u8,
+    pub client: SocketAddr,
+    pub backend: SocketAddr,
+}
+
+/// A flow that begins.
+#[derive(Debug)]
+pub(crate) struct Beginning {
+    pub key: Key,
+    pub backend: Arc<Backend>,
+    pub reason: Reason,
+    /// For how many connections this one stands.
+    pub share: u64,
+}
+
+#[derive(Debug)]
+struct Watched {
+    backend: Arc<Backend>,
+    reason: Reason,
+    share: u64,
+    stage: Stage,
+    /// When the stage began.
+    since: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Asked,
+    Open,
+    /// UDP, which has no end that could be seen.
+    Flow,
+}
+
+/// All flows that are watched.
+#[derive(Debug)]
+pub(crate) struct Flows {
+    watched: HashMap<Key, Watched>,
+    /// Handshakes in the order in which they began.
+    asked: VecDeque<(u64, Key)>,
+    /// UDP flows in the order of their first datagrams.
+    flows: VecDeque<(u64, Key)>,
+    tuning: Tuning,
+}
+
+impl Flows {
+    pub fn new(tuning: Tuning) -> Self {
+        let (asked, flows) = (VecDeque::new(), VecDeque::new());
+        Self { watched: HashMap::new(), asked, flows, tuning }
+    }
+
+    /// Takes in the first packet of a flow. One that the backend had under this key is over.
+    pub fn begin(&mut self, beginning: Beginning, now: u64) {
+        let Beginning { key, backend, reason, share } = beginning;
+        self.end(&key, now);
+        if self.watched.len() >= MOST {
+            return;
+        }
+        let stage = match key.protocol {
+            UDP => Stage::Flow,
+            _ => Stage::Asked,
+        };
+        match stage {
+            Stage::Flow => {
+                backend.joined_by_flow();
+                self.flows.push_back((now, key));
+            }
+            _ => {
+                backend.started(share, now);
+                self.asked.push_back((now, key));
+            }
+        }
+        self.watched.insert(key, Watched { backend, reason, share, stage, since: now });
+    }
+
+    /// Takes in a connection that a former process began.
+    pub fn adopt(&mut self, key: Key, backend: &Arc<Backend>, now: u64) {
+        if self.watched.len() >= MOST || self.watched.contains_key(&key) {
+            return;
+        }
+        let stage = match key.protocol {
+            UDP => {
+                backend.joined_by_flow();
+                self.flows.push_back((now, key));
+                Stage::Flow
+            }
+            _ => {
+                backend.adopted();
+                Stage::Open
+            }
+        };
+        let backend = Arc::clone(backend);
+        let reason = Reason::Ordinary;
+        self.watched.insert(key, Watched { backend, reason, share: 1, stage, since: now });
+    }
+
+    /// Takes in a packet that was shown.
+    pub fn seen(&mut self, packet: &Packet, now: u64) {
+        let flow = &packet.flow;
+        let key = |client, backend| Key { protocol: flow.protocol, client, backend };
+        let back = key(flow.destination, flow.source);
+        let there = key(flow.source, flow.destination);
+        let found = [back, there].into_iter().find(|key| self.watched.contains_key(key));
+        let Some(key) = found else { return };
+        if packet.flags & RST != 0 {
+            return self.end(&key, now);
+        }
+        let Some(watched) = self.watched.get_mut(&key) else { return };
+        match (watched.stage, packet.flags & (SYN | ACK | FIN)) {
+            (Stage::Asked, flags) if flags == SYN | ACK => {
+                let nanos = now.saturating_sub(watched.since);
+                watched.backend.succeeded(watched.share, nanos, now);
+                watched.stage = Stage::Open;
+                watched.since = now;
+            }
+            (Stage::Open, flags) if flags & FIN != 0 => self.end(&key, now),
+            _ => {}
+        }
+    }
+
+    /// A client asks again: the handshake has failed. Says whether it was watched.
+    pub fn asked_again(&mut self, key: &Key, now: u64) -> bool {
+        let is_asked = self.watched.get(key).is_some_and(|flow| flow.stage == Stage::Asked);
+        if is_asked {
+            self.end(key, now);
+        }
+        is_asked
+    }
+
+    /// Ends what is over because nothing was seen of it in time.
+    pub fn expire(&mut self, now: u64) {
+        let handshake = |flows: &mut Self| due(&mut flows.asked, now.saturating_sub(HANDSHAKE));
+        while let Some((since, key)) = handshake(self) {
+            self.end_if(&key, Stage::Asked, since, now);
+        }
+        let idle = self.tuning.idle;
+        while let Some((since, key)) = due(&mut self.flows, now.saturating_sub(idle)) {
+            self.end_if(&key, Stage::Flow, since, now);
+        }
+    }
+
+    /// Watches only those that fulfil a condition from now on.
+    pub fn retain(&mut self, keep: impl Fn(&Key) -> bool, now: u64) {
+        let others: Vec<Key> = self.watched.keys().filter(|key| !keep(key)).copied().collect();
+        for key in others {
+            if let Some(watched) = self.watched.remove(&key) {
+                self.release(&watched, now);
+            }
+        }
+    }
+
+    /// Some flows that were open before `before`, for somebody to look whether they still are.
+    pub fn older(&self, before: u64, most: usize) -> Vec<Key> {
+        let is_old = |flow: &&Watched| flow.stage == Stage::Open && flow.since < before;
+        let old = self.watched.iter().filter(|(_, flow)| is_old(flow));
+        old.map(|(key, _)| *key).take(most).collect()
+    }
+
+    /// An old connection still exists.
+    pub fn touch(&mut self, key: &Key, now: u64) {
+        if let Some(flow) = self.watched.get_mut(key).filter(|flow| flow.stage == Stage::Open) {
+            flow.since = now;
+        }
+    }
+
+    /// A flow is over, and nobody saw how.
+    pub fn lose(&mut self, key: &Key, now: u64) {
+        if let Some(flow) = self.watched.remove(key) {
+            self.release(&flow, now);
+        }
+    }
+
+    fn end_if(&mut self, key: &Key, stage: Stage, since: u64, now: u64) {
+        if self.watched.get(key).is_some_and(|flow| flow.stage == stage && flow.since == since) {
+            self.end(key, now);
+        }
+    }
+
+    /// Ends one for good.
+    fn end(&mut self, key: &Key, now: u64) {
+        let Some(flow) = self.watched.remove(key) else { return };
+        match flow.stage {
+            Stage::Asked => flow.backend.failed(flow.share, flow.reason, now, &self.tuning),
+            Stage::Open => {
+                let nanos = now.saturating_sub(flow.since);
+                flow.backend.closed(flow.share, Some(nanos), now, &self.tuning);
+            }
+            Stage::Flow => flow.backend.left_by_flow(),
+        }
+    }
+
+    /// Lets one go of which nothing will be seen any more.
+    fn release(&self, flow: &Watched, now: u64) {
+        match flow.stage {
+            Stage::Asked => {
+                flow.backend.succeeded_unseen(flow.share);
+                flow.backend.closed(flow.share, None, now, &self.tuning);
+            }
+            Stage::Open => flow.backend.closed(flow.share, None, now, &self.tuning),
+            Stage::Flow => flow.backend.left_by_flow(),
+        }
+    }
+}
+
+/// The first in a queue if it is from `limit` or before.
+fn due(queue: &mut VecDeque<(u64, Key)>, limit: u64) -> Option<(u64, Key)> {
+    queue.pop_front_if(|(since, _)| *since <= limit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::VipRow;
+    use crate::packet::Flow;
+    use crate::words::{Counts, TCP};
+
+    const SECOND: u64 = 1_000_000_000;
+    const MILLI: u64 = 1_000_000;
+
+    struct Bench {
+        flows: Flows,
+        backend: Arc<Backend>,
+        key: Key,
+    }
+
+    impl Bench {
+        fn new(protocol: u8) -> Self {
+            let at = |text: &str| text.parse().expect("an address");
+            let key = Key { protocol, client: at("10.0.0.9:4000"), backend: at("10.0.0.1:80") };
+            let backend = Arc::new(Backend::new(key.backend, &Arc::new(VipRow::default()), 0));
+            Self { flows: Flows::new(Tuning::default()), backend, key }
+        }
+
+        fn begin(&mut self, now: u64) {
+            let (key, backend) = (self.key, Arc::clone(&self.backend));
+            let beginning = Beginning { key, backend, reason: Reason::Ordinary, share: 1 };
+            self.flows.begin(beginning, now);
+        }
+
+        fn back(&mut self, flags: u8, now: u64) {
+            let Key { protocol, client, backend } = self.key;
+            let flow = Flow { protocol, source: backend, destination: client };
+            self.flows.seen(&Packet { flow, flags }, now);
+        }
+
+        fn there(&mut self, flags: u8, now: u64) {
+            let Key { protocol, client, backend } = self.key;
+            let flow = Flow { protocol, source: client, destination: backend };
+            self.flows.seen(&Packet { flow, flags }, now);
+        }
+
+        fn found(&self) -> (Counts, u32) {
+            (self.backend.counts(), self.backend.load(1, SECOND).in_flight)
+        }
+    }
+
+    #[test]
+    fn whole_lives() {
+        type Step = fn(&mut Bench);
+        let begin: Step = |b| b.begin(SECOND);
+        let answer: Step = |b| b.back(SYN | ACK, SECOND + MILLI);
+        let fin: Step = |b| b.back(FIN | ACK, SECOND + 5 * MILLI);
+        let reset: Step = |b| b.back(RST | ACK, SECOND + 5 * MILLI);
+        let abort: Step = |b| b.there(RST, SECOND + 5 * MILLI);
+        let late: Step = |b| b.flows.expire(3 * SECOND);
+        let forget: Step = |b| b.flows.retain(|_| false, SECOND);
+        #[rustfmt::skip]
+        let table: &[(&str, &[Step], [u64; 4], u32)] = &[
+            //                                      started, established, failed, closed; in flight
+            ("asked",           &[begin],                       [1, 0, 0, 0], 1),
+            ("open",            &[begin, answer],               [1, 1, 0, 0], 1),
+            ("answered twice",  &[begin, answer, answer],       [1, 1, 0, 0], 1),
+            ("closed",          &[begin, answer, fin],          [1, 1, 0, 1], 0),
+            ("closed twice",    &[begin, answer, fin, fin],     [1, 1, 0, 1], 0),
+            ("aborted",         &[begin, answer, abort],        [1, 1, 0, 1], 0),
+            ("refused",         &[begin, reset],                [1, 0, 1, 0], 0),
+            ("never answered",  &[begin, late],                 [1, 0, 1, 0], 0),
+            ("open for long",   &[begin, answer, late],         [1, 1, 0, 0], 1),
+            ("again",           &[begin, answer, begin],        [2, 1, 0, 1], 1),
+            ("not ours",        &[answer, fin],                 [0, 0, 0, 0], 0),
+            ("forgotten",       &[begin, forget],               [1, 1, 0, 1], 0),
+            ("forgotten open",  &[begin, answer, forget],       [1, 1, 0, 1], 0),
+        ];
+        for (name, steps, counts, in_flight) in table {
+            let mut bench = Bench::new(TCP);
+            steps.iter().for_each(|step| step(&mut bench));
+            let (found, busy) = bench.found();
+            let found = [found.started, found.established, found.failed, found.closed];
+            assert_eq!((found, busy), (*counts, *in_flight), "{name}");
+        }
+    }
+
+    #[test]
+    fn datagrams_count_until_they_are_idle() {
+        let mut bench = Bench::new(UDP);
+        bench.begin(SECOND);
+        bench.flows.expire(20 * SECOND);
+        assert_eq!(bench.found().1, 1);
+        bench.begin(20 * SECOND);
+        assert_eq!(bench.found().1, 1, "the same flow again");
+        bench.flows.expire(40 * SECOND);
+        assert_eq!(bench.found().1, 1);
+        bench.flows.expire(51 * SECOND);
+        assert_eq!(bench.found().1, 0);
+    }
+
+    #[test]
+    fn asking_again_is_a_failure_once() {
+        let mut bench = Bench::new(TCP);
+        bench.begin(SECOND);
+        let key = bench.key;
+        assert!(bench.flows.asked_again(&key, SECOND + SECOND / 2));
+        assert!(!bench.flows.asked_again(&key, 2 * SECOND));
+        assert_eq!(bench.backend.counts().failed, 1);
+    }
+}

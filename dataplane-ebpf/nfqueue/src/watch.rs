@@ -1,0 +1,265 @@
+//! The thread beside the queues: it looks after time-outs, after how many connections are
+//! watched, and after the connections of backends that have left.
+//!
+//! Rules show the queues the SYN-ACK and the end of connections. That costs about as much as
+//! their beginning, so at high rates only those of some classes of client ports are shown, and
+//! each stands for several.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::backend::Backend;
+use crate::channel::Channel;
+use crate::conntrack::{Entry, Stage, write_delete, write_dump, write_get_by_reply};
+use crate::filter::Filter;
+use crate::flows::Key;
+use crate::packet::Flow;
+use crate::shared::{Classes, Shared, now};
+use crate::table::Family;
+use crate::wire::Messages;
+use crate::words::{OnRemoval, TCP, UDP, VipAddress};
+
+const MILLI: u64 = 1_000_000;
+const SECOND: u64 = 1_000 * MILLI;
+
+/// How often it looks after time-outs.
+const TICK: u64 = 200 * MILLI;
+
+/// Packets a second above which fewer classes are watched, and below which more are.
+const MANY: u64 = 4_000;
+const FEW: u64 = 800;
+
+/// Every so often some connections of that age are looked up: their ends may have been missed.
+const AUDIT: u64 = 5 * SECOND;
+const OLD: u64 = 60 * SECOND;
+const AUDITED: usize = 512;
+
+/// What the engine asks of the thread.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// These backends have left their VIP; the policy says what becomes of their connections.
+    Left { vip: VipAddress, backends: BTreeSet<SocketAddr>, policy: OnRemoval },
+    /// The engine ends.
+    End,
+}
+
+/// The thread's conversations.
+pub(crate) struct Watcher {
+    shared: Arc<Shared>,
+    filter: Arc<Mutex<Filter>>,
+    conntrack: Channel,
+    orders: Receiver<Order>,
+    /// When what is due.
+    expire: u64,
+    adapt: u64,
+    audit: u64,
+}
+
+impl Watcher {
+    pub fn new(
+        shared: Arc<Shared>,
+        filter: Arc<Mutex<Filter>>,
+        conntrack: Channel,
+        orders: Receiver<Order>,
+    ) -> Self {
+        let now = now();
+        let (expire, adapt, audit) = (now + TICK, now + SECOND, now + AUDIT);
+        Self { shared, filter, conntrack, orders, expire, adapt, audit }
+    }
+
+    /// Works until the engine ends.
+    pub fn run(mut self) {
+        loop {
+            let wait = Duration::from_nanos(self.expire.saturating_sub(now()));
+            let done = match self.orders.recv_timeout(wait) {
+                Ok(Order::Left { vip, backends, policy }) => self.sever(&vip, &backends, policy),
+                Err(RecvTimeoutError::Timeout) => Ok(()),
+                Ok(Order::End) | Err(RecvTimeoutError::Disconnected) => return,
+            };
+            if let Err(error) = done {
+                tracing::warn!(%error, "cannot read or change entries of conntrack");
+            }
+            self.tick(now());
+        }
+    }
+
+    fn tick(&mut self, now: u64) {
+        if now >= self.expire {
+            self.expire = now + TICK;
+            self.shared.flows.lock().expire(now);
+        }
+        if now >= self.adapt {
+            let seconds = (now - self.adapt) / SECOND + 1;
+            self.adapt = now + SECOND;
+            self.adapt(self.shared.take_glimpses() / seconds, now);
+        }
+        if now >= self.audit {
+            self.audit = now + AUDIT;
+            if let Err(error) = self.audit(now) {
+                tracing::debug!(%error, "cannot look up old connections");
+            }
+        }
+    }
+
+    /// Watches half as many classes, or twice as many.
+    fn adapt(&mut self, rate: u64, now: u64) {
+        let (classes, _) = self.shared.watch();
+        let wanted = adapted(classes, rate);
+        if wanted == classes {
+            return;
+        }
+        // More are asked for before, fewer after they are there, so that nothing waits in vain.
+        let fewer = wanted.count() < classes.count();
+        if fewer {
+            self.shared.set_watch(wanted);
+        }
+        if let Err(error) = self.filter.lock().watch(&wanted.bytes()) {
+            tracing::warn!(%error, "cannot change how many connections are watched");
+            self.shared.set_watch(classes);
+            return;
+        }
+        self.shared.set_watch(wanted);
+        if fewer {
+            self.shared.flows.lock().retain(|key| wanted.has(key.client.port()), now);
+        }
+        tracing::debug!(rate, of_32 = wanted.count(), "client port classes watched");
+    }
+
+    /// Looks whether old connections still exist.
+    fn audit(&mut self, now: u64) -> io::Result<()> {
+        let keys = self.shared.flows.lock().older(now.saturating_sub(OLD), AUDITED);
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let mut requests = Messages::default();
+        for (index, key) in keys.iter().enumerate() {
+            let Key { protocol, client, backend } = *key;
+            let reply = Flow { protocol, source: backend, destination: client };
+            write_get_by_reply(&mut requests, index as u32, &reply);
+        }
+        let mut alive = BTreeSet::new();
+        self.conntrack.transact(requests.bytes(), |message| {
+            let entry = Entry::read(message).filter(|entry| entry.stage == Stage::Alive);
+            alive.extend(entry.map(|_| message.sequence));
+        })?;
+        let mut flows = self.shared.flows.lock();
+        for (index, key) in keys.iter().enumerate() {
+            match alive.contains(&(index as u32)) {
+                true => flows.touch(key, now),
+                false => flows.lose(key, now),
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends connections of backends that have left.
+    fn sever(
+        &mut self,
+        vip: &VipAddress,
+        backends: &BTreeSet<SocketAddr>,
+        policy: OnRemoval,
+    ) -> io::Result<()> {
+        let ends = match policy {
+            OnRemoval::Datagrams => vip.protocol == UDP,
+            OnRemoval::All => matches!(vip.protocol, TCP | UDP),
+            OnRemoval::Keep => false,
+        };
+        if !ends {
+            return Ok(());
+        }
+        let mut ended = Vec::new();
+        dump(&mut self.conntrack, Family::of(vip.socket.ip()), |entry| {
+            let Flow { protocol, destination, .. } = entry.flow;
+            let is_of_vip = destination == vip.socket && protocol == vip.protocol;
+            if is_of_vip && backends.contains(&entry.backend) {
+                ended.push(entry);
+            }
+        })?;
+        let mut requests = Messages::default();
+        for entry in &ended {
+            write_delete(&mut requests, 0, &entry.flow);
+        }
+        if !requests.is_empty() {
+            self.conntrack.answers(requests.bytes())?;
+        }
+        let now = now();
+        let mut flows = self.shared.flows.lock();
+        for Entry { flow, backend, .. } in &ended {
+            let key = Key { protocol: flow.protocol, client: flow.source, backend: *backend };
+            flows.lose(&key, now);
+        }
+        drop(flows);
+        if vip.protocol == UDP {
+            let flows: Vec<Flow> = ended.iter().map(|entry| entry.flow).collect();
+            self.filter.lock().forget(&flows)?;
+        }
+        tracing::debug!(%vip, connections = ended.len(), "ended for backends that left");
+        Ok(())
+    }
+}
+
+/// Takes in the connections that a former process began. None must begin meanwhile, or it
+/// would be taken in twice.
+pub(crate) fn adopt(shared: &Shared, conntrack: &mut Channel) -> io::Result<()> {
+    let mut entries = Vec::new();
+    for family in Family::BOTH {
+        dump(conntrack, family, |entry| entries.push(entry))?;
+    }
+    let (classes, _) = shared.watch();
+    let known = |entry: Entry| {
+        let Entry { flow: Flow { protocol, source: client, destination }, backend, stage } = entry;
+        let vip = shared.vip(&VipAddress { socket: destination, protocol })?;
+        let found = Arc::clone(vip.backend(backend)?);
+        let counts = stage == Stage::Alive && classes.has(client.port());
+        counts.then_some((Key { protocol, client, backend }, found))
+    };
+    let known: Vec<(Key, Arc<Backend>)> = entries.into_iter().filter_map(known).collect();
+    let now = now();
+    let mut flows = shared.flows.lock();
+    known.iter().for_each(|(key, backend)| flows.adopt(*key, backend, now));
+    Ok(())
+}
+
+fn dump(conntrack: &mut Channel, family: Family, mut take: impl FnMut(Entry)) -> io::Result<()> {
+    let mut request = Messages::default();
+    write_dump(&mut request, family);
+    conntrack.dump(request.bytes(), |message| {
+        if let Some(entry) = Entry::read(message) {
+            take(entry);
+        }
+    })
+}
+
+/// The classes to watch after a second in which `rate` packets of the present ones were seen.
+fn adapted(classes: Classes, rate: u64) -> Classes {
+    let count = classes.count();
+    let wanted = match rate {
+        MANY.. if count > 1 => count / 2,
+        ..FEW if count < Classes::ALL.count() => count * 2,
+        _ => return classes,
+    };
+    // The highest classes; which of them makes no difference.
+    Classes(u32::MAX << (Classes::ALL.count() - wanted))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fewer_are_watched_at_high_rates_and_all_at_low_ones() {
+        let mut classes = Classes::ALL;
+        let mut counts = Vec::new();
+        for rate in [0, 1_000, 5_000, 5_000, 3_000, 9_000, 9_000, 9_000, 9_000, 0, 0, 700, 900] {
+            classes = adapted(classes, rate);
+            counts.push(classes.count());
+        }
+        assert_eq!(counts, [32, 32, 16, 8, 8, 4, 2, 1, 1, 2, 4, 8, 8]);
+    }
+}
