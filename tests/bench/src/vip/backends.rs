@@ -47,7 +47,9 @@ impl Backends {
 
     /// Lets the backend whose address ends with `number` answer after `delay`.
     pub(super) fn delay(&mut self, number: u8, delay: Duration) -> Result<()> {
-        writeln!(self.orders, "{number} {}", delay.as_millis()).context("the backends ended")
+        // In one piece, so that it is read in one piece.
+        let order = format!("{number} {}\n", delay.as_millis());
+        self.orders.write_all(order.as_bytes()).context("the backends ended")
     }
 }
 
