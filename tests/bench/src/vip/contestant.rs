@@ -3,7 +3,6 @@
 use super::node::{self, Engine, Node};
 use super::peers::{self, Kind, Peer};
 use super::stage::{self, Route, Service, Stage};
-use super::table::Table;
 use crate::generator::{Generator, Seat, Targets};
 use crate::network::Namespace;
 use crate::process::{self, Cores};
@@ -42,7 +41,6 @@ impl Between {
 /// A balancer with its services.
 enum Balancer {
     None,
-    Table { _table: Table },
     Node(Box<Node>),
     Peer(Peer),
 }
@@ -68,15 +66,8 @@ impl Contestant {
     ) -> Result<Self> {
         let cgroup = stage::clients_of(sandbox, &between.name().replace(' ', "-"))?;
         let mut network = Rc::clone(plain);
-        let mut hooked = cgroup.clone();
         let balancer = match between {
             Between::Nothing | Between::Control => Balancer::None,
-            Between::Mizzen(Engine::Ebpf) if node::can_register().is_err() => {
-                let mut table = Table::open(sandbox, "clients-without-a-daemon")?;
-                table.load(services)?;
-                hooked = table.cgroup().to_owned();
-                Balancer::Table { _table: table }
-            }
             Between::Mizzen(engine) => {
                 if engine == Engine::Nfqueue {
                     network = Rc::new(stage.client(Route::Out)?);
@@ -94,7 +85,7 @@ impl Contestant {
                 Balancer::Peer(peers::start(kind, sandbox, &network, services)?)
             }
         };
-        Ok(Self { between, cgroup: hooked, network, balancer })
+        Ok(Self { between, cgroup, network, balancer })
     }
 
     /// A generator among its clients.
@@ -122,7 +113,7 @@ impl Contestant {
     /// Which cores its balancer may use.
     pub(super) fn hold(&self, cores: Cores) -> Result<()> {
         match &self.balancer {
-            Balancer::None | Balancer::Table { .. } => Ok(()),
+            Balancer::None => Ok(()),
             Balancer::Node(node) => process::hold(&node.cgroup, cores),
             Balancer::Peer(peer) => process::hold(&peer.cgroup, cores),
         }

@@ -1,7 +1,7 @@
 //! How fast tables come into the kernel, and what the daemon needs for them.
 
 use super::Bench;
-use super::node::{self, Engine, Node};
+use super::node::{Engine, Node};
 use super::peers::{self, Kind};
 use super::stage::{Port, Service, Stage};
 use super::table::Table;
@@ -106,10 +106,6 @@ fn peers(bench: &Bench, services: &[Service], report: &mut Report) -> Result<()>
 
 /// Of a daemon with many backends, which somebody registered.
 fn memory(bench: &Bench, report: &mut Report) -> Result<()> {
-    if let Err(error) = node::can_register() {
-        report.missing("memory of the daemon", &error);
-        return Ok(());
-    }
     let hooked = bench.sandbox.cgroup("clients-memory")?;
     let node = Node::start(&bench.sandbox, Engine::Ebpf, None, &hooked)?;
     let idle = node.daemon().memory()?.resident;

@@ -14,9 +14,12 @@ use crate::statistics::{Ratio, usual_high};
 use anyhow::{Result, ensure};
 use std::time::Duration;
 
+/// Rounds of a full run.
+const ROUNDS: u32 = 24;
+
 /// Rounds of one set of generators. One process is faster than another by a percent
 /// for as long as it lives.
-const SET: u32 = 7;
+const SET: u32 = 6;
 
 /// Rounds of a set before those that count.
 const WARM_UP: u32 = 1;
@@ -98,7 +101,7 @@ pub(super) fn run(bench: &Bench, report: &mut Report) -> Result<()> {
     let stage = Stage::set(&bench.sandbox)?;
     let services = [Service::new(0, Port::EveryCore, 4), Service::new(0, Port::OneCore, 4)];
     let contestants = contestant::enter_all(&ALL, &bench.sandbox, &stage, &services, report)?;
-    let rounds = bench.rounds(28, 3);
+    let rounds = bench.rounds(ROUNDS, 3);
     let series = race(bench, &contestants, &services, rounds)?;
     for metric in 0..METRICS.len() {
         for one in &series {
@@ -106,7 +109,7 @@ pub(super) fn run(bench: &Bench, report: &mut Report) -> Result<()> {
         }
     }
     // A quick run cannot make so many.
-    let goal = CONNECTIONS_GOAL * f64::from(rounds.min(28)) / 28.0;
+    let goal = CONNECTIONS_GOAL * f64::from(rounds) / f64::from(ROUNDS);
     for one in &series {
         let count = Row::new("connections made", one.between.name(), "", &[one.connections as f64]);
         let failures = Row::new("failures", one.between.name(), "", &[one.failures as f64]);

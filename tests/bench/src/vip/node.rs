@@ -86,14 +86,8 @@ impl Node {
     }
 }
 
-/// Whether services can be registered by hand, and why not.
-pub(super) fn can_register() -> Result<()> {
-    process::run(Command::new("mizzen").args(["vip", "set", "--help"]), "").map(drop)
-}
-
 /// Whether this node has `engine`, and why not.
 pub(super) fn knows(engine: Engine) -> Result<()> {
-    can_register()?;
     let words = ["node", "--check-config", "--vip-engine", engine.word()];
     process::run(Command::new("mizzen").args(words), "").map(drop)
 }
