@@ -5,15 +5,16 @@
 //! sample, and that is all.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::{Arc, OnceLock};
 
+use mizzen_ebpf_core::bucket::{BUCKETS, bucket};
 use mizzen_ebpf_core::eject::{Gate, gate, keeps_waiting, pause, too_few, warmth};
 use mizzen_ebpf_core::ewma::Average;
 use mizzen_ebpf_core::select::Load;
 
-use crate::words::Counts;
+use crate::words::{Counts, Latencies, Reason};
 
 /// When a backend gets no connections. Times are nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,13 +40,13 @@ const SECOND: u64 = 1_000_000_000;
 impl Default for Tuning {
     fn default() -> Self {
         Self {
-            failures: 5,
-            least_left: 50,
-            pause: 2 * SECOND,
-            longest_pause: 60 * SECOND,
-            handshake: SECOND / 4,
-            short: 5 * SECOND,
-            idle: 30 * SECOND,
+            failures: 3,
+            least_left: 30,
+            pause: 5 * SECOND,
+            longest_pause: 300 * SECOND,
+            handshake: 400 * SECOND / 1_000,
+            short: 2 * SECOND,
+            idle: 60 * SECOND,
         }
     }
 }
@@ -78,6 +79,8 @@ pub(crate) struct Backend {
     ejections: AtomicU64,
     failures: AtomicU32,
     level: AtomicU32,
+    handshakes: OnceLock<Box<Histogram>>,
+    lives: OnceLock<Box<Histogram>>,
 }
 
 /// What all candidates of one choice have in common.
@@ -111,12 +114,30 @@ pub(crate) enum Verdict {
     Shut,
 }
 
-/// How a connection came to its backend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reason {
-    Ordinary,
-    /// To try a backend that is ejected.
-    Probe,
+/// Latencies of a backend in buckets. There are none until the first sample.
+#[derive(Debug)]
+struct Histogram {
+    sum: AtomicU64,
+    buckets: [AtomicU32; BUCKETS as usize],
+}
+
+impl Histogram {
+    fn new() -> Box<Self> {
+        let buckets = std::array::from_fn(|_| AtomicU32::new(0));
+        Box::new(Self { sum: AtomicU64::new(0), buckets })
+    }
+
+    fn add(&self, micros: u32) {
+        self.sum.fetch_add(u64::from(micros), Relaxed);
+        if let Some(count) = self.buckets.get(bucket(micros) as usize) {
+            count.fetch_add(1, Relaxed);
+        }
+    }
+
+    fn read(&self) -> Latencies {
+        let buckets = self.buckets.iter().map(|count| u64::from(count.load(Relaxed)));
+        Latencies { buckets: buckets.collect(), sum: self.sum.load(Relaxed) }
+    }
 }
 
 impl Backend {
@@ -140,25 +161,42 @@ impl Backend {
             ejections: zero(),
             failures: AtomicU32::new(0),
             level: AtomicU32::new(0),
+            handshakes: OnceLock::new(),
+            lives: OnceLock::new(),
         }
     }
 
-    pub fn counts(&self) -> Counts {
+    /// What happened to it, and how it stands at `now`.
+    pub fn counts(&self, now: u64) -> Counts {
+        let at = |word: &AtomicU64| Average::unpack(word.load(Relaxed)).at(millis(now));
+        let until = self.ejected_until.load(Relaxed);
         Counts {
             chosen: self.chosen.load(Relaxed),
             started: self.started.load(Relaxed),
             established: self.established.load(Relaxed),
             failed: self.failed.load(Relaxed),
             closed: self.closed.load(Relaxed),
+            in_flight: self.in_flight.load(Relaxed),
+            connect_micros: at(&self.connect),
+            duration_micros: at(&self.duration),
+            failures_in_a_row: self.failures.load(Relaxed),
+            ejections: self.ejections.load(Relaxed),
+            ejected_for: (until != 0).then(|| until.saturating_sub(now) / 1_000_000),
         }
     }
 
-    pub fn ejections(&self) -> u64 {
-        self.ejections.load(Relaxed)
+    /// Latencies of handshakes and lives of connections.
+    pub fn latencies(&self) -> (Latencies, Latencies) {
+        let read = |histogram: &OnceLock<Box<Histogram>>| {
+            histogram.get().map(|histogram| histogram.read()).unwrap_or_default()
+        };
+        (read(&self.handshakes), read(&self.lives))
     }
 
-    pub fn is_ejected(&self) -> bool {
-        self.ejected_until.load(Relaxed) != 0
+    /// Handshakes under way.
+    fn pending(&self) -> u64 {
+        let done = self.established.load(Relaxed).wrapping_add(self.failed.load(Relaxed));
+        self.started.load(Relaxed).wrapping_sub(done)
     }
 
     /// Judges it; `chance` decides whether one that warms up takes this connection.
@@ -171,9 +209,12 @@ impl Backend {
                 Gate::Shut => return Verdict::Shut,
                 Gate::Probe => return self.probe(until, weather),
             }
-            let counts = self.counts();
-            let open = counts.started.wrapping_sub(counts.established).wrapping_sub(counts.failed);
-            if keeps_waiting(open, self.waiting_since.load(Relaxed), now, tuning.handshake) {
+            if keeps_waiting(
+                self.pending(),
+                self.waiting_since.load(Relaxed),
+                now,
+                tuning.handshake,
+            ) {
                 return Verdict::Shut;
             }
         }
@@ -213,29 +254,18 @@ impl Backend {
 
     /// A connect left for it that stands for `share` of them.
     pub fn started(&self, share: u64, now: u64) {
-        let counts = self.counts();
-        let before = self.started.fetch_add(share, Relaxed);
-        self.in_flight.fetch_add(share, Relaxed);
-        if before.wrapping_sub(counts.established) == counts.failed {
+        if self.pending() == 0 {
             self.waiting_since.store(now, Relaxed);
         }
+        self.started.fetch_add(share, Relaxed);
+        self.in_flight.fetch_add(share, Relaxed);
     }
 
-    /// A UDP flow began, or was taken over from a former process.
-    pub fn joined_by_flow(&self) {
-        self.in_flight.fetch_add(1, Relaxed);
-    }
-
-    /// A connection that a former process made is still there.
-    pub fn adopted(&self) {
-        self.started.fetch_add(1, Relaxed);
-        self.established.fetch_add(1, Relaxed);
-        self.in_flight.fetch_add(1, Relaxed);
-    }
-
-    /// A UDP flow ended.
-    pub fn left_by_flow(&self) {
-        self.in_flight.fetch_sub(1, Relaxed);
+    /// A UDP flow began, or a connection that a former process made is still there.
+    pub fn joined(&self, share: u64) {
+        self.started.fetch_add(share, Relaxed);
+        self.established.fetch_add(share, Relaxed);
+        self.in_flight.fetch_add(share, Relaxed);
     }
 
     /// A handshake completed after `nanos`: the backend lives, whatever was thought of it.
@@ -243,7 +273,9 @@ impl Backend {
         self.established.fetch_add(share, Relaxed);
         self.waiting_since.store(now, Relaxed);
         self.failures.store(0, Relaxed);
-        move_average(&self.connect, nanos, now);
+        let micros = micros(nanos);
+        move_average(&self.connect, micros, now);
+        self.handshakes.get_or_init(Histogram::new).add(micros);
         let until = self.ejected_until.load(Relaxed);
         let came_back =
             until != 0 && self.ejected_until.compare_exchange(until, 0, Relaxed, Relaxed).is_ok();
@@ -262,9 +294,12 @@ impl Backend {
     pub fn closed(&self, share: u64, nanos: Option<u64>, now: u64, tuning: &Tuning) {
         self.closed.fetch_add(share, Relaxed);
         self.in_flight.fetch_sub(share, Relaxed);
+        let Some(nanos) = nanos else { return };
+        let micros = micros(nanos);
+        self.lives.get_or_init(Histogram::new).add(micros);
         // A long life says nothing about the speed of its backend.
-        if let Some(nanos) = nanos.filter(|nanos| *nanos <= tuning.short) {
-            move_average(&self.duration, nanos, now);
+        if nanos <= tuning.short {
+            move_average(&self.duration, micros, now);
         }
     }
 
@@ -307,8 +342,11 @@ impl Backend {
     }
 }
 
-fn move_average(average: &AtomicU64, nanos: u64, now: u64) {
-    let micros = u32::try_from(nanos / 1_000).unwrap_or(u32::MAX);
+fn micros(nanos: u64) -> u32 {
+    u32::try_from(nanos / 1_000).unwrap_or(u32::MAX)
+}
+
+fn move_average(average: &AtomicU64, micros: u32, now: u64) {
     let before = Average::unpack(average.load(Relaxed));
     average.store(before.step(micros, millis(now)).pack(), Relaxed);
 }
@@ -341,20 +379,20 @@ mod tests {
         for n in 1..=u64::from(tuning.failures) {
             assert_eq!(backend.judge(weather(&row, SECOND), 0), Verdict::Usable, "before {n}");
             backend.started(1, SECOND);
-            backend.failed(1, Reason::Ordinary, SECOND, &tuning);
+            backend.failed(1, Reason::Only, SECOND, &tuning);
         }
         assert_eq!(backend.judge(weather(&row, 2 * SECOND), 0), Verdict::Shut);
-        let later = 4 * SECOND;
+        let later = 7 * SECOND;
         assert_eq!(backend.judge(weather(&row, later), 0), Verdict::Probe);
         assert_eq!(backend.judge(weather(&row, later), 0), Verdict::Shut, "one probe only");
         backend.started(1, later);
         backend.failed(1, Reason::Probe, later, &tuning);
-        assert_eq!(backend.judge(weather(&row, later + 3 * SECOND), 0), Verdict::Shut);
-        assert_eq!(backend.judge(weather(&row, later + 5 * SECOND), 0), Verdict::Probe);
+        assert_eq!(backend.judge(weather(&row, later + 9 * SECOND), 0), Verdict::Shut);
+        assert_eq!(backend.judge(weather(&row, later + 11 * SECOND), 0), Verdict::Probe);
         backend.started(1, later);
         backend.succeeded(1, MILLI, later);
         assert_eq!(backend.judge(weather(&row, later), 0), Verdict::Usable);
-        assert_eq!((row.ejected.load(Relaxed), backend.ejections()), (0, 2));
+        assert_eq!((row.ejected.load(Relaxed), backend.counts(later).ejections), (0, 2));
         assert_eq!(backend.load(1, later).in_flight, 1);
     }
 
@@ -363,7 +401,7 @@ mod tests {
         let (row, backend) = backend();
         backend.started(1, SECOND);
         assert_eq!(backend.judge(weather(&row, SECOND + 100 * MILLI), 0), Verdict::Usable);
-        assert_eq!(backend.judge(weather(&row, SECOND + 300 * MILLI), 0), Verdict::Shut);
+        assert_eq!(backend.judge(weather(&row, SECOND + 500 * MILLI), 0), Verdict::Shut);
         backend.succeeded(1, 300 * MILLI, SECOND + 300 * MILLI);
         assert_eq!(backend.judge(weather(&row, 5 * SECOND), 0), Verdict::Usable);
     }
@@ -385,7 +423,7 @@ mod tests {
         let (row, backend) = backend();
         let tuning = Tuning { failures: 1, ..Tuning::default() };
         backend.started(1, SECOND);
-        backend.failed(1, Reason::Ordinary, SECOND, &tuning);
+        backend.failed(1, Reason::Only, SECOND, &tuning);
         assert_eq!(row.ejected.load(Relaxed), 1);
         backend.retire();
         assert_eq!(row.ejected.load(Relaxed), 0);

@@ -20,9 +20,9 @@ use mizzen_ebpf_core::select::{
     DRAWS, Load, aliases, far_is_better, mix, point, second_is_better, spread, stays,
 };
 
-use crate::backend::{Backend, Reason, Tuning, Verdict, VipRow, Weather};
+use crate::backend::{Backend, Tuning, Verdict, VipRow, Weather};
 use crate::packet::Flow;
-use crate::words::{BackendState, BackendWanted, OnRemoval, Policy, Rule};
+use crate::words::{BackendWanted, Counts, Decision, OnRemoval, Policy, Reason, Rule};
 
 /// A VIP as the queues see it: never changed, replaced as a whole.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ struct Seat {
 #[derive(Debug)]
 pub(crate) struct Chosen<'a> {
     pub backend: &'a Arc<Backend>,
-    pub reason: Reason,
+    pub decision: Decision,
 }
 
 impl Vip {
@@ -91,22 +91,9 @@ impl Vip {
         (wanted, self.policy)
     }
 
-    /// The backends as a choice would see them at `now`, sorted by address.
-    pub fn states(&self, now: u64) -> Vec<BackendState> {
-        let state = |seat: &Seat| {
-            let load = seat.backend.load(u32::from(seat.wanted.weight), now);
-            BackendState {
-                wanted: seat.wanted,
-                counts: seat.backend.counts(),
-                latency_micros: load.micros,
-                in_flight: load.in_flight,
-                ejected: seat.backend.is_ejected(),
-                ejections: seat.backend.ejections(),
-            }
-        };
-        let mut states: Vec<BackendState> = self.seats.iter().map(state).collect();
-        states.sort_by_key(|state| state.wanted.address);
-        states
+    /// What happened to each backend, and how it stands at `now`.
+    pub fn counts(&self, now: u64) -> impl Iterator<Item = (SocketAddr, Counts)> {
+        self.seats.iter().map(move |seat| (seat.wanted.address, seat.backend.counts(now)))
     }
 
     pub fn on_removal(&self) -> OnRemoval {
@@ -148,11 +135,13 @@ impl Vip {
         };
         let place = point(spread(number), self.ring.len() as u32);
         let seat = self.seats.get(*self.ring.get(place as usize)? as usize)?;
-        match seat.backend.judge(weather, 0) {
-            Verdict::Usable | Verdict::Warming => Some(seat.chosen(Reason::Ordinary)),
-            Verdict::Probe => Some(seat.chosen(Reason::Probe)),
-            Verdict::Shut => None,
-        }
+        let load = self.load(seat, weather);
+        let reason = match seat.backend.judge(weather, 0) {
+            Verdict::Usable | Verdict::Warming => Reason::Ring,
+            Verdict::Probe => Reason::Probe,
+            Verdict::Shut => return None,
+        };
+        Some(seat.chosen(reason, load, None))
     }
 
     fn by_draw(&self, seed: u64, weather: Weather) -> Option<Chosen<'_>> {
@@ -160,27 +149,34 @@ impl Vip {
         let first = self.candidate(&near, mix(seed), None, weather)?;
         let takes_first = self.policy.rule == Rule::Random || self.near == 1;
         if takes_first && first.verdict == Verdict::Usable {
-            return self.spill_over(first, seed, weather);
+            let reason = if self.near == 1 { Reason::Only } else { Reason::Drawn };
+            return self.spill_over(first, seed, weather, self.chosen(first, reason, None));
         }
         let second = self.candidate(&near, mix(seed ^ 1 << 40), Some(first.index), weather)?;
         for probe in [first, second] {
             if probe.verdict == Verdict::Probe {
-                return self.chosen(probe);
+                return self.chosen(probe, Reason::Probe, None);
             }
         }
-        let winner = match (first.verdict, second.verdict) {
-            (Verdict::Usable, Verdict::Usable) => {
-                if second_is_better(first.load, second.load) {
-                    second
-                } else {
-                    first
-                }
-            }
-            (Verdict::Usable, _) => first,
-            (_, Verdict::Usable) => second,
+        let (winner, chosen) = match (first.verdict, second.verdict) {
+            (Verdict::Usable, Verdict::Usable) => self.compare(first, second),
+            (Verdict::Usable, _) => (first, self.passing_over(first, Reason::Only)),
+            (_, Verdict::Usable) => (second, self.passing_over(second, Reason::Only)),
             _ => return self.others(first, seed, weather),
         };
-        self.spill_over(winner, seed, weather)
+        self.spill_over(winner, seed, weather, chosen)
+    }
+
+    /// The cheaper of two.
+    fn compare(&self, first: Candidate, second: Candidate) -> (Candidate, Option<Chosen<'_>>) {
+        let (winner, loser, reason) = if second_is_better(first.load, second.load) {
+            (second, first, Reason::Cheaper)
+        } else if second_is_better(second.load, first.load) {
+            (first, second, Reason::Cheaper)
+        } else {
+            (first, second, Reason::Tie)
+        };
+        (winner, self.chosen(winner, reason, Some(loser)))
     }
 
     /// Neither of the first two may be used: takes the first other that may.
@@ -190,23 +186,30 @@ impl Vip {
             let bits = mix(seed ^ u64::from(attempt + 2) << 40);
             let found = self.candidate(&(0..self.open), bits, Some(first.index), weather)?;
             match found.verdict {
-                Verdict::Usable | Verdict::Probe => return self.chosen(found),
+                Verdict::Usable => return self.passing_over(found, Reason::Only),
+                Verdict::Probe => return self.chosen(found, Reason::Probe, None),
                 // Of those that are passed over, one that only warms up is the best.
                 Verdict::Warming => resort = found,
                 Verdict::Shut => {}
             }
         }
-        self.chosen(Candidate { verdict: Verdict::Usable, ..resort })
+        self.passing_over(resort, Reason::LastResort)
     }
 
     /// Near backends go first, until one that is farther away costs much less.
-    fn spill_over(&self, near: Candidate, seed: u64, weather: Weather) -> Option<Chosen<'_>> {
+    fn spill_over<'a>(
+        &'a self,
+        near: Candidate,
+        seed: u64,
+        weather: Weather,
+        chosen: Option<Chosen<'a>>,
+    ) -> Option<Chosen<'a>> {
         if self.near == self.open {
-            return self.chosen(near);
+            return chosen;
         }
         let far = self.candidate(&(self.near..self.open), mix(seed ^ 63 << 40), None, weather)?;
         let better = far.verdict == Verdict::Usable && far_is_better(near.load, far.load);
-        self.chosen(if better { far } else { near })
+        if better { self.chosen(far, Reason::Spilled, Some(near)) } else { chosen }
     }
 
     /// Draws one of a part of the seats, but not `taken` again if there are others.
@@ -239,12 +242,24 @@ impl Vip {
         }
     }
 
-    fn chosen(&self, candidate: Candidate) -> Option<Chosen<'_>> {
-        let reason = match candidate.verdict {
-            Verdict::Probe => Reason::Probe,
-            _ => Reason::Ordinary,
-        };
-        Some(self.seats.get(candidate.index as usize)?.chosen(reason))
+    fn chosen(
+        &self,
+        winner: Candidate,
+        reason: Reason,
+        loser: Option<Candidate>,
+    ) -> Option<Chosen<'_>> {
+        let other = loser.and_then(|loser| {
+            let address = self.seats.get(loser.index as usize)?.wanted.address;
+            let distinct = loser.index != winner.index;
+            distinct.then_some((address, loser.load.micros, loser.load.in_flight))
+        });
+        Some(self.seats.get(winner.index as usize)?.chosen(reason, winner.load, other))
+    }
+
+    fn passing_over(&self, winner: Candidate, reason: Reason) -> Option<Chosen<'_>> {
+        let mut chosen = self.chosen(winner, reason, None)?;
+        chosen.decision.passed_over = true;
+        Some(chosen)
     }
 }
 
@@ -261,8 +276,15 @@ impl Seat {
         Self { backend, wanted, threshold: u32::MAX, alias: 0 }
     }
 
-    fn chosen(&self, reason: Reason) -> Chosen<'_> {
-        Chosen { backend: &self.backend, reason }
+    fn chosen(
+        &self,
+        reason: Reason,
+        load: Load,
+        other: Option<(SocketAddr, u32, u32)>,
+    ) -> Chosen<'_> {
+        let load = (load.micros, load.in_flight);
+        let decision = Decision { reason, passed_over: false, load, other };
+        Chosen { backend: &self.backend, decision }
     }
 }
 
@@ -387,7 +409,7 @@ mod tests {
         let vip = Vip::new(&[near, wanted(2)], Policy::default(), None, SECOND);
         assert_eq!(spread_of(&vip), BTreeMap::from([(1, 1_000)]));
         let busy = vip.backend(near.address).expect("a backend");
-        (0..10).for_each(|_| busy.joined_by_flow());
+        busy.joined(10);
         assert_eq!(spread_of(&vip), BTreeMap::from([(2, 1_000)]));
         let alike = Policy { prefers_near: false, ..Policy::default() };
         let vip = Vip::new(&[near, wanted(2)], alike, None, SECOND);
@@ -419,7 +441,7 @@ mod tests {
         let slow_start = std::time::Duration::from_secs(10);
         let policy = Policy { rule: Rule::Random, slow_start, ..Policy::default() };
         let vip = Vip::new(&[wanted(1), wanted(2)], policy, Some(&vip), SECOND);
-        assert_eq!(vip.states(SECOND)[0].counts.chosen, 1);
+        assert_eq!(vip.counts(SECOND).next().expect("a backend").1.chosen, 1);
         let hits = spread_of(&vip);
         assert!(hits[&2] < 150, "{hits:?}");
     }
@@ -430,9 +452,9 @@ mod tests {
         let backend = vip.backend(wanted(1).address).expect("a backend");
         for _ in 0..10 {
             backend.started(1, SECOND);
-            backend.failed(1, Reason::Ordinary, SECOND, &Tuning::default());
+            backend.failed(1, Reason::Only, SECOND, &Tuning::default());
         }
-        assert!(backend.is_ejected());
+        assert!(backend.counts(SECOND).ejected_for.is_some());
         assert!(vip.choose(&flow(1), 1, Tuning::default(), SECOND).is_some());
     }
 }

@@ -20,7 +20,7 @@ use crate::routes::{self, Masquerade, Paths, Routes};
 use crate::rules::{QueueBy, RulesSpec};
 use crate::shared::{Shared, now};
 use crate::watch::{self, Order, Watcher};
-use crate::words::{BackendState, BackendWanted, Counts, Policy, VipAddress, VipWanted};
+use crate::words::{BackendWanted, Connection, Counts, Latencies, Policy, VipAddress, VipWanted};
 
 /// Threads for the queues at most. Fewer read more packets at a time, and one can give more
 /// than 50,000 connects a second their way.
@@ -203,19 +203,25 @@ impl Engine {
     /// Reads the counts of every backend of every VIP.
     #[must_use]
     pub fn counters(&self) -> BTreeMap<(VipAddress, SocketAddr), Counts> {
-        let states = self.states();
-        let flat = states.into_iter().flat_map(|(vip, states)| {
-            states.into_iter().map(move |state| ((vip, state.wanted.address), state.counts))
-        });
-        flat.collect()
-    }
-
-    /// Reads what a choice would see now of every backend of every VIP.
-    #[must_use]
-    pub fn states(&self) -> BTreeMap<VipAddress, Vec<BackendState>> {
         let now = now();
         let vips = self.shared.vips.read();
-        vips.iter().map(|(address, vip)| (*address, vip.states(now))).collect()
+        let all = vips.iter().flat_map(|(address, vip)| {
+            vip.counts(now).map(|(backend, counts)| ((*address, backend), counts))
+        });
+        all.collect()
+    }
+
+    /// Reads the latencies of every backend of a VIP: handshakes, lives of connections.
+    #[must_use]
+    pub fn latencies(&self, vip: VipAddress) -> BTreeMap<SocketAddr, (Latencies, Latencies)> {
+        let Some(vip) = self.shared.vip(&vip) else { return BTreeMap::new() };
+        vip.backends().map(|backend| (backend.address, backend.latencies())).collect()
+    }
+
+    /// The connections and flows that are watched.
+    #[must_use]
+    pub fn connections(&self) -> Vec<Connection> {
+        self.shared.flows.lock().connections(now())
     }
 
     /// Reads how many connects and datagrams each VIP refused for want of an admitted backend.

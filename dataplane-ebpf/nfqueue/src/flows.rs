@@ -13,9 +13,9 @@ use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::backend::{Backend, Reason, Tuning};
+use crate::backend::{Backend, Tuning};
 use crate::packet::{ACK, FIN, Packet, RST, SYN};
-use crate::words::UDP;
+use crate::words::{Connection, Decision, Reason, UDP, VipAddress};
 
 /// Time that a handshake may take: then the client's system sends its SYN again.
 const HANDSHAKE: u64 = 1_000_000_000;
@@ -35,16 +35,19 @@ pub(crate) struct Key {
 #[derive(Debug)]
 pub(crate) struct Beginning {
     pub key: Key,
+    pub vip: SocketAddr,
     pub backend: Arc<Backend>,
-    pub reason: Reason,
+    /// None if a former process chose.
+    pub decision: Option<Decision>,
     /// For how many connections this one stands.
     pub share: u64,
 }
 
 #[derive(Debug)]
 struct Watched {
+    vip: SocketAddr,
     backend: Arc<Backend>,
-    reason: Reason,
+    decision: Option<Decision>,
     share: u64,
     stage: Stage,
     /// When the stage began.
@@ -78,47 +81,54 @@ impl Flows {
 
     /// Takes in the first packet of a flow. One that the backend had under this key is over.
     pub fn begin(&mut self, beginning: Beginning, now: u64) {
-        let Beginning { key, backend, reason, share } = beginning;
+        let key = beginning.key;
         self.end(&key, now);
-        if self.watched.len() >= MOST {
-            return;
-        }
         let stage = match key.protocol {
             UDP => Stage::Flow,
             _ => Stage::Asked,
         };
-        match stage {
-            Stage::Flow => {
-                backend.joined_by_flow();
-                self.flows.push_back((now, key));
-            }
-            _ => {
-                backend.started(share, now);
-                self.asked.push_back((now, key));
-            }
-        }
-        self.watched.insert(key, Watched { backend, reason, share, stage, since: now });
+        self.insert(beginning, stage, now);
     }
 
     /// Takes in a connection that a former process began.
-    pub fn adopt(&mut self, key: Key, backend: &Arc<Backend>, now: u64) {
-        if self.watched.len() >= MOST || self.watched.contains_key(&key) {
+    pub fn adopt(&mut self, beginning: Beginning, now: u64) {
+        let stage = match beginning.key.protocol {
+            UDP => Stage::Flow,
+            _ => Stage::Open,
+        };
+        self.insert(beginning, stage, now);
+    }
+
+    fn insert(&mut self, beginning: Beginning, stage: Stage, since: u64) {
+        let Beginning { key, vip, backend, decision, share } = beginning;
+        if self.watched.len() >= MOST {
             return;
         }
-        let stage = match key.protocol {
-            UDP => {
-                backend.joined_by_flow();
-                self.flows.push_back((now, key));
-                Stage::Flow
+        match stage {
+            Stage::Asked => {
+                backend.started(share, since);
+                self.asked.push_back((since, key));
             }
-            _ => {
-                backend.adopted();
-                Stage::Open
+            Stage::Open => backend.joined(share),
+            Stage::Flow => {
+                backend.joined(share);
+                self.flows.push_back((since, key));
             }
+        }
+        self.watched.insert(key, Watched { vip, backend, decision, share, stage, since });
+    }
+
+    /// All that are watched.
+    pub fn connections(&self, now: u64) -> Vec<Connection> {
+        let connection = |(key, flow): (&Key, &Watched)| Connection {
+            client: key.client,
+            vip: VipAddress { socket: flow.vip, protocol: key.protocol },
+            backend: key.backend,
+            is_established: flow.stage != Stage::Asked,
+            age: now.saturating_sub(flow.since) / 1_000_000,
+            decision: flow.decision,
         };
-        let backend = Arc::clone(backend);
-        let reason = Reason::Ordinary;
-        self.watched.insert(key, Watched { backend, reason, share: 1, stage, since: now });
+        self.watched.iter().map(connection).collect()
     }
 
     /// Takes in a packet that was shown.
@@ -206,26 +216,26 @@ impl Flows {
     /// Ends one for good.
     fn end(&mut self, key: &Key, now: u64) {
         let Some(flow) = self.watched.remove(key) else { return };
-        match flow.stage {
-            Stage::Asked => flow.backend.failed(flow.share, flow.reason, now, &self.tuning),
-            Stage::Open => {
-                let nanos = now.saturating_sub(flow.since);
-                flow.backend.closed(flow.share, Some(nanos), now, &self.tuning);
+        let Watched { backend, decision, share, stage, since, .. } = flow;
+        match stage {
+            Stage::Asked => {
+                let reason = decision.map_or(Reason::Only, |decision| decision.reason);
+                backend.failed(share, reason, now, &self.tuning);
             }
-            Stage::Flow => flow.backend.left_by_flow(),
+            Stage::Open => {
+                backend.closed(share, Some(now.saturating_sub(since)), now, &self.tuning);
+            }
+            // A flow lasts for as long as we believe that it does.
+            Stage::Flow => backend.closed(share, None, now, &self.tuning),
         }
     }
 
     /// Lets one go of which nothing will be seen any more.
     fn release(&self, flow: &Watched, now: u64) {
-        match flow.stage {
-            Stage::Asked => {
-                flow.backend.succeeded_unseen(flow.share);
-                flow.backend.closed(flow.share, None, now, &self.tuning);
-            }
-            Stage::Open => flow.backend.closed(flow.share, None, now, &self.tuning),
-            Stage::Flow => flow.backend.left_by_flow(),
+        if flow.stage == Stage::Asked {
+            flow.backend.succeeded_unseen(flow.share);
         }
+        flow.backend.closed(flow.share, None, now, &self.tuning);
     }
 }
 
@@ -260,8 +270,8 @@ mod tests {
 
         fn begin(&mut self, now: u64) {
             let (key, backend) = (self.key, Arc::clone(&self.backend));
-            let beginning = Beginning { key, backend, reason: Reason::Ordinary, share: 1 };
-            self.flows.begin(beginning, now);
+            let vip = SocketAddr::from(([11, 0, 0, 1], 80));
+            self.flows.begin(Beginning { key, vip, backend, decision: None, share: 1 }, now);
         }
 
         fn back(&mut self, flags: u8, now: u64) {
@@ -277,7 +287,7 @@ mod tests {
         }
 
         fn found(&self) -> (Counts, u32) {
-            (self.backend.counts(), self.backend.load(1, SECOND).in_flight)
+            (self.backend.counts(SECOND), self.backend.load(1, SECOND).in_flight)
         }
     }
 
@@ -321,14 +331,15 @@ mod tests {
     fn datagrams_count_until_they_are_idle() {
         let mut bench = Bench::new(UDP);
         bench.begin(SECOND);
-        bench.flows.expire(20 * SECOND);
-        assert_eq!(bench.found().1, 1);
-        bench.begin(20 * SECOND);
-        assert_eq!(bench.found().1, 1, "the same flow again");
         bench.flows.expire(40 * SECOND);
         assert_eq!(bench.found().1, 1);
-        bench.flows.expire(51 * SECOND);
-        assert_eq!(bench.found().1, 0);
+        bench.begin(40 * SECOND);
+        assert_eq!(bench.found().1, 1, "the same flow again");
+        bench.flows.expire(80 * SECOND);
+        assert_eq!(bench.found().1, 1);
+        bench.flows.expire(101 * SECOND);
+        let (counts, in_flight) = bench.found();
+        assert_eq!((counts.started, counts.established, counts.closed, in_flight), (2, 2, 2, 0));
     }
 
     #[test]
@@ -338,6 +349,6 @@ mod tests {
         let key = bench.key;
         assert!(bench.flows.asked_again(&key, SECOND + SECOND / 2));
         assert!(!bench.flows.asked_again(&key, 2 * SECOND));
-        assert_eq!(bench.backend.counts().failed, 1);
+        assert_eq!(bench.backend.counts(SECOND).failed, 1);
     }
 }

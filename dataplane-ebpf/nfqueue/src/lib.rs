@@ -38,5 +38,6 @@ pub use engine::{Engine, Options, teardown};
 pub use error::{OpenError, QueueError};
 pub use routes::Masquerade;
 pub use words::{
-    BackendState, BackendWanted, Counts, OnRemoval, Policy, Rule, TCP, UDP, VipAddress, VipWanted,
+    BackendWanted, Connection, Counts, Decision, Latencies, OnRemoval, Policy, Reason, Rule, TCP,
+    UDP, VipAddress, VipWanted,
 };

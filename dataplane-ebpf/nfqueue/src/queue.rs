@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use mizzen_ebpf_core::select::mix;
 
-use crate::backend::{Backend, Reason};
+use crate::backend::Backend;
 use crate::channel::{Channel, Inbox};
 use crate::conntrack::{Entry, Stage, Translation, write_delete, write_get, write_insert};
 use crate::flows::{Beginning, Key};
@@ -22,7 +22,7 @@ use crate::routes::Paths;
 use crate::shared::{Shared, now};
 use crate::uapi::{log, message, queue};
 use crate::wire::{Head, Message, Messages, read_be32};
-use crate::words::{UDP, VipAddress};
+use crate::words::{Decision, Reason, UDP, VipAddress};
 
 /// Packets that are read at a time.
 const BATCH: usize = 64;
@@ -58,7 +58,7 @@ struct Queued {
     flow: Flow,
     to: Translation,
     backend: Arc<Backend>,
-    reason: Reason,
+    decision: Decision,
     fate: Fate,
 }
 
@@ -206,7 +206,7 @@ impl Worker {
                 flow,
                 to: Translation { backend, source },
                 backend: Arc::clone(chosen.backend),
-                reason: chosen.reason,
+                decision: chosen.decision,
                 fate: Fate::Begins,
             });
         }
@@ -300,7 +300,7 @@ impl Worker {
                 if !shared.flows.lock().asked_again(&key, now)
                     && let Some(backend) = present
                 {
-                    backend.failed(0, Reason::Ordinary, now, &shared.tuning);
+                    backend.failed(0, Reason::Only, now, &shared.tuning);
                 }
             }
         }
@@ -324,7 +324,7 @@ impl Worker {
         let (watch, share) = self.shared.watch();
         let mut flows = None;
         for queued in self.flows.drain(..) {
-            let Flow { protocol, source, .. } = queued.flow;
+            let Flow { protocol, source, destination: vip } = queued.flow;
             match queued.fate {
                 Fate::Begins => queued.backend.chosen(),
                 Fate::GoesOn if protocol == UDP => {}
@@ -335,9 +335,10 @@ impl Worker {
                 continue;
             }
             let key = Key { protocol, client: source, backend: queued.to.backend };
-            let Queued { backend, reason, .. } = queued;
+            let Queued { backend, decision, .. } = queued;
             let flows = flows.get_or_insert_with(|| self.shared.flows.lock());
-            flows.begin(Beginning { key, backend, reason, share }, now);
+            let decision = Some(decision);
+            flows.begin(Beginning { key, vip, backend, decision, share }, now);
         }
     }
 

@@ -104,7 +104,7 @@ impl Routes {
     /// Removes routes that a former process made for VIPs that are no more.
     pub fn forget_others(&mut self) -> Result<(), NetlinkError> {
         for route in self.netlink.observe_routes(PROTOCOL)? {
-            let is_network = self.networks.iter().any(|network| *network == route.destination);
+            let is_network = self.networks.contains(&route.destination);
             if !is_network && !self.own.contains_key(&route.destination.addr()) {
                 self.netlink.remove_route(&route)?;
             }

@@ -14,11 +14,10 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::backend::Backend;
 use crate::channel::Channel;
 use crate::conntrack::{Entry, Stage, write_delete, write_dump, write_get_by_reply};
 use crate::filter::Filter;
-use crate::flows::Key;
+use crate::flows::{Beginning, Key};
 use crate::packet::Flow;
 use crate::shared::{Classes, Shared, now};
 use crate::table::Family;
@@ -213,16 +212,18 @@ pub(crate) fn adopt(shared: &Shared, conntrack: &mut Channel) -> io::Result<()> 
     }
     let (classes, _) = shared.watch();
     let known = |entry: Entry| {
-        let Entry { flow: Flow { protocol, source: client, destination }, backend, stage } = entry;
-        let vip = shared.vip(&VipAddress { socket: destination, protocol })?;
-        let found = Arc::clone(vip.backend(backend)?);
-        let counts = stage == Stage::Alive && classes.has(client.port());
-        counts.then_some((Key { protocol, client, backend }, found))
+        let Entry { flow: Flow { protocol, source: client, destination: vip }, .. } = entry;
+        let found = shared.vip(&VipAddress { socket: vip, protocol })?;
+        let key = Key { protocol, client, backend: entry.backend };
+        let backend = Arc::clone(found.backend(entry.backend)?);
+        let counts = entry.stage == Stage::Alive && classes.has(client.port());
+        counts.then_some(Beginning { key, vip, backend, decision: None, share: 1 })
     };
-    let known: Vec<(Key, Arc<Backend>)> = entries.into_iter().filter_map(known).collect();
+    // The VIPs and the flows are not locked together.
+    let known: Vec<Beginning> = entries.into_iter().filter_map(known).collect();
     let now = now();
     let mut flows = shared.flows.lock();
-    known.iter().for_each(|(key, backend)| flows.adopt(*key, backend, now));
+    known.into_iter().for_each(|beginning| flows.adopt(beginning, now));
     Ok(())
 }
 

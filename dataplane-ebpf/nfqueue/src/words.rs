@@ -81,7 +81,7 @@ pub struct BackendWanted {
     pub distance: u8,
 }
 
-/// What happened to one backend of one VIP since this process had both.
+/// What happened to one backend of one VIP since this process had both, and how it stands.
 ///
 /// At very high rates only a part of the connections is watched to their ends; the numbers are
 /// then what the watched ones stand for, `chosen` being exact always.
@@ -89,31 +89,87 @@ pub struct BackendWanted {
 pub struct Counts {
     /// Times it was chosen: TCP connects and UDP flows.
     pub chosen: u64,
-    /// TCP connects that left for it.
+    /// TCP connects that left for it, and UDP flows.
     pub started: u64,
-    /// TCP handshakes that completed.
+    /// TCP handshakes that completed, and UDP flows.
     pub established: u64,
     /// TCP handshakes that did not.
     pub failed: u64,
-    /// Established TCP connections that ended.
+    /// Established TCP connections and UDP flows that ended.
     pub closed: u64,
+    /// Connections and flows that it has.
+    pub in_flight: u64,
+    /// Time of a handshake now (microseconds); zero if unknown.
+    pub connect_micros: u32,
+    /// Life of a short connection now (microseconds); zero if unknown.
+    pub duration_micros: u32,
+    /// Handshakes that failed since the last one that did not.
+    pub failures_in_a_row: u32,
+    /// Times it was ejected.
+    pub ejections: u64,
+    /// Milliseconds that its ejection goes on for; none if it is not ejected, zero if the next
+    /// connect tries it.
+    pub ejected_for: Option<u64>,
 }
 
-/// A backend as the choice sees it.
+/// How many latencies fell into each bucket of `mizzen_ebpf_core::bucket`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Latencies {
+    /// Samples in each bucket.
+    pub buckets: Vec<u64>,
+    /// Microseconds of all samples together.
+    pub sum: u64,
+}
+
+/// A connection or UDP flow that is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BackendState {
-    /// As it is wanted.
-    pub wanted: BackendWanted,
-    /// What happened to it.
-    pub counts: Counts,
-    /// Latency as the choice has it, in microseconds; zero if nobody knows.
-    pub latency_micros: u32,
-    /// Connections and UDP flows that it has.
-    pub in_flight: u32,
-    /// Whether it gets no connections because its last ones failed.
-    pub ejected: bool,
-    /// How often it was ejected.
-    pub ejections: u64,
+pub struct Connection {
+    /// Whose it is.
+    pub client: SocketAddr,
+    /// What was asked for.
+    pub vip: VipAddress,
+    /// What it got.
+    pub backend: SocketAddr,
+    /// Whether the handshake is complete; UDP has none and counts as established.
+    pub is_established: bool,
+    /// Milliseconds in this stage.
+    pub age: u64,
+    /// Why this backend; none if a former process chose it.
+    pub decision: Option<Decision>,
+}
+
+/// What a choice was made by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// Why this backend.
+    pub reason: Reason,
+    /// Whether a candidate was passed over because it was ejected, kept waiting or warmed up.
+    pub passed_over: bool,
+    /// The backend's latency (microseconds) and connections.
+    pub load: (u32, u32),
+    /// The candidate that lost, if there was one, with its latency and connections.
+    pub other: Option<(SocketAddr, u32, u32)>,
+}
+
+/// Why a backend was chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// It was the only candidate.
+    Only,
+    /// It was cheaper than the other.
+    Cheaper,
+    /// Neither was cheaper, and it was drawn first.
+    Tie,
+    /// The rule is to draw.
+    Drawn,
+    /// The ring says so.
+    Ring,
+    /// Near backends were too busy.
+    Spilled,
+    /// It was ejected, and this connect tried it.
+    Probe,
+    /// No other could be used.
+    LastResort,
 }
 
 impl VipAddress {

@@ -71,7 +71,7 @@ fn datagrams_of_a_flow_stay_together_and_answers_come_from_the_vip() {
         ask(&local, vip.address.socket, b"x");
         let chosen: u64 = engine.counters().values().map(|counts| counts.chosen).sum();
         assert_eq!(chosen, 21, "one choice for each flow, not for each datagram");
-        let in_flight: u32 = engine.states()[&vip.address].iter().map(|s| s.in_flight).sum();
+        let in_flight: u64 = engine.counters().values().map(|counts| counts.in_flight).sum();
         assert_eq!(in_flight, 21);
     }
 }
@@ -140,9 +140,9 @@ fn a_backend_that_is_gone_is_not_asked_for_long() {
     assert!((1..=8).contains(&failures), "{failures} connects met the dead one");
     let counts = counts_when(&engine, &vip, dead, |counts| counts.failed == counts.chosen);
     assert_eq!((counts.failed as usize, counts.established), (failures, 0));
-    let states = &engine.states()[&vip.address];
-    let ejected: Vec<SocketAddr> =
-        states.iter().filter(|state| state.ejected).map(|state| state.wanted.address).collect();
+    let counters = engine.counters();
+    let ejected = counters.iter().filter(|(_, counts)| counts.ejected_for.is_some());
+    let ejected: Vec<SocketAddr> = ejected.map(|((_, backend), _)| *backend).collect();
     assert_eq!(ejected, [dead]);
 }
 
