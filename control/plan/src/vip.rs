@@ -10,7 +10,6 @@
 //! one port.
 
 mod claims;
-mod difference;
 mod labels;
 mod place;
 mod policy;
@@ -31,7 +30,6 @@ use std::sync::Arc;
 use table::{Families, Table};
 
 pub use claims::{Claims, Range, twin};
-pub use difference::{Action, difference};
 pub use preview::{NameChange, Preview, VipChange};
 pub use problem::{LabelError, Problem};
 pub use source::Source;

@@ -11,7 +11,11 @@ use mizzen_types::vip::{Locality, Millis, OnRemoval, PolicyWish, Rule, VipKey};
 use mizzen_types::vip_service::{
     VipHost, VipServiceBackend, VipServiceError, VipServiceFact, VipServiceId,
 };
-use serde_json::{Map, Value, json};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 /// Zone of the names of VIPs.
@@ -20,30 +24,15 @@ pub const VIP_ZONE: &str = "l4lb.thisdcos.directory";
 /// A description that makes no service.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DocumentError {
-    /// No JSON.
-    #[error("the VIP service is not JSON: {0}")]
-    Json(String),
-    /// JSON of another form.
-    #[error("a VIP service is an object with the member `backends`")]
-    NotAService,
-    /// A member that nobody knows.
-    #[error(
-        "`{0}` is no member of a VIP service (backends, rule, locality, slow_start, on_removal)"
-    )]
-    Unknown(String),
-    /// A member with a value that cannot be read.
-    #[error("`{member}`: {value} is not {expected}")]
-    Value {
-        /// Its name.
-        member: String,
-        /// Its value, as JSON.
-        value: String,
-        /// What it should be.
-        expected: &'static str,
-    },
-    /// A text that names no service or backend.
+    /// No JSON, or of another form; with what is wrong and where.
+    #[error("this is no VIP service: {0}")]
+    Form(String),
+    /// A text that names no service.
     #[error(transparent)]
-    Text(#[from] VipServiceError),
+    Service(#[from] VipServiceError),
+    /// A time that cannot be read.
+    #[error("`slow_start`: `{0}` is not 0 or a time with its unit, such as 500ms, 10s or 2m")]
+    SlowStart(String),
     /// A backend that connections to the VIP's address cannot be led to.
     #[error("backend {backend} is not of the family of {vip}")]
     Family {
@@ -65,125 +54,126 @@ pub enum DocumentError {
     },
 }
 
-/// Reads the description of a service.
+/// A service as it is shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Shown<'a> {
+    service: String,
+    name: Option<String>,
+    vips: Vec<SocketAddr>,
+    backends: &'a [VipServiceBackend],
+    rule: Option<Rule>,
+    locality: Option<Locality>,
+    slow_start: Option<String>,
+    on_removal: Option<OnRemoval>,
+}
+
+/// Reads the description of a service from a document that has been read.
 ///
 /// # Errors
 ///
 /// [`DocumentError`] names the first thing that is wrong.
 pub fn read(id: &VipServiceId, document: &Value) -> Result<VipServiceFact, DocumentError> {
-    let members = document.as_object().ok_or(DocumentError::NotAService)?;
-    let mut fact = VipServiceFact::default();
-    let mut backends = None;
-    for (member, value) in members.iter().filter(|(_, value)| !value.is_null()) {
-        let policy = &mut fact.policy;
-        match member.replace('-', "_").as_str() {
-            "backends" => backends = Some(read_backends(member, value)?),
-            "rule" => policy.rule = Some(word(member, value, Rule::from_text, RULES)?),
-            "locality" => {
-                policy.locality = Some(word(member, value, Locality::from_text, LOCALITIES)?);
-            }
-            "on_removal" => {
-                policy.on_removal = Some(word(member, value, OnRemoval::from_text, FATES)?);
-            }
-            "slow_start" => {
-                policy.slow_start = Some(word(member, value, Millis::from_text, TIMES)?);
-            }
-            "service" => check_service(id, value)?,
-            "name" | "vips" => {}
-            _ => return Err(DocumentError::Unknown(member.clone())),
-        }
-    }
-    fact.backends = backends.ok_or(DocumentError::NotAService)?;
-    fact.backends.sort();
-    check_backends(id, &fact.backends)?;
-    Ok(fact)
+    let document = Document::deserialize(document);
+    fact(id, document.map_err(|error| DocumentError::Form(error.to_string()))?)
 }
 
 /// Reads the body of a request.
 ///
 /// # Errors
 ///
-/// As [`read`], and [`DocumentError::Json`].
+/// As [`read`].
 pub fn read_body(id: &VipServiceId, body: &[u8]) -> Result<VipServiceFact, DocumentError> {
-    let document: Value =
-        serde_json::from_slice(body).map_err(|error| DocumentError::Json(error.to_string()))?;
-    read(id, &document)
+    let document = serde_json::from_slice(body);
+    fact(id, document.map_err(|error| DocumentError::Form(error.to_string()))?)
 }
 
-/// A service as it is shown, with the VIPs that it has.
+/// Shows a service with the VIPs that it has.
 #[must_use]
-pub fn document(id: &VipServiceId, fact: &VipServiceFact, vips: &[VipKey]) -> Value {
-    let backend = |backend: &VipServiceBackend| json!({ "address": backend.address, "weight": backend.weight });
-    let vip = |vip: &VipKey| SocketAddr::new(vip.address, vip.port);
+pub fn show<'a>(id: &VipServiceId, fact: &'a VipServiceFact, vips: &[VipKey]) -> Shown<'a> {
     let PolicyWish { rule, locality, on_removal, slow_start } = fact.policy;
-    json!({
-        "service": id.to_string(),
-        "name": id.name().map(|name| format!("{name}.{VIP_ZONE}")),
-        "vips": vips.iter().map(vip).collect::<Vec<_>>(),
-        "backends": fact.backends.iter().map(backend).collect::<Value>(),
-        "rule": rule.map(Rule::word),
-        "locality": locality.map(Locality::word),
-        "slow_start": slow_start.map(|time| time.to_string()),
-        "on_removal": on_removal.map(OnRemoval::word),
-    })
+    Shown {
+        service: id.to_string(),
+        name: id.name().map(|name| format!("{name}.{VIP_ZONE}")),
+        vips: vips.iter().map(|vip| SocketAddr::new(vip.address, vip.port)).collect(),
+        backends: &fact.backends,
+        rule,
+        locality,
+        slow_start: slow_start.map(|time| time.to_string()),
+        on_removal,
+    }
 }
 
-const RULES: &str = "a rule (latency, least-connections, random, maglev, source)";
-const LOCALITIES: &str = "a locality (prefer, ignore)";
-const FATES: &str = "one of datagrams, all, keep";
-const TIMES: &str = "0 or a time with its unit, such as 500ms, 10s or 2m";
-const BACKENDS: &str = "a list of IP:PORT@WEIGHT or of objects with address and weight";
-
-fn word<T>(
-    member: &str,
-    value: &Value,
-    parse: impl Fn(&str) -> Option<T>,
-    expected: &'static str,
-) -> Result<T, DocumentError> {
-    value.as_str().and_then(parse).ok_or_else(|| wrong(member, value, expected))
+/// What clients write.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    backends: Vec<Backend>,
+    rule: Option<Rule>,
+    locality: Option<Locality>,
+    #[serde(alias = "slow-start")]
+    slow_start: Option<String>,
+    #[serde(alias = "on-removal")]
+    on_removal: Option<OnRemoval>,
+    service: Option<String>,
+    #[serde(default, rename = "name")]
+    _name: IgnoredAny,
+    #[serde(default, rename = "vips")]
+    _vips: IgnoredAny,
 }
 
-fn wrong(member: &str, value: &Value, expected: &'static str) -> DocumentError {
-    DocumentError::Value { member: member.to_owned(), value: value.to_string(), expected }
+/// A backend as a text or as an object.
+struct Backend(VipServiceBackend);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BackendMembers {
+    address: SocketAddr,
+    weight: Option<u16>,
 }
 
-fn read_backends(member: &str, value: &Value) -> Result<Vec<VipServiceBackend>, DocumentError> {
-    let list = value.as_array().ok_or_else(|| wrong(member, value, BACKENDS))?;
-    let backend = |entry: &Value| match entry {
-        Value::String(text) => Ok(text.parse::<VipServiceBackend>()?),
-        Value::Object(members) => read_backend(members),
-        other => Err(wrong(member, other, BACKENDS)),
+struct BackendVisitor;
+
+impl<'de> Deserialize<'de> for Backend {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(BackendVisitor)
+    }
+}
+
+impl<'de> Visitor<'de> for BackendVisitor {
+    type Value = Backend;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("IP:PORT@WEIGHT or an object with address and weight")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Backend, E> {
+        text.parse().map(Backend).map_err(E::custom)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Backend, A::Error> {
+        let members = BackendMembers::deserialize(MapAccessDeserializer::new(members))?;
+        let backend: Backend = self.visit_str(&members.address.to_string())?;
+        let weight = members.weight.unwrap_or(backend.0.weight);
+        Ok(Backend(VipServiceBackend { weight, ..backend.0 }))
+    }
+}
+
+fn fact(id: &VipServiceId, document: Document) -> Result<VipServiceFact, DocumentError> {
+    if let Some(found) = document.service
+        && found.parse::<VipServiceId>()? != *id
+    {
+        return Err(DocumentError::OtherService { found, service: id.to_string() });
+    }
+    let slow_start = match document.slow_start {
+        Some(text) => Some(Millis::from_text(&text).ok_or(DocumentError::SlowStart(text))?),
+        None => None,
     };
-    list.iter().map(backend).collect()
-}
-
-fn read_backend(members: &Map<String, Value>) -> Result<VipServiceBackend, DocumentError> {
-    let known = |name: &String| matches!(name.as_str(), "address" | "weight");
-    if let Some(other) = members.keys().find(|name| !known(name)) {
-        return Err(DocumentError::Unknown(format!("backends.{other}")));
-    }
-    let address = members.get("address").unwrap_or(&Value::Null);
-    let text = address.as_str().filter(|text| !text.contains('@'));
-    let text = text.ok_or_else(|| wrong("backends.address", address, "IP:PORT"))?;
-    let backend: VipServiceBackend = text.parse()?;
-    match members.get("weight") {
-        None | Some(Value::Null) => Ok(backend),
-        Some(weight) => {
-            let number = weight.as_u64().and_then(|number| u16::try_from(number).ok());
-            let weight =
-                number.ok_or_else(|| wrong("backends.weight", weight, "a weight (0 to 65535)"))?;
-            Ok(VipServiceBackend { weight, ..backend })
-        }
-    }
-}
-
-fn check_service(id: &VipServiceId, value: &Value) -> Result<(), DocumentError> {
-    let found =
-        value.as_str().ok_or_else(|| wrong("service", value, "NAME_OR_IP:PORT/PROTOCOL"))?;
-    if found.parse::<VipServiceId>()? == *id {
-        return Ok(());
-    }
-    Err(DocumentError::OtherService { found: found.to_owned(), service: id.to_string() })
+    let Document { rule, locality, on_removal, .. } = document;
+    let mut backends: Vec<_> = document.backends.into_iter().map(|backend| backend.0).collect();
+    backends.sort_unstable();
+    check_backends(id, &backends)?;
+    let policy = PolicyWish { rule, locality, on_removal, slow_start };
+    Ok(VipServiceFact { backends, policy })
 }
 
 fn check_backends(id: &VipServiceId, sorted: &[VipServiceBackend]) -> Result<(), DocumentError> {
@@ -202,6 +192,7 @@ fn check_backends(id: &VipServiceId, sorted: &[VipServiceBackend]) -> Result<(),
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     fn id(text: &str) -> VipServiceId {
         text.parse().unwrap()
@@ -220,7 +211,7 @@ mod tests {
             port: 80,
             protocol: mizzen_types::vip::Protocol::Tcp,
         }];
-        let shown = document(&demo, &fact, &vips);
+        let shown = serde_json::to_value(show(&demo, &fact, &vips)).unwrap();
         let want = json!({
             "service": "demo:80/tcp",
             "name": "demo.static.l4lb.thisdcos.directory",
@@ -245,27 +236,32 @@ mod tests {
         };
         #[rustfmt::skip]
         let table = [
-            (json!([]),                     "a VIP service is an object with the member `backends`"),
-            (json!({}),                     "a VIP service is an object with the member `backends`"),
-            (one(json!({"weight": 1})),     "`weight` is no member of a VIP service (backends, rule, locality, slow_start, on_removal)"),
-            (one(json!({"rule": 3})),       "`rule`: 3 is not a rule (latency, least-connections, random, maglev, source)"),
-            (one(json!({"slow_start": 10})), "`slow_start`: 10 is not 0 or a time with its unit, such as 500ms, 10s or 2m"),
+            (json!([]),                     "this is no VIP service: invalid length 0"),
+            (json!(7),                      "this is no VIP service: invalid type: integer `7`"),
+            (json!({}),                     "this is no VIP service: missing field `backends`"),
+            (one(json!({"weight": 1})),     "this is no VIP service: unknown field `weight`, expected one of `backends`"),
+            (one(json!({"rule": 3})),       "this is no VIP service: "),
+            (one(json!({"rule": "best"})),  "this is no VIP service: unknown variant `best`, expected one of `latency`"),
+            (one(json!({"slow_start": "1"})), "`slow_start`: `1` is not 0 or a time with its unit, such as 500ms, 10s or 2m"),
             (one(json!({"service": "x:80"})), "`service` is `x:80`, but this is 10.1.1.1:80/tcp"),
-            (json!({"backends": "x"}),      "`backends`: \"x\" is not a list of IP:PORT@WEIGHT or of objects with address and weight"),
-            (json!({"backends": [7]}),      "`backends`: 7 is not a list of IP:PORT@WEIGHT or of objects with address and weight"),
-            (json!({"backends": ["x"]}),    "`x` is not of the form IP:PORT or IP:PORT@WEIGHT (weight 0 to 65535)"),
-            (json!({"backends": [{"address": "192.0.2.7:80", "weight": -1}]}), "`backends.weight`: -1 is not a weight (0 to 65535)"),
-            (json!({"backends": [{"address": "192.0.2.7:80@2"}]}), "`backends.address`: \"192.0.2.7:80@2\" is not IP:PORT"),
-            (json!({"backends": [{"ip": "192.0.2.7"}]}), "`backends.ip` is no member of a VIP service (backends, rule, locality, slow_start, on_removal)"),
+            (json!({"backends": "x"}),      "this is no VIP service: invalid type: string \"x\", expected a sequence"),
+            (json!({"backends": [7]}),      "this is no VIP service: invalid type: integer `7`, expected IP:PORT@WEIGHT or an object"),
+            (json!({"backends": ["x"]}),    "this is no VIP service: `x` is not of the form IP:PORT or IP:PORT@WEIGHT (weight 0 to 65535)"),
+            (json!({"backends": [{"address": "192.0.2.7:80", "weight": -1}]}), "this is no VIP service: invalid value: integer `-1`, expected u16"),
+            (json!({"backends": [{"address": "192.0.2.7:0"}]}), "this is no VIP service: `192.0.2.7:0` is not of the form"),
+            (json!({"backends": [{"ip": "192.0.2.7"}]}), "this is no VIP service: unknown field `ip`, expected `address` or `weight`"),
             (json!({"backends": ["192.0.2.7:80", "192.0.2.7:80@2"]}), "backend 192.0.2.7:80 is named twice"),
             (json!({"backends": ["[fd00::1]:80"]}), "backend [fd00::1]:80 is not of the family of 10.1.1.1"),
         ];
         for (document, want) in table {
-            let error = read(&id("10.1.1.1:80/tcp"), &document).unwrap_err();
-            assert_eq!(error.to_string(), want, "{document}");
+            let id = id("10.1.1.1:80/tcp");
+            let error = read(&id, &document).unwrap_err().to_string();
+            assert!(error.starts_with(want), "{document}: {error}");
+            let sent = read_body(&id, document.to_string().as_bytes()).unwrap_err().to_string();
+            assert!(sent.starts_with(want), "{document}: {sent}");
         }
         let error = read_body(&id("x:80"), b"{").unwrap_err();
-        assert!(matches!(error, DocumentError::Json(_)), "{error}");
+        assert!(matches!(error, DocumentError::Form(_)), "{error}");
         assert_eq!(read_body(&id("x:80"), br#"{"backends": []}"#), Ok(VipServiceFact::default()));
     }
 }

@@ -7,12 +7,11 @@ use super::facts::Speaker;
 use super::saves::{Saves, chain, saved};
 use crate::config::Role;
 use mizzen_http::core::{ServicesReply, ServicesRequest};
-use mizzen_plan::vip_service::{document, read_body};
+use mizzen_plan::vip_service::{Shown, read_body, show};
 use mizzen_types::fact::{Fact, Key};
 use mizzen_types::time::{Mono, Now};
 use mizzen_types::vip_service::{VipServiceFact, VipServiceId};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use std::collections::BTreeMap;
 use tracing::{info, warn};
 
@@ -112,7 +111,7 @@ impl Core {
         if text.is_empty() {
             only(method, "GET, HEAD")?;
             let services = self.registered.services.iter();
-            let all: Value = services.map(|(id, fact)| self.shown(id, fact)).collect();
+            let all: Vec<_> = services.map(|(id, fact)| self.shown(id, fact)).collect();
             return Ok(json(200, &all));
         }
         let id: VipServiceId = text.parse().map_err(bad)?;
@@ -178,8 +177,8 @@ impl Core {
         Err(refusal)
     }
 
-    fn shown(&self, id: &VipServiceId, fact: &VipServiceFact) -> Value {
-        document(id, fact, &self.planner.vips_of(id))
+    fn shown<'a>(&self, id: &VipServiceId, fact: &'a VipServiceFact) -> Shown<'a> {
+        show(id, fact, &self.planner.vips_of(id))
     }
 }
 
@@ -216,9 +215,10 @@ fn bad(error: impl std::fmt::Display) -> Refusal {
     refuse(400, error.to_string())
 }
 
-fn json(status: u16, value: &Value) -> ServicesReply {
+fn json(status: u16, value: &impl Serialize) -> ServicesReply {
     let headers = vec![header("Content-Type", "application/json")];
-    ServicesReply { status, headers, body: value.to_string().into_bytes() }
+    // Nothing that is shown has keys that are no texts, so there is no error to tell of.
+    ServicesReply { status, headers, body: serde_json::to_vec(value).unwrap_or_default() }
 }
 
 fn empty(status: u16) -> ServicesReply {

@@ -1,7 +1,7 @@
 use super::*;
 use mizzen_types::fact::{Health, NodeFact, PortFact, TaskPhase};
 use mizzen_types::time::Wall;
-use mizzen_types::vip::{BackendSpec, Distance, Protocol, Rule, VipPolicy};
+use mizzen_types::vip::{BackendSpec, Distance, Rule, VipPolicy};
 
 mod places;
 mod policies;
@@ -232,22 +232,4 @@ fn the_port_says_whether_it_is_meant_for_the_host() {
     let mut planner = planner();
     put(&mut planner, "a", Some(&fact));
     assert_eq!(addresses(&planner), ["10.0.0.1:31001"]);
-}
-
-#[test]
-fn only_what_differs_is_done() {
-    let mut planner = planner();
-    put(&mut planner, "a", Some(&task("a", "/web:80")));
-    put(&mut planner, "bb", Some(&task("bb", "1.1.1.1:80")));
-    let desired = planner.specs();
-    let observed: BTreeMap<_, _> =
-        desired.iter().map(|(vip, spec)| (*vip, spec.backends.clone())).collect();
-    assert_eq!(difference(&desired, &observed), []);
-
-    let stale = VipKey { address: "11.9.9.9".parse().unwrap(), port: 1, protocol: Protocol::Tcp };
-    let mut other = observed.clone();
-    other.insert(stale, Vec::new());
-    let (vip, spec) = desired.iter().next().unwrap();
-    other.get_mut(vip).unwrap()[0].admitted = false;
-    assert_eq!(difference(&desired, &other), [Action::Remove(stale), Action::Set(spec.clone())]);
 }

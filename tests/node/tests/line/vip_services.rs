@@ -122,8 +122,8 @@ fn the_api_of_registered_services_means_what_it_answers() {
 
         for (path, body, words) in [
             (demo, json!({"backends": ["192.0.2.7"]}), "not of the form IP:PORT"),
-            (demo, json!({"backends": [], "rule": "best"}), "is not a rule"),
-            (demo, json!({"backend": []}), "`backend` is no member"),
+            (demo, json!({"backends": [], "rule": "best"}), "unknown variant `best`"),
+            (demo, json!({"backend": []}), "unknown field `backend`"),
             (demo, json!({"backends": ["192.0.2.7:80", "192.0.2.7:80"]}), "is named twice"),
             ("/v1/vip-services/demo/tcp", backends(&[]), "not of the form NAME:PORT/PROTOCOL"),
             ("/v1/vip-services/demo:80/sctp", backends(&[]), "is not a protocol"),
