@@ -134,7 +134,7 @@ pub mod reason {
     pub const ONLY: u8 = 0;
     /// It was cheaper than the other.
     pub const CHEAPER: u8 = 1;
-    /// Neither was cheaper, and it was drawn first.
+    /// It was drawn first, and the other was not cheaper.
     pub const TIE: u8 = 2;
     /// The rule is to draw.
     pub const DRAWN: u8 = 3;

@@ -3,11 +3,14 @@
 //! A change costs what it writes and no system call. Programs and other CPUs read and
 //! write the same memory at any time, so whole elements are only ever written where
 //! nobody looks, and single counts through atomics.
+//!
+//! The array is mapped in windows, each when it is first needed: all pages of a window count
+//! as this process's memory, and hardly any node needs all of a map.
 
 use std::io;
-use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::ptr::{NonNull, null_mut};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use mizzen_ebpf_abi::{Origin, Row};
@@ -15,21 +18,16 @@ use mizzen_ebpf_abi::{Origin, Row};
 use crate::bpf::{self, MapShape};
 use crate::table::Plain;
 
-/// A mapped array of `V`.
+/// An array of `V`, as far as it was looked at.
 #[derive(Debug)]
 pub struct Mapped<V> {
-    memory: NonNull<V>,
+    windows: Vec<OnceLock<Window<V>>>,
     capacity: u32,
-    /// Keeps the map alive even if its pin is removed.
-    _map: OwnedFd,
-    types: PhantomData<V>,
+    map: OwnedFd,
 }
 
-// SAFETY: the memory belongs to the map and may be used from any thread; there is one owner.
-unsafe impl<V: Plain + Send> Send for Mapped<V> {}
-
 impl<V: Plain> Mapped<V> {
-    /// Maps an open array, or gives its shape back if it is not one of `capacity` `V`.
+    /// Takes an open array, or gives its shape back if it is not one of `capacity` `V`.
     pub fn new(map: OwnedFd, capacity: usize) -> io::Result<Result<Self, MapShape>> {
         const { assert!(size_of::<V>().is_multiple_of(8), "the kernel spaces elements by eight") };
         let shape = bpf::map_shape(map.as_fd())?;
@@ -39,17 +37,9 @@ impl<V: Plain> Mapped<V> {
         if !fits {
             return Ok(Err(shape));
         }
-        let protection = libc::PROT_READ | libc::PROT_WRITE;
-        let length = capacity * size_of::<V>();
-        // SAFETY: a new mapping at a place of the kernel's choice.
-        let memory = unsafe {
-            libc::mmap(null_mut(), length, protection, libc::MAP_SHARED, map.as_raw_fd(), 0)
-        };
-        if memory == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let memory = NonNull::new(memory.cast()).ok_or(io::ErrorKind::InvalidData)?;
-        Ok(Ok(Self { memory, capacity: shape.max_entries, _map: map, types: PhantomData }))
+        let windows = capacity.div_ceil(WINDOW);
+        let windows = (0..windows).map(|_| OnceLock::new()).collect();
+        Ok(Ok(Self { windows, capacity: shape.max_entries, map }))
     }
 
     /// How many elements there are.
@@ -57,9 +47,15 @@ impl<V: Plain> Mapped<V> {
         self.capacity
     }
 
+    /// Makes sure that elements from `first` on can be read and written.
+    pub fn ensure(&self, first: u32, count: u32) -> io::Result<()> {
+        let end = (first as usize + count as usize).div_ceil(WINDOW);
+        (first as usize / WINDOW..end).try_for_each(|window| self.window(window).map(drop))
+    }
+
     /// Reads one element; what others change meanwhile may be new in one part and old in another.
     pub fn get(&self, index: u32) -> Option<V> {
-        // SAFETY: within the mapping, aligned by the kernel, and any bytes are a valid `V`.
+        // SAFETY: within a window, aligned by the kernel, and any bytes are a valid `V`.
         self.element(index).map(|element| unsafe { element.read_volatile() })
     }
 
@@ -68,7 +64,20 @@ impl<V: Plain> Mapped<V> {
         (first..first.saturating_add(count)).map_while(|index| self.get(index)).collect()
     }
 
-    /// Writes one element, of which nobody else reads or writes; beyond the end it does nothing.
+    /// Calls `each` with every element and its index, through a mapping that ends with the call.
+    pub fn scan(&self, mut each: impl FnMut(u32, V)) -> io::Result<()> {
+        for number in 0..self.windows.len() {
+            let window = Window::<V>::map(&self.map, number, self.capacity)?;
+            for (index, element) in (number * WINDOW..self.capacity as usize).zip(window.elements())
+            {
+                // SAFETY: as in `get`.
+                each(index as u32, unsafe { element.read_volatile() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes one element, which nobody else reads or writes; beyond the end it does nothing.
     pub fn set(&self, index: u32, value: V) {
         if let Some(element) = self.element(index) {
             // SAFETY: as in `get`.
@@ -77,8 +86,74 @@ impl<V: Plain> Mapped<V> {
     }
 
     fn element(&self, index: u32) -> Option<*mut V> {
-        // SAFETY: the mapping holds `capacity` elements.
-        (index < self.capacity).then(|| unsafe { self.memory.as_ptr().add(index as usize) })
+        if index >= self.capacity {
+            return None;
+        }
+        match self.window(index as usize / WINDOW) {
+            Ok(window) => window.element(index as usize % WINDOW),
+            Err(error) => {
+                tracing::error!(%error, index, "cannot map an element of a VIP map");
+                None
+            }
+        }
+    }
+
+    fn window(&self, number: usize) -> io::Result<&Window<V>> {
+        let place = self.windows.get(number).ok_or(io::ErrorKind::InvalidInput)?;
+        if let Some(window) = place.get() {
+            return Ok(window);
+        }
+        let window = Window::map(&self.map, number, self.capacity)?;
+        Ok(place.get_or_init(|| window))
+    }
+}
+
+/// Elements of a window. Whatever the size of one, so many of them end at the end of a page.
+const WINDOW: usize = 4096;
+
+/// A mapped part of an array.
+#[derive(Debug)]
+struct Window<V> {
+    memory: NonNull<V>,
+    length: usize,
+}
+
+// SAFETY: the memory belongs to the map and may be used from any thread.
+unsafe impl<V: Plain + Send> Send for Window<V> {}
+// SAFETY: all access is volatile or atomic; whole elements are written by one owner.
+unsafe impl<V: Plain + Sync> Sync for Window<V> {}
+
+impl<V: Plain> Window<V> {
+    fn map(map: &OwnedFd, number: usize, capacity: u32) -> io::Result<Self> {
+        let length = WINDOW.min((capacity as usize).saturating_sub(number * WINDOW));
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let offset = (number * WINDOW * size_of::<V>()) as libc::off_t;
+        let bytes = length * size_of::<V>();
+        // SAFETY: a new mapping at a place of the kernel's choice.
+        let memory = unsafe {
+            libc::mmap(null_mut(), bytes, protection, libc::MAP_SHARED, map.as_raw_fd(), offset)
+        };
+        if memory == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let memory = NonNull::new(memory.cast()).ok_or(io::ErrorKind::InvalidData)?;
+        Ok(Self { memory, length })
+    }
+
+    fn element(&self, index: usize) -> Option<*mut V> {
+        // SAFETY: the mapping holds `length` elements.
+        (index < self.length).then(|| unsafe { self.memory.as_ptr().add(index) })
+    }
+
+    fn elements(&self) -> impl Iterator<Item = *mut V> {
+        (0..self.length).filter_map(|index| self.element(index))
+    }
+}
+
+impl<V> Drop for Window<V> {
+    fn drop(&mut self) {
+        // SAFETY: the mapping was made by `map` and nothing refers to it any more.
+        unsafe { libc::munmap(self.memory.as_ptr().cast(), self.length * size_of::<V>()) };
     }
 }
 
@@ -130,13 +205,5 @@ impl Mapped<Origin> {
         // SAFETY: an aligned field of the mapping, which programs change with atomics.
         let cookie = unsafe { AtomicU64::from_ptr(&raw mut (*place).owner) };
         cookie.compare_exchange(owner, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
-    }
-}
-
-impl<V> Drop for Mapped<V> {
-    fn drop(&mut self) {
-        let length = self.capacity as usize * size_of::<V>();
-        // SAFETY: the mapping was made by `new` and nothing refers to it any more.
-        unsafe { libc::munmap(self.memory.as_ptr().cast(), length) };
     }
 }

@@ -257,7 +257,11 @@ impl Slab {
         change.value.ring_base =
             take(&mut self.free_rings, places).ok_or_else(|| full(maps::RINGS, places))?;
         change.value.ring_length = places;
-        Ok(())
+        let VipValue { base, length, ring_base, ring_length, .. } = change.value;
+        self.slots.ensure(base, length).map_err(vip_request("map", vip, maps::SLOTS))?;
+        self.rings.ensure(ring_base, ring_length).map_err(vip_request("map", vip, maps::RINGS))?;
+        let last = change.fresh_rows.iter().copied().max().unwrap_or_default();
+        self.rows.ensure(last, 1).map_err(vip_request("map", vip, maps::ROWS))
     }
 
     /// Writes everything but the VIP's element.

@@ -58,7 +58,7 @@ pub enum Reason {
     Only,
     /// It was cheaper than the other.
     Cheaper,
-    /// Neither was cheaper, and it was drawn first.
+    /// It was drawn first, and the other was not cheaper.
     Tie,
     /// The rule is to draw.
     Drawn,
@@ -103,22 +103,21 @@ impl Reason {
 pub fn all(slab: &Slab) -> Vec<Socket> {
     let now = clock::monotonic();
     let by_row = slab.addresses_by_row();
-    (0..slab.sockets.capacity())
-        .filter_map(|index| slab.sockets.get(index))
-        .filter(|origin| origin.cookie != 0)
-        .map(|origin| {
+    let mut sockets = Vec::new();
+    each(slab, |_, origin| {
+        if origin.cookie != 0 {
             let other = by_row.get(&origin.decision.other_row).copied();
-            socket(&origin, other, now)
-        })
-        .collect()
+            sockets.push(socket(&origin, other, now));
+        }
+    });
+    sockets
 }
 
 /// Frees the places of flows without a connected socket that fell silent.
 pub fn expire(slab: &Slab) {
     let now = clock::monotonic();
     let idle = slab.settings().idle;
-    for index in 0..slab.sockets.capacity() {
-        let Some(origin) = slab.sockets.get(index) else { break };
+    each(slab, |index, origin| {
         let is_flow = origin.owner != 0 && origin.flags & Origin::UNCONNECTED != 0;
         if is_flow
             && now.saturating_sub(origin.chosen_at) > idle
@@ -126,10 +125,16 @@ pub fn expire(slab: &Slab) {
         {
             slab.rows.end_flow(origin.row, origin.epoch);
         }
+    });
+}
+
+fn each(slab: &Slab, each: impl FnMut(u32, Origin)) {
+    if let Err(error) = slab.sockets.scan(each) {
+        tracing::warn!(%error, "cannot read the table of translated sockets");
     }
 }
 
-fn socket(origin: &Origin, other: Option<SocketAddr>, now: u64) -> Socket {
+pub fn socket(origin: &Origin, other: Option<SocketAddr>, now: u64) -> Socket {
     let decision = &origin.decision;
     let backend = address(origin.backend, origin.backend_port);
     let vip =

@@ -170,9 +170,7 @@ fn by_draw(vip: &VipValue, request: &mut Request, sky: Sky) -> u32 {
             if second_is_better(a, b) {
                 return spill_over(vip, request, sky, seed, second, first, reason::CHEAPER);
             }
-            let is_tie = !second_is_better(b, a);
-            let reason = if is_tie { reason::TIE } else { reason::CHEAPER };
-            spill_over(vip, request, sky, seed, first, second, reason)
+            spill_over(vip, request, sky, seed, first, second, reason::TIE)
         }
         (Verdict::Usable, _) => {
             request.decision.passed_over = 1;
