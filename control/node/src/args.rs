@@ -1,5 +1,9 @@
 //! What can be typed after `mizzen`.
 
+mod vip;
+
+pub use vip::{VipCommand, VipRmArgs, VipSetArgs, VipsArgs};
+
 use crate::config::{KEYS, Key, Kind, Loader};
 use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::collections::BTreeMap;
@@ -244,71 +248,6 @@ pub struct LogsArgs {
     /// What it wrote to stderr instead of stdout
     #[arg(long)]
     pub stderr: bool,
-}
-
-/// Of `mizzen vips`.
-#[derive(Debug, Args)]
-pub struct VipsArgs {
-    /// Show what the apps or services in FILE would change; `-` is stdin
-    #[arg(long, value_name = "FILE")]
-    pub plan: Option<PathBuf>,
-    /// List labels that do not do what they say
-    #[arg(long, conflicts_with = "plan")]
-    pub problems: bool,
-    /// Form of the answer.
-    #[command(flatten)]
-    pub output: Output,
-}
-
-/// `mizzen vip …`.
-#[derive(Debug, Subcommand)]
-pub enum VipCommand {
-    /// Register a service, or replace what is registered
-    Set(VipSetArgs),
-    /// Remove a registered service
-    Rm(VipRmArgs),
-    /// List what is registered on this node
-    Ls(Output),
-}
-
-/// Of `mizzen vip set`.
-#[derive(Debug, Args)]
-pub struct VipSetArgs {
-    /// NAME:PORT/PROTOCOL or ADDRESS:PORT/PROTOCOL
-    #[arg(value_name = "SERVICE")]
-    pub service: String,
-    /// Where connections go; weight 0 takes no new ones [default weight: 1]
-    #[arg(
-        long = "backend", value_name = "IP:PORT[@WEIGHT]", num_args = 1..,
-        required_unless_present = "no_backends"
-    )]
-    pub backends: Vec<String>,
-    /// None: connections are refused
-    #[arg(long, conflicts_with = "backends")]
-    pub no_backends: bool,
-    /// latency, least-connections, random, maglev or source [default: latency]
-    #[arg(long, value_name = "RULE")]
-    pub rule: Option<String>,
-    /// prefer (near backends first) or ignore [default: prefer]
-    #[arg(long, value_name = "LOCALITY")]
-    pub locality: Option<String>,
-    /// Time in which a new backend grows to its share: 0, 500ms, 10s, 2m [default: 10s]
-    #[arg(long, value_name = "TIME")]
-    pub slow_start: Option<String>,
-    /// Connections that end with their backend: datagrams, all or keep [default: datagrams]
-    #[arg(long, value_name = "WHICH")]
-    pub on_removal: Option<String>,
-    /// Form of the answer.
-    #[command(flatten)]
-    pub output: Output,
-}
-
-/// Of `mizzen vip rm`.
-#[derive(Debug, Args)]
-pub struct VipRmArgs {
-    /// NAME:PORT/PROTOCOL or ADDRESS:PORT/PROTOCOL
-    #[arg(value_name = "SERVICE")]
-    pub service: String,
 }
 
 /// Of `mizzen dns`.
