@@ -170,6 +170,12 @@ impl Backend {
     pub fn counts(&self, now: u64) -> Counts {
         let at = |word: &AtomicU64| Average::unpack(word.load(Relaxed)).at(millis(now));
         let until = self.ejected_until.load(Relaxed);
+        let since = |word: &AtomicU64| match word.load(Relaxed) {
+            0 => None,
+            then => Some(now.saturating_sub(then) / 1_000_000),
+        };
+        // More than half of all numbers is a count that went below zero for a moment.
+        let waits = (1..1 << 63).contains(&self.pending());
         Counts {
             chosen: self.chosen.load(Relaxed),
             started: self.started.load(Relaxed),
@@ -182,6 +188,8 @@ impl Backend {
             failures_in_a_row: self.failures.load(Relaxed),
             ejections: self.ejections.load(Relaxed),
             ejected_for: (until != 0).then(|| until.saturating_sub(now) / 1_000_000),
+            waiting_for: since(&self.waiting_since).filter(|_| waits),
+            joined_for: since(&self.joined),
         }
     }
 
@@ -410,12 +418,16 @@ mod tests {
     fn both_latencies_count() {
         let (_, backend) = backend();
         backend.started(1, SECOND);
-        backend.succeeded(1, 2 * MILLI, SECOND);
-        backend.closed(1, Some(30 * MILLI), SECOND, &Tuning::default());
-        assert_eq!(backend.load(1, SECOND), Load { micros: 32_000, in_flight: 0, weight: 1 });
+        backend.succeeded(1, MILLI / 2, SECOND);
+        backend.closed(1, Some(MILLI), SECOND, &Tuning::default());
+        assert_eq!(backend.load(1, SECOND), Load { micros: 1_500, in_flight: 0, weight: 1 });
         backend.started(1, SECOND);
         backend.closed(1, Some(60 * SECOND), SECOND, &Tuning::default());
-        assert_eq!(backend.load(1, SECOND).micros, 32_000, "a long life is no slowness");
+        assert_eq!(backend.load(1, SECOND).micros, 1_500, "a long life is no slowness");
+        let (handshakes, lives) = backend.latencies();
+        let count = |latencies: &Latencies| latencies.buckets.iter().sum::<u64>();
+        assert_eq!((handshakes.sum, count(&handshakes)), (500, 1));
+        assert_eq!((lives.sum, count(&lives)), (60_001_000, 2));
     }
 
     #[test]

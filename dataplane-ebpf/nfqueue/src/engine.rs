@@ -121,6 +121,12 @@ impl Engine {
         &self.mechanism
     }
 
+    /// When a backend gets no connections.
+    #[must_use]
+    pub fn tuning(&self) -> Tuning {
+        self.shared.tuning
+    }
+
     /// The VIPs that the kernel knows, with the backends that this process knows: after a
     /// restart, none.
     #[must_use]

@@ -110,6 +110,10 @@ pub struct Counts {
     /// Milliseconds that its ejection goes on for; none if it is not ejected, zero if the next
     /// connect tries it.
     pub ejected_for: Option<u64>,
+    /// Milliseconds for which handshakes have been under way without an answer; none if none is.
+    pub waiting_for: Option<u64>,
+    /// Milliseconds since it joined others or came back; none if it did neither.
+    pub joined_for: Option<u64>,
 }
 
 /// How many latencies fell into each bucket of `mizzen_ebpf_core::bucket`.
