@@ -17,6 +17,7 @@ mod draft;
 mod error;
 mod extents;
 mod histograms;
+mod leavers;
 mod mapped;
 mod object;
 mod probe;
@@ -26,6 +27,7 @@ mod table;
 mod words;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -34,6 +36,7 @@ use slab::Slab;
 
 pub use error::{LoadError, MapError};
 pub use histograms::Latencies;
+pub use leavers::{Leaver, SocketTable};
 pub use probe::{ProbeError, probe};
 pub use sockets::{Reason, Socket, Stage};
 pub use words::{
@@ -45,7 +48,7 @@ pub use words::{
 #[derive(Debug, Default)]
 pub struct Changed {
     /// Backends that are no longer their VIP's.
-    pub removed: Vec<(VipAddress, SocketAddr)>,
+    pub removed: Vec<Leaver>,
     /// VIPs that could not be what was wanted, and are what they were.
     pub errors: Vec<(VipAddress, MapError)>,
 }
@@ -119,11 +122,11 @@ impl Dataplane {
         &mut self,
         vip: VipAddress,
         wanted: &VipWanted,
-    ) -> Result<Vec<SocketAddr>, MapError> {
+    ) -> Result<Vec<Leaver>, MapError> {
         let Changed { removed, errors } = self.set_vips(&[(vip, wanted.clone())]);
         match errors.into_iter().next() {
             Some((_, error)) => Err(error),
-            None => Ok(removed.into_iter().map(|(_, backend)| backend).collect()),
+            None => Ok(removed),
         }
     }
 
@@ -139,9 +142,8 @@ impl Dataplane {
     /// # Errors
     ///
     /// [`MapError::Vip`] if the kernel refuses.
-    pub fn remove_vip(&mut self, vip: VipAddress) -> Result<Vec<SocketAddr>, MapError> {
-        let removed = self.slab.remove(vip)?;
-        Ok(removed.into_iter().map(|(_, backend)| backend).collect())
+    pub fn remove_vip(&mut self, vip: VipAddress) -> Result<Vec<Leaver>, MapError> {
+        self.slab.remove(vip)
     }
 
     /// Tells the programs by what to judge backends, from the next connect on.
@@ -205,6 +207,17 @@ impl Dataplane {
     }
 
     /// Reads how many connects and datagrams each VIP refused for want of an admitted backend.
+    /// The table of translated sockets, for a thread of its own to look for those of backends that left.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's, if descriptors run out.
+    pub fn socket_table(&self) -> io::Result<SocketTable> {
+        let Slab { sockets, rows, origins, .. } = &self.slab;
+        let (sockets, rows) = (sockets.again()?, rows.again()?);
+        Ok(SocketTable { sockets, rows, spilled: origins.again()? })
+    }
+
     ///
     /// # Errors
     ///

@@ -37,9 +37,13 @@ impl<V: Plain> Mapped<V> {
         if !fits {
             return Ok(Err(shape));
         }
-        let windows = capacity.div_ceil(WINDOW);
-        let windows = (0..windows).map(|_| OnceLock::new()).collect();
-        Ok(Ok(Self { windows, capacity: shape.max_entries, map }))
+        Ok(Ok(Self { windows: closed(capacity), capacity: shape.max_entries, map }))
+    }
+
+    /// The same array once more, for another thread.
+    pub fn again(&self) -> io::Result<Self> {
+        let windows = closed(self.capacity as usize);
+        Ok(Self { windows, capacity: self.capacity, map: self.map.try_clone()? })
     }
 
     /// How many elements there are.
@@ -106,6 +110,11 @@ impl<V: Plain> Mapped<V> {
         let window = Window::map(&self.map, number, self.capacity)?;
         Ok(place.get_or_init(|| window))
     }
+}
+
+/// Windows that nobody has looked through.
+fn closed<V>(capacity: usize) -> Vec<OnceLock<Window<V>>> {
+    (0..capacity.div_ceil(WINDOW)).map(|_| OnceLock::new()).collect()
 }
 
 /// Elements of a window. Whatever the size of one, so many of them end at the end of a page.

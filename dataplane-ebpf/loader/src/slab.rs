@@ -25,7 +25,9 @@ use crate::mapped::Mapped;
 use crate::object::map_pin;
 use crate::table::{Plain, Table};
 use crate::words::slot_address;
-use crate::{BackendWanted, LoadError, MapError, VipAddress, VipWanted, bpf, clock, draft};
+use crate::{
+    BackendWanted, Leaver, LoadError, MapError, Removal, VipAddress, VipWanted, bpf, clock, draft,
+};
 
 /// The open maps, and which of their elements are free.
 #[derive(Debug)]
@@ -35,6 +37,7 @@ pub struct Slab {
     pub rows: Mapped<Row>,
     rings: Mapped<Place>,
     pub sockets: Mapped<Origin>,
+    pub origins: Table<u64, Origin>,
     settings: Mapped<Settings>,
     control: Mapped<Control>,
     pub histograms: Histograms,
@@ -53,13 +56,12 @@ pub struct Run {
 }
 
 /// Backends that a change took out of their VIP.
-pub type Removed = Vec<(VipAddress, SocketAddr)>;
+pub type Removed = Vec<Leaver>;
 
 impl Slab {
     /// Opens the pinned maps and works out from them what is free.
     pub fn open(directory: &Path) -> Result<Self, LoadError> {
-        // Programs alone use these two; their shape is checked all the same.
-        table::<u64, Origin>(directory, maps::ORIGINS, maps::ORIGINS_CAPACITY)?;
+        // Programs alone use this one; its shape is checked all the same.
         table::<DatagramKey, DatagramOrigin>(directory, maps::DATAGRAMS, maps::DATAGRAMS_CAPACITY)?;
         let mut slab = Self {
             vips: table(directory, maps::VIPS, maps::VIPS_CAPACITY)?,
@@ -67,6 +69,7 @@ impl Slab {
             rows: mapped(directory, maps::ROWS, maps::ROWS_CAPACITY)?,
             rings: mapped(directory, maps::RINGS, maps::RINGS_CAPACITY)?,
             sockets: mapped(directory, maps::SOCKETS, maps::SOCKETS_CAPACITY)?,
+            origins: table(directory, maps::ORIGINS, maps::ORIGINS_CAPACITY)?,
             settings: mapped(directory, maps::SETTINGS, 1)?,
             control: mapped(directory, maps::CONTROL, 1)?,
             histograms: Histograms::open(directory)?,
@@ -150,7 +153,7 @@ impl Slab {
     pub fn remove(&mut self, vip: VipAddress) -> Result<Removed, MapError> {
         let Some(run) = self.present(vip)? else { return Ok(Removed::new()) };
         self.vips.delete(&vip.key()).map_err(vip_request("remove", vip, maps::VIPS))?;
-        let removed = self.retire(vip, &run, &[]);
+        let removed = self.retire(vip, Removal::from_flags(run.value.flags), &run, &[]);
         self.rows.disown(run.value.row);
         self.free_rows.rest(run.value.row, 1);
         tracing::debug!(%vip, "VIP removed");
@@ -325,7 +328,9 @@ impl Slab {
         let slots = self.slots.get_range(change.value.base, length);
         let mut rows: Vec<u32> = slots.iter().map(|slot| slot.row).collect();
         rows.sort_unstable();
-        let removed = self.retire(change.vip, &run, &rows);
+        // What is wanted now goes for those that leave as well.
+        let removal = Removal::from_flags(change.value.flags);
+        let removed = self.retire(change.vip, removal, &run, &rows);
         // Programs count ejections up and down; those of backends that went are taken off here.
         let is_ejected = |row: &u32| self.rows.get(*row).is_some_and(|row| row.ejected_until != 0);
         self.rows.set_ejected(row, rows.iter().filter(|row| is_ejected(row)).count() as u32);
@@ -346,16 +351,17 @@ impl Slab {
     }
 
     /// Lets a run rest that no VIP refers to any more, and the rows that are not among `kept`.
-    fn retire(&mut self, vip: VipAddress, run: &Run, kept: &[u32]) -> Removed {
+    fn retire(&mut self, vip: VipAddress, removal: Removal, run: &Run, kept: &[u32]) -> Removed {
         self.free_slots.rest(run.value.base, run.value.length);
         self.free_rings.rest(run.value.ring_base, run.value.ring_length);
         let mut removed = Removed::new();
         for slot in run.slots.iter().filter(|slot| kept.binary_search(&slot.row).is_err()) {
-            removed.push((vip, slot_address(slot)));
-            self.rows.disown(slot.row);
-            if let Some(row) = self.rows.get(slot.row) {
-                self.histograms.retire(row.histogram);
+            if let Some(Row { epoch, histogram, .. }) = self.rows.get(slot.row) {
+                let (backend, row) = (slot_address(slot), slot.row);
+                removed.push(Leaver { vip, backend, removal, row, epoch });
+                self.histograms.retire(histogram);
             }
+            self.rows.disown(slot.row);
             self.free_rows.rest(slot.row, 1);
         }
         removed

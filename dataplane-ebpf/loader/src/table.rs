@@ -32,6 +32,11 @@ impl<K: Plain, V: Plain> Table<K, V> {
         Ok(if fits { Ok(table) } else { Err(shape) })
     }
 
+    /// The same map once more, for another thread.
+    pub fn again(&self) -> io::Result<Self> {
+        Ok(Self { map: self.map.try_clone()?, ..*self })
+    }
+
     /// Reads one element.
     pub fn get(&self, key: &K) -> io::Result<Option<V>> {
         let mut value = V::new_zeroed();

@@ -30,7 +30,7 @@ pub struct VipWanted {
     pub rule: Rule,
     /// Whether near backends go first.
     pub locality: Locality,
-    /// What becomes of the sockets of a backend that is removed; kept for the caller.
+    /// What becomes of the sockets of a backend that is removed; a [`Leaver`](crate::Leaver) tells the caller, who ends them.
     pub removal: Removal,
     /// Milliseconds over which a backend that joins others grows to its share; zero for none.
     pub slow_start: u32,
@@ -323,11 +323,7 @@ impl VipWanted {
                 0 => Locality::Ignore,
                 _ => Locality::Prefer,
             },
-            removal: match value.flags {
-                flags if flags & VipValue::END_STREAMS != 0 => Removal::EndAll,
-                flags if flags & VipValue::END_DATAGRAMS != 0 => Removal::EndDatagrams,
-                _ => Removal::Keep,
-            },
+            removal: Removal::from_flags(value.flags),
             slow_start: value.slow_start,
         }
     }
@@ -351,6 +347,17 @@ impl Counts {
             closed: row.closed,
             // Below zero for a moment, if a count was read between two that belong together.
             in_flight: if row.in_flight > u64::MAX / 2 { 0 } else { row.in_flight },
+impl Removal {
+    /// What the flags of a VIP say.
+    pub(crate) fn from_flags(flags: u8) -> Self {
+        match flags {
+            flags if flags & VipValue::END_STREAMS != 0 => Self::EndAll,
+            flags if flags & VipValue::END_DATAGRAMS != 0 => Self::EndDatagrams,
+            _ => Self::Keep,
+        }
+    }
+}
+
             connect_micros: Average::unpack(row.connect).at(millis),
             duration_micros: Average::unpack(row.duration).at(millis),
             failures_in_a_row: row.failures,
