@@ -4,11 +4,15 @@
 //! with what the maps hold and writes what differs, so a restart, which finds the
 //! maps of the former process, writes nothing if nothing changed.
 
+mod queues;
+
 use mizzen_ebpf_loader::{
     self as loader, Admission, BackendWanted, Dataplane, LoadError, MapError, Removal, VipAddress,
     VipWanted,
 };
 pub use mizzen_ebpf_loader::{Counts, Latencies, Options, Reason, Socket, Stage, Tuning};
+use mizzen_nfqueue::{Engine, OpenError, QueueError};
+pub use mizzen_nfqueue::{Masquerade, Options as QueueOptions, Tuning as QueueTuning};
 use mizzen_types::vip::{
     BackendSpec, Distance, Locality, OnRemoval, Protocol, Rule, VipKey, VipSpec,
 };
@@ -20,8 +24,24 @@ use std::net::SocketAddr;
 pub enum Vips {
     /// Programs in the kernel.
     Ebpf(Box<Dataplane>),
+    /// Queued first packets and conntrack.
+    Queues(Box<Engine>),
     /// Nothing; services are planned and named, and cannot be connected to.
     Off,
+}
+
+/// What the balancer could not do.
+#[derive(Debug, thiserror::Error)]
+pub enum VipsError {
+    /// The kernel refused a change of the programs' maps, or to read them.
+    #[error(transparent)]
+    Maps(#[from] MapError),
+    /// The kernel refused a change of the queues' set.
+    #[error(transparent)]
+    Queues(#[from] QueueError),
+    /// The queues cannot be served.
+    #[error(transparent)]
+    Serve(#[from] OpenError),
 }
 
 /// Counts of one backend of one service since it has been there.
@@ -37,11 +57,31 @@ impl Vips {
         Dataplane::open(options).map(Box::new).map(Self::Ebpf)
     }
 
+    /// Has first packets queued, or takes over what a former process left. They wait until the
+    /// first [`Vips::reconcile`].
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`] says what the machine or the user lacks.
+    pub fn open_queues(options: &QueueOptions) -> Result<Self, OpenError> {
+        Engine::open(options).map(Box::new).map(Self::Queues)
+    }
+
+    /// How the engine works on this machine, if there is a choice.
+    #[must_use]
+    pub fn mechanism(&self) -> Option<&str> {
+        match self {
+            Self::Queues(engine) => Some(engine.mechanism()),
+            Self::Ebpf(_) | Self::Off => None,
+        }
+    }
+
     /// The engine's name, as the configuration spells it.
     #[must_use]
     pub fn engine(&self) -> &'static str {
         match self {
             Self::Ebpf(_) => "ebpf",
+            Self::Queues(_) => "nfqueue",
             Self::Off => "off",
         }
     }
@@ -50,24 +90,32 @@ impl Vips {
     ///
     /// # Errors
     ///
-    /// [`MapError`] if the kernel refuses; the service is then what it was.
-    pub fn set(&mut self, spec: &VipSpec) -> Result<(), MapError> {
+    /// [`VipsError`] if the kernel refuses; the service is then what it was.
+    pub fn set(&mut self, spec: &VipSpec) -> Result<(), VipsError> {
         match self {
-            Self::Ebpf(dataplane) => dataplane.set_vip(address(&spec.key), &wanted(spec)).map(drop),
-            Self::Off => Ok(()),
+            Self::Ebpf(dataplane) => {
+                dataplane.set_vip(address(&spec.key), &wanted(spec))?;
+            }
+            Self::Queues(engine) => engine.set_vip(&queues::wanted(spec))?,
+            Self::Off => {}
         }
+        Ok(())
     }
 
     /// Removes one service; one that is not there is fine.
     ///
     /// # Errors
     ///
-    /// [`MapError`] if the kernel refuses.
-    pub fn remove(&mut self, vip: &VipKey) -> Result<(), MapError> {
+    /// [`VipsError`] if the kernel refuses.
+    pub fn remove(&mut self, vip: &VipKey) -> Result<(), VipsError> {
         match self {
-            Self::Ebpf(dataplane) => dataplane.remove_vip(address(vip)).map(drop),
-            Self::Off => Ok(()),
+            Self::Ebpf(dataplane) => {
+                dataplane.remove_vip(address(vip))?;
+            }
+            Self::Queues(engine) => engine.remove_vip(queues::address(vip))?,
+            Self::Off => {}
         }
+        Ok(())
     }
 
     /// Brings all services into shape: what is not `desired` goes, what differs is
@@ -75,9 +123,13 @@ impl Vips {
     ///
     /// # Errors
     ///
-    /// The first [`MapError`], after everything else was tried.
-    pub fn reconcile(&mut self, desired: &BTreeMap<VipKey, VipSpec>) -> Result<(), MapError> {
-        let Self::Ebpf(dataplane) = self else { return Ok(()) };
+    /// The first [`VipsError`], after everything else was tried.
+    pub fn reconcile(&mut self, desired: &BTreeMap<VipKey, VipSpec>) -> Result<(), VipsError> {
+        let dataplane = match self {
+            Self::Ebpf(dataplane) => dataplane,
+            Self::Queues(engine) => return queues::reconcile(engine, desired),
+            Self::Off => return Ok(()),
+        };
         let all: Vec<(VipAddress, VipWanted)> =
             desired.iter().map(|(vip, spec)| (address(vip), wanted(spec))).collect();
         let mut first = Ok(());
@@ -87,7 +139,8 @@ impl Vips {
             }
         }
         let refused = dataplane.set_vips(&all).errors.into_iter().next();
-        first.and(refused.map_or(Ok(()), |(_, error)| Err(error)))
+        first.and(refused.map_or(Ok(()), |(_, error)| Err(error)))?;
+        Ok(())
     }
 
     /// Times of handshakes and lives of connections, by backend of one service; of those that have histograms.
@@ -101,6 +154,7 @@ impl Vips {
     ) -> Result<BTreeMap<SocketAddr, (Latencies, Latencies)>, MapError> {
         match self {
             Self::Ebpf(dataplane) => dataplane.latencies(address(vip)),
+            Self::Queues(engine) => Ok(queues::latencies(engine, vip)),
             Self::Off => Ok(BTreeMap::new()),
         }
     }
@@ -110,7 +164,40 @@ impl Vips {
     pub fn sockets(&self) -> Vec<Socket> {
         match self {
             Self::Ebpf(dataplane) => dataplane.sockets(),
+            Self::Queues(engine) => queues::sockets(engine),
             Self::Off => Vec::new(),
+        }
+    }
+
+    /// How many connects and datagrams each service refused for want of an admitted backend.
+    ///
+    /// # Errors
+    ///
+    /// [`MapError`] if the kernel refuses.
+    pub fn refusals(&self) -> Result<BTreeMap<VipKey, u64>, MapError> {
+        let refusals = match self {
+            Self::Ebpf(dataplane) => dataplane.refusals()?,
+            Self::Queues(engine) => queues::refusals(engine),
+            Self::Off => return Ok(BTreeMap::new()),
+        };
+        let refusals = refusals.into_iter();
+        Ok(refusals.filter_map(|(vip, count)| Some((key(&vip)?, count))).collect())
+    }
+
+    /// By what backends are judged.
+    #[must_use]
+    pub fn tuning(&self) -> Tuning {
+        match self {
+            Self::Ebpf(dataplane) => dataplane.tuning(),
+            Self::Queues(engine) => queues::tuning(engine),
+            Self::Queues(_) | Self::Off => Tuning::default(),
+        }
+    }
+
+    /// Changes by what backends are judged, from the next connect on.
+    pub fn tune(&mut self, tuning: &Tuning) {
+        if let Self::Ebpf(dataplane) = self {
+            dataplane.tune(tuning);
         }
     }
 
@@ -127,8 +214,11 @@ impl Vips {
     ///
     /// [`MapError`] if the kernel refuses.
     pub fn counts(&self) -> Result<BackendCounts, MapError> {
-        let Self::Ebpf(dataplane) = self else { return Ok(BTreeMap::new()) };
-        let counts = dataplane.counters()?;
+        let counts = match self {
+            Self::Ebpf(dataplane) => dataplane.counters()?,
+            Self::Queues(engine) => queues::counters(engine),
+            Self::Off => return Ok(BTreeMap::new()),
+        };
         Ok(counts
             .into_iter()
             .filter_map(|((vip, backend), counts)| Some(((key(&vip)?, backend), counts)))
@@ -143,6 +233,15 @@ impl Vips {
 /// [`LoadError`] with the first pin that would not go.
 pub fn teardown(options: &Options) -> Result<(), LoadError> {
     mizzen_ebpf_loader::teardown(options)
+}
+
+/// Removes rules, sets and routes of the queues. Nothing there is fine.
+///
+/// # Errors
+///
+/// [`OpenError`] with the first object that would not go.
+pub fn teardown_queues(options: &QueueOptions) -> Result<(), OpenError> {
+    mizzen_nfqueue::teardown(options)
 }
 
 fn address(vip: &VipKey) -> VipAddress {

@@ -178,10 +178,13 @@ pub struct NamesConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum VipEngine {
-    /// eBPF where the kernel and our rights allow it; else nothing, with a warning.
+    /// eBPF where the kernel and our rights allow it; else queued packets, else nothing, with a
+    /// warning.
     Auto,
     /// eBPF, or the node does not start.
     Ebpf,
+    /// Queued first packets and conntrack, or the node does not start.
+    Nfqueue,
     /// Nothing.
     Off,
 }
@@ -197,6 +200,24 @@ pub struct VipConfig {
     pub named_range: Ipv4Net,
     /// Where the BPF file system is mounted.
     pub bpffs: PathBuf,
+    /// When a backend gets no connections for a while.
+    pub ejection: EjectionConfig,
+}
+
+/// When a backend gets no connections for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct EjectionConfig {
+    /// Failed handshakes in a row; zero for never.
+    pub after: u32,
+    /// Length of the first pause.
+    #[serde(serialize_with = "value::write_duration")]
+    pub pause: Duration,
+    /// Length of the longest one.
+    #[serde(serialize_with = "value::write_duration")]
+    pub longest: Duration,
+    /// Time without an answered handshake after which a backend with open ones is avoided.
+    #[serde(serialize_with = "value::write_duration")]
+    pub handshake_limit: Duration,
 }
 
 /// The overlay network.
@@ -268,6 +289,7 @@ impl Config {
         config.agent.gc_disk_headroom = new.agent.gc_disk_headroom;
         config.names.upstreams.clone_from(&new.names.upstreams);
         config.names.ttl = new.names.ttl;
+        config.vip.ejection = new.vip.ejection;
         for key in KEYS.iter().filter(|key| key.applies == Applies::Now) {
             if let Some(origin) = new.origins.get(key.path) {
                 config.origins.insert(key.path, origin.clone());

@@ -5,11 +5,12 @@ use super::error::{ConfigError, Origin, Problem};
 use super::host::HostFacts;
 use super::sources::{Layer, Layers, Text};
 use super::{
-    AdminConfig, AgentConfig, Config, LogConfig, LogFormat, MasterConfig, NamesConfig,
-    OverlayConfig, Role, ServicesConfig, VipConfig, VipEngine, value,
+    AdminConfig, AgentConfig, Config, EjectionConfig, LogConfig, LogFormat, MasterConfig,
+    NamesConfig, OverlayConfig, Role, ServicesConfig, VipConfig, VipEngine, value,
 };
 use crate::instance::{Instance, SOCKET_NAME};
 use ipnet::Ipv4Net;
+use mizzen_kernel::vips::Tuning;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -192,6 +193,19 @@ fn vip(read: &mut Reader<'_>, host: &HostFacts) -> VipConfig {
         cgroup: read.one("vip.cgroup", cgroup, value::absolute_path),
         named_range: read.one("vip.named_range", range, |t| value::network(t, 30)),
         bpffs: read.one("vip.bpffs", PathBuf::from("/sys/fs/bpf"), value::absolute_path),
+        ejection: ejection(read),
+    }
+}
+
+fn ejection(read: &mut Reader<'_>) -> EjectionConfig {
+    let tuning = Tuning::default();
+    EjectionConfig {
+        after: read.one("vip.eject_after", tuning.failures, |t| {
+            value::number(t, "a number of failures", 0..=1000)
+        }),
+        pause: read.one("vip.eject_pause", tuning.pause, value::duration),
+        longest: read.one("vip.eject_longest", tuning.longest_pause, value::duration),
+        handshake_limit: read.one("vip.handshake_limit", tuning.handshake, value::duration),
     }
 }
 

@@ -148,7 +148,7 @@ fn each_kind_of_mistake() {
         ("bpffs = '/x'",                 "m.toml:1: bpffs: unknown key; did you mean `vip.bpffs`?"),
         ("[log]\nformat = 'xml'",        "m.toml:2: log.format: `xml` is not a log format (text, json)"),
         ("[log]\nlevel = 'loud'",        "m.toml:2: log.level: `loud` is not a log level (error, warn, info, debug, trace) or target=level pairs"),
-        ("[vip]\nengine = 'ipvs'",       "m.toml:2: vip.engine: `ipvs` is not a VIP engine (auto, ebpf, off)"),
+        ("[vip]\nengine = 'ipvs'",       "m.toml:2: vip.engine: `ipvs` is not a VIP engine (auto, ebpf, nfqueue, off)"),
         ("[agent]\nattributes = 'rack'", "m.toml:2: agent.attributes: `rack` is not a list of attributes, such as rack:a;zone:b"),
         ("[agent]\nplugin_timeout = '5'", "m.toml:2: agent.plugin_timeout: `5` is not a time with its unit, such as 250ms, 1s or 2m"),
         ("[agent]\ngc_delay = '1w'",      "m.toml:2: agent.gc_delay: `1w` is not a time with its unit, such as 30m, 12h or 7d"),

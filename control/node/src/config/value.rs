@@ -49,8 +49,9 @@ pub(super) fn engine(text: &str) -> Read<VipEngine> {
     match text {
         "auto" => Ok(VipEngine::Auto),
         "ebpf" => Ok(VipEngine::Ebpf),
+        "nfqueue" => Ok(VipEngine::Nfqueue),
         "off" => Ok(VipEngine::Off),
-        _ => Err("a VIP engine (auto, ebpf, off)".to_owned()),
+        _ => Err("a VIP engine (auto, ebpf, nfqueue, off)".to_owned()),
     }
 }
 

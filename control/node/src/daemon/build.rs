@@ -20,7 +20,6 @@ use mizzen_http::core::{CoreHandle, CoreRequest, channel};
 use mizzen_http::server::{Address, Listeners, Part, Settings as ListenerSettings};
 use mizzen_isolators::{Containerizer, Settings as ContainerSettings};
 use mizzen_kernel::network::{NamesSpec, NetworkSpec, ensure_network};
-use mizzen_kernel::vips::{Options as VipOptions, Tuning, Vips};
 use mizzen_master::Master;
 use mizzen_master::registry::Registry;
 use mizzen_membership::log::OwnerLog;
@@ -115,7 +114,7 @@ pub(crate) async fn build(config: Config, frame: Frame) -> anyhow::Result<Built>
         config,
     };
     if let Some(problem) = vips.problem {
-        core.problems.report("vip", problem);
+        core.problems.report("vip-engine", problem);
     }
     core.note_network(&network);
     core.adopt_claims()?;
@@ -161,15 +160,6 @@ pub(crate) fn network_spec(config: &Config) -> NetworkSpec {
     }
 }
 
-/// Where the VIP programs are pinned, and whose connects they see.
-pub(crate) fn vip_options(config: &Config) -> VipOptions {
-    VipOptions {
-        pin_dir: config.instance.pin_dir(&config.vip.bpffs),
-        cgroup: config.vip.cgroup.clone(),
-        tuning: Tuning::default(),
-    }
-}
-
 /// The container side of a configuration.
 pub(crate) fn containerizer(config: &Config) -> anyhow::Result<Containerizer> {
     let settings = ContainerSettings {
@@ -190,7 +180,7 @@ fn networks(config: &Config) -> BTreeMap<String, serde_json::Value> {
     named.into_iter().collect()
 }
 
-fn overlay_spec(config: &Config) -> OverlaySpec {
+pub(super) fn overlay_spec(config: &Config) -> OverlaySpec {
     let resolver = config.names.addresses.iter().find_map(|address| match address {
         IpAddr::V4(address) => Some(*address),
         IpAddr::V6(_) => None,
@@ -239,29 +229,6 @@ fn listener_settings(config: &Config) -> ListenerSettings {
         }
     }
     ListenerSettings { listeners, ..ListenerSettings::default() }
-}
-
-struct OpenedVips {
-    engine: Vips,
-    problem: Option<String>,
-}
-
-/// Loads the VIP programs. With `engine = "auto"` a node without them goes on, and
-/// says what it lacks; with `engine = "ebpf"` it does not start.
-fn open_vips(config: &Config) -> anyhow::Result<OpenedVips> {
-    if !config.has(Role::Vip) || config.vip.engine == VipEngine::Off {
-        return Ok(OpenedVips { engine: Vips::Off, problem: None });
-    }
-    match Vips::open(&vip_options(config)) {
-        Ok(engine) => Ok(OpenedVips { engine, problem: None }),
-        Err(error) if config.vip.engine == VipEngine::Auto => {
-            let problem = format!("VIPs cannot be connected to: {}", chain(&error));
-            Ok(OpenedVips { engine: Vips::Off, problem: Some(problem) })
-        }
-        Err(error) => {
-            Err(error).context("vip.engine is \"ebpf\"; with \"auto\" the node starts without VIPs")
-        }
-    }
 }
 
 impl Core {

@@ -256,6 +256,7 @@ impl Core {
                     false => self.problems.report(CONFIGURATION, needs_restart(&refused)),
                 }
                 let names_differ = config.names != self.config.names;
+                self.vips.tune(&vip_tuning(&config));
                 self.config = config;
                 if names_differ {
                     self.restart_names();
