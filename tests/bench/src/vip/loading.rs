@@ -108,7 +108,7 @@ fn peers(bench: &Bench, services: &[Service], report: &mut Report) -> Result<()>
 fn memory(bench: &Bench, report: &mut Report) -> Result<()> {
     let hooked = bench.sandbox.cgroup("clients-memory")?;
     let node = Node::start(&bench.sandbox, Engine::Ebpf, None, &hooked)?;
-    let idle = node.daemon().memory()?.resident;
+    let idle = node.daemon()?.memory()?.resident;
     let started = Instant::now();
     for index in 0..DAEMON_VIPS {
         register(&node, &Service::apart(index, Port::OneCore, DAEMON_BACKENDS))?;
@@ -117,7 +117,7 @@ fn memory(bench: &Bench, report: &mut Report) -> Result<()> {
     let table = api::get(&node.socket(), "/v1/vip-table")?;
     let rows = table.as_array().map_or(0, Vec::len);
     anyhow::ensure!(rows == DAEMON_VIPS, "the node has {rows} of {DAEMON_VIPS} VIPs");
-    let resident = node.daemon().memory()?.resident;
+    let resident = node.daemon()?.memory()?.resident;
     let metric = "memory of the daemon";
     report.add(Row::new(metric, "no backend", "MiB", &[idle]));
     report.add(Row::new(metric, "50,000 backends", "MiB", &[resident]).at_most(MEMORY_GOAL));

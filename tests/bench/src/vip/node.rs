@@ -4,10 +4,13 @@ use super::stage::Service;
 use crate::daemon::{self, Daemon};
 use crate::network::Namespace;
 use crate::process;
-use crate::sandbox::{self, Sandbox};
+use crate::sandbox::Sandbox;
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+/// This executable, whatever has become of its file.
+const OURSELVES: &str = "/proc/self/exe";
 
 /// How a node balances.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,12 +29,13 @@ impl Engine {
     }
 }
 
-/// A node with only the role `vip`.
+/// A node with only the role `vip`. When it is dropped, nothing is left of it.
 pub(super) struct Node {
     /// Of the daemon.
     pub cgroup: PathBuf,
-    daemon: Daemon,
-    run_dir: PathBuf,
+    daemon: Option<Daemon>,
+    place: Sandbox,
+    engine: Engine,
 }
 
 impl Node {
@@ -46,22 +50,31 @@ impl Node {
         hooked: &Path,
     ) -> Result<Self> {
         let name = engine.word();
-        let directory = sandbox.directory(name)?;
-        let place = sandbox.elsewhere(&directory);
+        let place = sandbox.elsewhere(&sandbox.directory(name)?);
         let cgroup = sandbox.cgroup(&format!("node-{name}"))?;
-        let mut command = Command::new(sandbox::ourselves()?);
-        command.arg("join").arg(&cgroup).args(["--", "mizzen", "node", "--roles", "vip"]);
-        command.args(["--vip-engine", name, "--instance", name]);
-        command.env("MIZZEN_STATE_DIR", &place.state_dir).env("MIZZEN_RUN_DIR", &place.run_dir);
+        let mut node = Self { cgroup, daemon: None, place, engine };
+        let mut command = node.command(&["--vip-engine", name]);
         command.env("MIZZEN_VIP_CGROUP", hooked);
         if let Some(address) = network.and_then(Namespace::address) {
             command.env("MIZZEN_ADDRESS", address.to_string());
             command.env("MIZZEN_HOSTNAME", address.to_string());
         }
-        let daemon = Daemon::start_as(&place, &mut command, network).with_context(|| {
-            format!("the end of the node's log:\n{}\n\nthis failed", daemon::log_tail(&place))
+        let daemon = Daemon::start_as(&node.place, &mut command, network).with_context(|| {
+            let log = daemon::log_tail(&node.place);
+            format!("the node did not start; the end of its log:\n{log}\n")
         })?;
-        Ok(Self { cgroup, daemon, run_dir: place.run_dir })
+        node.daemon = Some(daemon);
+        Ok(node)
+    }
+
+    /// `mizzen node` in its cgroup and with its files.
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(OURSELVES);
+        command.arg("join").arg(&self.cgroup).args(["--", "mizzen", "node", "--roles", "vip"]);
+        command.args(["--instance", self.engine.word()]).args(words);
+        command.env("MIZZEN_STATE_DIR", &self.place.state_dir);
+        command.env("MIZZEN_RUN_DIR", &self.place.run_dir);
+        command
     }
 
     /// Registers a service; `words` say more about it.
@@ -71,18 +84,31 @@ impl Node {
         for backend in &service.backends {
             command.arg("--backend").arg(backend.to_string());
         }
-        command.args(words).arg("--run-dir").arg(&self.run_dir);
+        command.args(words).arg("--run-dir").arg(&self.place.run_dir);
         process::run(&mut command, "").map(drop)
     }
 
     /// Its socket.
     pub(super) fn socket(&self) -> PathBuf {
-        self.run_dir.join("mizzen.sock")
+        self.place.socket()
     }
 
     /// Its process.
-    pub(super) fn daemon(&self) -> &Daemon {
-        &self.daemon
+    pub(super) fn daemon(&self) -> Result<&Daemon> {
+        self.daemon.as_ref().context("the node has ended")
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        drop(self.daemon.take());
+        // What is left of it would be taken up by the next one.
+        if let Err(error) = process::run(&mut self.command(&["--teardown"]), "") {
+            eprintln!("bench: {error:#}");
+        }
+        for directory in [&self.place.state_dir, &self.place.run_dir] {
+            let _ = std::fs::remove_dir_all(directory);
+        }
     }
 }
 
