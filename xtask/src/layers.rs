@@ -47,6 +47,7 @@ const FLOORS: [&[&str]; 4] = [
         "mizzen-store",
         "mizzen-http",
         "mizzen-ebpf-loader",
+        "mizzen-nfqueue",
         "mizzen-netlink",
         "mizzen-dns-server",
         "mizzen-isolators",
@@ -56,20 +57,23 @@ const FLOORS: [&[&str]; 4] = [
 ];
 
 /// Edges between neighbours.
-const SIDEWAYS: [(&str, &[&str]); 4] = [
+const SIDEWAYS: [(&str, &[&str]); 5] = [
     ("mizzen-api", &["mizzen-types"]),
     ("mizzen-master", &["mizzen-allocator"]),
     // Desired states of all parts meet there.
     ("mizzen-plan", FLOORS[1]),
-    ("mizzen-kernel", &["mizzen-netlink", "mizzen-ebpf-loader"]),
+    ("mizzen-kernel", &["mizzen-netlink", "mizzen-ebpf-loader", "mizzen-nfqueue"]),
+    // Routes to VIPs and paths to backends.
+    ("mizzen-nfqueue", &["mizzen-netlink"]),
 ];
 
 /// What a crate may not reach, over however many edges.
-const CLOSED: [(&str, &[&str]); 5] = [
+const CLOSED: [(&str, &[&str]); 6] = [
     ("mizzen-cni", CLUSTER),
     ("mizzen-cni-core", CLUSTER),
     ("mizzen-netlink", CLUSTER),
     ("mizzen-ebpf-loader", CLUSTER),
+    ("mizzen-nfqueue", CLUSTER),
     // The resolver stays free of the v1 messages and of prost.
     ("mizzen-dns-server", &["mizzen-api"]),
 ];

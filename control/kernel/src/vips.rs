@@ -12,10 +12,11 @@ use mizzen_ebpf_loader::{
 };
 pub use mizzen_ebpf_loader::{Counts, Latencies, Options, Reason, Socket, Stage, Tuning};
 use mizzen_nfqueue::{Engine, OpenError, QueueError};
-pub use mizzen_nfqueue::{Masquerade, Options as QueueOptions, Tuning as QueueTuning};
+pub use mizzen_nfqueue::{Masquerade, Options as QueueOptions};
 use mizzen_types::vip::{
     BackendSpec, Distance, Locality, OnRemoval, Protocol, Rule, VipKey, VipSpec,
 };
+pub use queues::queue_tuning;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
@@ -138,7 +139,7 @@ impl Vips {
                 first = first.and(dataplane.remove_vip(vip).map(drop));
             }
         }
-        let refused = dataplane.set_vips(&all).errors.into_iter().next();
+        let refused = dataplane.set_vips(&all).into_iter().next();
         first.and(refused.map_or(Ok(()), |(_, error)| Err(error)))?;
         Ok(())
     }
@@ -190,14 +191,16 @@ impl Vips {
         match self {
             Self::Ebpf(dataplane) => dataplane.tuning(),
             Self::Queues(engine) => queues::tuning(engine),
-            Self::Queues(_) | Self::Off => Tuning::default(),
+            Self::Off => Tuning::default(),
         }
     }
 
     /// Changes by what backends are judged, from the next connect on.
     pub fn tune(&mut self, tuning: &Tuning) {
-        if let Self::Ebpf(dataplane) = self {
-            dataplane.tune(tuning);
+        match self {
+            Self::Ebpf(dataplane) => dataplane.tune(tuning),
+            Self::Queues(engine) => engine.tune(queue_tuning(tuning)),
+            Self::Off => {}
         }
     }
 

@@ -25,6 +25,7 @@ mod signals;
 mod status;
 mod streams;
 mod teardown;
+mod vip_engine;
 mod vip_plan;
 mod vip_services;
 mod vip_views;

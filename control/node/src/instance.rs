@@ -83,6 +83,12 @@ impl Instance {
         self.named("mizzen", '-')
     }
 
+    /// Tables of packet filter rules of the queue engine of VIPs, one for each address family.
+    #[must_use]
+    pub fn vip_table(&self) -> String {
+        self.named("mizzen-vips", '-')
+    }
+
     /// Directory of pinned BPF programs and maps, on the BPF file system `bpffs`.
     #[must_use]
     pub fn pin_dir(&self, bpffs: &Path) -> PathBuf {

@@ -124,7 +124,12 @@ impl Engine {
     /// When a backend gets no connections.
     #[must_use]
     pub fn tuning(&self) -> Tuning {
-        self.shared.tuning
+        self.shared.tuning()
+    }
+
+    /// Judges backends by something else from the next connect on.
+    pub fn tune(&mut self, tuning: Tuning) {
+        self.shared.tune(tuning);
     }
 
     /// The VIPs that the kernel knows, with the backends that this process knows: after a

@@ -79,6 +79,11 @@ impl Flows {
         Self { watched: HashMap::new(), asked, flows, tuning }
     }
 
+    /// Goes by something else from now on.
+    pub fn tune(&mut self, tuning: Tuning) {
+        self.tuning = tuning;
+    }
+
     /// Takes in the first packet of a flow. One that the backend had under this key is over.
     pub fn begin(&mut self, beginning: Beginning, now: u64) {
         let key = beginning.key;

@@ -180,6 +180,7 @@ impl Worker {
         self.flows.clear();
         self.read.clear();
         let shared = Arc::clone(&self.shared);
+        let tuning = shared.tuning();
         let vips = shared.vips.read();
         for message in self.inbox.messages() {
             if message.kind == message::LOG_PACKET {
@@ -196,7 +197,7 @@ impl Worker {
             let address = VipAddress { socket: flow.destination, protocol: flow.protocol };
             let Some(vip) = vips.get(&address) else { continue };
             self.seed = mix(self.seed.wrapping_add(now | 1));
-            let Some(chosen) = vip.choose(&flow, self.seed, shared.tuning, now) else {
+            let Some(chosen) = vip.choose(&flow, self.seed, tuning, now) else {
                 vip.count_refusal();
                 continue;
             };
@@ -300,7 +301,7 @@ impl Worker {
                 if !shared.flows.lock().asked_again(&key, now)
                     && let Some(backend) = present
                 {
-                    backend.failed(0, Reason::Only, now, &shared.tuning);
+                    backend.failed(0, Reason::Only, now, &shared.tuning());
                 }
             }
         }

@@ -21,7 +21,7 @@ pub(crate) struct Shared {
     /// does not ask for `flows`, nor the other way round.
     pub vips: RwLock<HashMap<VipAddress, Arc<Vip>>>,
     pub flows: Mutex<Flows>,
-    pub tuning: Tuning,
+    tuning: RwLock<Tuning>,
     /// Classes of client ports that are watched, one bit each.
     watched: AtomicU32,
     /// Packets that were shown and not yet taken into account.
@@ -58,7 +58,7 @@ impl Shared {
         Self {
             vips: RwLock::default(),
             flows: Mutex::new(Flows::new(tuning)),
-            tuning,
+            tuning: RwLock::new(tuning),
             watched: AtomicU32::new(Classes::ALL.0),
             glimpses: AtomicU64::new(0),
             stops: AtomicBool::new(false),
@@ -67,6 +67,17 @@ impl Shared {
 
     pub fn vip(&self, vip: &VipAddress) -> Option<Arc<Vip>> {
         self.vips.read().get(vip).cloned()
+    }
+
+    /// When a backend gets no connections.
+    pub fn tuning(&self) -> Tuning {
+        *self.tuning.read()
+    }
+
+    /// Goes by something else from now on.
+    pub fn tune(&self, tuning: Tuning) {
+        *self.tuning.write() = tuning;
+        self.flows.lock().tune(tuning);
     }
 
     /// Which classes are watched, and for how many connections each of theirs stands.

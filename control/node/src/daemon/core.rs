@@ -15,6 +15,7 @@ use super::problems::Problems;
 use super::saves::Saves;
 use super::signals::{Signal, Signals};
 use super::streams::Streams;
+use super::vip_engine::vip_tuning;
 use super::vip_services::Registered;
 use super::{build, clock, saves};
 use crate::config::Config;

@@ -76,7 +76,7 @@ impl Core {
             let backends: usize = specs.values().map(|spec| spec.backends.len()).sum();
             let engine = self.vips.engine();
             let part = json!({
-                "engine": engine, "count": specs.len(), "backends": backends,
+                "engine": engine, "mechanism": self.vips.mechanism(), "count": specs.len(), "backends": backends,
                 "problems": self.vip_problems(),
             });
             status.insert("vips".to_owned(), part);

@@ -2,13 +2,14 @@
 //! the node made. What users told it (apps, claims, the agent's id) stays in the
 //! state directory; the next start runs the apps again.
 
-use super::build::{containerizer, network_spec, run_root, vip_options};
+use super::build::{containerizer, network_spec, run_root};
 use super::saves::chain;
+use super::vip_engine::teardown_vips;
 use crate::config::Config;
 use crate::node::Frame;
 use anyhow::bail;
 use mizzen_isolators::Containerizer;
-use mizzen_kernel::{network, vips};
+use mizzen_kernel::network;
 use std::path::PathBuf;
 use std::time::Duration;
 use tracing::{info, warn};
@@ -25,9 +26,7 @@ const GRACE: Duration = Duration::from_secs(10);
 pub async fn teardown(config: Config, _frame: Frame) -> anyhow::Result<()> {
     let mut left = Vec::new();
     // First the VIPs: no new connection shall come while tasks end.
-    if let Err(error) = vips::teardown(&vip_options(&config)) {
-        left.push(chain(&error));
-    }
+    left.extend(teardown_vips(&config));
     match containerizer(&config) {
         Ok(containerizer) => left.extend(end_containers(&containerizer).await),
         Err(error) => left.push(format!("{error:#}")),

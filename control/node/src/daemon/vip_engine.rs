@@ -1,0 +1,133 @@
+//! What balances VIPs on this machine: programs, queued packets, or nothing.
+
+use super::build::overlay_spec;
+use super::saves::chain;
+use crate::config::{Config, Role, VipEngine};
+use anyhow::Context;
+use ipnet::IpNet;
+use mizzen_kernel::vips::{
+    self, Masquerade, Options as ProgramOptions, QueueOptions, Tuning, Vips, queue_tuning,
+};
+use std::net::Ipv6Addr;
+use tracing::debug;
+
+/// Queues that first packets are spread over; those of Minuteman.
+const QUEUES: std::ops::RangeInclusive<u16> = 50..=58;
+
+/// Group of packets that the queue engine is shown.
+const GROUP: u16 = 50;
+
+/// Network of the IPv6 twins of named VIPs.
+const TWINS: (Ipv6Addr, u8) = (Ipv6Addr::new(0xfd01, 0xc, 0, 0, 0, 0, 0, 0), 64);
+
+/// An engine, and what kept a better one from starting.
+pub(super) struct OpenedVips {
+    pub engine: Vips,
+    pub problem: Option<String>,
+}
+
+/// Starts the engine that is asked for, or the node does not start. With `engine = "auto"` that
+/// is the first that the kernel and our rights allow; a node without any goes on, and says what
+/// it lacks.
+pub(super) fn open_vips(config: &Config) -> anyhow::Result<OpenedVips> {
+    if !config.has(Role::Vip) {
+        return Ok(without_problem(Vips::Off));
+    }
+    match config.vip.engine {
+        VipEngine::Off => Ok(without_problem(Vips::Off)),
+        VipEngine::Ebpf => open_programs(config).map(without_problem).context(
+            "vip.engine is \"ebpf\"; with \"auto\" the node starts with queued packets or without VIPs",
+        ),
+        VipEngine::Nfqueue => open_queues(config).map(without_problem).context(
+            "vip.engine is \"nfqueue\"; with \"auto\" the node starts with programs or without VIPs",
+        ),
+        VipEngine::Auto => Ok(open_any(config)),
+    }
+}
+
+fn open_any(config: &Config) -> OpenedVips {
+    let first = match open_programs(config) {
+        Ok(engine) => return without_problem(engine),
+        Err(error) => chain(error.as_ref()),
+    };
+    match open_queues(config) {
+        Ok(engine) => {
+            let problem = format!("VIPs are balanced by queued packets, not by programs: {first}");
+            OpenedVips { engine, problem: Some(problem) }
+        }
+        Err(error) => {
+            let second = chain(error.as_ref());
+            let problem = format!("VIPs cannot be connected to: {first}; nor queued: {second}");
+            OpenedVips { engine: Vips::Off, problem: Some(problem) }
+        }
+    }
+}
+
+fn without_problem(engine: Vips) -> OpenedVips {
+    OpenedVips { engine, problem: None }
+}
+
+/// Programs, in the place of what the other engine left: it would refuse their connections.
+fn open_programs(config: &Config) -> anyhow::Result<Vips> {
+    let engine = Vips::open(&program_options(config))?;
+    if let Err(error) = vips::teardown_queues(&queue_options(config)) {
+        debug!(error = chain(&error), "no rules of the other VIP engine could be looked for");
+    }
+    Ok(engine)
+}
+
+/// Queues, in the place of programs, which would keep packets from them.
+fn open_queues(config: &Config) -> anyhow::Result<Vips> {
+    if let Err(error) = vips::teardown(&program_options(config)) {
+        debug!(error = chain(&error), "no programs of the other VIP engine could be looked for");
+    }
+    Ok(Vips::open_queues(&queue_options(config))?)
+}
+
+/// Removes what either engine left; names what would not go.
+pub(super) fn teardown_vips(config: &Config) -> Vec<String> {
+    let programs = vips::teardown(&program_options(config)).map_err(|error| chain(&error));
+    let queues = vips::teardown_queues(&queue_options(config)).map_err(|error| chain(&error));
+    [programs, queues].into_iter().filter_map(Result::err).collect()
+}
+
+/// By what backends are judged.
+pub(super) fn vip_tuning(config: &Config) -> Tuning {
+    let ejection = &config.vip.ejection;
+    Tuning {
+        failures: ejection.after,
+        pause: ejection.pause,
+        longest_pause: ejection.longest,
+        handshake: ejection.handshake_limit,
+        ..Tuning::default()
+    }
+}
+
+/// Where the VIP programs are pinned, and whose connects they see.
+fn program_options(config: &Config) -> ProgramOptions {
+    ProgramOptions {
+        pin_dir: config.instance.pin_dir(&config.vip.bpffs),
+        cgroup: config.vip.cgroup.clone(),
+        tuning: vip_tuning(config),
+    }
+}
+
+/// Tables, queues and networks of the queue engine.
+fn queue_options(config: &Config) -> QueueOptions {
+    let masquerade = config.has(Role::Overlay).then(|| {
+        let overlay = overlay_spec(config);
+        let whole = IpNet::V4(overlay.network.trunc());
+        Masquerade { source: IpNet::V4(overlay.subnet), except: vec![whole] }
+    });
+    let (twins, prefix) = TWINS;
+    let networks = [Some(IpNet::V4(config.vip.named_range)), IpNet::new(twins.into(), prefix).ok()];
+    QueueOptions {
+        table: config.instance.vip_table(),
+        queues: QUEUES,
+        group: GROUP,
+        networks: networks.into_iter().flatten().collect(),
+        addresses: vec![config.address],
+        masquerade: masquerade.into_iter().collect(),
+        tuning: queue_tuning(&vip_tuning(config)),
+    }
+}
