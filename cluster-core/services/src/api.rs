@@ -34,6 +34,8 @@ pub struct Request<'a> {
     pub path: &'a str,
     /// What follows the question mark, if any.
     pub query: &'a str,
+    /// Which form of answer the client takes, as its header `Accept` says; may be empty.
+    pub accept: &'a str,
     /// Body.
     pub body: &'a [u8],
 }
@@ -113,7 +115,14 @@ impl Services {
             ["metrics"] => only(method, &["GET"]).map(|()| self.metrics()),
             ["v2", "apps"] => self.app_collection(method, &query, body, now),
             ["v2", "apps", rest @ ..] => self.app_path(method, rest, &query, body, now),
-            ["v2", "tasks"] => only(method, &["GET"]).and_then(|()| self.all_tasks(&query)),
+            ["v2", "tasks"] => {
+                only(method, &["GET"])?;
+                Ok(if wants_text(request.accept) {
+                    self.endpoints()
+                } else {
+                    self.all_tasks(&query)
+                })
+            }
             ["v2", "tasks", "delete"] => {
                 only(method, &["POST"]).and_then(|()| self.delete_tasks(&query, body, now))
             }
@@ -145,6 +154,12 @@ impl Services {
             _ => Err(Refusal::other(501, "pods are not supported yet; use apps")),
         }
     }
+}
+
+/// Whether text is what a client asks for, and not just something that it would take too.
+fn wants_text(accept: &str) -> bool {
+    let mut kinds = accept.split(',').filter_map(|kind| kind.split(';').next()).map(str::trim);
+    kinds.next() == Some("text/plain")
 }
 
 /// Refuses other methods.

@@ -18,6 +18,14 @@ impl Problem {
     pub fn new(path: impl Into<String>, error: impl Into<String>) -> Self {
         Self { path: path.into(), error: error.into() }
     }
+
+    /// The same where an app is one of a list.
+    #[must_use]
+    pub fn of_app(self, index: usize, id: &impl std::fmt::Display) -> Self {
+        let path = format!("/({index}){}", self.path);
+        let error = format!("{} (app '{id}')", self.error);
+        Self { path: path.trim_end_matches('/').to_owned(), error }
+    }
 }
 
 /// Why a request is refused.

@@ -190,7 +190,7 @@ impl World {
     pub fn request(&mut self, method: &str, path: &str, body: &Value) -> (u16, Value) {
         let (path, query) = path.split_once('?').unwrap_or((path, ""));
         let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
-        let request = Request { method, path, query, body: &body };
+        let request = Request { method, path, query, accept: "", body: &body };
         let reply = self.services.handle_request(&request, self.now);
         self.drain();
         match reply.body {

@@ -6,6 +6,8 @@
 
 use mizzen_api::v1::scheduler;
 use serde_json::Value;
+use std::fs::File;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
@@ -80,6 +82,8 @@ pub struct ServicesRequest {
     pub path: String,
     /// What follows the `?`, undecoded; empty without one.
     pub query: String,
+    /// Its header `Accept`; empty without one.
+    pub accept: String,
     /// The body.
     pub body: Vec<u8>,
 }
@@ -145,6 +149,13 @@ pub enum Query {
         /// A directory that the agent has attached.
         path: String,
     },
+    /// Agent: `/files/download`.
+    FilesDownload {
+        /// A file that the agent has attached.
+        path: String,
+    },
+    /// Agent: `/files/debug`.
+    FilesDebug,
     /// Minuteman: `/vips`.
     MinutemanVips,
     /// Minuteman: `/vip/IP:PORT`.
@@ -224,6 +235,25 @@ pub enum QueryReply {
     Bad(String),
     /// 200 with text of a content type.
     Text(&'static str, String),
+    /// 200 with the contents of a file.
+    File(OpenFile),
+}
+
+/// A file to be sent, as long as it was when it was opened.
+#[derive(Debug, Clone)]
+pub struct OpenFile {
+    /// What the client may call it.
+    pub name: String,
+    /// The file, opened for reading.
+    pub file: Arc<File>,
+    /// How much of it is sent, in bytes.
+    pub size: u64,
+}
+
+impl PartialEq for OpenFile {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.file, &other.file)
+    }
 }
 
 /// Why the core gave no answer.

@@ -8,6 +8,7 @@
 pub mod client;
 mod closing;
 pub mod core;
+mod download;
 pub mod error;
 pub mod limits;
 mod node;

@@ -76,6 +76,11 @@ pub fn files_browse(params: &Params) -> Result<Query, HttpError> {
     Ok(Query::FilesBrowse { path: params.required("path")? })
 }
 
+/// `/files/download` of the agent.
+pub fn files_download(params: &Params) -> Result<Query, HttpError> {
+    Ok(Query::FilesDownload { path: params.required("path")? })
+}
+
 /// Seconds since the epoch, as reproducible builds say it; 0 if they do not.
 fn build_time() -> i64 {
     option_env!("SOURCE_DATE_EPOCH").and_then(|text| text.parse().ok()).unwrap_or(0)

@@ -1,6 +1,7 @@
 //! From a GET to a [`Query`] and from its reply to an answer.
 
 use crate::core::{Query, QueryReply};
+use crate::download;
 use crate::error::HttpError;
 use crate::routes::App;
 use axum::body::Body;
@@ -68,6 +69,7 @@ fn answer(reply: QueryReply, params: &Params) -> Result<Response, HttpError> {
         }
         QueryReply::Bad(text) => Err(HttpError::Refused { status: StatusCode::BAD_REQUEST, text }),
         QueryReply::Text(content_type, text) => Ok(with_type(content_type, text.into_bytes())),
+        QueryReply::File(file) => Ok(download::response(file)),
     }
 }
 

@@ -18,12 +18,13 @@ use crate::error::HttpError;
 use crate::limits::Limits;
 use crate::query::{ToQuery, asks};
 use crate::{node, operator, scheduler, services, vips};
-use axum::Router;
 use axum::body::{Body, HttpBody};
 use axum::http::Uri;
-use axum::routing::{any, get, post};
+use axum::routing::{MethodRouter, any, get, post};
+use axum::{Json, Router};
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,6 +55,10 @@ const AGENT: &[(&str, ToQuery)] = &[
 const FILES: &[(&str, ToQuery)] = &[
     ("/files/browse", operator::files_browse),
     ("/files/browse.json", operator::files_browse),
+    ("/files/debug", |_| Ok(Query::FilesDebug)),
+    ("/files/debug.json", |_| Ok(Query::FilesDebug)),
+    ("/files/download", operator::files_download),
+    ("/files/download.json", operator::files_download),
     ("/files/read", operator::files_read),
     ("/files/read.json", operator::files_read),
 ];
@@ -76,6 +81,46 @@ const NODE: &[(&str, ToQuery)] = &[
     ("/v1/logs", node::logs),
 ];
 
+/// Routes of the master that are no questions.
+const MASTER_CALLS: &[&str] =
+    &["POST /api/v1/scheduler", "GET /health", "GET /version", "GET /redirect"];
+
+const AGENT_CALLS: &[&str] = &["GET /health", "GET /version"];
+
+const MINUTEMAN_CALLS: &[&str] = &["GET /vip/{ip:port}", "GET /backend/{ip:port}"];
+
+/// What the service scheduler tells apart.
+const SERVICES_CALLS: &[&str] = &[
+    "GET, POST, PUT, PATCH /v2/apps",
+    "GET, PUT, PATCH, DELETE /v2/apps/{app}",
+    "POST /v2/apps/{app}/restart",
+    "GET, DELETE /v2/apps/{app}/tasks",
+    "DELETE /v2/apps/{app}/tasks/{task}",
+    "GET /v2/apps/{app}/versions",
+    "GET /v2/apps/{app}/versions/{version}",
+    "GET /v2/tasks",
+    "POST /v2/tasks/delete",
+    "GET /v2/deployments",
+    "DELETE /v2/deployments/{id}",
+    "GET /v2/queue",
+    "GET /v2/queue/why",
+    "DELETE /v2/queue/{app}/delay",
+    "GET /v2/groups",
+    "GET /v2/groups/{group}",
+    "GET /v2/info",
+    "GET /v2/leader",
+    "GET /ping",
+    "GET /metrics",
+];
+
+const NODE_CALLS: &[&str] = &[
+    "GET /v1/version",
+    "GET /v1/vip-services",
+    "GET, PUT, DELETE /v1/vip-services/{name:port/protocol}",
+    "POST /v1/vip-plan",
+    "GET, POST, PUT, PATCH, DELETE /v2/…",
+];
+
 /// The master's routes.
 pub(crate) fn master(app: App) -> Router {
     let routes = queries(MASTER)
@@ -83,7 +128,10 @@ pub(crate) fn master(app: App) -> Router {
         .route("/health", get(operator::health))
         .route("/version", get(operator::version))
         .route("/redirect", get(operator::redirect));
-    with_prefixes(&routes, &["/master"]).fallback(no_route).with_state(app)
+    with_prefixes(&routes, &["/master"])
+        .route("/", index("master", &[MASTER], MASTER_CALLS))
+        .fallback(no_route)
+        .with_state(app)
 }
 
 /// The agent's routes.
@@ -93,13 +141,17 @@ pub(crate) fn agent(app: App) -> Router {
         .route("/version", get(operator::version));
     with_prefixes(&routes, &["/slave(1)", "/slave%281%29"])
         .merge(queries(FILES))
+        .route("/", index("agent", &[AGENT, FILES], AGENT_CALLS))
         .fallback(no_route)
         .with_state(app)
 }
 
 /// The services' routes: all of them, which the service scheduler tells apart.
 pub(crate) fn services(app: App) -> Router {
-    Router::new().fallback(services::pass).with_state(app)
+    Router::new()
+        .route("/", index("services", &[], SERVICES_CALLS))
+        .fallback(services::pass)
+        .with_state(app)
 }
 
 /// Minuteman's routes.
@@ -107,6 +159,7 @@ pub(crate) fn minuteman(app: App) -> Router {
     queries(MINUTEMAN)
         .route("/vip/{at}", get(vips::vip))
         .route("/backend/{at}", get(vips::backend))
+        .route("/", index("minuteman", &[MINUTEMAN], MINUTEMAN_CALLS))
         .fallback(no_route)
         .with_state(app)
 }
@@ -119,6 +172,7 @@ pub(crate) fn node(app: App) -> Router {
         .route("/v1/vip-services/{*service}", any(services::pass_vip))
         .route("/v1/vip-plan", any(services::pass_vip))
         .route("/v2/{*path}", any(services::pass))
+        .route("/", index("node", &[NODE], NODE_CALLS))
         .fallback(no_route)
         .with_state(app)
 }
@@ -154,6 +208,21 @@ pub(crate) async fn read_body(
 
 fn queries(table: &[(&str, ToQuery)]) -> Router<App> {
     table.iter().fold(Router::new(), |router, (path, query)| router.route(path, asks(*query)))
+}
+
+/// What there is on a listener, for people who look at its `/`.
+fn index(part: &str, tables: &[&[(&str, ToQuery)]], calls: &[&str]) -> MethodRouter<App> {
+    let questions = tables.iter().flat_map(|table| table.iter());
+    let questions = questions.filter(|(path, _)| !path.ends_with(".json"));
+    let mut routes: Vec<String> = questions.map(|(path, _)| format!("GET {path}")).collect();
+    routes.extend(calls.iter().map(|call| (*call).to_owned()));
+    let document = json!({
+        "service": "mizzen",
+        "version": env!("CARGO_PKG_VERSION"),
+        "part": part,
+        "routes": routes,
+    });
+    get(move || std::future::ready(Json(document.clone())))
 }
 
 fn with_prefixes(routes: &Router<App>, prefixes: &[&str]) -> Router<App> {

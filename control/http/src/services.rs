@@ -5,6 +5,7 @@ use crate::error::HttpError;
 use crate::routes::{App, read_body};
 use axum::body::Body;
 use axum::extract::{Request, State};
+use axum::http::header::ACCEPT;
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 
@@ -26,8 +27,10 @@ async fn whole(app: &App, request: Request, limit: usize) -> Result<ServicesRequ
     let (parts, body) = request.into_parts();
     let path = plain_path(parts.uri.path()).ok_or(HttpError::Path)?;
     let query = parts.uri.query().unwrap_or_default().to_owned();
+    let accept = parts.headers.get(ACCEPT).and_then(|value| value.to_str().ok());
+    let accept = accept.unwrap_or_default().to_owned();
     let body = read_body(body, limit, app.limits.body_wait).await?.into();
-    Ok(ServicesRequest { method: parts.method.to_string(), path, query, body })
+    Ok(ServicesRequest { method: parts.method.to_string(), path, query, accept, body })
 }
 
 fn response(reply: ServicesReply) -> Option<Response> {

@@ -12,6 +12,7 @@ mod core;
 mod executables;
 mod facts;
 mod files;
+mod forwarded;
 mod kept;
 mod lookups;
 mod master_views;

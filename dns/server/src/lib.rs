@@ -15,6 +15,7 @@
 //! TCP has an accept loop of its own because hickory's takes any number of connections
 //! and gives up compressing names after 120, so that 1,000 SRV records would not fit.
 
+mod ask;
 mod forward;
 mod handler;
 mod reply;
@@ -24,6 +25,8 @@ mod sockets;
 mod tcp;
 mod upstream;
 
+pub use ask::{Answered, AnsweredRecord, AskError, ask};
 pub use server::{Server, Settings, StartError};
 pub use shared::SharedZones;
 pub use sockets::{BindError, Sockets, Transport};
+pub use upstream::UpstreamError;

@@ -23,7 +23,7 @@ pub(crate) struct Exchange {
 
 /// Why an upstream gave no answer.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum UpstreamError {
+pub enum UpstreamError {
     /// The question cannot be written.
     #[error("question cannot be encoded")]
     Encode(#[source] hickory_proto::ProtoError),
@@ -58,6 +58,17 @@ impl Exchange {
         edns.set_dnssec_ok(dnssec_ok);
         message.set_edns(edns);
         Self { question: question.clone(), message }
+    }
+
+    /// A question of our own.
+    pub(crate) fn of_ours(question: Query) -> Self {
+        let mut message = Message::query();
+        message.add_query(question.clone());
+        message.metadata.recursion_desired = true;
+        let mut edns = Edns::new();
+        edns.set_max_payload(UDP_PAYLOAD);
+        message.set_edns(edns);
+        Self { question, message }
     }
 
     /// Asks `upstream` and waits for its answer, `limit` for each transport.

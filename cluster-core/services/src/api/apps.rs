@@ -99,7 +99,11 @@ impl Services {
     }
 
     fn post_app(&mut self, body: &[u8], locks: Locks, now: Now) -> Answer {
-        let app = self.read_app(read::json(body)?)?;
+        let value = read::json(body)?;
+        if value.is_array() {
+            return Err(Refusal::invalid("/", "must be an object; a list of apps can be PUT"));
+        }
+        let app = self.read_app(value)?;
         let id = app.id.clone();
         if self.app(&id).is_some() {
             let message = format!("An app with id [{id}] already exists.");
@@ -144,7 +148,7 @@ impl Services {
         let Value::Array(updates) = read::json(body)? else {
             return Err(Refusal::invalid("/", "must be a list of apps"));
         };
-        let mut changes = BTreeMap::new();
+        let (mut changes, mut problems) = (BTreeMap::new(), Vec::new());
         for (index, update) in updates.into_iter().enumerate() {
             let Value::Object(update) = update else {
                 return Err(Refusal::invalid(format!("/({index})"), "must be an object"));
@@ -155,8 +159,16 @@ impl Services {
             if method == "PATCH" && self.app(&id).is_none() {
                 return Err(Refusal::no_app(&id));
             }
-            let app = self.updated(&id, update, query)?;
-            changes.insert(id, Change::Put(Box::new(app)));
+            match self.updated(&id, update, query) {
+                Ok(app) => drop(changes.insert(id, Change::Put(Box::new(app)))),
+                Err(Refusal::Invalid(found)) => {
+                    problems.extend(found.into_iter().map(|problem| problem.of_app(index, &id)));
+                }
+                Err(refusal) => return Err(refusal),
+            }
+        }
+        if !problems.is_empty() {
+            return Err(Refusal::Invalid(problems));
         }
         let started = self.deploy(changes, query.locks(), now)?;
         Ok(Reply::started(200, &started))

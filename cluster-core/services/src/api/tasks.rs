@@ -18,7 +18,31 @@ struct Ids {
 }
 
 impl Services {
-    pub(super) fn all_tasks(&self, query: &Query) -> Answer {
+    /// Where running tasks are reached, as old load balancers read it: a line per service
+    /// port with the app, the port and every `host:port`, separated by tabs.
+    pub(super) fn endpoints(&self) -> Reply {
+        let mut text = String::new();
+        for service in self.services.values() {
+            let Some(app) = &service.app else { continue };
+            let copies = service.instances.values();
+            let running: Vec<&Instance> =
+                copies.filter(|copy| copy.condition == Condition::Running).collect();
+            let name = app.id.task_prefix();
+            let ports = app.service_ports();
+            if ports.is_empty() {
+                let hosts: String = running.iter().map(|copy| format!("{}\t", copy.host)).collect();
+                text.push_str(&format!("{name}\t \t{hosts}\n"));
+            }
+            for (index, port) in ports.iter().enumerate() {
+                let at = |copy: &&Instance| format!("{}\t", endpoint(app, copy, index));
+                let endpoints: String = running.iter().map(at).collect();
+                text.push_str(&format!("{name}\t{port}\t{endpoints}\n"));
+            }
+        }
+        Reply::text(text)
+    }
+
+    pub(super) fn all_tasks(&self, query: &Query) -> Reply {
         let states: Vec<&str> = query.all("status").chain(query.all("status[]")).collect();
         let wanted = |copy: &&Instance| {
             states.is_empty()
@@ -30,7 +54,7 @@ impl Services {
         };
         let copies = self.services.values().flat_map(|service| service.instances.values());
         let tasks: Vec<Value> = copies.filter(wanted).map(|copy| self.task(copy)).collect();
-        Ok(Reply::json(200, json!({"tasks": tasks})))
+        Reply::json(200, json!({"tasks": tasks}))
     }
 
     pub(super) fn list_app_tasks(&self, id: &AppId, _query: &Query) -> Answer {
@@ -119,5 +143,18 @@ impl Services {
         self.mark_stopped(ids);
         let started = self.deploy(changes, query.locks(), now)?;
         Ok(Some(Reply::started(200, &started)))
+    }
+}
+
+/// Where one port of a copy is reached: at its container's own address if it has one.
+fn endpoint(app: &App, copy: &Instance, index: usize) -> String {
+    let inside = app.port_mappings().get(index).map(|mapping| mapping.container_port);
+    match (copy.addresses.first(), inside) {
+        (Some(address), Some(port)) if address.contains(':') => format!("[{address}]:{port}"),
+        (Some(address), Some(port)) => format!("{address}:{port}"),
+        _ => {
+            let port = copy.host_ports.get(index).copied().unwrap_or_default();
+            format!("{}:{port}", copy.host)
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! What clients of the HTTP interface rely on.
 
 use crate::testing::{World, web};
+use mizzen_api::v1;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -116,8 +117,13 @@ fn answers_have_no_unknown_members() {
 fn a_new_app_is_answered_with_its_place_and_deployment() {
     let mut world = World::new();
     let body = web(json!({"instances": 0})).to_string();
-    let request =
-        super::Request { method: "POST", path: "/v2/apps", query: "", body: body.as_bytes() };
+    let request = super::Request {
+        method: "POST",
+        path: "/v2/apps",
+        query: "",
+        accept: "",
+        body: body.as_bytes(),
+    };
     let reply = world.services.handle_request(&request, world.now);
     let header =
         |name| reply.headers.iter().find(|(n, _)| *n == name).map(|(_, value)| value.clone());
@@ -262,9 +268,84 @@ proptest! {
     #[test]
     fn no_bytes_make_it_panic(body in prop::collection::vec(any::<u8>(), 0..200), query in ".{0,30}") {
         let mut world = World::new();
-        let request = super::Request { method: "POST", path: "/v2/apps", query: &query, body: &body };
+        let request = super::Request { method: "POST", path: "/v2/apps", query: &query, accept: "", body: &body };
         let reply = world.services.handle_request(&request, world.now);
         prop_assert!(reply.status >= 400);
+    }
+}
+
+#[test]
+fn each_bad_app_of_a_list_is_named() {
+    let mut world = World::new();
+    let list = json!([
+        {"id": "/good", "cmd": "true"},
+        {"id": "/a", "cmd": "true", "cpus": -1},
+        {"id": "/b"},
+    ]);
+    let (status, body) = world.request("PUT", "/v2/apps", &list);
+    assert_eq!(status, 422, "{body}");
+    let details = body["details"].as_array().unwrap();
+    let found: Vec<_> =
+        details.iter().map(|d| (d["path"].clone(), d["errors"].to_string())).collect();
+    let [(cpus, negative), (whole, empty)] = &found[..] else { panic!("{found:?}") };
+    assert_eq!((cpus, whole), (&json!("/(1)/cpus"), &json!("/(2)")));
+    assert!(negative.contains("app '/a'") && empty.contains("app '/b'"), "{found:?}");
+    assert_eq!(world.get("/v2/apps"), json!({"apps": []}), "all of them or none");
+    let (status, body) = world.request("POST", "/v2/apps", &list);
+    assert_eq!(status, 422);
+    assert!(body.to_string().contains("can be PUT"), "{body}");
+}
+
+#[test]
+fn old_load_balancers_get_tasks_as_text() {
+    let host = json!({"id": "/shop/cart", "ports": [0, 0]});
+    let container = json!({"networks": [{"mode": "container"}],
+        "container": {"portMappings": [{"containerPort": 80, "servicePort": 10_500}]}});
+    let none = json!({"id": "/batch", "portDefinitions": []});
+    let mut world = World::new();
+    for app in [host, container, none] {
+        world.post(app);
+    }
+    world.offer(3);
+    world.run_from(0);
+    let task = world.ids().into_iter().find(|id| id.starts_with("web.")).unwrap();
+    let address = v1::network_info::IpAddress {
+        ip_address: Some("9.0.0.2".to_owned()),
+        ..v1::network_info::IpAddress::default()
+    };
+    let network = v1::NetworkInfo { ip_addresses: vec![address], ..Default::default() };
+    world.status(v1::TaskStatus {
+        task_id: v1::TaskId { value: task },
+        state: v1::TaskState::TaskRunning.into(),
+        container_status: Some(v1::ContainerStatus {
+            network_infos: vec![network],
+            ..v1::ContainerStatus::default()
+        }),
+        ..v1::TaskStatus::default()
+    });
+    let tasks = world.get("/v2/tasks")["tasks"].clone();
+    let of = |app: &str| tasks.as_array().unwrap().iter().find(|t| t["appId"] == app).unwrap();
+    let (cart, batch) = (of("/shop/cart").clone(), of("/batch")["host"].clone());
+    let text = |world: &mut World, accept: &str| {
+        let request =
+            super::Request { method: "GET", path: "/v2/tasks", query: "", accept, body: b"" };
+        match world.services.handle_request(&request, world.now).body {
+            super::Body::Text(text) => text,
+            other => format!("{other:?}"),
+        }
+    };
+    let (host, ports) = (cart["host"].as_str().unwrap(), &cart["ports"]);
+    let want = [
+        format!("batch\t \t{}\t\n", batch.as_str().unwrap()),
+        format!("shop_cart\t{}\t{host}:{}\t\n", cart["servicePorts"][0], ports[0]),
+        format!("shop_cart\t{}\t{host}:{}\t\n", cart["servicePorts"][1], ports[1]),
+        "web\t10500\t9.0.0.2:80\t\n".to_owned(),
+    ]
+    .concat();
+    assert_eq!(text(&mut world, "text/plain"), want);
+    assert_eq!(text(&mut world, "text/plain;q=0.9, */*"), want);
+    for accept in ["", "application/json", "application/json, text/plain", "*/*"] {
+        assert!(text(&mut world, accept).starts_with("Json"), "{accept}");
     }
 }
 

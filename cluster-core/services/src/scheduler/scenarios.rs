@@ -360,8 +360,13 @@ fn a_task_that_never_runs_is_ended_and_tried_anew() {
 #[test]
 fn what_was_not_sent_before_a_disconnection_is_void() {
     let mut world = two_running();
-    let request =
-        crate::api::Request { method: "DELETE", path: "/v2/apps/web", query: "", body: b"" };
+    let request = crate::api::Request {
+        method: "DELETE",
+        path: "/v2/apps/web",
+        query: "",
+        accept: "",
+        body: b"",
+    };
     world.services.handle_request(&request, world.now);
     world.services.disconnected(world.now);
     world.drain();

@@ -1,8 +1,9 @@
 //! The unix socket and the client of the command line.
 
-use super::{Bench, Seen};
+use super::{Bench, Seen, get};
 use crate::client::{Client, ClientError};
 use crate::core::{Query, ServicesRequest};
+use crate::server::Part;
 use serde_json::Value;
 use std::os::unix::fs::PermissionsExt;
 
@@ -35,6 +36,7 @@ async fn the_command_line_talks_over_the_socket() {
         method: "PUT".into(),
         path: "/v2/apps/a".into(),
         query: "force=true".into(),
+        accept: String::new(),
         body: b"{}".to_vec(),
     };
     assert_eq!(request, want);
@@ -68,6 +70,26 @@ async fn registered_services_are_asked_for_by_name_or_address() {
     let (status, _) =
         client.request("PUT", "/v1/vip-services/demo:80/tcp", Some(body)).await.unwrap();
     assert_eq!(status, 200);
+}
+
+#[tokio::test]
+async fn every_listener_says_what_there_is_and_it_is_there() {
+    let bench = Bench::start().await;
+    for part in [Part::Master, Part::Agent, Part::Services, Part::Minuteman, Part::Node] {
+        let answer = bench.raw(part, &get("/")).await;
+        let (_, body) = answer.split_once("\r\n\r\n").expect("an answer");
+        let index: Value = serde_json::from_str(body).unwrap();
+        assert_eq!(index["part"], part.to_string());
+        let routes = index["routes"].as_array().unwrap();
+        assert!(routes.len() > 3, "{index}");
+        for route in routes {
+            let (_, path) = route.as_str().unwrap().rsplit_once(' ').unwrap();
+            let path = path.replace("{ip:port}", "1.2.3.4:5").replace('…', "apps");
+            let path = path.replace(['{', '}', ' '], "");
+            let answer = bench.raw(part, &get(&path)).await;
+            assert!(!answer.starts_with("HTTP/1.1 404"), "{part}: {route}: {answer}");
+        }
+    }
 }
 
 #[tokio::test]

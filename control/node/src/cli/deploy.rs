@@ -28,6 +28,7 @@ pub(super) async fn run(session: &Session, args: &RunArgs) -> Result<(), CliErro
 }
 
 pub(super) async fn scale(session: &Session, args: &ScaleArgs) -> Result<(), CliError> {
+    check_app(&args.app)?;
     let body = json!({ "instances": args.instances });
     let answer = session.send("PATCH", &apps::path(&args.app), Some(&body)).await?;
     let ids = [absolute(&args.app)];
@@ -39,6 +40,7 @@ pub(super) async fn scale(session: &Session, args: &ScaleArgs) -> Result<(), Cli
 }
 
 pub(super) async fn remove(session: &Session, args: &RmArgs) -> Result<(), CliError> {
+    check_app(&args.app)?;
     let answer = session.send("DELETE", &apps::path(&args.app), None).await?;
     tell(&answer, &[absolute(&args.app)], args.output.json)
 }
@@ -62,6 +64,14 @@ fn ids(definition: &Value) -> Option<Vec<String>> {
         app => vec![id(app)?],
     };
     (!ids.is_empty()).then_some(ids)
+}
+
+/// `/` is all apps to the API, and none of them on the command line.
+fn check_app(id: &str) -> Result<(), CliError> {
+    match id.trim_matches('/').is_empty() {
+        true => Err(CliError::NotAnApp { app: id.to_owned() }),
+        false => Ok(()),
+    }
 }
 
 fn absolute(id: &str) -> String {
@@ -151,7 +161,7 @@ impl Progress {
         }
         if self.terminal {
             crate::say(&format!("\r\u{1b}[K{}", self.paint.mark(Tone::Faint, line)));
-        } else {
+        } else if !same_but_for_time(line, &self.last) {
             crate::say(&format!("{line}\n"));
         }
         line.clone_into(&mut self.last);
@@ -162,6 +172,21 @@ impl Progress {
             crate::say("\n");
         }
     }
+}
+
+/// Whether two lines differ in nothing but seconds that go by, as in `in 3 s`.
+fn same_but_for_time(a: &str, b: &str) -> bool {
+    let timeless = |line: &str| {
+        let words: Vec<&str> = line.split(' ').collect();
+        let is_time = |index: usize| {
+            let unit =
+                words.get(index + 1).is_some_and(|unit| unit.trim_end_matches([',', ';']) == "s");
+            unit && words[index].parse::<f64>().is_ok()
+        };
+        let kept = (0..words.len()).filter(|index| !is_time(*index));
+        kept.map(|index| words[index]).collect::<Vec<_>>().join(" ")
+    };
+    timeless(a) == timeless(b)
 }
 
 #[cfg(test)]
@@ -183,6 +208,22 @@ mod tests {
         assert_eq!(deployment(&json!({"deploymentId": "d1", "version": "v"})), Some("d1"));
         assert_eq!(deployment(&json!({"id": "/web", "deployments": [{"id": "d2"}]})), Some("d2"));
         assert_eq!(deployment(&Value::Null), None);
+    }
+
+    #[test]
+    fn seconds_that_go_by_are_no_news() {
+        let waits = "/web: 0 of 1 running - its last copy failed, the next one is started in";
+        let because = "(last failure: TASK_FAILED exited with 1)";
+        let line = |seconds: u32| format!("{waits} {seconds} s {because}");
+        assert!(same_but_for_time(&line(12), &line(3)));
+        assert!(!same_but_for_time(&line(3), &line(3).replace("exited with 1", "exited with 2")));
+        assert!(!same_but_for_time("/web: 0 of 2 running", "/web: 1 of 2 running"));
+        assert!(!same_but_for_time("", "/web: 1 of 2 running"));
+    }
+
+    #[test]
+    fn the_root_is_no_app() {
+        assert!(check_app("/").is_err() && check_app("").is_err() && check_app("/a").is_ok());
     }
 
     #[test]

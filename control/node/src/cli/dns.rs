@@ -1,7 +1,7 @@
 //! `mizzen dns`: what the resolver answers, and why it leaves something out.
 
 use super::error::CliError;
-use super::session::{Session, encode};
+use super::session::{Session, encode, print, print_json, understand};
 use super::table::{Paint, Tone, plain, render as table, toned};
 use crate::args::DnsArgs;
 use serde::Deserialize;
@@ -14,6 +14,9 @@ pub(super) struct Answer {
     record: String,
     rcode: String,
     zone: Option<String>,
+    /// Whether it is in no zone of the node.
+    #[serde(default)]
+    forwarded: bool,
     #[serde(default)]
     answers: Vec<Record>,
     #[serde(default)]
@@ -39,16 +42,40 @@ struct LeftOut {
 pub(super) async fn run(session: &Session, args: &DnsArgs) -> Result<(), CliError> {
     let record = args.record.to_ascii_uppercase();
     let path = format!("/v1/dns?name={}&type={}", encode(&args.name), encode(&record));
-    session.show(&path, args.output, render).await
+    let value = session.get(&path).await?;
+    let answer: Answer = understand(&path, value.clone())?;
+    match args.output.json {
+        true => print_json(&value)?,
+        false => print(&render(&answer, session.paint))?,
+    }
+    match answer.rcode.as_str() {
+        "NOERROR" => Ok(()),
+        _ => Err(CliError::Unresolved { name: args.name.clone(), why: answer.why() }),
+    }
+}
+
+impl Answer {
+    /// Its response code, in words.
+    fn why(&self) -> String {
+        let words = match (self.rcode.as_str(), self.forwarded) {
+            ("NXDOMAIN", _) => "there is no such name",
+            ("REFUSED", true) => {
+                "it is in no zone of this node, which has nobody else to ask (names.upstreams)"
+            }
+            ("SERVFAIL", true) => "it is in no zone of this node, and no upstream answered",
+            _ => return self.rcode.clone(),
+        };
+        format!("{} ({words})", self.rcode)
+    }
 }
 
 fn render(answer: &Answer, paint: Paint) -> String {
-    let zone = answer.zone.as_ref().map(|zone| format!(", zone {zone}")).unwrap_or_default();
-    let tone = match answer.rcode.as_str() {
-        "NOERROR" => Tone::Good,
-        "FORWARDED" => Tone::Normal,
-        _ => Tone::Bad,
+    let zone = match &answer.zone {
+        Some(zone) => format!(", zone {zone}"),
+        None if answer.forwarded => ", forwarded".to_owned(),
+        None => String::new(),
     };
+    let tone = if answer.rcode == "NOERROR" { Tone::Good } else { Tone::Bad };
     let rcode = paint.mark(tone, &answer.rcode);
     let mut text = format!("{} {}: {rcode}{zone}\n", answer.name, answer.record);
     if !answer.answers.is_empty() {
@@ -106,5 +133,16 @@ LEFT OUT   WHY
         )
         .unwrap();
         assert_eq!(render(&answer, Paint::Plain), "x.mesos A: NXDOMAIN, zone mesos\n");
+    }
+
+    #[test]
+    fn a_name_that_somebody_else_has() {
+        let answer: Answer = serde_json::from_str(
+            r#"{"name":"example.com","type":"A","rcode":"REFUSED","zone":null,"forwarded":true,
+             "answers":[],"left_out":[]}"#,
+        )
+        .unwrap();
+        assert_eq!(render(&answer, Paint::Plain), "example.com A: REFUSED, forwarded\n");
+        assert!(answer.why().starts_with("REFUSED (") && answer.why().contains("names.upstreams"));
     }
 }

@@ -1,7 +1,7 @@
 //! Why a command failed.
 
 use mizzen_http::client::ClientError;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A command that failed.
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +36,7 @@ pub enum CliError {
         source: serde_json::Error,
     },
     /// The file cannot be read.
-    #[error("cannot read {}", .path.display())]
+    #[error("cannot read {}", source_name(.path))]
     File {
         /// The file.
         path: PathBuf,
@@ -45,7 +45,7 @@ pub enum CliError {
         source: std::io::Error,
     },
     /// The file is no JSON.
-    #[error("{} is not JSON", .path.display())]
+    #[error("{} is not JSON", source_name(.path))]
     Json {
         /// The file.
         path: PathBuf,
@@ -54,10 +54,16 @@ pub enum CliError {
         source: serde_json::Error,
     },
     /// The file is JSON, and no app.
-    #[error("{} has no app with an \"id\"", .path.display())]
+    #[error("{} has no app with an \"id\"", source_name(.path))]
     NoApp {
         /// The file.
         path: PathBuf,
+    },
+    /// The id of an app has no name in it.
+    #[error("`{app}` is not an app; `mizzen apps` lists them")]
+    NotAnApp {
+        /// As typed.
+        app: String,
     },
     /// No task has that name.
     #[error("no task `{task}`; `mizzen tasks` lists them")]
@@ -70,6 +76,14 @@ pub enum CliError {
     NothingRan {
         /// In words.
         reason: String,
+    },
+    /// A name has no answer.
+    #[error("`{name}` is not resolved: {why}")]
+    Unresolved {
+        /// The name.
+        name: String,
+        /// The response code, in words.
+        why: String,
     },
     /// Several tasks have it.
     #[error("`{task}` are several tasks, name one of them:\n  {}", .tasks.join("\n  "))]
@@ -105,4 +119,12 @@ impl From<ClientError> for CliError {
 
 fn because(why: Option<&str>) -> String {
     why.map(|why| format!(" ({why})")).unwrap_or_default()
+}
+
+/// A file as people call it.
+fn source_name(path: &Path) -> String {
+    match path.to_str() {
+        Some("-") => "standard input".to_owned(),
+        _ => path.display().to_string(),
+    }
 }

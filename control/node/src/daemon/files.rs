@@ -4,7 +4,7 @@
 //! kernel is told to resolve a path below the work directory and nowhere else
 //! (`openat2`, `RESOLVE_BENEATH`), which no race with the task can undo.
 
-use mizzen_http::core::QueryReply;
+use mizzen_http::core::{OpenFile, QueryReply};
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, openat2};
 use serde_json::{Value, json};
 use std::fs::File;
@@ -12,6 +12,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::Path;
+use std::sync::Arc;
 
 /// Most bytes of one answer: sixteen pages, as Mesos reads.
 const MOST: u64 = 16 * 4096;
@@ -53,6 +54,22 @@ pub(crate) fn read(
             let text = String::from_utf8_lossy(&data);
             QueryReply::Json(json!({ "offset": offset, "data": text, "next": offset + length }))
         }
+        Err(error) => refuse(path, &error),
+    }
+}
+
+/// Opens a file below `root` for a client to take all of it.
+pub(crate) fn download(root: &Path, path: &str) -> QueryReply {
+    let file = match open(root, path, OFlags::RDONLY) {
+        Ok(fd) => File::from(fd),
+        Err(error) => return refuse(path, &error),
+    };
+    let name = Path::new(path).file_name().unwrap_or_default().to_string_lossy().into_owned();
+    match file.metadata() {
+        Ok(found) if found.is_file() => {
+            QueryReply::File(OpenFile { name, file: Arc::new(file), size: found.len() })
+        }
+        Ok(_) => QueryReply::Bad(format!("Cannot download {path}: it is not a file")),
         Err(error) => refuse(path, &error),
     }
 }
@@ -181,6 +198,10 @@ mod tests {
             assert_eq!(data(read(root.path(), path, Some(0), None)), "not found", "{path}");
         }
         assert!(matches!(read(root.path(), "run", Some(0), None), QueryReply::Bad(_)));
+        assert!(matches!(download(root.path(), "run/stolen"), QueryReply::NotFound(_)));
+        assert!(matches!(download(root.path(), "run"), QueryReply::Bad(_)));
+        let QueryReply::File(file) = download(root.path(), "latest/stdout") else { panic!() };
+        assert_eq!((file.name.as_str(), file.size), ("stdout", 10));
     }
 
     #[test]

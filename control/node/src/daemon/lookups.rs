@@ -26,6 +26,7 @@ impl Core {
                 Box::new(move || files::read(&root, &path, offset, length))
             }
             Query::FilesBrowse { path } => Box::new(move || files::browse(&root, &path)),
+            Query::FilesDownload { path } => Box::new(move || files::download(&root, &path)),
             Query::Logs { task, stream, offset, length } => {
                 // Known before the file is read: what ended writes no more.
                 let ended = !agent.is_live(&task);
@@ -46,6 +47,7 @@ impl Core {
         match query {
             Query::FilesRead { .. }
             | Query::FilesBrowse { .. }
+            | Query::FilesDownload { .. }
             | Query::Logs { .. }
             | Query::AgentContainers { .. } => Ok(Box::new(|| role_is_off("agent"))),
             other => Err(other),

@@ -2,12 +2,14 @@
 
 use super::clock;
 use super::core::Core;
+use super::forwarded::{self, is_forwarded};
 use crate::config::Role;
 use mizzen_dns_core::RecordType;
 use mizzen_http::core::{CoreRequest, Query, QueryReply};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::str::FromStr;
+use tokio::sync::oneshot;
 
 impl Core {
     /// Takes a request in. A client that went away meanwhile is no concern.
@@ -26,6 +28,9 @@ impl Core {
                 let answer = self.vip_services_request(&request);
                 let _ = reply.send(answer);
             }
+            CoreRequest::Query { query: Query::Dns { name, record_type }, reply } => {
+                self.explain_name(&name, record_type.as_deref(), reply);
+            }
             CoreRequest::Query { query, reply } => match self.look_up(query) {
                 Ok(look) => drop(tokio::task::spawn_blocking(move || reply.send(look()))),
                 Err(query) => {
@@ -40,6 +45,7 @@ impl Core {
             Query::AgentState
             | Query::AgentMetrics
             | Query::AgentFlags
+            | Query::FilesDebug
             | Query::Tasks
             | Query::EndedTasks => self.answer_agent(&query),
             Query::MinutemanVips => QueryReply::Json(self.minuteman_vips()),
@@ -55,7 +61,6 @@ impl Core {
             Query::Metrics => {
                 QueryReply::Text("text/plain; version=0.0.4; charset=utf-8", self.metrics())
             }
-            Query::Dns { name, record_type } => self.explain_name(&name, record_type.as_deref()),
             master => self.answer_master(master),
         }
     }
@@ -69,19 +74,35 @@ impl Core {
             }
             Query::AgentFlags => QueryReply::Json(self.flags()),
             Query::EndedTasks => QueryReply::Json(agent.ended_rows()),
+            Query::FilesDebug => QueryReply::Json(attached(&agent.rows(), &agent.ended_rows())),
             _ => QueryReply::Json(agent.rows()),
         }
     }
 
-    fn explain_name(&self, name: &str, record_type: Option<&str>) -> QueryReply {
-        let kind = match record_type.map(|text| (text, RecordType::from_str(&text.to_uppercase())))
-        {
-            None => None,
-            Some((_, Ok(kind))) => Some(kind),
-            Some((text, Err(_))) => {
-                return QueryReply::Bad(format!("`{text}` is no record type, such as A or SRV"));
+    /// What a name means: from the zones, or from whoever knows it.
+    fn explain_name(
+        &self,
+        name: &str,
+        record_type: Option<&str>,
+        reply: oneshot::Sender<QueryReply>,
+    ) {
+        let kind = record_type.and_then(|text| RecordType::from_str(&text.to_uppercase()).ok());
+        let answer = match (record_type, kind) {
+            (Some(text), None) => {
+                QueryReply::Bad(format!("`{text}` is no record type, such as A or SRV"))
             }
+            _ => self.explained(name, kind),
         };
+        match (answer, self.resolver.first()) {
+            (QueryReply::Json(document), Some(resolver)) if is_forwarded(&document) => {
+                forwarded::complete(document, *resolver, kind, reply);
+            }
+            // A client that went away meanwhile is no concern.
+            (answer, _) => drop(reply.send(answer)),
+        }
+    }
+
+    fn explained(&self, name: &str, kind: Option<RecordType>) -> QueryReply {
         match self.names.explain(name, kind) {
             None => role_is_off("names"),
             Some(Ok(document)) => QueryReply::Json(document),
@@ -120,4 +141,11 @@ impl Core {
 /// What a node answers for a part that it does not have.
 pub(crate) fn role_is_off(role: &str) -> QueryReply {
     QueryReply::NotFound(format!("this node does not have the role `{role}`"))
+}
+
+/// Every sandbox under the path by which it is asked for, which is its own.
+fn attached(current: &Value, ended: &Value) -> Value {
+    let rows = [current, ended].into_iter().filter_map(Value::as_array).flatten();
+    let sandboxes = rows.filter_map(|row| row["sandbox"].as_str());
+    sandboxes.map(|path| (path.to_owned(), json!(path))).collect::<serde_json::Map<_, _>>().into()
 }

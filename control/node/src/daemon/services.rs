@@ -77,6 +77,7 @@ impl Core {
             method: &request.method,
             path: &request.path,
             query: &request.query,
+            accept: &request.accept,
             body: &request.body,
         };
         let reply = services.handle_request(&request, now);

@@ -111,6 +111,9 @@ fn a_part_that_is_off_is_not_there() {
         let said = node.mizzen(&["tasks"]);
         assert_eq!(said.code, Some(1));
         assert!(said.stderr.contains("`agent`"), "it says which part is missing: {}", said.stderr);
+        let said = node.mizzen(&["vips"]);
+        assert_eq!((said.code, said.stdout.as_str()), (Some(1), ""));
+        assert!(said.stderr.contains("`vip`"), "{}", said.stderr);
     });
 }
 

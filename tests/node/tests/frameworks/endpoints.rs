@@ -212,12 +212,23 @@ fn agent_state(state: &Value, framework_id: &str) {
     let path = format!("/files/read?path={directory}/stdout&offset=0&length=10");
     let file = get(lab::at(5051), &path).unwrap().json();
     has(&file, &["offset", "data"]);
+    let path = format!("/files/download?path={directory}/stdout");
+    let whole = get(lab::at(5051), &path).unwrap();
+    let size = file_size(directory);
+    assert_eq!((whole.status, whole.text().len()), (200, size), "{}", whole.text());
+    let attached = get(lab::at(5051), "/files/debug").unwrap().json();
+    assert_eq!(attached[directory], *directory, "{attached:#}");
     let rows = get(lab::at(5051), &format!("/files/browse?path={directory}")).unwrap().json();
     let names: Vec<&str> =
         rows.as_array().unwrap().iter().filter_map(|r| r["path"].as_str()).collect();
     for name in ["stdout", "stderr"] {
         assert!(names.iter().any(|path| path.ends_with(name)), "{name} in {names:?}");
     }
+}
+
+fn file_size(directory: &str) -> usize {
+    let path = std::path::Path::new(directory).join("stdout");
+    std::fs::read(path).expect("the sandbox has its stdout").len()
 }
 
 fn metrics(metrics: &Value) {

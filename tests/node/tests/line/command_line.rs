@@ -145,6 +145,8 @@ fn errors_say_what_to_do() {
             (&["logs", "nothing"], "no task `nothing`"),
             (&["run", "/no/such/file.json"], "cannot read /no/such/file.json"),
             (&["dns", "web", "NONSENSE"], "no record type"),
+            (&["rm", "/"], "`/` is not an app"),
+            (&["run", "-"], "standard input is not JSON"),
             (&["scale", "nothing", "2"], "does not exist"),
         ] {
             let said = node.mizzen(words);

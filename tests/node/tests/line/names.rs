@@ -107,20 +107,33 @@ fn names_of_others_are_asked_of_the_upstreams() {
     in_lab(|| {
         let outside = Ipv4Addr::new(203, 0, 113, 9);
         let at = upstream(outside).to_string();
-        let _node = Node::start(&["--names-upstreams", &at]);
+        let node = Node::start(&["--names-upstreams", &at]);
         for by in [By::Udp, By::Tcp] {
             assert_eq!(dns::addresses(by, "www.example.com"), [IpAddr::V4(outside)], "{by:?}");
             assert!(dns::is_unknown(by, "nobody.mesos"), "our own names are never asked elsewhere");
         }
+        let text = node.text(&["dns", "www.example.com"]);
+        assert!(text.contains("NOERROR, forwarded") && text.contains("203.0.113.9"), "{text}");
+        let unknown = node.mizzen(&["dns", "nobody.mesos"]);
+        assert_eq!(unknown.code, Some(1));
+        assert!(unknown.stdout.contains("NXDOMAIN, zone mesos"), "{}", unknown.stdout);
+        assert!(unknown.stderr.contains("there is no such name"), "{}", unknown.stderr);
     });
 }
 
 #[test]
 fn without_upstreams_other_names_are_an_error_and_not_a_silence() {
     in_lab(|| {
-        let _node = Node::start(&[]);
+        let node = Node::start(&[]);
         let answer = dns::ask(By::Udp, dns::resolver(), "www.example.com", RecordType::A).unwrap();
         let code = answer.metadata.response_code;
         assert!(matches!(code, ResponseCode::ServFail | ResponseCode::Refused), "{code}");
+        let said = node.mizzen(&["dns", "www.example.com", "--json"]);
+        assert_eq!(said.code, Some(1), "{said:?}");
+        let document: serde_json::Value = serde_json::from_str(&said.stdout).unwrap();
+        assert_eq!(document["forwarded"], true);
+        let shown = document["rcode"].as_str().unwrap();
+        assert_eq!(shown, if code == ResponseCode::Refused { "REFUSED" } else { "SERVFAIL" });
+        assert!(said.stderr.contains(shown), "{}", said.stderr);
     });
 }
