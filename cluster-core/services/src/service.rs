@@ -74,14 +74,22 @@ impl Service {
             _ if !connected => "waits for a connection to the master".to_owned(),
             Some(ready) => {
                 let seconds = ready.since(now).as_secs_f64().ceil();
-                format!("its last copy failed, the next one is started in {seconds} s")
+                let ended = if self.finished() { "finished" } else { "failed" };
+                format!("its last copy {ended}, the next one is started in {seconds} s")
             }
             None => queue.sentence(app),
         };
         if let Some(failure) = &self.failure {
-            words.push_str(&format!(" (last failure: {} {})", failure.state, failure.message));
+            let what = if self.finished() { "last end" } else { "last failure" };
+            words.push_str(&format!(" ({what}: {} {})", failure.state, failure.message));
         }
         Some(words)
+    }
+
+    /// Whether its last copy ended by itself and well, which a service should not do
+    /// either.
+    fn finished(&self) -> bool {
+        self.failure.as_ref().is_some_and(|failure| failure.state == "TASK_FINISHED")
     }
 
     /// Copies to give up by now: those whose agent is lost for too long.

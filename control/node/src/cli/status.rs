@@ -5,6 +5,9 @@ use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
+/// Most ranges of ports that are shown.
+const MOST_RANGES: usize = 4;
+
 /// What the node says about itself. A part that does not run has no section.
 #[derive(Debug, Deserialize)]
 pub(super) struct Status {
@@ -143,10 +146,43 @@ fn parts(status: &Status, paint: Paint) -> String {
 
 fn resources(agent: &Agent, paint: Paint) -> String {
     let rows = agent.resources.iter().map(|(name, all)| {
-        let used = agent.used.get(name).map(words).unwrap_or_default();
-        vec![plain(name), plain(used), plain(words(all))]
+        let used = agent.used.get(name).map(amount).unwrap_or_default();
+        vec![plain(name), plain(used), plain(amount(all))]
     });
     table(&["RESOURCE", "USED", "OF"], rows.collect(), paint)
+}
+
+/// Ranges as people read them: `31000-32000`, or the first ones and how many there are.
+fn amount(value: &Value) -> String {
+    let text = words(value);
+    let Some(list) = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')) else {
+        return text;
+    };
+    let mut ranges: Vec<(u64, u64)> = list.split(',').filter_map(range).collect();
+    ranges.sort_unstable();
+    let mut joined: Vec<(u64, u64)> = Vec::new();
+    for (begin, end) in ranges {
+        match joined.last_mut() {
+            Some((_, last)) if begin <= last.saturating_add(1) => *last = end.max(*last),
+            _ => joined.push((begin, end)),
+        }
+    }
+    let count: u64 = joined.iter().map(|(begin, end)| end - begin + 1).sum();
+    let shown = joined.iter().take(MOST_RANGES).map(|(begin, end)| match begin == end {
+        true => begin.to_string(),
+        false => format!("{begin}-{end}"),
+    });
+    let shown: Vec<String> = shown.collect();
+    match joined.len() {
+        0 => String::new(),
+        1..=MOST_RANGES => shown.join(", "),
+        _ => format!("{}, … ({count} in all)", shown.join(", ")),
+    }
+}
+
+fn range(text: &str) -> Option<(u64, u64)> {
+    let (begin, end) = text.trim().split_once('-')?;
+    Some((begin.parse().ok()?, end.parse().ok()?)).filter(|(begin, end)| begin <= end)
 }
 
 fn many(count: u64, noun: &str) -> String {
@@ -196,7 +232,7 @@ overlay    on           9.0.0.0/24 on m-dcos, MTU 1420
 RESOURCE   USED   OF
 cpus       0.2    4
 mem        64     4096
-ports      -      [31000-32000]
+ports      -      31000-32000
 
 LISTENER   ADDRESS
 agent      192.0.2.7:5051
@@ -205,6 +241,20 @@ master     192.0.2.7:5050
 problem: the disk is full
 ";
         assert_eq!(render(&status, Paint::Plain), want);
+    }
+
+    #[test]
+    fn many_ports_are_a_short_text() {
+        for (ranges, want) in [
+            ("[31000-32000]", "31000-32000"),
+            ("[31005-31005, 31003-31004, 31007-31007]", "31003-31005, 31007"),
+            ("[1-1, 3-3, 5-5, 7-7, 9-10]", "1, 3, 5, 7, … (6 in all)"),
+            ("[]", ""),
+            ("{a, b}", "{a, b}"),
+        ] {
+            assert_eq!(amount(&ranges.into()), want);
+        }
+        assert_eq!(amount(&4.into()), "4");
     }
 
     #[test]
