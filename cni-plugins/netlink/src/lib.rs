@@ -1,4 +1,4 @@
-//! The one netlink wrapper: links, addresses, routes, filter rules, namespaces.
+//! The one netlink wrapper: links, addresses, routes, filter rules, namespaces, sockets.
 //!
 //! Everything here is synchronous and knows nothing about the cluster. Names,
 //! aliases, route protocol numbers and table names are arguments, so that any
@@ -31,6 +31,7 @@ mod netns;
 mod nft;
 mod path;
 mod route;
+mod sockdiag;
 mod sysctl;
 mod veth;
 
@@ -43,6 +44,7 @@ pub use netns::{in_namespace, is_own_namespace};
 pub use nft::{MasqueradeRule, MasqueradeSpec, Nft};
 pub use path::PathState;
 pub use route::{RouteSpec, TABLE_MAIN};
+pub use sockdiag::{ConnectedSocket, SocketDiag, Transport, netns_cookie};
 pub use sysctl::{ensure_sysctl, observe_sysctl};
 pub use veth::{VethPeer, VethSpec};
 

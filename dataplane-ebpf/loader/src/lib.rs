@@ -44,11 +44,9 @@ pub use words::{
     VipAddress, VipState, VipWanted,
 };
 
-/// What one [`Dataplane::set_vips`] did.
+/// What one [`Dataplane::set_vips`] could not do.
 #[derive(Debug, Default)]
 pub struct Changed {
-    /// Backends that are no longer their VIP's.
-    pub removed: Vec<Leaver>,
     /// VIPs that could not be what was wanted, and are what they were.
     pub errors: Vec<(VipAddress, MapError)>,
 }
@@ -112,37 +110,27 @@ impl Dataplane {
     /// Makes `vip` exactly what is `wanted`; without admitted backends, every connect is refused.
     ///
     /// A connect meets the old backends or the new ones, never a mixture. A backend that stays
-    /// keeps its id, its counts and its standing. Nothing is written if nothing differs. Returns the
-    /// backends that are no longer the VIP's.
+    /// keeps its id, its counts and its standing. Nothing is written if nothing differs.
     ///
     /// # Errors
     ///
     /// [`MapError`]; the VIP then is what it was.
-    pub fn set_vip(
-        &mut self,
-        vip: VipAddress,
-        wanted: &VipWanted,
-    ) -> Result<Vec<Leaver>, MapError> {
-        let Changed { removed, errors } = self.set_vips(&[(vip, wanted.clone())]);
-        match errors.into_iter().next() {
-            Some((_, error)) => Err(error),
-            None => Ok(removed),
-        }
+    pub fn set_vip(&mut self, vip: VipAddress, wanted: &VipWanted) -> Result<(), MapError> {
+        let Changed { errors } = self.set_vips(&[(vip, wanted.clone())]);
+        errors.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
     }
 
     /// Does [`Dataplane::set_vip`] for many at once. One that fails keeps no other from changing.
     pub fn set_vips(&mut self, wanted: &[(VipAddress, VipWanted)]) -> Changed {
-        let (removed, errors) = self.slab.set_vips(wanted);
-        Changed { removed, errors }
+        Changed { errors: self.slab.set_vips(wanted) }
     }
 
-    /// Stops translating `vip`; connections that exist go on. Not an error if there is none. Returns
-    /// the backends that it had.
+    /// Stops translating `vip`; connections that exist go on. Not an error if there is none.
     ///
     /// # Errors
     ///
     /// [`MapError::Vip`] if the kernel refuses.
-    pub fn remove_vip(&mut self, vip: VipAddress) -> Result<Vec<Leaver>, MapError> {
+    pub fn remove_vip(&mut self, vip: VipAddress) -> Result<(), MapError> {
         self.slab.remove(vip)
     }
 
@@ -201,9 +189,10 @@ impl Dataplane {
         sockets::all(&self.slab)
     }
 
-    /// Frees what unconnected datagram sockets that fell silent still hold.
-    pub fn expire_flows(&mut self) {
-        sockets::expire(&self.slab);
+    /// Backends that left their VIP since this was asked last, and whose sockets are to be ended now.
+    #[must_use]
+    pub fn take_leavers(&mut self) -> Vec<Leaver> {
+        std::mem::take(&mut self.slab.leavers)
     }
 
     /// Reads how many connects and datagrams each VIP refused for want of an admitted backend.
@@ -223,6 +212,12 @@ impl Dataplane {
     ///
     /// [`MapError::Request`] if the kernel refuses.
     pub fn refusals(&self) -> Result<BTreeMap<VipAddress, u64>, MapError> {
+    /// Frees what unconnected datagram sockets that fell silent still hold.
+    pub fn expire_flows(&mut self) {
+        sockets::expire(&self.slab);
+    }
+
+    /// Reads how many connects and datagrams each VIP refused for want of an admitted backend.
         let refused = |row| self.slab.rows.get(row).map_or(0, |row| row.refused);
         Ok(self.slab.runs()?.iter().map(|(vip, run)| (*vip, refused(run.value.row))).collect())
     }

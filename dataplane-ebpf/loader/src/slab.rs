@@ -46,6 +46,8 @@ pub struct Slab {
     free_rings: Extents,
     /// Generations promised to us and not used yet.
     generations: std::ops::Range<u32>,
+    /// Backends that left since somebody asked, and whose sockets are to be ended.
+    pub leavers: Vec<Leaver>,
 }
 
 /// A VIP as the maps have it.
@@ -54,9 +56,6 @@ pub struct Run {
     pub value: VipValue,
     pub slots: Vec<Slot>,
 }
-
-/// Backends that a change took out of their VIP.
-pub type Removed = Vec<Leaver>;
 
 impl Slab {
     /// Opens the pinned maps and works out from them what is free.
@@ -77,6 +76,7 @@ impl Slab {
             free_rows: Extents::new(0),
             free_rings: Extents::new(0),
             generations: 0..0,
+            leavers: Vec::new(),
         };
         slab.find_free()?;
         Ok(slab)
@@ -114,10 +114,7 @@ impl Slab {
 
     /// Makes each VIP what is wanted. A VIP that cannot be stays what it was, and its error is given back; the
     /// others change all the same.
-    pub fn set_vips(
-        &mut self,
-        wanted: &[(VipAddress, VipWanted)],
-    ) -> (Removed, Vec<(VipAddress, MapError)>) {
+    pub fn set_vips(&mut self, wanted: &[(VipAddress, VipWanted)]) -> Vec<(VipAddress, MapError)> {
         let mut errors = Vec::new();
         let mut changes = Vec::new();
         let known = match wanted.len() {
@@ -135,29 +132,28 @@ impl Slab {
                 Err(error) => errors.push((*vip, error)),
             }
         }
-        let mut removed = Removed::new();
         let written = self.write(&changes);
         for (change, written) in changes.into_iter().zip(written) {
             match written {
-                Ok(()) => removed.extend(self.finish(change)),
+                Ok(()) => self.finish(change),
                 Err(error) => {
                     errors.push((change.vip, error));
                     self.give_back(&change);
                 }
             }
         }
-        (removed, errors)
+        errors
     }
 
     /// Removes `vip`, if it exists.
-    pub fn remove(&mut self, vip: VipAddress) -> Result<Removed, MapError> {
-        let Some(run) = self.present(vip)? else { return Ok(Removed::new()) };
+    pub fn remove(&mut self, vip: VipAddress) -> Result<(), MapError> {
+        let Some(run) = self.present(vip)? else { return Ok(()) };
         self.vips.delete(&vip.key()).map_err(vip_request("remove", vip, maps::VIPS))?;
-        let removed = self.retire(vip, Removal::from_flags(run.value.flags), &run, &[]);
+        self.retire(vip, Removal::from_flags(run.value.flags), &run, &[]);
         self.rows.disown(run.value.row);
         self.free_rows.rest(run.value.row, 1);
         tracing::debug!(%vip, "VIP removed");
-        Ok(removed)
+        Ok(())
     }
 
     fn find_free(&mut self) -> Result<(), MapError> {
@@ -320,21 +316,20 @@ impl Slab {
         changes.iter().map(write).collect()
     }
 
-    /// Gives up what the change replaced, and says which backends are gone.
-    fn finish(&mut self, change: Change) -> Removed {
+    /// Gives up what the change replaced, and notes which backends are gone.
+    fn finish(&mut self, change: Change) {
         let VipValue { length, generation, row, .. } = change.value;
         tracing::debug!(vip = %change.vip, backends = length, generation, "VIP written");
-        let Some(run) = change.present else { return Removed::new() };
+        let Some(run) = change.present else { return };
         let slots = self.slots.get_range(change.value.base, length);
         let mut rows: Vec<u32> = slots.iter().map(|slot| slot.row).collect();
         rows.sort_unstable();
         // What is wanted now goes for those that leave as well.
         let removal = Removal::from_flags(change.value.flags);
-        let removed = self.retire(change.vip, removal, &run, &rows);
+        self.retire(change.vip, removal, &run, &rows);
         // Programs count ejections up and down; those of backends that went are taken off here.
         let is_ejected = |row: &u32| self.rows.get(*row).is_some_and(|row| row.ejected_until != 0);
         self.rows.set_ejected(row, rows.iter().filter(|row| is_ejected(row)).count() as u32);
-        removed
     }
 
     /// Undoes what was taken for a change that nobody has seen.
@@ -351,20 +346,19 @@ impl Slab {
     }
 
     /// Lets a run rest that no VIP refers to any more, and the rows that are not among `kept`.
-    fn retire(&mut self, vip: VipAddress, removal: Removal, run: &Run, kept: &[u32]) -> Removed {
+    fn retire(&mut self, vip: VipAddress, removal: Removal, run: &Run, kept: &[u32]) {
         self.free_slots.rest(run.value.base, run.value.length);
         self.free_rings.rest(run.value.ring_base, run.value.ring_length);
-        let mut removed = Removed::new();
         for slot in run.slots.iter().filter(|slot| kept.binary_search(&slot.row).is_err()) {
             if let Some(Row { epoch, histogram, .. }) = self.rows.get(slot.row) {
                 let (backend, row) = (slot_address(slot), slot.row);
-                removed.push(Leaver { vip, backend, removal, row, epoch });
+                let leaver = Leaver { vip, backend, removal, row, epoch };
+                self.leavers.extend(Some(leaver).filter(Leaver::ends_sockets));
                 self.histograms.retire(histogram);
             }
             self.rows.disown(slot.row);
             self.free_rows.rest(slot.row, 1);
         }
-        removed
     }
 }
 
