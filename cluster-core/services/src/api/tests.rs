@@ -275,6 +275,23 @@ proptest! {
 }
 
 #[test]
+fn what_finished_has_not_failed() {
+    for (state, ended, last) in [
+        (v1::TaskState::TaskFinished, "copy finished", "last end: TASK_FINISHED"),
+        (v1::TaskState::TaskFailed, "copy failed", "last failure: TASK_FAILED"),
+    ] {
+        let mut world = World::new();
+        world.post(json!({}));
+        world.offer(1);
+        world.run_from(0);
+        let id = world.ids().remove(0);
+        world.update(&id, state, None);
+        let why = world.get("/v2/queue/why")[0]["why"].as_str().unwrap().to_owned();
+        assert!(why.contains(ended) && why.contains(last), "{why}");
+    }
+}
+
+#[test]
 fn each_bad_app_of_a_list_is_named() {
     let mut world = World::new();
     let list = json!([
