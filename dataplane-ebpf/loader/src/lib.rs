@@ -139,6 +139,12 @@ impl Dataplane {
         self.slab.set(Settings::from(tuning));
     }
 
+    /// By what the programs judge backends.
+    #[must_use]
+    pub fn tuning(&self) -> Tuning {
+        Tuning::from(&self.slab.settings())
+    }
+
     /// Reads the counts of every backend of every VIP.
     ///
     /// # Errors
@@ -195,7 +201,6 @@ impl Dataplane {
         std::mem::take(&mut self.slab.leavers)
     }
 
-    /// Reads how many connects and datagrams each VIP refused for want of an admitted backend.
     /// The table of translated sockets, for a thread of its own to look for those of backends that left.
     ///
     /// # Errors
@@ -207,17 +212,17 @@ impl Dataplane {
         Ok(SocketTable { sockets, rows, spilled: origins.again()? })
     }
 
-    ///
-    /// # Errors
-    ///
-    /// [`MapError::Request`] if the kernel refuses.
-    pub fn refusals(&self) -> Result<BTreeMap<VipAddress, u64>, MapError> {
     /// Frees what unconnected datagram sockets that fell silent still hold.
     pub fn expire_flows(&mut self) {
         sockets::expire(&self.slab);
     }
 
     /// Reads how many connects and datagrams each VIP refused for want of an admitted backend.
+    ///
+    /// # Errors
+    ///
+    /// [`MapError::Request`] if the kernel refuses.
+    pub fn refusals(&self) -> Result<BTreeMap<VipAddress, u64>, MapError> {
         let refused = |row| self.slab.rows.get(row).map_or(0, |row| row.refused);
         Ok(self.slab.runs()?.iter().map(|(vip, run)| (*vip, refused(run.value.row))).collect())
     }

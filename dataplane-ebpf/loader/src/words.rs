@@ -162,6 +162,20 @@ impl From<&Tuning> for Settings {
     }
 }
 
+impl From<&Settings> for Tuning {
+    fn from(settings: &Settings) -> Self {
+        Self {
+            failures: settings.failures,
+            pause: Duration::from_nanos(settings.pause),
+            longest_pause: Duration::from_nanos(settings.longest_pause),
+            least_left: settings.least_left,
+            handshake: Duration::from_nanos(settings.handshake),
+            short: Duration::from_nanos(settings.short),
+            idle: Duration::from_nanos(settings.idle),
+        }
+    }
+}
+
 /// Whether a backend takes new connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
@@ -196,6 +210,10 @@ pub struct Counts {
     pub ejections: u64,
     /// Milliseconds that its ejection goes on for; none if it is not ejected, zero if the next connect tries it.
     pub ejected_for: Option<u64>,
+    /// Milliseconds for which handshakes have been under way without an answer; none if none is.
+    pub waiting_for: Option<u64>,
+    /// Milliseconds since it joined others or came back; none if it did neither.
+    pub joined_for: Option<u64>,
 }
 
 impl VipAddress {
@@ -329,24 +347,6 @@ impl VipWanted {
     }
 }
 
-impl Counts {
-    /// TCP connects that are neither established nor failed yet.
-    #[must_use]
-    pub fn pending(&self) -> u64 {
-        self.started.saturating_sub(self.established).saturating_sub(self.failed)
-    }
-
-    /// What a row says at `now` (nanoseconds of `CLOCK_MONOTONIC`).
-    pub(crate) fn at(row: &Row, now: u64) -> Self {
-        let millis = (now / 1_000_000) as u32;
-        Self {
-            chosen: row.chosen,
-            started: row.started,
-            established: row.established,
-            failed: row.failed,
-            closed: row.closed,
-            // Below zero for a moment, if a count was read between two that belong together.
-            in_flight: if row.in_flight > u64::MAX / 2 { 0 } else { row.in_flight },
 impl Removal {
     /// What the flags of a VIP say.
     pub(crate) fn from_flags(flags: u8) -> Self {
@@ -358,12 +358,35 @@ impl Removal {
     }
 }
 
+impl Counts {
+    /// TCP connects that are neither established nor failed yet.
+    #[must_use]
+    pub fn pending(&self) -> u64 {
+        self.started.saturating_sub(self.established).saturating_sub(self.failed)
+    }
+
+    /// What a row says at `now` (nanoseconds of `CLOCK_MONOTONIC`).
+    pub(crate) fn at(row: &Row, now: u64) -> Self {
+        let millis = (now / 1_000_000) as u32;
+        let since = |then: u64| (then != 0).then(|| now.saturating_sub(then) / 1_000_000);
+        let pending = row.started.wrapping_sub(row.established).wrapping_sub(row.failed);
+        Self {
+            chosen: row.chosen,
+            started: row.started,
+            established: row.established,
+            failed: row.failed,
+            closed: row.closed,
+            // Below zero for a moment, if a count was read between two that belong together.
+            in_flight: if row.in_flight > u64::MAX / 2 { 0 } else { row.in_flight },
             connect_micros: Average::unpack(row.connect).at(millis),
             duration_micros: Average::unpack(row.duration).at(millis),
             failures_in_a_row: row.failures,
             ejections: row.ejections,
             ejected_for: (row.ejected_until != 0)
                 .then(|| row.ejected_until.saturating_sub(now) / 1_000_000),
+            // More than half of all numbers is a count that went below zero for a moment.
+            waiting_for: since(row.waiting_since).filter(|_| (1..1 << 63).contains(&pending)),
+            joined_for: since(row.joined),
         }
     }
 }
@@ -383,6 +406,12 @@ mod tests {
         assert_eq!(mapped.key(), plain.key());
         assert_eq!(VipAddress::from_key(&mapped.key()), plain);
         assert_eq!(plain.to_string(), "11.0.0.1:80/tcp");
+    }
+
+    #[test]
+    fn a_tuning_survives_its_way_to_the_programs() {
+        let tuning = Tuning::default();
+        assert_eq!(Tuning::from(&Settings::from(&tuning)), tuning);
     }
 
     #[test]
