@@ -139,7 +139,7 @@ impl Vips {
                 first = first.and(dataplane.remove_vip(vip).map(drop));
             }
         }
-        let refused = dataplane.set_vips(&all).into_iter().next();
+        let refused = dataplane.set_vips(&all).errors.into_iter().next();
         first.and(refused.map_or(Ok(()), |(_, error)| Err(error)))?;
         Ok(())
     }
