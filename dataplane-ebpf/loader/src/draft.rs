@@ -6,7 +6,6 @@
 //! ◀────────────────────────────── open ───────────────────────────────▶│
 //! ```
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use mizzen_ebpf_abi::{Be16, Ip16, Place, Slot, VipValue};
@@ -46,24 +45,39 @@ pub fn in_order(vip: VipAddress, wanted: &[BackendWanted]) -> Result<Vec<Backend
 }
 
 /// What each backend of a run has, by address.
-pub fn kept(slots: &[Slot], open: u32) -> BTreeMap<SocketAddr, Kept> {
-    let kept = |(index, slot): (usize, &Slot)| {
-        let open_since = ((index as u32) < open).then_some(slot.since);
-        (slot_address(slot), Kept { row: slot.row, open_since })
-    };
-    slots.iter().enumerate().map(kept).collect()
+#[derive(Debug, Default)]
+pub struct KeptBackends(Vec<(SocketAddr, Kept)>);
+
+impl KeptBackends {
+    /// Those of a run whose first `open` slots are open.
+    pub fn of(slots: &[Slot], open: u32) -> Self {
+        let kept = |(index, slot): (usize, &Slot)| {
+            let open_since = ((index as u32) < open).then_some(slot.since);
+            (slot_address(slot), Kept { row: slot.row, open_since })
+        };
+        let mut all: Vec<_> = slots.iter().enumerate().map(kept).collect();
+        // Runs are in this order already but for distance and admission.
+        all.sort_by_key(|(address, _)| *address);
+        Self(all)
+    }
+
+    /// What the backend at `address` has, if the run has it.
+    pub fn get(&self, address: SocketAddr) -> Option<&Kept> {
+        let index = self.0.binary_search_by_key(&address, |(address, _)| *address).ok()?;
+        self.0.get(index).map(|(_, kept)| kept)
+    }
 }
 
 /// The slots of a run. Backends that stay keep their rows, the others take `fresh` ones.
 pub fn slots(
     ordered: &[BackendWanted],
-    kept: &BTreeMap<SocketAddr, Kept>,
+    kept: &KeptBackends,
     mut fresh: impl Iterator<Item = u32>,
     generation: u32,
     now_seconds: u32,
 ) -> Vec<Slot> {
     let slot = |backend: &BackendWanted| {
-        let kept = kept.get(&backend.address);
+        let kept = kept.get(backend.address);
         Slot {
             address: Ip16::from(backend.address.ip()),
             port: Be16::new(backend.address.port()),
@@ -153,12 +167,13 @@ fn hash(address: SocketAddr) -> u64 {
 }
 
 /// Whether a backend that joins such a run lets the others carry the load at first.
-pub fn joins_others(kept: &BTreeMap<SocketAddr, Kept>, slow_start: u32, now_seconds: u32) -> bool {
+pub fn joins_others(kept: &KeptBackends, slow_start: u32, now_seconds: u32) -> bool {
     let long_enough = slow_start.div_ceil(1000);
     slow_start > 0
         && kept
-            .values()
-            .filter_map(|kept| kept.open_since)
+            .0
+            .iter()
+            .filter_map(|(_, kept)| kept.open_since)
             .any(|since| now_seconds.saturating_sub(since) >= long_enough)
 }
 
@@ -190,7 +205,7 @@ mod tests {
         let ordered = in_order(vip(), &wanted.backends).expect("usable");
         let value = value(&wanted, &ordered, 7);
         assert_eq!((value.near, value.open, value.length), (1, 3, 5));
-        let slots = slots(&ordered, &BTreeMap::new(), 10.., 7, 100);
+        let slots = slots(&ordered, &KeptBackends::default(), 10.., 7, 100);
         let order: Vec<u16> = slots
             .iter()
             .map(|slot| u16::from(slot_address(slot).to_string().as_bytes()[7] - b'0'))
@@ -207,7 +222,7 @@ mod tests {
             backend("10.0.0.4:1", 3, Distance::Far),
         ]);
         let ordered = in_order(vip(), &wanted.backends).expect("usable");
-        let mut slots = slots(&ordered, &BTreeMap::new(), 10.., 7, 100);
+        let mut slots = slots(&ordered, &KeptBackends::default(), 10.., 7, 100);
         spread_draws(&mut slots, 2, 4);
         let half = 1 << 31;
         let draws: Vec<(u32, u32)> =
@@ -219,11 +234,11 @@ mod tests {
     fn a_backend_warms_up_only_beside_warm_ones() {
         let kept = |since| {
             let address = "10.0.0.1:1".parse().expect("an address");
-            BTreeMap::from([(address, Kept { row: 0, open_since: since })])
+            KeptBackends(vec![(address, Kept { row: 0, open_since: since })])
         };
         #[rustfmt::skip]
         let table = [
-            ("a new VIP",            BTreeMap::new(), 10_000, false),
+            ("a new VIP",            KeptBackends::default(), 10_000, false),
             ("the other is as new",  kept(Some(95)),  10_000, false),
             ("the other is warm",    kept(Some(90)),  10_000, true),
             ("the other is withheld",kept(None),      10_000, false),

@@ -219,7 +219,10 @@ impl Slab {
             return Ok(None);
         }
         let value = draft::value(wanted, &ordered, self.generation());
-        let mut change = Change { vip, value, present, fresh_rows: Vec::new() };
+        let run = present.as_ref();
+        let kept = run.map(|run| draft::KeptBackends::of(&run.slots, run.value.open));
+        let kept = kept.unwrap_or_default();
+        let mut change = Change { vip, value, present, kept, fresh_rows: Vec::new() };
         if let Err(error) = self.take(&mut change, wanted, &ordered) {
             self.give_back(&change);
             return Err(error);
@@ -237,8 +240,8 @@ impl Slab {
     ) -> Result<(), MapError> {
         let vip = change.vip;
         let full = |map, wanted: u32| MapError::Full { vip, map, wanted: wanted as usize };
-        let kept = change.kept();
-        let new = ordered.iter().filter(|backend| !kept.contains_key(&backend.address)).count();
+        let is_new = |backend: &&BackendWanted| change.kept.get(backend.address).is_none();
+        let new = ordered.iter().filter(is_new).count();
         let rows = new as u32 + u32::from(change.present.is_none());
         for _ in 0..rows {
             let row = take(&mut self.free_rows, 1).ok_or_else(|| full(maps::ROWS, rows))?;
@@ -265,7 +268,7 @@ impl Slab {
 
     /// Writes everything but the VIP's element.
     fn lay_out(&mut self, change: &Change, ordered: &[BackendWanted]) {
-        let (value, kept) = (&change.value, change.kept());
+        let (value, kept) = (&change.value, &change.kept);
         let now = clock::monotonic();
         let seconds = (now / 1_000_000_000) as u32;
         let mut fresh = change.fresh_rows.iter().copied();
@@ -273,17 +276,17 @@ impl Slab {
             let row = Row { epoch: value.generation, histogram: NO_HISTOGRAM, ..blank() };
             self.rows.set(fresh.next().unwrap_or_default(), row);
         }
-        let joined = if draft::joins_others(&kept, value.slow_start, seconds) { now } else { 0 };
+        let joined = if draft::joins_others(kept, value.slow_start, seconds) { now } else { 0 };
         for row in fresh.clone() {
             let histogram = self.histograms.take();
             let (epoch, vip_row) = (value.generation, value.row);
             self.rows.set(row, Row { epoch, vip_row, histogram, joined, ..blank() });
         }
-        let mut slots = draft::slots(ordered, &kept, fresh, value.generation, seconds);
+        let mut slots = draft::slots(ordered, kept, fresh, value.generation, seconds);
         draft::spread_draws(&mut slots, value.near, value.open);
         for (slot, index) in slots.into_iter().zip(value.base..) {
             let was_withheld =
-                kept.get(&slot_address(&slot)).is_some_and(|kept| kept.open_since.is_none());
+                kept.get(slot_address(&slot)).is_some_and(|kept| kept.open_since.is_none());
             if was_withheld && index - value.base < value.open {
                 self.rows.set_joined(slot.row, joined);
             }
@@ -387,14 +390,10 @@ struct Change {
     vip: VipAddress,
     value: VipValue,
     present: Option<Run>,
+    /// What the present backends have.
+    kept: draft::KeptBackends,
     /// Rows that had no owner before.
     fresh_rows: Vec<u32>,
-}
-
-impl Change {
-    fn kept(&self) -> BTreeMap<SocketAddr, draft::Kept> {
-        self.present.as_ref().map(|run| draft::kept(&run.slots, run.value.open)).unwrap_or_default()
-    }
 }
 
 /// VIPs from which on all are listed at once instead of looked up one by one.
