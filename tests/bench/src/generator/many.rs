@@ -76,38 +76,33 @@ impl Crowd<'_> {
         let mut clients: Vec<Option<Conversation>> = (0..self.width).map(|_| None).collect();
         let mut idle: Vec<usize> = (0..self.width).collect();
         let mut events = Vec::with_capacity(self.width.max(1));
-        let mut looked = Instant::now();
+        let (mut looked, mut enough) = (Instant::now(), false);
         loop {
-            while !idle.is_empty() && more() {
-                let Some(client) = idle.pop() else { break };
-                match begin(&poll, self.targets.draw(draw), client) {
-                    Ok(conversation) => clients[client] = Some(conversation),
-                    Err(begun) => {
+            while !enough && let Some(client) = idle.pop() {
+                enough = !more();
+                match (!enough).then(|| begin(&poll, self.targets.draw(draw), client)) {
+                    Some(Ok(conversation)) => clients[client] = Some(conversation),
+                    // After a pause, not to do nothing but fail.
+                    Some(Err(begun)) => {
                         idle.push(client);
                         ended(failed(begun, None));
                         break;
                     }
+                    None => idle.push(client),
                 }
             }
-            if idle.len() == self.width {
+            if enough && idle.len() == self.width {
                 return Ok(());
             }
             for client in ready(&poll, &mut events)? {
-                let over = clients[client].as_mut().and_then(|conversation| {
-                    let result = conversation.go_on(&poll, client)?;
-                    Some(conversation.end(result))
-                });
-                if let Some(end) = over {
-                    clients[client] = None;
+                if let Some(end) = go_on(&mut clients[client], &poll, client) {
                     idle.push(client);
                     ended(end);
                 }
             }
             if looked.elapsed() > Duration::from_millis(10) {
                 looked = Instant::now();
-                for client in self.give_up(&mut clients, &mut ended) {
-                    idle.push(client);
-                }
+                idle.extend(self.give_up(&mut clients, &mut ended));
             }
         }
     }
@@ -177,6 +172,15 @@ impl Conversation {
     fn end(&self, answer: Option<u8>) -> Ended {
         Ended { begun: self.begun, connect: self.connect, whole: self.begun.elapsed(), answer }
     }
+}
+
+/// Goes on with a client's conversation, if it has one; returns its end.
+fn go_on(slot: &mut Option<Conversation>, poll: &OwnedFd, client: usize) -> Option<Ended> {
+    let conversation = slot.as_mut()?;
+    let answer = conversation.go_on(poll, client)?;
+    let end = conversation.end(answer);
+    *slot = None;
+    Some(end)
 }
 
 /// Connects; an error has the time at which it was tried.
@@ -278,6 +282,16 @@ mod tests {
         let block = saturating_block(&servers.answering.into(), 2000).unwrap();
         assert_eq!((block.count, block.failures), (2000, 0));
         assert!(block.connect.p50 <= block.whole.p50);
+    }
+
+    #[test]
+    fn nobody_stops_after_a_refusal() {
+        // Bound and not listening: every connect is refused.
+        let taken = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        rustix::net::bind(&taken, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let name = rustix::net::getsockname(&taken).unwrap();
+        let block = saturating_block(&SocketAddr::try_from(name).unwrap().into(), 5).unwrap();
+        assert_eq!((block.count, block.failures), (0, 5));
     }
 
     /// One listener takes connections and never answers, another address is closed.
