@@ -1,8 +1,9 @@
 //! Connected sockets of one network namespace: listed, and ended (`sock_diag`).
 //!
-//! Ending a TCP socket resets its connection, ending a UDP socket disconnects it; the
-//! program that has it is told `ECONNABORTED` either way, at once if it waits. A socket is
-//! ended by its addresses and its cookie together, so none that took its place is hit.
+//! Ending a TCP socket resets its connection, ending a UDP socket disconnects it. The
+//! program that has it is told `ECONNABORTED`, at once if it waits; if it sends a datagram
+//! first, `EDESTADDRREQ`. A socket is ended by its addresses and its cookie together, so
+//! none that took its place is hit.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

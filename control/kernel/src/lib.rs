@@ -6,5 +6,6 @@
 //! carry the instance, a table and a pin directory of their own) and touch nothing
 //! else. What *should* be is decided in `control/plan`.
 
+pub mod endings;
 pub mod network;
 pub mod vips;

@@ -10,7 +10,9 @@ use mizzen_ebpf_loader::{
     self as loader, Admission, BackendWanted, Dataplane, LoadError, MapError, Removal, VipAddress,
     VipWanted,
 };
-pub use mizzen_ebpf_loader::{Counts, Latencies, Options, Reason, Socket, Stage, Tuning};
+pub use mizzen_ebpf_loader::{
+    Counts, Latencies, Leaver, Options, Reason, Socket, SocketTable, Stage, Tuning,
+};
 use mizzen_nfqueue::{Engine, OpenError, QueueError};
 pub use mizzen_nfqueue::{Masquerade, Options as QueueOptions};
 use mizzen_types::vip::{
@@ -18,6 +20,7 @@ use mizzen_types::vip::{
 };
 pub use queues::queue_tuning;
 use std::collections::BTreeMap;
+use std::io;
 use std::net::SocketAddr;
 
 /// What balances.
@@ -40,6 +43,9 @@ pub enum VipsError {
     /// The kernel refused a change of the queues' set.
     #[error(transparent)]
     Queues(#[from] QueueError),
+    /// Programs of another version stay attached.
+    #[error(transparent)]
+    Others(#[from] LoadError),
     /// The queues cannot be served.
     #[error(transparent)]
     Serve(#[from] OpenError),
@@ -136,12 +142,35 @@ impl Vips {
         let mut first = Ok(());
         for vip in dataplane.observe()?.into_keys() {
             if !key(&vip).is_some_and(|key| desired.contains_key(&key)) {
-                first = first.and(dataplane.remove_vip(vip).map(drop));
+                first = first.and(dataplane.remove_vip(vip));
             }
         }
         let refused = dataplane.set_vips(&all).errors.into_iter().next();
         first.and(refused.map_or(Ok(()), |(_, error)| Err(error)))?;
+        dataplane.retire_other_versions()?;
         Ok(())
+    }
+
+    /// Backends that left their service since this was asked last, and whose sockets are to be ended.
+    #[must_use]
+    pub fn take_leavers(&mut self) -> Vec<Leaver> {
+        match self {
+            Self::Ebpf(dataplane) => dataplane.take_leavers(),
+            // That engine cuts the flows of those that leave by itself.
+            Self::Queues(_) | Self::Off => Vec::new(),
+        }
+    }
+
+    /// The table in which sockets of leavers are found; none if there cannot be any.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's, if descriptors run out.
+    pub fn socket_table(&self) -> io::Result<Option<SocketTable>> {
+        match self {
+            Self::Ebpf(dataplane) => dataplane.socket_table().map(Some),
+            Self::Queues(_) | Self::Off => Ok(None),
+        }
     }
 
     /// Times of handshakes and lives of connections, by backend of one service; of those that have histograms.

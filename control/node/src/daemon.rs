@@ -14,6 +14,7 @@ mod facts;
 mod files;
 mod forwarded;
 mod kept;
+mod leaving;
 mod lookups;
 mod master_views;
 mod names;

@@ -66,6 +66,7 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Dataplane {
     slab: Slab,
+    pin_dir: PathBuf,
 }
 
 impl Dataplane {
@@ -86,7 +87,7 @@ impl Dataplane {
         object::attach(&mut object, &directory, &options.cgroup)?;
         let cgroup = options.cgroup.display();
         tracing::info!(pins = %directory.display(), %cgroup, "VIP programs attached");
-        Ok(Self { slab })
+        Ok(Self { slab, pin_dir: options.pin_dir.clone() })
     }
 
     /// Reads from the maps which VIPs there are and what they are like.
@@ -132,6 +133,22 @@ impl Dataplane {
     /// [`MapError::Vip`] if the kernel refuses.
     pub fn remove_vip(&mut self, vip: VipAddress) -> Result<(), MapError> {
         self.slab.remove(vip)
+    }
+
+    /// Ends the translation by programs of other ABI versions, and removes their pins. To be called once every VIP
+    /// is set; until then they go on translating beside the new ones. Returns how many versions there were.
+    ///
+    /// Connections that they translated go on; their peers are shown as backends from then on.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError`] with the first pin that could not be removed, after trying all.
+    pub fn retire_other_versions(&self) -> Result<usize, LoadError> {
+        let versions = object::retire_others(&self.pin_dir)?;
+        if versions > 0 {
+            tracing::info!(versions, "VIP programs of other versions removed");
+        }
+        Ok(versions)
     }
 
     /// Tells the programs by what to judge backends, from the next connect on.

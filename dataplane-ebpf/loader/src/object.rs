@@ -7,6 +7,8 @@
 //!
 //! A pinned link keeps its program running while no daemon does. A new daemon puts
 //! its own programs behind the links that it finds, so no call falls in between.
+//! Programs of another ABI version stay beside the new ones, and before them in the order
+//! of the cgroup, until the new maps are filled; what they translate is no VIP any more.
 
 use std::fs::{self, File};
 use std::io;
@@ -26,7 +28,7 @@ pub const OBJECT: &[u8] = aya::include_bytes_aligned!("../../prebuilt/mizzen.bpf
 
 /// Directory of the pins of this ABI version.
 pub fn pin_directory(options: &Options) -> PathBuf {
-    options.pin_dir.join(format!("v{ABI_VERSION}"))
+    options.pin_dir.join(version())
 }
 
 /// Pin of the map called `name`.
@@ -64,19 +66,17 @@ pub fn attach(object: &mut Ebpf, directory: &Path, cgroup: &Path) -> Result<(), 
     Ok(())
 }
 
+/// Detaches and unpins what programs of other ABI versions left; how many versions there were.
+pub fn retire_others(pin_dir: &Path) -> Result<usize, LoadError> {
+    let mut others = version_directories(pin_dir)?;
+    others.retain(|directory| !directory.ends_with(version()));
+    remove_versions(&others)?;
+    Ok(others.len())
+}
+
 /// Detaches and unpins everything below the pin directory, whatever its version.
 pub fn teardown(options: &Options) -> Result<(), LoadError> {
-    let mut failures = Vec::new();
-    for directory in version_directories(&options.pin_dir)? {
-        remove_pins(&directory, &mut failures);
-        if let Err(error) = fs::remove_dir(&directory) {
-            failures.push((directory, error));
-        }
-    }
-    let count = failures.len();
-    if let Some((path, source)) = failures.into_iter().next() {
-        return Err(LoadError::Teardown { count, path, source });
-    }
+    remove_versions(&version_directories(&options.pin_dir)?)?;
     match fs::remove_dir(&options.pin_dir) {
         Ok(()) => Ok(()),
         // It is a mount point, holds something that is not ours, or was never made.
@@ -190,6 +190,25 @@ fn version_directories(pin_dir: &Path) -> Result<Vec<PathBuf>, LoadError> {
         }
     }
     Ok(directories)
+}
+
+fn version() -> String {
+    format!("v{ABI_VERSION}")
+}
+
+fn remove_versions(directories: &[PathBuf]) -> Result<(), LoadError> {
+    let mut failures = Vec::new();
+    for directory in directories {
+        remove_pins(directory, &mut failures);
+        if let Err(error) = fs::remove_dir(directory) {
+            failures.push((directory.clone(), error));
+        }
+    }
+    let count = failures.len();
+    match failures.into_iter().next() {
+        Some((path, source)) => Err(LoadError::Teardown { count, path, source }),
+        None => Ok(()),
+    }
 }
 
 fn remove_pins(directory: &Path, failures: &mut Vec<(PathBuf, io::Error)>) {

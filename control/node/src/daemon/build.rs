@@ -4,6 +4,7 @@ use super::agent::Containers;
 use super::checkpoints::Checkpoints;
 use super::core::{CLAIMS, Core, Input};
 use super::kept::{self, Kept};
+use super::leaving::Leaving;
 use super::names::Names;
 use super::problems::Problems;
 use super::saves::{Saves, chain, saved};
@@ -104,6 +105,7 @@ pub(crate) async fn build(config: Config, frame: Frame) -> anyhow::Result<Built>
         changed_vips: BTreeSet::new(),
         registered: Registered::default(),
         vips: vips.engine,
+        leaving: Leaving::default(),
         problems: Problems::default(),
         listeners: bound,
         resolver: Vec::new(),

@@ -11,6 +11,7 @@ use super::cluster::Gate;
 use super::facts::Speaker;
 use super::kept::{self, Collected};
 use super::names::Names;
+use super::leaving::Leaving;
 use super::problems::Problems;
 use super::saves::Saves;
 use super::signals::{Signal, Signals};
@@ -26,6 +27,7 @@ use mizzen_agent::{Agent, Answer, LaunchFailure, Record};
 use mizzen_dns_server::Server;
 use mizzen_http::core::CoreRequest;
 use mizzen_http::server::{Address, Part};
+use mizzen_kernel::endings::{Ended as VipsEnded, Endings};
 use mizzen_kernel::network::Report;
 use mizzen_kernel::vips::Vips;
 use mizzen_master::Master;
@@ -66,6 +68,8 @@ pub(crate) enum Input {
     Probed(ContainerId, Answer),
     /// Something of a container could not be removed, and why; or all of it is gone.
     Left(ContainerId, Option<String>),
+    /// Sockets of backends that left were ended.
+    SocketsEnded(Endings, VipsEnded),
     /// A pass over the node's network is over.
     NetworkPass(Report),
     /// What a former process kept of ended tasks, oldest first.
@@ -103,6 +107,8 @@ pub(crate) struct Core {
     pub(crate) changed_vips: BTreeSet<VipKey>,
     pub(crate) registered: Registered,
     pub(crate) vips: Vips,
+    /// Sockets of backends that left are ended beside the loop.
+    pub(crate) leaving: Leaving,
     pub(crate) problems: Problems,
     pub(crate) listeners: Vec<(Part, Address)>,
     pub(crate) resolver: Vec<SocketAddr>,
@@ -173,6 +179,7 @@ impl Core {
                 agent.probed(&container, result, now);
             }
             (Input::Left(container, why), _) => self.note_left(container, why),
+            (Input::SocketsEnded(endings, ended), _) => self.note_ended_sockets(endings, &ended),
             (Input::NetworkPass(report), _) => self.note_network(&report),
             (Input::Recovered(records), Some(agent)) => {
                 agent.adopt_ended(records);
@@ -239,6 +246,7 @@ impl Core {
             Ok(()) => self.problems.solve("vip"),
             Err(error) => self.vips_failed(&saves::chain(&error)),
         }
+        self.end_sockets();
     }
 
     /// The balancer's tables are not as they should be: try again soon.

@@ -101,5 +101,6 @@ impl Core {
                 self.vips_failed(&format!("{vip}: {}", chain(&error)));
             }
         }
+        self.end_sockets();
     }
 }

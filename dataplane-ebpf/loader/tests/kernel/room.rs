@@ -8,38 +8,55 @@ use std::any::type_name;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use mizzen_ebpf_loader::{BackendWanted, Options, Tuning, VipAddress, VipWanted};
+use mizzen_netlink::{LinkChange, Netlink};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
 const CGROUP: &str = "MIZZEN_TEST_CGROUP";
 const PINS: &str = "MIZZEN_TEST_PINS";
+/// What a second process in the room is there for.
+const ROLE: &str = "MIZZEN_TEST_ROLE";
 
 /// Where a test finds itself.
 pub struct Room {
     pub cgroup: PathBuf,
     pub pins: PathBuf,
+    /// None in the process that has the test's name; what [`Room::start`] was told in others.
+    pub role: Option<String>,
+    test: &'static str,
+}
+
+/// A process that ends with this value.
+pub struct Running(pub Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// Runs `body`, a closure of the calling test, in a room of its own.
 pub fn in_room<Body: FnOnce(&Room)>(body: Body) {
     if let (Some(cgroup), Some(pins)) = (std::env::var_os(CGROUP), std::env::var_os(PINS)) {
-        let room = Room { cgroup: cgroup.into(), pins: pins.into() };
-        room.enter().expect("root, cgroup v2 and bpffs");
+        let test = test_of::<Body>();
+        let role = std::env::var(ROLE).ok();
+        let room = Room { cgroup: cgroup.into(), pins: pins.into(), test, role };
+        if room.role.is_none() {
+            room.enter().expect("root, cgroup v2 and bpffs");
+        }
         return body(&room);
     }
-    // `kernel::traffic::some_test::{{closure}}`: the path without its ends is the test's name.
-    let path = type_name::<Body>().trim_end_matches("::{{closure}}");
-    let (_, test) = path.split_once("::").expect("a path below the crate");
+    let test = test_of::<Body>();
     let shell = Shell::build(&test.replace("::", "-"));
     let output = Command::new(std::env::current_exe().expect("a test has an executable"))
-        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .args(arguments(test))
         .env(CGROUP, &shell.cgroup)
         .env(PINS, &shell.pins)
         .output()
@@ -68,14 +85,36 @@ impl Room {
         path
     }
 
+    /// Runs the test's body in another process, which finds `role` in its room.
+    pub fn start(&self, role: &str) -> Running {
+        let child = Command::new(std::env::current_exe().expect("a test has an executable"))
+            .args(arguments(self.test))
+            .env(ROLE, role)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn();
+        Running(child.expect("the test can start itself"))
+    }
+
     fn enter(&self) -> io::Result<()> {
         fs::write(self.cgroup.join("cgroup.procs"), std::process::id().to_string())?;
         unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS)?;
         let none: Option<&Path> = None;
         mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
         mount(Some("bpf"), &self.pins, Some("bpf"), MsFlags::empty(), none)?;
-        loopback_up()
+        loopback_up();
+        Ok(())
     }
+}
+
+/// `kernel::traffic::some_test::{{closure}}`: the path without its ends is the test's name.
+fn test_of<Body>() -> &'static str {
+    let path = type_name::<Body>().trim_end_matches("::{{closure}}");
+    path.split_once("::").expect("a path below the crate").1
+}
+
+fn arguments(test: &str) -> [&str; 4] {
+    ["--exact", test, "--nocapture", "--test-threads=1"]
 }
 
 /// What the parent made for the room and removes again.
@@ -122,17 +161,10 @@ fn cgroup2_mount() -> PathBuf {
         .expect("a cgroup v2 hierarchy is mounted")
 }
 
-fn loopback_up() -> io::Result<()> {
-    let socket = UdpSocket::bind("0.0.0.0:0")?;
-    // SAFETY: all zeroes is a valid `ifreq`.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    request.ifr_name[..2].copy_from_slice(&[b'l' as libc::c_char, b'o' as libc::c_char]);
-    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
-    // SAFETY: this request reads an `ifreq`.
-    match unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
+/// Switches the loopback device of the calling thread's network namespace on.
+pub fn loopback_up() {
+    let mut netlink = Netlink::open().expect("a netlink socket");
+    netlink.set_link("lo", &LinkChange::new().up()).expect("root");
 }
 
 /// Parses an address with a port.
