@@ -4,6 +4,7 @@
 //! reply. A reply is given once; if nobody waits for it any more, sending it
 //! fails and the core may forget it.
 
+use bytes::Bytes;
 use mizzen_api::v1::scheduler;
 use serde_json::Value;
 use std::fs::File;
@@ -41,6 +42,13 @@ pub enum CoreRequest {
         request: ServicesRequest,
         /// Where the answer goes.
         reply: oneshot::Sender<ServicesReply>,
+    },
+    /// The node's `/v1/metrics`.
+    Metrics {
+        /// How series are to be written.
+        encoding: MetricsEncoding,
+        /// Where the pieces of the answer come from. Nobody reads any more when the receiver is dropped.
+        reply: oneshot::Sender<MetricsReply>,
     },
     /// A question that changes nothing.
     Query {
@@ -87,6 +95,18 @@ pub struct ServicesRequest {
     /// The body.
     pub body: Vec<u8>,
 }
+
+/// How series are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetricsEncoding {
+    /// Prometheus' text, version 0.0.4.
+    Text,
+    /// Messages `io.prometheus.client.MetricFamily`, each behind its length.
+    Protobuf,
+}
+
+/// Metrics, piece by piece.
+pub type MetricsReply = mpsc::Receiver<Bytes>;
 
 /// The answer to a [`ServicesRequest`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -171,15 +191,18 @@ pub enum Query {
     /// Node: `/v1/tasks/ended`.
     EndedTasks,
     /// Node: `/v1/vip-table`.
-    VipTable,
+    VipTable {
+        /// Only VIPs whose address or name contains this.
+        filter: Option<String>,
+    },
+    /// Node: `/v1/explain`.
+    Explain(Explained),
     /// Node: `/v1/vip-problems`.
     VipProblems,
     /// Node: `/v1/vips`.
     Vips,
     /// Node: `/v1/nodes`.
     Nodes,
-    /// Node: `/v1/metrics`.
-    Metrics,
     /// Node: `/v1/dns`.
     Dns {
         /// The name.
@@ -198,6 +221,15 @@ pub enum Query {
         /// Bytes at most.
         length: Option<u64>,
     },
+}
+
+/// What `/v1/explain` is asked about, as it was typed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Explained {
+    /// `NAME:PORT` or `IP:PORT`, with `/udp` or without.
+    Vip(String),
+    /// `SRC:PORT->VIP:PORT` or `SRC:PORT->BACKEND:PORT`.
+    Connection(String),
 }
 
 /// Which tasks `/tasks` of the master lists.
@@ -297,6 +329,19 @@ impl CoreHandle {
     /// [`CoreError`], like all functions here.
     pub async fn query(&self, query: Query, wait: Duration) -> Result<QueryReply, CoreError> {
         self.ask(wait, |reply| CoreRequest::Query { query, reply }).await
+    }
+
+    /// Asks for the node's metrics; the answer comes in pieces.
+    ///
+    /// # Errors
+    ///
+    /// [`CoreError`].
+    pub async fn metrics(
+        &self,
+        encoding: MetricsEncoding,
+        wait: Duration,
+    ) -> Result<MetricsReply, CoreError> {
+        self.ask(wait, |reply| CoreRequest::Metrics { encoding, reply }).await
     }
 
     /// Passes a request to the service scheduler.

@@ -67,15 +67,15 @@ const MINUTEMAN: &[(&str, ToQuery)] =
     &[("/vips", |_| Ok(Query::MinutemanVips)), ("/metrics", |_| Ok(Query::MinutemanMetrics))];
 
 const NODE: &[(&str, ToQuery)] = &[
-    // as dcos-net
+    // as dcos-net, which has `/v1/metrics` besides
     ("/v1/vips", |_| Ok(Query::Vips)),
     ("/v1/nodes", |_| Ok(Query::Nodes)),
-    ("/v1/metrics", |_| Ok(Query::Metrics)),
     // ours
     ("/v1/status", |_| Ok(Query::Status)),
     ("/v1/tasks", |_| Ok(Query::Tasks)),
     ("/v1/tasks/ended", |_| Ok(Query::EndedTasks)),
-    ("/v1/vip-table", |_| Ok(Query::VipTable)),
+    ("/v1/vip-table", |p| Ok(Query::VipTable { filter: p.text("vip") })),
+    ("/v1/explain", vips::explain),
     ("/v1/vip-problems", |_| Ok(Query::VipProblems)),
     ("/v1/dns", node::dns),
     ("/v1/logs", node::logs),
@@ -168,6 +168,7 @@ pub(crate) fn minuteman(app: App) -> Router {
 pub(crate) fn node(app: App) -> Router {
     queries(NODE)
         .route("/v1/version", get(node::version))
+        .route("/v1/metrics", get(vips::metrics))
         .route("/v1/vip-services", any(services::pass_vip))
         .route("/v1/vip-services/{*service}", any(services::pass_vip))
         .route("/v1/vip-plan", any(services::pass_vip))

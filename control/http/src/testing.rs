@@ -1,9 +1,10 @@
 //! A core that only answers, real sockets in front of it, and raw clients.
 
-use crate::core::{self, CoreRequest, Query, QueryReply, SchedulerReply};
+use crate::core::{self, CoreRequest, MetricsEncoding, Query, QueryReply, SchedulerReply};
 use crate::core::{ServicesReply, ServicesRequest};
 use crate::limits::Limits;
 use crate::server::{Address, Listeners, Part, Settings};
+use bytes::Bytes;
 use mizzen_api::v1::scheduler::{Call, Event, event};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -146,6 +147,10 @@ async fn fake_core(mut requests: mpsc::Receiver<CoreRequest>, seen: mpsc::Unboun
                 let _ = reply.send(services(&request));
                 Seen::VipServices(request)
             }
+            CoreRequest::Metrics { encoding, reply } => {
+                let _ = reply.send(metrics(encoding));
+                continue;
+            }
             CoreRequest::Query { query, reply } => {
                 let _ = reply.send(answer(&query));
                 Seen::Query(query)
@@ -181,6 +186,14 @@ fn services(request: &ServicesRequest) -> ServicesReply {
     }
 }
 
+fn metrics(encoding: MetricsEncoding) -> mpsc::Receiver<Bytes> {
+    let (sender, pieces) = mpsc::channel(4);
+    for piece in ["up", " 1\n"] {
+        let _ = sender.try_send(format!("{encoding:?} {piece}").into());
+    }
+    pieces
+}
+
 fn answer(query: &Query) -> QueryReply {
     match query {
         Query::FilesRead { path, .. } if path == "/missing" => {
@@ -189,7 +202,6 @@ fn answer(query: &Query) -> QueryReply {
         Query::FilesBrowse { path } if path == "/file" => {
             QueryReply::Bad("/file is no directory".into())
         }
-        Query::Metrics => QueryReply::Text("text/plain; version=0.0.4", "up 1\n".into()),
         query => QueryReply::Json(json!({ "asked": format!("{query:?}") })),
     }
 }

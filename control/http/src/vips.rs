@@ -1,11 +1,15 @@
-//! Minuteman's HTTP: one VIP, one backend.
+//! VIPs as people see them: Minuteman's HTTP, metrics, explanations.
 
-use crate::core::Query;
+use crate::core::{Explained, MetricsEncoding, Query};
 use crate::error::HttpError;
-use crate::query::ask;
+use crate::query::{Params, ask};
 use crate::routes::App;
+use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::response::Response;
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderValue};
+use axum::response::{IntoResponse, Response};
+use std::convert::Infallible;
 
 /// `/vip/IP:PORT`.
 pub async fn vip(State(app): State<App>, Path(at): Path<String>) -> Result<Response, HttpError> {
@@ -18,4 +22,86 @@ pub async fn backend(
     Path(at): Path<String>,
 ) -> Result<Response, HttpError> {
     ask(&app, Query::MinutemanBackend(at)).await
+}
+
+/// `/v1/explain?vip=` or `?connection=`.
+pub fn explain(params: &Params) -> Result<Query, HttpError> {
+    Ok(Query::Explain(match params.text("connection") {
+        Some(connection) => Explained::Connection(connection),
+        None => Explained::Vip(params.required("vip")?),
+    }))
+}
+
+/// `/v1/metrics`, piece by piece: text, or messages if the scraper prefers them.
+pub async fn metrics(
+    State(app): State<App>,
+    headers: HeaderMap,
+) -> Result<impl IntoResponse, HttpError> {
+    let encoding = encoding(&headers);
+    let pieces = app.core.metrics(encoding, app.limits.reply_wait).await?;
+    let pieces = futures::stream::unfold(pieces, |mut pieces| async move {
+        let piece = pieces.recv().await?;
+        Some((Ok::<_, Infallible>(piece), pieces))
+    });
+    let media_type = match encoding {
+        MetricsEncoding::Text => TEXT,
+        MetricsEncoding::Protobuf => PROTOBUF,
+    };
+    let headers = [(CONTENT_TYPE, HeaderValue::from_static(media_type))];
+    Ok((headers, Body::from_stream(pieces)))
+}
+
+const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+const PROTOBUF: &str =
+    "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited";
+
+/// Messages have native histograms besides the classic ones; who takes both alike is given text.
+fn encoding(headers: &HeaderMap) -> MetricsEncoding {
+    let (mut text, mut protobuf) = (0.0, 0.0);
+    let lines = headers.get_all(ACCEPT).iter().filter_map(|line| line.to_str().ok());
+    for range in lines.flat_map(|line| line.split(',')) {
+        let mut parts = range.split(';').map(|part| part.trim().to_ascii_lowercase());
+        let name = parts.next().unwrap_or_default();
+        let parameters: Vec<String> = parts.collect();
+        let has = |wanted: &str| parameters.iter().any(|parameter| parameter == wanted);
+        let quality = parameters.iter().find_map(|parameter| parameter.strip_prefix("q="));
+        let quality = quality.and_then(|text| text.parse().ok()).unwrap_or(1.0_f32);
+        match name.as_str() {
+            "application/vnd.google.protobuf"
+                if has("proto=io.prometheus.client.metricfamily") && has("encoding=delimited") =>
+            {
+                protobuf = quality;
+            }
+            "text/plain" => text = quality,
+            _ => {}
+        }
+    }
+    if protobuf > text { MetricsEncoding::Protobuf } else { MetricsEncoding::Text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scrapers_are_given_what_they_prefer() {
+        use MetricsEncoding::{Protobuf, Text};
+        let messages = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
+        #[rustfmt::skip]
+        let table = [
+            (String::new(),                                                            Text),
+            ("*/*".to_owned(),                                                         Text),
+            (messages.to_owned(),                                                      Protobuf),
+            (messages.replace(';', " ; "),                                             Protobuf),
+            (format!("{messages};q=0.6,text/plain;version=0.0.4;q=0.3,*/*;q=0.1"),     Protobuf),
+            (format!("text/plain;version=0.0.4;q=0.6,{messages};q=0.3"),               Text),
+            (format!("text/plain,{messages}"),                                         Text),
+            ("application/vnd.google.protobuf;encoding=compact-text".to_owned(),       Text),
+        ];
+        for (accept, want) in table {
+            let mut headers = HeaderMap::new();
+            headers.insert(ACCEPT, HeaderValue::try_from(&accept).unwrap());
+            assert_eq!(encoding(&headers), want, "{accept}");
+        }
+    }
 }

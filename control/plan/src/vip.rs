@@ -292,7 +292,8 @@ impl Planner {
         effects
     }
 
-    fn keys(&self) -> impl Iterator<Item = VipKey> {
+    /// Every VIP that there should be, some perhaps without a backend.
+    pub fn keys(&self) -> impl Iterator<Item = VipKey> {
         self.table.keys().flat_map(|service| self.keys_of(service))
     }
 

@@ -11,6 +11,7 @@ use super::saves::{Saves, chain, saved};
 use super::streams::Streams;
 use super::vip_engine::open_vips;
 use super::vip_services::Registered;
+use super::vip_views::VipViews;
 use super::{clock, cluster};
 use crate::config::{Config, Role};
 use crate::node::Frame;
@@ -105,6 +106,7 @@ pub(crate) async fn build(config: Config, frame: Frame) -> anyhow::Result<Built>
         changed_vips: BTreeSet::new(),
         registered: Registered::default(),
         vips: vips.engine,
+        vip_views: VipViews::default(),
         leaving: Leaving::default(),
         problems: Problems::default(),
         listeners: bound,

@@ -10,14 +10,15 @@ use super::agent::Containers;
 use super::cluster::Gate;
 use super::facts::Speaker;
 use super::kept::{self, Collected};
-use super::names::Names;
 use super::leaving::Leaving;
+use super::names::Names;
 use super::problems::Problems;
 use super::saves::Saves;
 use super::signals::{Signal, Signals};
 use super::streams::Streams;
 use super::vip_engine::vip_tuning;
 use super::vip_services::Registered;
+use super::vip_views::VipViews;
 use super::{build, clock, saves};
 use crate::config::Config;
 use crate::node::{Frame, Reloaded, reload};
@@ -107,6 +108,7 @@ pub(crate) struct Core {
     pub(crate) changed_vips: BTreeSet<VipKey>,
     pub(crate) registered: Registered,
     pub(crate) vips: Vips,
+    pub(crate) vip_views: VipViews,
     /// Sockets of backends that left are ended beside the loop.
     pub(crate) leaving: Leaving,
     pub(crate) problems: Problems,
@@ -204,6 +206,9 @@ impl Core {
         if self.resync_at <= now.mono {
             self.resync(now);
         }
+        if self.vip_views.deadline() <= now.mono {
+            self.attend_vips(now);
+        }
         if self.collect_at <= now.mono {
             self.collect_at = now.mono + kept::LOOK;
             self.collect_sandboxes(now.wall);
@@ -221,6 +226,7 @@ impl Core {
             self.registered.deadline(),
             Some(self.resync_at),
             Some(self.collect_at),
+            Some(self.vip_views.deadline()),
         ];
         parts.into_iter().flatten().min()
     }

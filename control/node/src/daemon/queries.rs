@@ -31,6 +31,7 @@ impl Core {
             CoreRequest::Query { query: Query::Dns { name, record_type }, reply } => {
                 self.explain_name(&name, record_type.as_deref(), reply);
             }
+            CoreRequest::Metrics { encoding, reply } => self.serve_metrics(encoding, reply),
             CoreRequest::Query { query, reply } => match self.look_up(query) {
                 Ok(look) => drop(tokio::task::spawn_blocking(move || reply.send(look()))),
                 Err(query) => {
@@ -53,14 +54,14 @@ impl Core {
             Query::MinutemanBackend(backend) => self.minuteman_backend(&backend),
             Query::MinutemanMetrics => QueryReply::Json(self.minuteman_metrics()),
             Query::Status => QueryReply::Json(self.status()),
-            Query::VipTable if !self.config.has(Role::Vip) => role_is_off("vip"),
-            Query::VipTable => QueryReply::Json(self.vip_table()),
+            Query::VipTable { .. } | Query::Explain(_) if !self.config.has(Role::Vip) => {
+                role_is_off("vip")
+            }
+            Query::VipTable { filter } => QueryReply::Json(self.vip_table(filter.as_deref())),
+            Query::Explain(asked) => self.explain(&asked),
             Query::VipProblems => QueryReply::Json(self.vip_problems()),
             Query::Vips => QueryReply::Json(self.dcos_vips()),
             Query::Nodes => QueryReply::Json(self.nodes()),
-            Query::Metrics => {
-                QueryReply::Text("text/plain; version=0.0.4; charset=utf-8", self.metrics())
-            }
             master => self.answer_master(master),
         }
     }

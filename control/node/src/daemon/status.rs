@@ -1,4 +1,4 @@
-//! `mizzen status` and the node's own metrics.
+//! `mizzen status`.
 
 use super::clock;
 use super::core::Core;
@@ -26,22 +26,6 @@ impl Core {
             self.add_parts(object);
         }
         status
-    }
-
-    /// `GET /v1/metrics`, in Prometheus' text form.
-    pub(crate) fn metrics(&mut self) -> String {
-        let mut text = self.vip_series();
-        let records = self.names.size().map_or(0, |(_, records)| records);
-        let tasks = self.agent.as_ref().map_or(0, mizzen_agent::Agent::live_tasks);
-        let uptime = clock::now().mono.since(self.started.mono).as_secs();
-        for (name, help, value) in [
-            ("mizzen_names_records", "Records that the resolver answers from.", records as u64),
-            ("mizzen_agent_tasks", "Tasks that have not ended.", tasks as u64),
-            ("mizzen_node_uptime_seconds", "Time since the daemon started.", uptime),
-        ] {
-            text.push_str(&format!("# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n"));
-        }
-        text
     }
 
     /// Those that were met, and those that only show when all is added up.

@@ -1,0 +1,133 @@
+//! The balancer in the shapes of Minuteman.
+//!
+//! `latency_last_60s` has what its histograms gave: `n`, `mean`, `min`, `max`, `median` and the percentiles
+//! `50` to `999`, here in milliseconds; `{}` without a handshake in the last minute.
+
+use super::sight::{Seen, Sight, State, is_open};
+use super::spread;
+use mizzen_kernel::vips::{Counts, Latencies, Tuning};
+use mizzen_types::vip::BackendSpec;
+use serde_json::{Map, Value, json};
+use std::net::SocketAddr;
+
+/// Latencies of the last minute of a backend of a VIP.
+pub(crate) type Minute<'a> = &'a dyn Fn(&Seen, SocketAddr) -> Option<Latencies>;
+
+/// `GET /vips`.
+pub(crate) fn vips(sight: &Sight, minute: Minute<'_>) -> Value {
+    let mut vips: Map<String, Value> = Map::new();
+    for seen in &sight.vips {
+        let shown = vip(seen, &sight.tuning, minute);
+        // A UDP service at the same address and port has the same key.
+        match vips.entry(seen.socket().to_string()).or_insert_with(|| json!({})) {
+            Value::Object(known) => known.extend(shown),
+            other => *other = Value::Object(shown),
+        }
+    }
+    json!({ "vips": vips })
+}
+
+/// What `GET /vip/IP:PORT` answers.
+pub(crate) fn vip(seen: &Seen, tuning: &Tuning, minute: Minute<'_>) -> Map<String, Value> {
+    let entry = |(backend, counts): (&BackendSpec, Option<&Counts>)| {
+        (backend.address.to_string(), one(seen, backend, counts, tuning, minute))
+    };
+    seen.backends().map(entry).collect()
+}
+
+/// What `GET /backend/IP:PORT` answers.
+pub(crate) fn one(
+    seen: &Seen,
+    backend: &BackendSpec,
+    counts: Option<&Counts>,
+    tuning: &Tuning,
+    minute: Minute<'_>,
+) -> Value {
+    let state = seen.state(backend, counts, tuning);
+    let healthy = is_open(backend) && !matches!(state, State::Ejected { .. } | State::HalfOpen);
+    let counts = counts.copied().unwrap_or_default();
+    json!({
+        "pending_connections": counts.pending(),
+        "total_failures": counts.failed,
+        // Spelt as clients know it.
+        "total_sucesses": counts.established,
+        "is_healthy": healthy,
+        "latency_last_60s": minute(seen, backend.address).map_or_else(|| json!({}), |l| latency(&l)),
+    })
+}
+
+/// `GET /metrics`: a flat map of counters.
+pub(crate) fn metrics(sight: &Sight) -> Value {
+    let sum = |of: fn(&Counts) -> u64| -> u64 {
+        sight.vips.iter().flat_map(|seen| seen.counts.iter().flatten()).map(of).sum()
+    };
+    json!({
+        "mm_connect_successes_counter": { "count": sum(|c| c.established), "type": "counter" },
+        "mm_connect_failures_counter": { "count": sum(|c| c.failed), "type": "counter" },
+    })
+}
+
+fn latency(latencies: &Latencies) -> Value {
+    let Some((min, max)) = spread::range(latencies) else { return json!({}) };
+    let millis = |seconds: f64| (seconds * 1e6).round() / 1e3;
+    let at = |share| spread::quantile(latencies, share).map(millis);
+    json!({
+        "n": spread::samples(latencies),
+        "mean": spread::mean(latencies).map(millis),
+        "min": millis(min),
+        "max": millis(max),
+        "median": at(0.5),
+        "50": at(0.5), "75": at(0.75), "90": at(0.9), "95": at(0.95), "99": at(0.99), "999": at(0.999),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::daemon::vip_views::sight::tests::vip as seen;
+    use crate::daemon::vip_views::spread::tests::of;
+
+    #[test]
+    fn as_minuteman_answered_it() {
+        let good = Counts { established: 812, started: 813, chosen: 813, ..Counts::default() };
+        let ejected = Counts { failed: 3, started: 3, ejected_for: Some(0), ..Counts::default() };
+        let seen = seen(vec![good, ejected]);
+        let sight = Sight { vips: vec![seen], tuning: Tuning::default() };
+        let first = sight.vips[0].spec.backends[0].address;
+        let minute = |_: &Seen, at: SocketAddr| (at == first).then(|| of([1_000, 1_000, 8_000]));
+        let all = vips(&sight, &minute);
+        let text = all.to_string();
+        let recorded = include_str!("../../../../../tests/conformance/minuteman-vips.json");
+        let recorded: Value = serde_json::from_str(recorded).unwrap();
+        assert_eq!(shape(&all), shape(&recorded), "{text}");
+        let shown = &all["vips"]["11.0.0.1:80"]["9.0.0.1:80"];
+        assert_eq!(
+            (&shown["pending_connections"], &shown["is_healthy"]),
+            (&json!(1), &json!(true))
+        );
+        assert_eq!(shown["latency_last_60s"]["n"], 3);
+        assert_eq!(shown["latency_last_60s"]["mean"], 3.333);
+        let other = &all["vips"]["11.0.0.1:80"]["9.0.0.2:80"];
+        assert_eq!((&other["total_failures"], &other["is_healthy"]), (&json!(3), &json!(false)));
+        assert_eq!(other["latency_last_60s"], json!({}));
+        assert_eq!(metrics(&sight)["mm_connect_failures_counter"]["count"], 3);
+    }
+
+    #[test]
+    fn what_nobody_counts_was_not_seen_to_fail() {
+        let mut seen = seen(vec![Counts::default()]);
+        seen.counts = vec![None];
+        let shown = vip(&seen, &Tuning::default(), &|_, _| None);
+        assert_eq!(shown["9.0.0.1:80"]["is_healthy"], true);
+    }
+
+    /// The document with every number and truth made alike, so that shapes can be compared.
+    fn shape(value: &Value) -> Value {
+        match value {
+            Value::Object(map) => map.iter().map(|(k, v)| (k.clone(), shape(v))).collect(),
+            Value::Number(_) => json!("number"),
+            Value::Bool(_) => json!("truth"),
+            other => other.clone(),
+        }
+    }
+}
