@@ -201,6 +201,7 @@ pub struct VipConfig {
     /// Where the BPF file system is mounted.
     pub bpffs: PathBuf,
     /// When a backend gets no connections for a while.
+    #[serde(flatten)]
     pub ejection: EjectionConfig,
 }
 
@@ -208,12 +209,13 @@ pub struct VipConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct EjectionConfig {
     /// Failed handshakes in a row; zero for never.
+    #[serde(rename = "eject_after")]
     pub after: u32,
     /// Length of the first pause.
-    #[serde(serialize_with = "value::write_duration")]
+    #[serde(rename = "eject_pause", serialize_with = "value::write_duration")]
     pub pause: Duration,
     /// Length of the longest one.
-    #[serde(serialize_with = "value::write_duration")]
+    #[serde(rename = "eject_longest", serialize_with = "value::write_duration")]
     pub longest: Duration,
     /// Time without an answered handshake after which a backend with open ones is avoided.
     #[serde(serialize_with = "value::write_duration")]
