@@ -16,8 +16,19 @@ const WAIT: u32 = 10;
 pub(crate) struct Translation {
     /// Where they go instead.
     pub backend: SocketAddr,
-    /// Whose they seem to be instead; `None` leaves the client's address.
-    pub source: Option<IpAddr>,
+    /// Whose they seem to be.
+    pub source: Source,
+}
+
+/// What a backend sees of the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// Address and port. The entry is refused if that is how another flow comes to the backend.
+    Kept,
+    /// Its address, and the port if that is free.
+    AnyPort,
+    /// Another address, with any port.
+    Replaced(IpAddr),
 }
 
 /// An entry as it is.
@@ -56,16 +67,13 @@ pub(crate) fn write_insert(m: &mut Messages, sequence: u32, flow: &Flow, to: &Tr
                 m.nest(ct::PROTOINFO_TCP, |m| m.attribute(ct::TCP_STATE, &[ct::TCP_SYN_SENT]));
             });
         }
-        m.nest(ct::NAT_DST, |m| {
-            write_address(m, to.backend.ip());
-            m.nest(ct::NAT_PROTO, |m| {
-                m.be16(ct::PROTONAT_PORT_MIN, to.backend.port());
-                m.be16(ct::PROTONAT_PORT_MAX, to.backend.port());
-            });
-        });
-        if let Some(source) = to.source {
-            m.nest(ct::NAT_SRC, |m| write_address(m, source));
-        }
+        m.nest(ct::NAT_DST, |m| write_range(m, to.backend.ip(), Some(to.backend.port())));
+        let (address, port) = match to.source {
+            Source::Kept => (source.ip(), Some(source.port())),
+            Source::AnyPort => (source.ip(), None),
+            Source::Replaced(address) => (address, None),
+        };
+        m.nest(ct::NAT_SRC, |m| write_range(m, address, port));
     });
 }
 
@@ -158,8 +166,8 @@ fn read_tuple(tuple: Attributes<'_>) -> Option<Flow> {
     matches!(protocol, TCP | UDP).then_some(Flow { protocol, source, destination })
 }
 
-/// The one address that the kernel may choose.
-fn write_address(m: &mut Messages, address: IpAddr) {
+/// The one address that the kernel may choose, and the one port if it is to be that.
+fn write_range(m: &mut Messages, address: IpAddr, port: Option<u16>) {
     match address {
         IpAddr::V4(address) => {
             m.attribute(ct::NAT_V4_MINIP, &address.octets());
@@ -169,6 +177,12 @@ fn write_address(m: &mut Messages, address: IpAddr) {
             m.attribute(ct::NAT_V6_MINIP, &address.octets());
             m.attribute(ct::NAT_V6_MAXIP, &address.octets());
         }
+    }
+    if let Some(port) = port {
+        m.nest(ct::NAT_PROTO, |m| {
+            m.be16(ct::PROTONAT_PORT_MIN, port);
+            m.be16(ct::PROTONAT_PORT_MAX, port);
+        });
     }
 }
 

@@ -15,7 +15,7 @@ use mizzen_ebpf_core::select::mix;
 
 use crate::backend::Backend;
 use crate::channel::{Channel, Inbox};
-use crate::conntrack::{Entry, Stage, Translation, write_delete, write_get, write_insert};
+use crate::conntrack::{Entry, Source, Stage, Translation, write_delete, write_get, write_insert};
 use crate::flows::{Beginning, Key};
 use crate::packet::{Flow, Packet};
 use crate::routes::Paths;
@@ -203,6 +203,7 @@ impl Worker {
             };
             let (client, backend) = (flow.source.ip(), chosen.backend.address);
             let source = self.paths.source(client, queued.came_by, backend.ip(), now);
+            let source = source.map_or(Source::Kept, Source::Replaced);
             self.flows.push(Queued {
                 flow,
                 to: Translation { backend, source },
@@ -243,8 +244,8 @@ impl Worker {
         if taken.is_empty() { Ok(()) } else { self.mend(&taken, now) }
     }
 
-    /// Replaces entries of ended connections that have the same ports, and decides about
-    /// those of living ones.
+    /// Replaces entries of ended connections that have the same ports, decides about those of
+    /// living ones, and has the kernel choose another port where a port is taken.
     fn mend(&mut self, taken: &[usize], now: u64) -> io::Result<()> {
         self.requests.clear();
         for index in taken {
@@ -254,16 +255,22 @@ impl Worker {
         self.conntrack.transact(self.requests.bytes(), |message| {
             found.extend(Entry::read(message).map(|entry| (message.sequence as usize, entry)));
         })?;
-        for (index, entry) in found {
-            self.compare(index, &entry, now);
-        }
         self.requests.clear();
         for index in taken {
-            let Some(queued) = self.flows.get(*index) else { continue };
+            let entry = found.iter().find(|(number, _)| number == index).map(|(_, entry)| *entry);
+            if let Some(entry) = entry {
+                self.compare(*index, &entry, now);
+            }
+            let Some(queued) = self.flows.get_mut(*index) else { continue };
             if queued.fate != Fate::Begins {
                 continue;
             }
-            write_delete(&mut self.requests, u32::MAX, &queued.flow);
+            match entry {
+                Some(_) => write_delete(&mut self.requests, u32::MAX, &queued.flow),
+                // Another flow comes to the backend from the same address and port.
+                None if queued.to.source == Source::Kept => queued.to.source = Source::AnyPort,
+                None => {}
+            }
             write_insert(&mut self.requests, *index as u32, &queued.flow, &queued.to);
         }
         if self.requests.is_empty() {
@@ -332,7 +339,7 @@ impl Worker {
                 Fate::GoesOn | Fate::Refused => continue,
             }
             // With another source, what comes back does not tell whose it is.
-            if !watch.has(source.port()) || queued.to.source.is_some() {
+            if !watch.has(source.port()) || queued.to.source != Source::Kept {
                 continue;
             }
             let key = Key { protocol, client: source, backend: queued.to.backend };

@@ -163,7 +163,11 @@ impl Connection {
 }
 
 fn connect(vip: SocketAddr) -> io::Result<Connection> {
-    let mut stream = TcpStream::connect_timeout(&vip, PATIENCE)?;
+    greeted(TcpStream::connect_timeout(&vip, PATIENCE)?)
+}
+
+/// Reads what the server says first.
+pub fn greeted(mut stream: TcpStream) -> io::Result<Connection> {
     stream.set_read_timeout(Some(PATIENCE))?;
     let mut hello = [0; 18];
     stream.read_exact(&mut hello)?;

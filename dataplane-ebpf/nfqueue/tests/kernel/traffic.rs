@@ -243,6 +243,32 @@ fn ports_that_are_used_again_at_once_find_their_way() {
 }
 
 #[test]
+fn the_same_port_comes_to_a_backend_twice() {
+    let net = Net::new();
+    let backend = net.backend.server(BACKEND);
+    let vips = [tcp(VIP, &[backend]), tcp("11.0.0.2:80", &[backend])];
+    let engine = net.engine(&vips);
+    let from = |to: SocketAddr| {
+        net.client.run(|| {
+            let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+            let socket = socket.expect("a socket");
+            socket.set_reuse_address(true).expect("an option");
+            socket.bind(&at("10.1.0.2:4321").into()).expect("a free port");
+            socket.connect(&to.into()).expect("a connection");
+            let mut connection = crate::net::greeted(socket.into()).expect("a greeting");
+            assert!(connection.echoes());
+            connection
+        })
+    };
+    // Directly, and as two VIPs: for the backend they would be the same connection.
+    let _connections = [backend, vips[0].address.socket, vips[1].address.socket].map(from);
+    let counters = engine.counters();
+    let failed: u64 = counters.values().map(|counts| counts.failed).sum();
+    let chosen: u64 = counters.values().map(|counts| counts.chosen).sum();
+    assert_eq!((chosen, failed), (2, 0));
+}
+
+#[test]
 fn a_vip_outside_the_networks_is_routed_too() {
     let net = Net::new();
     let backend = net.backend.server(BACKEND);
