@@ -2,7 +2,7 @@
 
 mod vip;
 
-pub use vip::{VipCommand, VipRmArgs, VipSetArgs, VipsArgs};
+pub use vip::{ExplainArgs, VipCommand, VipRmArgs, VipSetArgs, VipsArgs};
 
 use crate::config::{KEYS, Key, Kind, Loader};
 use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -108,11 +108,14 @@ Examples:
     #[command(after_help = "\
 --plan FILE shows what `mizzen run FILE` would change about VIPs and names, or what
 registering the services in FILE would (as `mizzen vip ls --json` prints them). Nothing
-is changed.
+is changed. --watch shows connections a second, latencies and states while they change,
+with --json one line for each look.
 
 Examples:
   mizzen vips
-  mizzen vips --json
+  mizzen vips web
+  mizzen vips --watch
+  mizzen vips --watch --json --count 10
   mizzen vips --problems
   mizzen vips --plan examples/web.json")]
     Vips(VipsArgs),
@@ -131,6 +134,18 @@ Examples:
   mizzen vip rm demo:80/tcp"
     )]
     Vip(VipCommand),
+    /// Say why connections to a VIP go where they go
+    #[command(after_help = "\
+Of a VIP: how it chooses, what each backend costs, and how likely the next connection
+goes there. Of a connection: the candidates that were drawn, what they cost, and how it
+stands. A client's address and port are what `ss -tn` shows.
+
+Examples:
+  mizzen explain web.marathon:80
+  mizzen explain 11.0.0.1:53/udp
+  mizzen explain 172.31.255.1:40312 web.marathon:80
+  mizzen explain '172.31.255.1:40312->11.0.0.1:80' --json")]
+    Explain(ExplainArgs),
     /// Ask the node's resolver, and say where the answer comes from
     #[command(after_help = "\
 Examples:
@@ -403,6 +418,10 @@ mod tests {
             &["mizzen", "vip", "set", "demo:80/tcp"],
             &["mizzen", "vip", "set", "demo:80/tcp", "--backend"],
             &["mizzen", "vips", "--plan"],
+            &["mizzen", "vips", "--count", "2"],
+            &["mizzen", "vips", "--watch", "--interval", "0"],
+            &["mizzen", "vips", "--watch", "--problems"],
+            &["mizzen", "explain"],
         ] {
             assert_eq!(parse(words).unwrap_err().exit_code(), 2, "{words:?}");
         }

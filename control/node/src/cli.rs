@@ -8,6 +8,7 @@ mod apps;
 mod deploy;
 mod dns;
 mod error;
+mod explain;
 mod logs;
 mod session;
 mod status;
@@ -16,6 +17,7 @@ mod tasks;
 mod vip;
 mod vip_plan;
 mod vips;
+mod watch;
 
 pub use error::CliError;
 
@@ -68,6 +70,7 @@ async fn dispatch(session: &Session, command: Command) -> Result<(), CliError> {
         Command::Tasks(args) => tasks::run(session, &args).await,
         Command::Logs(args) => logs::run(session, &args).await,
         Command::Vips(args) => vips::run(session, &args).await,
+        Command::Explain(args) => explain::run(session, &args).await,
         Command::Vip(command) => vip::run(session, &command).await,
         Command::Dns(args) => dns::run(session, &args).await,
         // They are no conversations, and `main` has taken them.

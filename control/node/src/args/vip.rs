@@ -7,12 +7,41 @@ use std::path::PathBuf;
 /// Of `mizzen vips`.
 #[derive(Debug, Args)]
 pub struct VipsArgs {
+    /// Only VIPs whose address or name contains this
+    #[arg(value_name = "WHICH", conflicts_with_all = ["plan", "problems"])]
+    pub which: Option<String>,
+    /// Go on, with what happened since the last look
+    #[arg(short, long, conflicts_with_all = ["plan", "problems"])]
+    pub watch: bool,
+    /// Seconds between two looks
+    #[arg(
+        long, value_name = "SECONDS", default_value_t = 1, requires = "watch",
+        value_parser = clap::value_parser!(u32).range(1..=3600)
+    )]
+    pub interval: u32,
+    /// End after so many looks
+    #[arg(long, value_name = "N", requires = "watch")]
+    pub count: Option<u32>,
     /// Show what the apps or services in FILE would change; `-` is stdin
     #[arg(long, value_name = "FILE")]
     pub plan: Option<PathBuf>,
     /// List labels that do not do what they say
     #[arg(long, conflicts_with = "plan")]
     pub problems: bool,
+    /// Form of the answer.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// Of `mizzen explain`.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// VIP as NAME:PORT or IP:PORT, /udp behind it if it is one; or a connection
+    #[arg(value_name = "VIP|SRC:PORT->VIP:PORT")]
+    pub what: String,
+    /// Where the connection of the client before it goes, a VIP or a backend
+    #[arg(value_name = "VIP:PORT")]
+    pub to: Option<String>,
     /// Form of the answer.
     #[command(flatten)]
     pub output: Output,

@@ -1,35 +1,65 @@
 //! `mizzen vips`.
 
 use super::error::CliError;
-use super::session::{Session, print, print_json, understand};
+use super::session::{Session, encode, print, print_json, understand};
 use super::table::{Field, Paint, Tone, number, plain, render as table, toned};
 use super::vip_plan;
+use super::watch;
 use crate::args::VipsArgs;
 use serde::Deserialize;
 
 /// A VIP with its backends.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 pub(super) struct Vip {
-    vip: String,
-    protocol: String,
-    name: Option<String>,
+    pub vip: String,
+    pub protocol: String,
+    pub name: Option<String>,
     #[serde(default)]
-    backends: Vec<Backend>,
+    pub rule: String,
+    #[serde(default)]
+    pub locality: String,
+    #[serde(default)]
+    pub refused: Option<u64>,
+    #[serde(default)]
+    pub backends: Vec<Backend>,
 }
 
-#[derive(Debug, Deserialize)]
-struct Backend {
-    address: String,
-    task: Option<String>,
-    admitted: bool,
+/// A backend; what nobody counts is absent.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Backend {
+    pub address: String,
+    pub task: Option<String>,
+    pub admitted: bool,
     #[serde(default)]
-    weight: f64,
+    pub weight: f64,
     #[serde(default)]
-    pending: u64,
+    pub distance: String,
     #[serde(default)]
-    successes: u64,
+    pub state: String,
     #[serde(default)]
-    failures: u64,
+    pub ejected_for_seconds: Option<f64>,
+    #[serde(default)]
+    pub warmth: Option<f64>,
+    #[serde(default)]
+    pub chosen: Option<u64>,
+    #[serde(default)]
+    pub in_flight: Option<u64>,
+    #[serde(default)]
+    pub successes: Option<u64>,
+    #[serde(default)]
+    pub failures: Option<u64>,
+    #[serde(default)]
+    pub latency_ms: Latency,
+}
+
+/// Latencies in milliseconds, those that are known.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Latency {
+    pub handshake: Option<f64>,
+    pub connection: Option<f64>,
+    pub p50: Option<f64>,
+    pub p99: Option<f64>,
 }
 
 /// A label that does not do what it says.
@@ -50,15 +80,29 @@ pub(super) async fn run(session: &Session, args: &VipsArgs) -> Result<(), CliErr
     if args.problems {
         return session.show(PROBLEMS, args.output, |all: &Vec<Problem>, _| problems(all)).await;
     }
-    let vips = session.get("/v1/vip-table").await?;
+    if args.watch {
+        return watch::run(session, args).await;
+    }
+    let vips = session.get(&path(args.which.as_deref())).await?;
     if args.output.json {
         return print_json(&vips);
+    }
+    if args.which.is_some() {
+        return print(&render(&understand("/v1/vip-table", vips)?, session.paint));
     }
     let found: Vec<Problem> = session.read(PROBLEMS).await?;
     print(&render(&understand("/v1/vip-table", vips)?, session.paint))?;
     match found.as_slice() {
         [] => Ok(()),
         some => print(&session.paint.mark(Tone::Bad, &format!("\n{}", problems(some)))),
+    }
+}
+
+/// Where all VIPs are, or some of them.
+pub(super) fn path(which: Option<&str>) -> String {
+    match which {
+        Some(which) => format!("/v1/vip-table?vip={}", encode(which)),
+        None => "/v1/vip-table".to_owned(),
     }
 }
 
@@ -81,36 +125,101 @@ pub(super) fn render(vips: &Vec<Vip>, paint: Paint) -> String {
         let mut head = [
             plain(format!("{}/{}", vip.vip, vip.protocol)),
             plain(vip.name.clone().unwrap_or_default()),
+            plain(rule(vip)),
         ];
         if vip.backends.is_empty() {
-            let rest = (0..6).map(|_| plain("")).chain([toned(Tone::Bad, "no backends")]);
+            let rest = (0..8).map(|_| plain("")).chain([toned(Tone::Bad, "no backends")]);
             rows.push(head.iter().cloned().chain(rest).collect());
         }
         for backend in &vip.backends {
             rows.push(head.iter().cloned().chain(row(backend)).collect());
-            head = [toned(Tone::Faint, "\""), toned(Tone::Faint, "\"")];
+            head = head.map(|_| toned(Tone::Faint, "\""));
         }
     }
-    let headings =
-        ["VIP", "NAME", "BACKEND", "TASK", "WEIGHT", "PENDING", "GOOD", "FAILED", "STATE"];
+    let headings = [
+        "VIP", "NAME", "RULE", "BACKEND", "TASK", "WHERE", "WEIGHT", "OPEN", "LATENCY", "GOOD",
+        "FAILED", "STATE",
+    ];
     table(&headings, rows, paint)
 }
 
-fn row(backend: &Backend) -> [Field; 7] {
-    let failed = if backend.failures == 0 { Tone::Normal } else { Tone::Busy };
-    let state = match backend.admitted {
-        true => toned(Tone::Good, "in"),
-        false => toned(Tone::Bad, "out"),
-    };
+fn row(backend: &Backend) -> [Field; 9] {
     [
         plain(&backend.address),
         plain(backend.task.clone().unwrap_or_default()),
+        plain(&backend.distance),
         plain(number(backend.weight)),
-        plain(backend.pending),
-        plain(backend.successes),
-        toned(failed, backend.failures),
-        state,
+        plain(count(backend.in_flight)),
+        plain(millis(average(&backend.latency_ms))),
+        plain(count(backend.successes)),
+        failures(backend.failures),
+        state(backend),
     ]
+}
+
+/// The rule; near backends go first unless it says otherwise.
+fn rule(vip: &Vip) -> String {
+    match vip.locality.as_str() {
+        "ignore" => format!("{}, all alike", vip.rule),
+        _ => vip.rule.clone(),
+    }
+}
+
+/// What the choice takes for a backend's latency.
+pub(super) fn average(latency: &Latency) -> Option<f64> {
+    match (latency.handshake, latency.connection) {
+        (None, None) => None,
+        (handshake, connection) => {
+            Some(handshake.unwrap_or_default() + connection.unwrap_or_default())
+        }
+    }
+}
+
+/// A number if it is known.
+pub(super) fn count(number: Option<u64>) -> String {
+    number.map(|number| number.to_string()).unwrap_or_default()
+}
+
+/// A time in milliseconds, short.
+pub(super) fn millis(time: Option<f64>) -> String {
+    match time {
+        None => String::new(),
+        Some(time) if time < 0.9995 => format!("{:.0} µs", time * 1e3),
+        Some(time) if time < 9.95 => format!("{time:.1} ms"),
+        Some(time) if time < 10_000.0 => format!("{time:.0} ms"),
+        Some(time) => format!("{:.0} s", time / 1e3),
+    }
+}
+
+/// Failures, marked if there are any.
+pub(super) fn failures(failures: Option<u64>) -> Field {
+    let tone = if failures.unwrap_or(0) == 0 { Tone::Normal } else { Tone::Busy };
+    toned(tone, count(failures))
+}
+
+/// How a backend stands.
+pub(super) fn state(backend: &Backend) -> Field {
+    let (tone, text) = match backend.state.as_str() {
+        // A node of another version says nothing about it.
+        "" if backend.admitted => (Tone::Good, "in".to_owned()),
+        "" => (Tone::Bad, "out".to_owned()),
+        "in" => (Tone::Good, "in".to_owned()),
+        "warming" => (Tone::Busy, share(backend.warmth)),
+        "draining" | "half-open" => (Tone::Busy, backend.state.clone()),
+        "ejected" => {
+            let left = backend.ejected_for_seconds.unwrap_or_default().ceil();
+            (Tone::Bad, format!("ejected {left} s"))
+        }
+        other => (Tone::Bad, other.to_owned()),
+    };
+    toned(tone, text)
+}
+
+fn share(warmth: Option<f64>) -> String {
+    match warmth {
+        Some(warmth) => format!("warming {:.0} %", warmth * 100.0),
+        None => "warming".to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -121,17 +230,21 @@ mod tests {
     fn vips_with_their_backends() {
         let vips: Vec<Vip> = serde_json::from_str(
             r#"[{"vip":"11.0.0.1:80","protocol":"tcp","name":"web.marathon.l4lb.thisdcos.directory",
-              "backends":[
-               {"address":"9.0.0.2:80","task":"web.1","admitted":true,"weight":1,"pending":0,"successes":510,"failures":0},
-               {"address":"9.0.0.3:80","task":"web.2","admitted":false,"weight":1,"pending":1,"successes":490,"failures":3}]},
-              {"vip":"1.2.3.4:53","protocol":"udp","name":null,"backends":[]}]"#,
+              "rule":"latency","locality":"prefer","backends":[
+               {"address":"9.0.0.2:80","task":"web.1","admitted":true,"weight":1,"distance":"node","state":"in",
+                "in_flight":3,"successes":510,"failures":0,"latency_ms":{"handshake":0.21,"connection":12.6}},
+               {"address":"9.0.0.3:80","task":"web.2","admitted":true,"weight":1,"distance":"zone","state":"ejected",
+                "ejected_for_seconds":3.2,"in_flight":0,"successes":490,"failures":3,"latency_ms":{"handshake":0.25}},
+               {"address":"9.0.0.4:80","task":"web.3","admitted":false,"weight":2,"distance":"far","state":"draining"}]},
+              {"vip":"1.2.3.4:53","protocol":"udp","name":null,"rule":"source","locality":"ignore","backends":[]}]"#,
         )
         .unwrap();
         let want = "\
-VIP               NAME                                   BACKEND      TASK    WEIGHT   PENDING   GOOD   FAILED   STATE
-11.0.0.1:80/tcp   web.marathon.l4lb.thisdcos.directory   9.0.0.2:80   web.1   1        0         510    0        in
-\"                 \"                                      9.0.0.3:80   web.2   1        1         490    3        out
-1.2.3.4:53/udp    -                                      -            -       -        -         -      -        no backends
+VIP               NAME                                   RULE                BACKEND      TASK    WHERE   WEIGHT   OPEN   LATENCY   GOOD   FAILED   STATE
+11.0.0.1:80/tcp   web.marathon.l4lb.thisdcos.directory   latency             9.0.0.2:80   web.1   node    1        3      13 ms     510    0        in
+\"                 \"                                      \"                   9.0.0.3:80   web.2   zone    1        0      250 µs    490    3        ejected 4 s
+\"                 \"                                      \"                   9.0.0.4:80   web.3   far     2        -      -         -      -        draining
+1.2.3.4:53/udp    -                                      source, all alike   -            -       -       -        -      -         -      -        no backends
 ";
         assert_eq!(render(&vips, Paint::Plain), want);
     }

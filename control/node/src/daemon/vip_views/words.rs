@@ -64,19 +64,23 @@ pub(crate) fn unknown(pair: &Pair, sight: &Sight, sockets: &[Socket], engine: &s
     let of_vip = |socket: &&Socket| {
         vips.iter().any(|seen| find(sight, socket).is_some_and(|found| std::ptr::eq(found, *seen)))
     };
-    let kept: Vec<&Socket> = sockets.iter().filter(of_vip).collect();
+    let mut kept: Vec<&Socket> = sockets.iter().filter(of_vip).collect();
     if vips.is_empty() && !leads(sight, to) {
         words.push(nothing_there(to, sight));
     } else if engine == "off" {
         words.push("vip.engine is off on this node, so nothing is balanced here".to_owned());
     } else {
         words.push(format!(
-            "of {} {} known, {}: it may have gone to another node's balancer or around all of them, may \
-             have ended too long ago, or been made by a process outside of the node's cgroup",
+            "of those to {} {} known, {} open",
             typed(to),
-            count(kept.len(), "connection is", "connections are"),
-            count(kept.iter().filter(|socket| socket.is_open).count(), "of them is open", "of them are open"),
+            count(kept.len(), "is", "are"),
+            kept.iter().filter(|socket| socket.is_open).count(),
         ));
+        words.push(
+            "it may have ended too long ago, have been made by a process outside of this node's cgroup, or not \
+             have come through this node's balancer at all"
+                .to_owned(),
+        );
         if vips.iter().any(|seen| seen.spec.key.protocol.number() == 17) {
             words.push("the local port of a UDP socket is not always known".to_owned());
         }
@@ -84,15 +88,18 @@ pub(crate) fn unknown(pair: &Pair, sight: &Sight, sockets: &[Socket], engine: &s
             words.push("the engine nfqueue knows connections while they are open".to_owned());
         }
     }
-    let mut clients: Vec<String> = kept
+    kept.sort_by_key(|socket| (!socket.is_open, socket.age));
+    let clients: Vec<String> = kept
         .iter()
         .filter_map(|socket| Some((socket.local?, socket)))
         .filter(|(local, _)| local.ip() == from.ip())
-        .map(|(local, socket)| format!("{local} -> {} ({})", socket.backend, seconds(socket.age)))
+        .take(NAMED)
+        .map(|(local, socket)| {
+            format!("{local} -> {}, {} ago", socket.backend, seconds(socket.age))
+        })
         .collect();
     if !clients.is_empty() {
-        clients.truncate(NAMED);
-        words.push(format!("known from that address: {}", clients.join(", ")));
+        words.push(format!("the last ones from that address:\n  {}", clients.join("\n  ")));
     }
     words.join("\n")
 }
