@@ -10,7 +10,24 @@
 //! four slow samples in a row to leave what [`crate::select::second_is_better`] takes for noise, and a backend that is
 //! ten times slower has shown so after ten.
 
-/// After so many milliseconds without a sample an average is worth half.
+/// The clock of averages, from nanoseconds: a tick is 1.05 ms. A shift, because a division costs as much
+/// as everything else that is done with the result.
+#[inline(always)]
+#[must_use]
+pub const fn ticks(nanos: u64) -> u32 {
+    (nanos >> 20) as u32
+}
+
+/// Nanoseconds in whole microseconds, right to one in a million; half a minute and more are 34 s.
+#[inline(always)]
+#[must_use]
+pub const fn micros(nanos: u64) -> u32 {
+    // 2^38 / 1000, for the same reason. The product stays below 2^64.
+    let limited = if nanos >> 35 != 0 { (1 << 35) - 1 } else { nanos };
+    ((limited * 274_877_907) >> 38) as u32
+}
+
+/// After so many ticks without a sample an average is worth half.
 pub const HALF_LIFE: u32 = 1_024;
 
 /// Microseconds below which latencies are alike: they differ by luck.
@@ -23,7 +40,7 @@ pub const CEILING: u32 = 1 << 24;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Average {
     micros: u32,
-    /// Milliseconds of the clock that callers use, cut to 32 bits.
+    /// [`ticks`].
     stamp: u32,
 }
 
@@ -42,7 +59,7 @@ impl Average {
         self.micros as u64 | (self.stamp as u64) << 32
     }
 
-    /// Microseconds at `now` (milliseconds); zero if there never was a sample.
+    /// Microseconds at `now` ([`ticks`]); zero if there never was a sample.
     #[inline(always)]
     #[must_use]
     pub const fn at(self, now: u32) -> u32 {
@@ -60,7 +77,7 @@ impl Average {
         whole - ((whole as u64 * (age % HALF_LIFE) as u64 / HALF_LIFE as u64) >> 1) as u32
     }
 
-    /// The average after a sample of `micros` at `now` (milliseconds).
+    /// The average after a sample of `micros` at `now` ([`ticks`]).
     #[inline(always)]
     #[must_use]
     pub const fn step(self, micros: u32, now: u32) -> Self {
@@ -122,6 +139,15 @@ mod tests {
         for (name, samples, now, want) in table {
             assert_eq!(fed(samples).at(*now), *want, "{name}");
         }
+    }
+
+    #[test]
+    fn times_are_converted_without_a_division() {
+        for nanos in [0, 999, 1_000, 1_999, 45_000, 2_000_000_000, 16_000_000_000] {
+            assert_eq!(u64::from(micros(nanos)), nanos / 1_000, "{nanos} ns");
+        }
+        assert!(micros(u64::MAX) > CEILING);
+        assert_eq!(ticks(10 << 20), 10);
     }
 
     proptest! {

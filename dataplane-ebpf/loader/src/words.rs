@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use mizzen_ebpf_abi::{Be16, Ip16, Row, Settings, Slot, VipKey, VipValue, rule};
-use mizzen_ebpf_core::ewma::Average;
+use mizzen_ebpf_core::ewma::{Average, ticks};
 
 /// IP protocol number of TCP.
 pub const TCP: u8 = 6;
@@ -367,7 +367,7 @@ impl Counts {
 
     /// What a row says at `now` (nanoseconds of `CLOCK_MONOTONIC`).
     pub(crate) fn at(row: &Row, now: u64) -> Self {
-        let millis = (now / 1_000_000) as u32;
+        let ticks = ticks(now);
         let since = |then: u64| (then != 0).then(|| now.saturating_sub(then) / 1_000_000);
         let pending = row.started.wrapping_sub(row.established).wrapping_sub(row.failed);
         Self {
@@ -378,8 +378,8 @@ impl Counts {
             closed: row.closed,
             // Below zero for a moment, if a count was read between two that belong together.
             in_flight: if row.in_flight > u64::MAX / 2 { 0 } else { row.in_flight },
-            connect_micros: Average::unpack(row.connect).at(millis),
-            duration_micros: Average::unpack(row.duration).at(millis),
+            connect_micros: Average::unpack(row.connect).at(ticks),
+            duration_micros: Average::unpack(row.duration).at(ticks),
             failures_in_a_row: row.failures,
             ejections: row.ejections,
             ejected_for: (row.ejected_until != 0)

@@ -5,7 +5,7 @@
 
 use mizzen_ebpf_abi::{Row, VipValue};
 use mizzen_ebpf_core::eject::{Gate, gate, keeps_waiting, pause, too_few, warmth};
-use mizzen_ebpf_core::ewma::Average;
+use mizzen_ebpf_core::ewma::{Average, ticks};
 use mizzen_ebpf_core::select::{self, Load, point, stays};
 
 use crate::counts::replace;
@@ -193,7 +193,7 @@ pub extern "C" fn mizzen_judge(slot: u32, now: u64, slow_start: u64, chance: u32
     let row = SLOTS.get(slot).and_then(|slot| ROWS.get_ptr_mut(slot.row));
     let Some(row) = row else { return Verdict::Shut as u64 };
     let verdict = verdict(row, Sky { now, slow_start }, chance) as u64;
-    let now = (now / 1_000_000) as u32;
+    let now = ticks(now);
     // SAFETY: `row` is an element of an array map, its fields are numbers that others may be
     // changing; each is read once and whole.
     let (connect, duration, in_flight) = unsafe {

@@ -12,7 +12,6 @@
 //! visible from outside by itself, once; anything else it checks anew on every path that leads to
 //! a call, and the paths through two candidates multiply beyond what it is willing to look at.
 
-use aya_ebpf::helpers::bpf_get_prandom_u32;
 use mizzen_ebpf_abi::{Decision, Slot, VipKey, VipValue, reason, rule};
 use mizzen_ebpf_core::select::{DRAWS, mix, point, spread};
 
@@ -145,8 +144,8 @@ fn by_draw(vip: &VipValue, request: &mut Request, sky: Sky) -> u32 {
     let is_sticky = request.chance == Chance::Sticky as u32;
     let seed = match is_sticky {
         true => request.connection,
-        // SAFETY: the helper has no precondition.
-        false => u64::from(unsafe { bpf_get_prandom_u32() }),
+        // No two sockets have a number in common, and hardly two of them the same nanosecond.
+        false => request.connection << 32 ^ request.now,
     };
     let near = Part { start: 0, length: vip.near };
     let first = look(vip, near, mix(seed), u32::MAX, request.reach, sky);
