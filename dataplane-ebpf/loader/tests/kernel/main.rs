@@ -2,8 +2,10 @@
 
 #![allow(clippy::expect_used, reason = "a test ends where its helpers cannot go on")]
 
+mod choice;
 mod lifecycle;
 mod room;
+mod survival;
 mod traffic;
 
 use std::collections::BTreeMap;

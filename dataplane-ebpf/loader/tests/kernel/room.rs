@@ -20,6 +20,8 @@ use nix::sched::{CloneFlags, unshare};
 
 const CGROUP: &str = "MIZZEN_TEST_CGROUP";
 const PINS: &str = "MIZZEN_TEST_PINS";
+/// Not by its path, where a newer build may lie by now.
+const OURSELVES: &str = "/proc/self/exe";
 /// What a second process in the room is there for.
 const ROLE: &str = "MIZZEN_TEST_ROLE";
 
@@ -55,7 +57,7 @@ pub fn in_room<Body: FnOnce(&Room)>(body: Body) {
     }
     let test = test_of::<Body>();
     let shell = Shell::build(&test.replace("::", "-"));
-    let output = Command::new(std::env::current_exe().expect("a test has an executable"))
+    let output = Command::new(OURSELVES)
         .args(arguments(test))
         .env(CGROUP, &shell.cgroup)
         .env(PINS, &shell.pins)
@@ -87,11 +89,11 @@ impl Room {
 
     /// Runs the test's body in another process, which finds `role` in its room.
     pub fn start(&self, role: &str) -> Running {
-        let child = Command::new(std::env::current_exe().expect("a test has an executable"))
+        let child = Command::new(OURSELVES)
             .args(arguments(self.test))
             .env(ROLE, role)
             .stdin(Stdio::piped())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .spawn();
         Running(child.expect("the test can start itself"))
     }
@@ -201,6 +203,29 @@ fn serve(mut stream: TcpStream, name: u16) {
     while let Ok(length @ 1..) = stream.read(&mut buffer) {
         let _ = stream.write_all(&buffer[..length]);
     }
+}
+
+/// Starts a TCP server on a free port of `ip` that takes its time to say its port.
+pub fn slow_server(ip: &str, delay: Duration) -> SocketAddr {
+    let listener = TcpListener::bind((ip, 0)).expect("a free port");
+    let address = listener.local_addr().expect("it is bound");
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            thread::spawn(move || {
+                thread::sleep(delay);
+                serve(stream, address.port());
+            });
+        }
+    });
+    address
+}
+
+/// Starts a TCP server on a free port of `ip` that closes what it accepts.
+pub fn sink(ip: &str) -> SocketAddr {
+    let listener = TcpListener::bind((ip, 0)).expect("a free port");
+    let address = listener.local_addr().expect("it is bound");
+    thread::spawn(move || listener.incoming().for_each(drop));
+    address
 }
 
 /// Starts a UDP server on a free port of `ip` that answers each datagram with its port.
