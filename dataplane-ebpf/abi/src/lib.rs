@@ -13,7 +13,8 @@
 //! VIPS[VipKey] ─▶ VipValue ─base, length─▶ SLOTS[base .. base + length] ─row─▶ ROWS[row] ─▶ HISTOGRAMS
 //!                   │  └──ring_base, ring_length──▶ RINGS[…] (position in the run)   ▲  ▲
 //!                   └──────────────────────── row ───────────────────────────────────┘  │
-//! SOCKETS[cookie mod capacity] ─▶ Origin ──────────────────── row ──────────────────────┘
+//! SOCKETS[cookie mod capacity] ─▶ Origin ──────────────────── row ──────────────────────┤
+//! FLOWS[FlowKey] ─▶ Flow ──────────────────────────────────── row ──────────────────────┘
 //! ```
 //!
 //! A VIP and its run of slots carry the same generation. A program that meets a
@@ -23,11 +24,13 @@
 #![no_std]
 
 mod address;
+mod flow;
 pub mod maps;
 mod origin;
 mod row;
 
 pub use address::{Be16, Ip16};
+pub use flow::{Flow, FlowKey, Link};
 pub use origin::{DatagramKey, DatagramOrigin, Decision, Origin, reason, stage};
 pub use row::{NO_HISTOGRAM, Row};
 
@@ -211,6 +214,9 @@ const _: () = assert!(size_of::<Row>() == 128, "ROWS value is part of the ABI");
 const _: () = assert!(size_of::<Origin>() == 128, "SOCKETS value is part of the ABI");
 const _: () = assert!(size_of::<DatagramKey>() == 32, "DATAGRAMS key is part of the ABI");
 const _: () = assert!(size_of::<DatagramOrigin>() == 20, "DATAGRAMS value is part of the ABI");
+const _: () = assert!(size_of::<FlowKey>() == 40, "FLOWS key is part of the ABI");
+const _: () = assert!(size_of::<Flow>() == 96, "FLOWS value is part of the ABI");
+const _: () = assert!(size_of::<Link>() == 12, "LINKS value is part of the ABI");
 const _: () = assert!(size_of::<Control>() == 8, "CONTROL value is part of the ABI");
 const _: () = assert!(size_of::<Settings>() == 48, "SETTINGS value is part of the ABI");
 const _: () = assert!(size_of::<Histogram>() == 208, "HISTOGRAMS value is part of the ABI");

@@ -1,6 +1,6 @@
 //! Names and capacities of the maps, for both sides.
 //!
-//! Arrays can be mapped into the daemon's memory. Everything is allocated when the maps are made: about 45 MiB of kernel memory and
+//! Arrays can be mapped into the daemon's memory. Everything is allocated when the maps are made: about 70 MiB of kernel memory and
 //! 3.4 MiB for each CPU, and no connect or change fails later for want of it.
 
 /// Hash of [`VipKey`](crate::VipKey) to [`VipValue`](crate::VipValue).
@@ -19,13 +19,19 @@ pub const SOCKETS: &str = "SOCKETS";
 pub const ORIGINS: &str = "ORIGINS";
 /// LRU hash of [`DatagramKey`](crate::DatagramKey) to [`DatagramOrigin`](crate::DatagramOrigin).
 pub const DATAGRAMS: &str = "DATAGRAMS";
+/// LRU hash of [`FlowKey`](crate::FlowKey) to [`Flow`](crate::Flow), two for each flow that arrives.
+pub const FLOWS: &str = "FLOWS";
+/// Hash of a link's number to [`Link`](crate::Link).
+pub const LINKS: &str = "LINKS";
 /// Array of one [`Settings`](crate::Settings).
 pub const SETTINGS: &str = "SETTINGS";
 /// Array of one [`Control`](crate::Control).
 pub const CONTROL: &str = "CONTROL";
 /// Every map, in the order in which user space lists them.
-pub const ALL: [&str; 10] =
-    [VIPS, SLOTS, ROWS, RINGS, HISTOGRAMS, SOCKETS, ORIGINS, DATAGRAMS, SETTINGS, CONTROL];
+pub const ALL: [&str; 12] = [
+    VIPS, SLOTS, ROWS, RINGS, HISTOGRAMS, SOCKETS, ORIGINS, DATAGRAMS, FLOWS, LINKS, SETTINGS,
+    CONTROL,
+];
 
 /// VIPs at once: ten thousand services with an IPv6 twin each, and room to spare.
 pub const VIPS_CAPACITY: usize = 1 << 15;
@@ -45,3 +51,7 @@ pub const SOCKETS_CAPACITY: usize = 1 << 16;
 pub const ORIGINS_CAPACITY: usize = 1 << 16;
 /// UDP flows of sockets that talk to several VIPs; the coldest give way.
 pub const DATAGRAMS_CAPACITY: usize = 1 << 14;
+/// Two for each flow that arrives from elsewhere; the coldest give way.
+pub const FLOWS_CAPACITY: usize = 1 << 17;
+/// Links that programs are attached to.
+pub const LINKS_CAPACITY: usize = 1 << 12;

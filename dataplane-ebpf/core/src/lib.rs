@@ -9,5 +9,6 @@
 pub mod bucket;
 pub mod eject;
 pub mod ewma;
+pub mod rewrite;
 pub mod ring;
 pub mod select;

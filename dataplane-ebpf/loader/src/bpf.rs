@@ -1,6 +1,6 @@
 //! The bpf(2) commands that aya has no call for, and nothing else.
 //!
-//! Link update and detach, elements in batches, and map access by plain bytes.
+//! Links made, updated and ended, elements in batches, and map access by plain bytes.
 
 use std::ffi::CString;
 use std::io;
@@ -22,6 +22,8 @@ pub enum AttachType {
     Getpeername4 = 29,
     Getpeername6 = 30,
     SockRelease = 34,
+    TcxIngress = 46,
+    TcxEgress = 47,
 }
 
 /// The shape of a map as the kernel has it.
@@ -86,21 +88,16 @@ pub fn link_create(
     cgroup: BorrowedFd<'_>,
     attach_type: AttachType,
 ) -> io::Result<OwnedFd> {
-    #[repr(C)]
-    struct Attr {
-        program: u32,
-        target: u32,
-        attach_type: u32,
-        flags: u32,
-    }
-    let mut attr = Attr {
-        program: raw(program),
-        target: raw(cgroup),
-        attach_type: attach_type as u32,
-        flags: 0,
-    };
-    // SAFETY: `Attr` is the kernel's structure for this command.
-    unsafe { new_fd(LINK_CREATE, &mut attr) }
+    link_create_at(program, raw(cgroup), attach_type)
+}
+
+/// Attaches a program to the network link with this number, behind whatever is attached there.
+pub fn link_create_on(
+    program: BorrowedFd<'_>,
+    index: u32,
+    attach_type: AttachType,
+) -> io::Result<OwnedFd> {
+    link_create_at(program, index, attach_type)
 }
 
 /// Puts another program behind a link; no call falls between the two.
@@ -141,6 +138,24 @@ pub fn link_cgroup(link: BorrowedFd<'_>) -> io::Result<u64> {
     // SAFETY: `Info` is plain numbers and as long as said; the kernel fills in what fits.
     unsafe { object_info(link, &mut info) }?;
     Ok(info.cgroup_id)
+}
+
+/// Number of the network link that a link is attached to; zero if it is gone.
+pub fn link_index(link: BorrowedFd<'_>) -> io::Result<u32> {
+    #[derive(Default)]
+    #[repr(C)]
+    struct Info {
+        kind: u32,
+        id: u32,
+        program_id: u32,
+        padding: u32,
+        index: u32,
+        attach_type: u32,
+    }
+    let mut info = Info::default();
+    // SAFETY: `Info` is plain numbers and as long as said; the kernel fills in what fits.
+    unsafe { object_info(link, &mut info) }?;
+    Ok(info.index)
 }
 
 /// Sizes of a map.
@@ -262,6 +277,24 @@ pub fn wait_for_running_programs() -> io::Result<()> {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+fn link_create_at(
+    program: BorrowedFd<'_>,
+    target: u32,
+    attach_type: AttachType,
+) -> io::Result<OwnedFd> {
+    #[repr(C)]
+    struct Attr {
+        program: u32,
+        target: u32,
+        attach_type: u32,
+        flags: u32,
+    }
+    let attach_type = attach_type as u32;
+    let mut attr = Attr { program: raw(program), target, attach_type, flags: 0 };
+    // SAFETY: `Attr` is the kernel's structure for this command.
+    unsafe { new_fd(LINK_CREATE, &mut attr) }
 }
 
 #[repr(C)]

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use aya::EbpfError;
 use aya::programs::ProgramError;
@@ -66,6 +67,13 @@ pub enum LoadError {
         value: u32,
         /// Elements it has room for.
         entries: u32,
+    },
+    /// The kernel does not take the programs for network links.
+    #[error("VIP traffic that arrives from elsewhere is not balanced")]
+    Arriving {
+        /// Why.
+        #[source]
+        source: Arc<LoadError>,
     },
     /// The maps that were found cannot be read.
     #[error("cannot take over the pinned maps")]

@@ -4,7 +4,8 @@
 //! Dataplane::open ──▶ programs attached to a cgroup, maps and links pinned
 //!           set_vips ──▶ SLOTS, RINGS (new run) ─▶ VIPS (swap) ─▶ old run rests
 //!           observe ◀── VIPS, SLOTS     counters ◀── ROWS     latencies ◀── HISTOGRAMS
-//!           sockets ◀── SOCKETS
+//!           sockets ◀── SOCKETS     arriving ◀── FLOWS
+//!           follow_links ──▶ programs attached to network links
 //! ```
 //!
 //! The maps are the truth: nothing about a VIP is remembered here, and a restarted
@@ -13,16 +14,20 @@
 
 mod bpf;
 mod clock;
+mod clsact;
 mod draft;
 mod error;
 mod extents;
+mod flows;
 mod histograms;
+mod ingress;
 mod leavers;
 mod mapped;
 mod object;
 mod probe;
 mod slab;
 mod sockets;
+mod standing;
 mod table;
 mod words;
 
@@ -30,15 +35,21 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use flows::Flows;
+use ingress::Ingress;
 use mizzen_ebpf_abi::Settings;
 use slab::Slab;
 
 pub use error::{LoadError, MapError};
+pub use flows::ArrivingFlow;
 pub use histograms::Latencies;
+pub use ingress::{Attachment, Followed, LinkWanted};
 pub use leavers::{Leaver, SocketTable};
 pub use probe::{ProbeError, probe};
 pub use sockets::{Reason, Socket, Stage};
+pub use standing::Standing;
 pub use words::{
     Admission, BackendWanted, Counts, Distance, Locality, Removal, Rule, TCP, Tuning, UDP,
     VipAddress, VipState, VipWanted,
@@ -66,6 +77,9 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Dataplane {
     slab: Slab,
+    flows: Flows,
+    /// Missing where the kernel takes the other programs and not these.
+    ingress: Result<Ingress, Arc<LoadError>>,
     pin_dir: PathBuf,
 }
 
@@ -85,9 +99,39 @@ impl Dataplane {
         let mut slab = Slab::open(&directory)?;
         slab.set(Settings::from(&options.tuning));
         object::attach(&mut object, &directory, &options.cgroup)?;
+        let flows = Flows::open(&directory)?;
+        let ingress = Ingress::open(&mut object, &directory).map_err(Arc::new);
         let cgroup = options.cgroup.display();
         tracing::info!(pins = %directory.display(), %cgroup, "VIP programs attached");
-        Ok(Self { slab, pin_dir: options.pin_dir.clone() })
+        Ok(Self { slab, flows, ingress, pin_dir: options.pin_dir.clone() })
+    }
+
+    /// Makes the programs for traffic that arrives stand on these network links of the calling thread's namespace, and
+    /// on no others. They go on while no daemon runs.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError::Arriving`] if the kernel takes none of these programs; others if pins cannot be used. Links that
+    /// cannot be attached to are told in the answer, and the others are done.
+    pub fn follow_links(&mut self, wanted: &[LinkWanted]) -> Result<Followed, LoadError> {
+        match &mut self.ingress {
+            Ok(ingress) => ingress.follow(wanted),
+            Err(_) if wanted.is_empty() => Ok(Followed::default()),
+            Err(source) => Err(LoadError::Arriving { source: Arc::clone(source) }),
+        }
+    }
+
+    /// How programs are attached to network links; nothing if the kernel takes none.
+    #[must_use]
+    pub fn attachment(&self) -> Option<Attachment> {
+        self.ingress.as_ref().ok().map(Ingress::attachment)
+    }
+
+    /// Attaches to network links by filters from now on, as is done by itself on kernels before 6.6.
+    pub fn use_clsact(&mut self) {
+        if let Ok(ingress) = &mut self.ingress {
+            ingress.use_clsact();
+        }
     }
 
     /// Reads from the maps which VIPs there are and what they are like.
@@ -212,6 +256,28 @@ impl Dataplane {
         sockets::all(&self.slab)
     }
 
+    /// Reads every flow that arrived from elsewhere and is not forgotten yet.
+    ///
+    /// # Errors
+    ///
+    /// [`MapError::Request`] if the kernel refuses.
+    pub fn arriving_flows(&self) -> Result<Vec<ArrivingFlow>, MapError> {
+        self.flows.all(&self.slab)
+    }
+
+    /// Ends the arriving flows that `is_over` names by VIP and backend; a TCP client that goes on is reset. Returns
+    /// how many there were.
+    ///
+    /// # Errors
+    ///
+    /// [`MapError::Request`] if the kernel refuses.
+    pub fn end_flows(
+        &self,
+        is_over: impl Fn(VipAddress, SocketAddr) -> bool,
+    ) -> Result<usize, MapError> {
+        self.flows.end(&self.slab, is_over)
+    }
+
     /// Backends that left their VIP since this was asked last, and whose sockets are to be ended now.
     #[must_use]
     pub fn take_leavers(&mut self) -> Vec<Leaver> {
@@ -229,9 +295,12 @@ impl Dataplane {
         Ok(SocketTable { sockets, rows, spilled: origins.again()? })
     }
 
-    /// Frees what unconnected datagram sockets that fell silent still hold.
+    /// Frees what unconnected datagram sockets and arriving flows that fell silent still hold.
     pub fn expire_flows(&mut self) {
         sockets::expire(&self.slab);
+        if let Err(error) = self.flows.expire(&self.slab) {
+            tracing::warn!(%error, "cannot look for arriving flows that fell silent");
+        }
     }
 
     /// Reads how many connects and datagrams each VIP refused for want of an admitted backend.

@@ -166,6 +166,15 @@ impl<V> Drop for Window<V> {
     }
 }
 
+/// How a flow ends that user space ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlowEnd {
+    /// It was open.
+    Closed,
+    /// Its handshake was never answered.
+    Failed,
+}
+
 impl Mapped<Row> {
     /// Says that a row has no owner, so that nothing more is counted there.
     pub fn disown(&self, row: u32) {
@@ -176,13 +185,17 @@ impl Mapped<Row> {
     }
 
     /// Counts the end of a flow, unless the row has another owner by now.
-    pub fn end_flow(&self, row: u32, epoch: u32) {
+    pub fn end_flow(&self, row: u32, epoch: u32, how: FlowEnd) {
         if let Some(row) = self.element(row) {
             // SAFETY: aligned fields of the mapping, which programs change with atomics.
             unsafe {
                 if AtomicU32::from_ptr(&raw mut (*row).epoch).load(Ordering::Acquire) == epoch {
                     AtomicU64::from_ptr(&raw mut (*row).in_flight).fetch_sub(1, Ordering::AcqRel);
-                    AtomicU64::from_ptr(&raw mut (*row).closed).fetch_add(1, Ordering::AcqRel);
+                    let count = match how {
+                        FlowEnd::Closed => &raw mut (*row).closed,
+                        FlowEnd::Failed => &raw mut (*row).failed,
+                    };
+                    AtomicU64::from_ptr(count).fetch_add(1, Ordering::AcqRel);
                 }
             }
         }

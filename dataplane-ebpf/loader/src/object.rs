@@ -3,6 +3,7 @@
 //! ```text
 //! <pin_dir>/v2/map_VIPS …          the maps
 //!             /link_connect4 …     one link for each program
+//!             /link_in_7 …         and, for programs on network links, for each of these by its number
 //! ```
 //!
 //! A pinned link keeps its program running while no daemon does. A new daemon puts
@@ -21,7 +22,7 @@ use aya::{Ebpf, EbpfLoader};
 use mizzen_ebpf_abi::{ABI_VERSION, maps};
 
 use crate::bpf::{self, AttachType};
-use crate::{LoadError, Options, probe};
+use crate::{LoadError, Options, ingress, probe};
 
 /// The compiled programs, as committed beside their checksum.
 pub const OBJECT: &[u8] = aya::include_bytes_aligned!("../../prebuilt/mizzen.bpf.o");
@@ -57,7 +58,7 @@ pub fn create_maps(directory: &Path) -> Result<Ebpf, LoadError> {
 pub fn attach(object: &mut Ebpf, directory: &Path, cgroup: &Path) -> Result<(), LoadError> {
     let target = Target::open(cgroup).map_err(failed("open cgroup", cgroup))?;
     for hook in &HOOKS {
-        let program = load(object, hook)?;
+        let program = load(object, hook.program)?;
         let pin = directory.join(format!("{LINK_PREFIX}{}", hook.pin));
         let attached = attach_one(program.as_fd(), hook.attach_type, &target, &pin)
             .map_err(failed("attach to the cgroup and pin as", &pin))?;
@@ -88,7 +89,7 @@ pub fn teardown(options: &Options) -> Result<(), LoadError> {
 use io::ErrorKind::{DirectoryNotEmpty, NotFound, ResourceBusy};
 
 const MAP_PREFIX: &str = "map_";
-const LINK_PREFIX: &str = "link_";
+pub const LINK_PREFIX: &str = "link_";
 
 /// A program and where it belongs.
 struct Hook {
@@ -131,19 +132,20 @@ impl Target {
     }
 }
 
-fn load(object: &mut Ebpf, hook: &Hook) -> Result<OwnedFd, LoadError> {
-    let missing = LoadError::Missing { program: hook.program };
-    let program = object.program_mut(hook.program).ok_or(missing)?;
+/// Loads one program, of whatever kind.
+pub fn load(object: &mut Ebpf, name: &'static str) -> Result<OwnedFd, LoadError> {
+    let program = object.program_mut(name).ok_or(LoadError::Missing { program: name })?;
     let loaded = match program {
         Program::CgroupSockAddr(program) => program.load(),
         Program::SockOps(program) => program.load(),
         Program::CgroupSock(program) => program.load(),
-        _ => return Err(LoadError::Missing { program: hook.program }),
+        Program::SchedClassifier(program) => program.load(),
+        _ => return Err(LoadError::Missing { program: name }),
     };
-    let refused = |source| LoadError::Program { program: hook.program, source: Box::new(source) };
+    let refused = |source| LoadError::Program { program: name, source: Box::new(source) };
     loaded.map_err(refused)?;
     let fd = program.fd().map_err(refused)?.as_fd().try_clone_to_owned();
-    fd.map_err(failed("duplicate the descriptor of program", Path::new(hook.program)))
+    fd.map_err(failed("duplicate the descriptor of program", Path::new(name)))
 }
 
 /// Returns what it did, for the log.
@@ -212,6 +214,7 @@ fn remove_versions(directories: &[PathBuf]) -> Result<(), LoadError> {
 }
 
 fn remove_pins(directory: &Path, failures: &mut Vec<(PathBuf, io::Error)>) {
+    ingress::teardown(directory);
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) => return failures.push((directory.to_owned(), error)),
@@ -235,7 +238,7 @@ fn remove_pin(pin: &Path) -> io::Result<()> {
     fs::remove_file(pin)
 }
 
-fn failed(request: &'static str, path: &Path) -> impl FnOnce(io::Error) -> LoadError {
+pub fn failed(request: &'static str, path: &Path) -> impl FnOnce(io::Error) -> LoadError {
     let path = path.to_owned();
     move |source| LoadError::Path { request, path, source }
 }

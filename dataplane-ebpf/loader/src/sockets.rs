@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use mizzen_ebpf_abi::{Be16, Ip16, Origin, reason, stage};
 
+use crate::mapped::FlowEnd;
 use crate::slab::Slab;
 use crate::{VipAddress, clock};
 
@@ -73,7 +74,7 @@ pub enum Reason {
 }
 
 impl Stage {
-    fn from_number(number: u8) -> Self {
+    pub(crate) fn from_number(number: u8) -> Self {
         match number {
             stage::CHOSEN => Self::Chosen,
             stage::STARTED => Self::Started,
@@ -85,7 +86,7 @@ impl Stage {
 }
 
 impl Reason {
-    fn from_number(number: u8) -> Self {
+    pub(crate) fn from_number(number: u8) -> Self {
         match number {
             reason::CHEAPER => Self::Cheaper,
             reason::TIE => Self::Tie,
@@ -123,7 +124,7 @@ pub fn expire(slab: &Slab) {
             && now.saturating_sub(origin.chosen_at) > idle
             && slab.sockets.free(index, origin.owner)
         {
-            slab.rows.end_flow(origin.row, origin.epoch);
+            slab.rows.end_flow(origin.row, origin.epoch, FlowEnd::Closed);
         }
     });
 }

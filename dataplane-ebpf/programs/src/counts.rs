@@ -14,6 +14,12 @@ use crate::maps::ROWS;
 pub fn row_of(origin: *mut Origin) -> Option<*mut Row> {
     // SAFETY: `origin` is an element of a map that is never freed; fields are plain numbers.
     let (index, epoch) = unsafe { ((*origin).row, (*origin).epoch) };
+    row_at(index, epoch)
+}
+
+/// The row with this index, unless it has another owner by now.
+#[inline(always)]
+pub fn row_at(index: u32, epoch: u32) -> Option<*mut Row> {
     let row = ROWS.get_ptr_mut(index)?;
     // SAFETY: `row` is an element of an array map: aligned and never freed.
     let present = unsafe { (&raw const (*row).epoch).read_volatile() };

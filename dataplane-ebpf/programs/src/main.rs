@@ -7,10 +7,12 @@
 //! getpeername4/6  likewise                                peername.rs
 //! sock_ops        how connections begin and end           sockops.rs
 //! sock_release    the end of sockets of which else nothing tells   release.rs
+//! ingress         packets that arrive: client → backend, backend → client   tc.rs
+//! egress          the same for answers that begin on this node
 //! ```
 //!
-//! They run for every process below one cgroup, whichever its network namespace,
-//! and keep running while the daemon is away.
+//! The first six run for every process below one cgroup, whichever its network namespace,
+//! the others for every packet of some links. All keep running while the daemon is away.
 
 #![no_std]
 #![no_main]
@@ -22,16 +24,21 @@ mod connect;
 mod counts;
 mod datagram;
 mod endpoint;
+mod flow;
+mod icmp;
 mod maps;
+mod packet;
 mod peername;
+mod refuse;
 mod release;
 mod sockets;
 mod sockops;
 mod standing;
+mod tc;
 
 use aya_ebpf::helpers::bpf_set_retval;
-use aya_ebpf::macros::{cgroup_sock, cgroup_sock_addr, sock_ops};
-use aya_ebpf::programs::{SockAddrContext, SockContext, SockOpsContext};
+use aya_ebpf::macros::{cgroup_sock, cgroup_sock_addr, classifier, sock_ops};
+use aya_ebpf::programs::{SockAddrContext, SockContext, SockOpsContext, TcContext};
 
 use choose::Stop;
 use endpoint::{V4, V6};
@@ -100,6 +107,18 @@ fn mizzen_sockops(ctx: SockOpsContext) -> u32 {
 fn mizzen_release(ctx: SockContext) -> i32 {
     release::observe(&ctx);
     ALLOW
+}
+
+/// Sends what arrives for a VIP on to a backend, and its answers back.
+#[classifier]
+fn mizzen_ingress(ctx: TcContext) -> i32 {
+    tc::arrive(ctx.skb.skb)
+}
+
+/// Shows the VIP as the source of answers that no link of ours brought in.
+#[classifier]
+fn mizzen_egress(ctx: TcContext) -> i32 {
+    tc::depart(ctx.skb.skb)
 }
 
 const ALLOW: i32 = 1;

@@ -4,12 +4,12 @@ use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray};
 use aya_ebpf::macros::btf_map;
 use mizzen_ebpf_abi::maps::{
-    DATAGRAMS_CAPACITY, HISTOGRAMS_CAPACITY, ORIGINS_CAPACITY, RINGS_CAPACITY, ROWS_CAPACITY,
-    SLOTS_CAPACITY, SOCKETS_CAPACITY, VIPS_CAPACITY,
+    DATAGRAMS_CAPACITY, FLOWS_CAPACITY, HISTOGRAMS_CAPACITY, LINKS_CAPACITY, ORIGINS_CAPACITY,
+    RINGS_CAPACITY, ROWS_CAPACITY, SLOTS_CAPACITY, SOCKETS_CAPACITY, VIPS_CAPACITY,
 };
 use mizzen_ebpf_abi::{
-    Control, DatagramKey, DatagramOrigin, Histogram, Origin, Place, Row, Settings, Slot, VipKey,
-    VipValue,
+    Control, DatagramKey, DatagramOrigin, Flow, FlowKey, Histogram, Link, Origin, Place, Row,
+    Settings, Slot, VipKey, VipValue,
 };
 
 /// Where each VIP's backends lie.
@@ -44,6 +44,14 @@ pub static ORIGINS: LruHashMap<u64, Origin, ORIGINS_CAPACITY> = LruHashMap::new(
 #[btf_map]
 pub static DATAGRAMS: LruHashMap<DatagramKey, DatagramOrigin, DATAGRAMS_CAPACITY> =
     LruHashMap::new();
+
+/// What arrives from elsewhere: what becomes of packets with these ends.
+#[btf_map]
+pub static FLOWS: LruHashMap<FlowKey, Flow, FLOWS_CAPACITY> = LruHashMap::new();
+
+/// Links by which it may arrive.
+#[btf_map]
+pub static LINKS: HashMap<u32, Link, LINKS_CAPACITY> = HashMap::new();
 
 /// What user space wants of the programs.
 #[btf_map]

@@ -6,7 +6,7 @@
 use mizzen_ebpf_abi::{Decision, Row, reason};
 use mizzen_ebpf_core::bucket::bucket;
 use mizzen_ebpf_core::eject::pause;
-use mizzen_ebpf_core::ewma::Average;
+use mizzen_ebpf_core::ewma::{Average, micros, ticks};
 
 use crate::counts::{add, add_small, replace};
 use crate::maps::{HISTOGRAMS, ROWS, settings};
@@ -141,7 +141,7 @@ unsafe fn move_average(average: *mut u64, micros: u32, now: u64) {
     // SAFETY: the caller's promise.
     unsafe {
         let before = Average::unpack(average.read_volatile());
-        average.write_volatile(before.step(micros, (now / 1_000_000) as u32).pack());
+        average.write_volatile(before.step(micros, ticks(now)).pack());
     }
 }
 
@@ -158,10 +158,4 @@ fn count(histogram: u32, micros: u32) {
             (*(&raw mut (*histogram).buckets).cast::<u32>().add(index)) += 1;
         }
     }
-}
-
-#[inline(always)]
-fn micros(nanos: u64) -> u32 {
-    let micros = nanos / 1_000;
-    if micros > u64::from(u32::MAX) { u32::MAX } else { micros as u32 }
 }

@@ -1,0 +1,316 @@
+//! A packet in the kernel's hands: read, changed, cut.
+//!
+//! Headers are read and written through helpers only, which cope with packets in pieces, with
+//! copies that share their bytes, and with checksums that hardware has yet to fill in or has
+//! worked out already. IPv4 options and IPv6 extension headers stay with the routing of the
+//! kernel, as do fragments, of which all but the first have no ports.
+
+use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM};
+use aya_ebpf::helpers::generated::{bpf_l4_csum_replace, bpf_skb_load_bytes, bpf_skb_store_bytes};
+use mizzen_ebpf_abi::{Be16, FlowKey, Ip16};
+use mizzen_ebpf_core::rewrite;
+
+/// A packet of TCP, UDP or ICMP.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Packet {
+    /// Both ends; ports are zero for ICMP.
+    pub key: FlowKey,
+    /// Largest packet on the wire that it becomes part of (bytes, without the link's header).
+    pub size: u32,
+    /// Checksum of the IPv4 header.
+    pub checksum: u16,
+    /// Routers that it may still pass.
+    pub hops: u8,
+    /// Flags of TCP.
+    pub flags: u8,
+}
+
+/// Flags of TCP.
+pub mod flag {
+    /// The sender sends no more.
+    pub const FIN: u8 = 1;
+    /// A connection begins.
+    pub const SYN: u8 = 2;
+    /// The connection is over.
+    pub const RST: u8 = 4;
+    /// The acknowledgement number counts.
+    pub const ACK: u8 = 16;
+}
+
+/// Which end of a packet is changed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// Where it comes from.
+    Source,
+    /// Where it goes.
+    Target,
+}
+
+/// What becomes of the number of routers that it may still pass.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Hop {
+    /// This is one of them.
+    Count,
+    /// The kernel's routing counts.
+    Leave,
+}
+
+/// The buffer that a program works on.
+pub type Buffer = *mut __sk_buff;
+
+impl Packet {
+    /// Reads the headers; nothing if the packet is none of ours.
+    #[inline(always)]
+    pub fn read(buffer: Buffer) -> Option<Self> {
+        // SAFETY: the context is valid for the whole run of the program.
+        match unsafe { (*buffer).protocol } as u16 {
+            ETH_P_IP => Self::read_v4(buffer),
+            ETH_P_IPV6 => Self::read_v6(buffer),
+            _ => None,
+        }
+    }
+
+    /// Whether both ends are IPv4 addresses.
+    #[inline(always)]
+    pub fn is_v4(&self) -> bool {
+        self.key.source.is_v4()
+    }
+
+    /// Puts another end in the place of one.
+    ///
+    /// The checksum of the transport is changed by what changes under it: its own field may be
+    /// unfinished, and then only the part that the addresses have in it is there.
+    #[inline(always)]
+    pub fn change(
+        &self,
+        buffer: Buffer,
+        side: Side,
+        address: Ip16,
+        port: Be16,
+        hop: Hop,
+    ) -> Option<()> {
+        let (old, old_port, port_offset) = match side {
+            Side::Source => (self.key.source, self.key.source_port, 0),
+            Side::Target => (self.key.target, self.key.target_port, 2),
+        };
+        let transport = if self.is_v4() { V4_END } else { V6_END };
+        let (field, mangled) = match self.key.protocol {
+            IPPROTO_TCP => (transport + 16, 0),
+            _ => (transport + 6, u64::from(BPF_F_MARK_MANGLED_0)),
+        };
+        let difference = rewrite::change_words(0, old.words(), address.words());
+        let pseudo = u64::from(BPF_F_PSEUDO_HDR) | mangled;
+        replace_checksum(buffer, field, difference, pseudo)?;
+        if port != old_port {
+            let (from, to) = (u32::from(old_port.to_network()), u32::from(port.to_network()));
+            replace_checksum(buffer, field, rewrite::change(0, from, to), mangled)?;
+            store(buffer, transport + port_offset, &port.to_network(), 0)?;
+        }
+        if self.is_v4() {
+            self.write_v4(buffer, side, address, difference, hop)
+        } else {
+            self.write_v6(buffer, side, address, hop)
+        }
+    }
+
+    /// Writes all of the IPv4 header that a change of address touches.
+    #[inline(always)]
+    pub fn write_v4(
+        &self,
+        buffer: Buffer,
+        side: Side,
+        address: Ip16,
+        difference: u32,
+        hop: Hop,
+    ) -> Option<()> {
+        let hops = if hop == Hop::Count { self.hops.wrapping_sub(1) } else { self.hops };
+        let word = |hops: u8| u16::from_ne_bytes([hops, self.key.protocol]);
+        let (old, new) = (u32::from(word(self.hops)), u32::from(word(hops)));
+        let checksum = rewrite::replaced(self.checksum, rewrite::change(difference, old, new));
+        let [_, _, _, source] = self.key.source.words();
+        let [_, _, _, target] = self.key.target.words();
+        let [_, _, _, address] = address.words();
+        let (source, target) = match side {
+            Side::Source => (address, target),
+            Side::Target => (source, address),
+        };
+        let first = u32::from(word(hops)) | u32::from(checksum) << 16;
+        store(buffer, ETH_LENGTH + 8, &[first, source, target], 0)
+    }
+
+    /// Writes an address of the IPv6 header and the hop limit.
+    #[inline(always)]
+    pub fn write_v6(&self, buffer: Buffer, side: Side, address: Ip16, hop: Hop) -> Option<()> {
+        let offset = if side == Side::Source { 8 } else { 24 };
+        let recompute = u64::from(BPF_F_RECOMPUTE_CSUM);
+        // The kernel takes each change of an address under a checksum for one that the IP header makes up
+        // for, and IPv6 has no such checksum; so the sum of the whole packet is put right here.
+        store(buffer, ETH_LENGTH + offset, &address.words(), recompute)?;
+        match hop {
+            Hop::Leave => Some(()),
+            Hop::Count => store(buffer, ETH_LENGTH + 7, &self.hops.wrapping_sub(1), recompute),
+        }
+    }
+
+    #[inline(always)]
+    fn read_v4(buffer: Buffer) -> Option<Self> {
+        let header: V4Header = load(buffer, ETH_LENGTH)?;
+        let is_whole = header.fragment & u16::to_be(0x3fff) == 0;
+        if header.version_and_length != 0x45 || !is_whole {
+            return None;
+        }
+        let key = FlowKey {
+            source: Ip16::from_v4_word(header.source),
+            target: Ip16::from_v4_word(header.target),
+            protocol: header.protocol,
+            ..FlowKey::default()
+        };
+        let size = u32::from(u16::from_be(header.length));
+        let packet = Self { key, size, checksum: header.checksum, hops: header.hops, flags: 0 };
+        packet.with_transport(buffer, V4_END)
+    }
+
+    #[inline(always)]
+    fn read_v6(buffer: Buffer) -> Option<Self> {
+        let header: V6Header = load(buffer, ETH_LENGTH)?;
+        let key = FlowKey {
+            source: Ip16::from_v6_words(header.source),
+            target: Ip16::from_v6_words(header.target),
+            protocol: header.next,
+            ..FlowKey::default()
+        };
+        let size = V6_LENGTH + u32::from(u16::from_be(header.length));
+        let packet = Self { key, size, checksum: 0, hops: header.hops, flags: 0 };
+        packet.with_transport(buffer, V6_END)
+    }
+
+    #[inline(always)]
+    fn with_transport(mut self, buffer: Buffer, offset: u32) -> Option<Self> {
+        let mut length = UDP_LENGTH;
+        match self.key.protocol {
+            IPPROTO_TCP => {
+                let words: [u32; 4] = load(buffer, offset)?;
+                self.take_ports(words[0]);
+                let [data_offset, flags, _, _] = words[3].to_ne_bytes();
+                self.flags = flags;
+                length = u32::from(data_offset >> 4) * 4;
+            }
+            IPPROTO_UDP => self.take_ports(load(buffer, offset)?),
+            IPPROTO_ICMP | IPPROTO_ICMPV6 => return Some(self),
+            _ => return None,
+        }
+        // SAFETY: as in `read`.
+        let segment = unsafe { (*buffer).gso_size };
+        if segment != 0 {
+            self.size = offset - ETH_LENGTH + length + segment;
+        }
+        Some(self)
+    }
+
+    #[inline(always)]
+    fn take_ports(&mut self, word: u32) {
+        self.key.source_port = Be16::from_network(word as u16);
+        self.key.target_port = Be16::from_network((word >> 16) as u16);
+    }
+}
+
+/// Reads bytes of the packet.
+#[inline(always)]
+pub fn load<T: Copy>(buffer: Buffer, offset: u32) -> Option<T> {
+    let mut bytes = core::mem::MaybeUninit::<T>::uninit();
+    // SAFETY: the helper fills in as many bytes as said or none; callers ask for plain numbers.
+    unsafe {
+        let size = size_of::<T>() as u32;
+        match bpf_skb_load_bytes(buffer.cast(), offset, bytes.as_mut_ptr().cast(), size) {
+            0 => Some(bytes.assume_init()),
+            _ => None,
+        }
+    }
+}
+
+/// Writes bytes of the packet.
+#[inline(always)]
+pub fn store<T>(buffer: Buffer, offset: u32, bytes: &T, flags: u64) -> Option<()> {
+    let from = (&raw const *bytes).cast();
+    // SAFETY: `bytes` are as many as said, and have no padding.
+    match unsafe { bpf_skb_store_bytes(buffer, offset, from, size_of::<T>() as u32, flags) } {
+        0 => Some(()),
+        _ => None,
+    }
+}
+
+/// Changes the checksum at `field` by what the words under it changed.
+#[inline(always)]
+pub fn replace_checksum(buffer: Buffer, field: u32, difference: u32, flags: u64) -> Option<()> {
+    // SAFETY: the helper checks the offset.
+    match unsafe { bpf_l4_csum_replace(buffer, field, 0, u64::from(difference), flags) } {
+        0 => Some(()),
+        _ => None,
+    }
+}
+
+/// The header of IPv4, without options.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct V4Header {
+    /// 0x45.
+    pub version_and_length: u8,
+    /// Type of service.
+    pub service: u8,
+    /// Bytes of the packet (network order, like all numbers here).
+    pub length: u16,
+    /// Number of the packet, for its fragments.
+    pub id: u16,
+    /// Flags and offset of a fragment.
+    pub fragment: u16,
+    /// Routers that it may still pass.
+    pub hops: u8,
+    /// Protocol number.
+    pub protocol: u8,
+    /// Checksum of this header.
+    pub checksum: u16,
+    /// Source address.
+    pub source: u32,
+    /// Target address.
+    pub target: u32,
+}
+
+/// The header of IPv6.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct V6Header {
+    /// Version, traffic class and flow label.
+    pub version: u32,
+    /// Bytes after this header (network order).
+    pub length: u16,
+    /// Protocol number.
+    pub next: u8,
+    /// Routers that it may still pass.
+    pub hops: u8,
+    /// Source address.
+    pub source: [u32; 4],
+    /// Target address.
+    pub target: [u32; 4],
+}
+
+/// TCP's protocol number.
+pub const IPPROTO_TCP: u8 = 6;
+/// UDP's.
+pub const IPPROTO_UDP: u8 = 17;
+/// ICMP's.
+pub const IPPROTO_ICMP: u8 = 1;
+/// ICMPv6's.
+pub const IPPROTO_ICMPV6: u8 = 58;
+
+/// Bytes before the IP header; only links that have just these are attached to.
+pub const ETH_LENGTH: u32 = 14;
+/// Where the IPv4 header ends.
+pub const V4_END: u32 = ETH_LENGTH + 20;
+/// Where the IPv6 header ends.
+pub const V6_END: u32 = ETH_LENGTH + V6_LENGTH;
+
+const V6_LENGTH: u32 = 40;
+const UDP_LENGTH: u32 = 8;
+const ETH_P_IP: u16 = 0x0800_u16.to_be();
+const ETH_P_IPV6: u16 = 0x86dd_u16.to_be();
