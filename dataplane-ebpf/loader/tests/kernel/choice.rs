@@ -87,8 +87,10 @@ fn a_ring_leads_one_socket_to_one_backend_and_keeps_most_of_the_others() {
             (0..400).map(|_| UdpSocket::bind("0.0.0.0:0").expect("a socket")).collect();
         let connect_all = |dataplane: &Dataplane| -> BTreeMap<u64, SocketAddr> {
             clients.iter().for_each(|client| client.connect(vip.socket).expect("translated"));
-            let sockets = dataplane.sockets().into_iter().filter(|socket| socket.is_open);
-            sockets.inspect(|socket| assert_eq!(socket.reason, Reason::Ring)).map(pair).collect()
+            let mut sockets = dataplane.sockets();
+            sockets.retain(|socket| socket.is_open);
+            assert!(sockets.iter().all(|socket| socket.reason == Reason::Ring));
+            sockets.iter().map(pair).collect()
         };
         let first = connect_all(&dataplane);
         assert_eq!(first.len(), 400);
@@ -297,7 +299,7 @@ fn latencies_are_counted_in_buckets() {
     });
 }
 
-fn pair(socket: Socket) -> (u64, SocketAddr) {
+fn pair(socket: &Socket) -> (u64, SocketAddr) {
     (socket.cookie, socket.backend)
 }
 

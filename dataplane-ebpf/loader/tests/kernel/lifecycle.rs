@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use mizzen_ebpf_loader::{
-    Admission, BackendWanted, Counts, Dataplane, LoadError, MapError, Options, VipAddress, probe,
-    teardown,
+    Admission, BackendWanted, Counts, Dataplane, LoadError, MapError, Options, Rule, VipAddress,
+    VipWanted, probe, teardown,
 };
 
 use crate::room::{at, backends, connect, eventually, in_room, reset, server, tcp};
@@ -137,6 +137,40 @@ fn the_largest_vip_fits_and_one_more_is_refused_by_name() {
 }
 
 #[test]
+fn a_full_map_refuses_by_name_and_leaves_the_others_alone() {
+    in_room(|room| {
+        let servers = [server("127.0.0.1"), server("127.0.0.2")];
+        let vip = |n: u32| {
+            let [_, high, middle, low] = n.to_be_bytes();
+            VipAddress::tcp(SocketAddr::from(([11, high, middle, low], 80)))
+        };
+        let mut dataplane = Dataplane::open(&room.options()).expect("loadable");
+        // Two backends have a ring of 4,093 places, of which a million hold 256.
+        let maglev = VipWanted { rule: Rule::Maglev, ..backends(&servers) };
+        let many: Vec<_> = (1..=257).map(|n| (vip(n), maglev.clone())).collect();
+        let errors = dataplane.set_vips(&many).errors;
+        let refused: Vec<VipAddress> = errors.iter().map(|(vip, _)| *vip).collect();
+        assert_eq!(refused, [vip(257)]);
+        assert!(matches!(errors[0].1, MapError::Full { map: "RINGS", .. }), "{}", errors[0].1);
+        assert!(errors[0].1.to_string().contains("11.0.1.1:80/tcp"), "{}", errors[0].1);
+
+        let many: Vec<_> = (257..=32_768).map(|n| (vip(n), backends(&[]))).collect();
+        assert!(dataplane.set_vips(&many).errors.is_empty());
+        let before = dataplane.observe().expect("readable maps");
+        assert_eq!(before.len(), 32_768);
+        let error = dataplane.set_vip(vip(40_000), &backends(&servers)).expect_err("one too many");
+        assert!(matches!(error, MapError::Full { map: "VIPS", .. }), "{error}");
+        assert!(error.to_string().contains(&vip(40_000).to_string()), "{error}");
+        assert_eq!(dataplane.observe().expect("readable maps"), before);
+        connect(vip(1).socket).expect("the others serve");
+
+        dataplane.remove_vip(vip(2)).expect("removable");
+        dataplane.set_vip(vip(40_000), &maglev).expect("there is room for one again");
+        connect(vip(40_000).socket).expect("it serves");
+    });
+}
+
+#[test]
 fn what_cannot_work_is_refused_before_anything_changes() {
     in_room(|room| {
         let backend = at("127.0.0.1:80");
@@ -164,7 +198,7 @@ fn foreign_pins_and_wrong_places_are_named() {
         assert!(matches!(Dataplane::open(&no_cgroup), Err(LoadError::Probe(_))));
 
         drop(Dataplane::open(&options).expect("loadable"));
-        let pins = options.pin_dir.join("v2");
+        let pins = options.pin_dir.join(format!("v{}", mizzen_ebpf_abi::ABI_VERSION));
         std::fs::remove_file(pins.join("map_VIPS")).expect("a pin");
         std::fs::rename(pins.join("map_SLOTS"), pins.join("map_VIPS")).expect("a pin");
         let error = Dataplane::open(&options).expect_err("that is no map of VIPs");

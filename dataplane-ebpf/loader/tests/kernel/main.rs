@@ -3,6 +3,8 @@
 #![allow(clippy::expect_used, reason = "a test ends where its helpers cannot go on")]
 
 mod choice;
+mod datagrams;
+mod ejection;
 mod lifecycle;
 mod room;
 mod survival;

@@ -45,8 +45,8 @@ fn programs_of_another_version_go_when_the_new_maps_are_filled() {
         let mut old = Dataplane::open(&options).expect("loadable");
         old.set_vip(tcp(VIP), &backends(&[backend])).expect("room");
         drop(old);
-        let (other, ours) = (options.pin_dir.join("v1"), options.pin_dir.join("v2"));
-        std::fs::rename(&ours, &other).expect("pins can be moved");
+        let (other, own) = (options.pin_dir.join("v1"), options.pin_dir.join(ours()));
+        std::fs::rename(&own, &other).expect("pins can be moved");
 
         let mut new = Dataplane::open(&options).expect("loadable beside the other version");
         assert_eq!(new.observe().expect("readable maps"), BTreeMap::new());
@@ -55,13 +55,13 @@ fn programs_of_another_version_go_when_the_new_maps_are_filled() {
         new.set_vip(tcp(VIP), &backends(&[backend])).expect("room");
         assert_eq!(new.retire_other_versions().expect("removable"), 1);
         assert_eq!(new.retire_other_versions().expect("again is no error"), 0);
-        assert!(!other.exists() && ours.exists());
+        assert!(!other.exists() && own.exists());
         std::net::TcpStream::connect(at(VIP)).expect("the new programs translate");
         assert_eq!(new.counters().expect("readable maps")[&(tcp(VIP), backend)].established, 1);
 
         // A version that was never taken over is removed with all others.
         drop(new);
-        std::fs::rename(&ours, &other).expect("pins can be moved");
+        std::fs::rename(&own, &other).expect("pins can be moved");
         drop(Dataplane::open(&options).expect("loadable"));
         teardown(&options).expect("removable");
         std::net::TcpStream::connect(at(VIP)).expect_err("nobody translates");
@@ -96,7 +96,7 @@ fn a_kill_during_a_swap_leaves_one_state_or_the_other() {
         for (vip, wanted) in &states[0] {
             dataplane.set_vip(*vip, wanted).expect("room");
         }
-        drop(dataplane);
+        // From now on it only reads; the swappers write.
         let mut random = 0x9e37_79b9_u32;
         for round in 0..50 {
             let mut swapper = room.start(&role.join(" "));
@@ -108,7 +108,6 @@ fn a_kill_during_a_swap_leaves_one_state_or_the_other() {
                 drop(std::net::TcpStream::connect(at(VIP)).expect("every connect succeeds"));
             }
             drop(swapper);
-            let dataplane = Dataplane::open(&room.options()).expect("loadable");
             let observed = dataplane.observe().expect("readable maps");
             for (vip, state) in &observed {
                 let candidates = states.iter().filter_map(|state| state.get(vip));
@@ -122,6 +121,7 @@ fn a_kill_during_a_swap_leaves_one_state_or_the_other() {
             assert_eq!(ids.len(), count, "round {round}: no row has two owners");
             drop(std::net::TcpStream::connect(at(VIP)).expect("every connect succeeds"));
         }
+        drop(dataplane);
         // Nothing was leaked: a large VIP and its replacement still fit.
         let mut dataplane = Dataplane::open(&room.options()).expect("loadable");
         let many: Vec<SocketAddr> = (0..65_000_u32)
@@ -180,10 +180,15 @@ fn restart(room: &Room, times: usize) {
     }
 }
 
+/// The directory of the pins of this version.
+fn ours() -> String {
+    format!("v{}", mizzen_ebpf_abi::ABI_VERSION)
+}
+
 /// As if what is there were of an older version.
 fn upgrade(room: &Room, wanted: &VipWanted) {
     let pins = room.options().pin_dir;
-    std::fs::rename(pins.join("v2"), pins.join("v1")).expect("pins can be moved");
+    std::fs::rename(pins.join(ours()), pins.join("v1")).expect("pins can be moved");
     let mut dataplane = Dataplane::open(&room.options()).expect("loadable beside it");
     dataplane.set_vip(tcp(VIP), wanted).expect("room");
     assert_eq!(dataplane.retire_other_versions().expect("removable"), 1);

@@ -1,0 +1,249 @@
+//! Backends that fail: ejected, probed, admitted again.
+
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use mizzen_ebpf_loader::{Counts, Dataplane, Reason, Rule, Tuning, VipWanted};
+
+use crate::room::{at, backends, eventually, in_room, reset, sink, tcp};
+use crate::{VIP, counts};
+
+#[test]
+fn a_backend_that_refuses_is_ejected_and_the_others_serve() {
+    in_room(|room| {
+        let bad = closed_port();
+        let mut dataplane = Dataplane::open(&room.options()).expect("loadable");
+        dataplane.tune(&patient());
+        dataplane
+            .set_vip(tcp(VIP), &drawn(&[bad, sink(LOCAL), sink(LOCAL), sink(LOCAL)]))
+            .expect("room");
+        let failed = connect_until(|| counts(&dataplane, tcp(VIP), bad).ejections > 0);
+        assert_eq!(failed, 3, "three in a row are enough, and needed");
+        let state = counts(&dataplane, tcp(VIP), bad);
+        assert_eq!((state.failed, state.failures_in_a_row), (3, 3));
+        assert!(state.ejected_for.is_some_and(|pause| pause > 0), "{state:?}");
+
+        for _ in 0..300 {
+            reset(TcpStream::connect(at(VIP)).expect("the others serve"));
+        }
+        assert_eq!(counts(&dataplane, tcp(VIP), bad).started, 3, "it is left alone");
+        let mut sockets = dataplane.sockets();
+        sockets.retain(|socket| socket.passed_over && socket.backend != bad);
+        assert!(!sockets.is_empty(), "those that it was drawn for say so");
+
+        // A restart of the daemon does not forget it, and a backend that goes takes its ejection along.
+        drop(dataplane);
+        let mut dataplane = Dataplane::open(&room.options()).expect("loadable again");
+        dataplane.tune(&patient());
+        assert!(counts(&dataplane, tcp(VIP), bad).ejected_for.is_some());
+        dataplane.set_vip(tcp(VIP), &drawn(&[sink(LOCAL), closed_port()])).expect("room");
+        let failed = connect_until(|| ejections(&dataplane) > 0);
+        assert_eq!(failed, 3, "no ejection is left over that would admit all");
+        (0..50).for_each(|_| reset(TcpStream::connect(at(VIP)).expect("the other serves")));
+    });
+}
+
+#[test]
+fn pauses_grow_and_end_with_one_probe_each() {
+    in_room(|room| {
+        let bad = closed_port();
+        let pause = Duration::from_millis(200);
+        let tuning = Tuning { pause, longest_pause: 10 * pause, ..Tuning::default() };
+        let mut dataplane = Dataplane::open(&room.options()).expect("loadable");
+        dataplane.tune(&tuning);
+        dataplane.set_vip(tcp(VIP), &drawn(&[bad, sink(LOCAL), sink(LOCAL)])).expect("room");
+        let mut longest = [0; 5];
+        let failed = with_clients(4, || {
+            eventually("it was ejected four times", || {
+                let Counts { ejections, ejected_for, .. } = counts(&dataplane, tcp(VIP), bad);
+                let longest = &mut longest[ejections.min(4) as usize];
+                *longest = ejected_for.unwrap_or(0).max(*longest);
+                ejections >= 4
+            });
+        });
+        let state = counts(&dataplane, tcp(VIP), bad);
+        assert!(longest[2] > 200 && longest[3] > 400, "pauses grow: {longest:?}");
+        // Until it was ejected, each of the four clients may have had one more under way.
+        assert!((6..=6 + 3 + 1).contains(&state.started), "one probe ends a pause: {state:?}");
+        assert_eq!(failed, state.failed, "nothing else failed");
+        let probes =
+            dataplane.sockets().into_iter().filter(|socket| socket.reason == Reason::Probe);
+        assert!(probes.clone().count() > 0 && probes.clone().all(|probe| probe.backend == bad));
+
+        // It comes back with the first probe that is answered.
+        let listener = TcpListener::bind(bad).expect("its port is free");
+        thread::spawn(move || listener.incoming().for_each(drop));
+        with_clients(4, || {
+            eventually("it is admitted", || {
+                counts(&dataplane, tcp(VIP), bad).ejected_for.is_none()
+            });
+            let before = counts(&dataplane, tcp(VIP), bad).established;
+            eventually("it serves", || {
+                counts(&dataplane, tcp(VIP), bad).established > before + 100
+            });
+        });
+        assert_eq!(counts(&dataplane, tcp(VIP), bad).failures_in_a_row, 0);
+    });
+}
+
+#[test]
+fn a_backend_that_drops_handshakes_gets_eight_at_most() {
+    in_room(|room| {
+        let full = FullBacklog::new();
+        let bad = full.address;
+        let mut dataplane = Dataplane::open(&room.options()).expect("loadable");
+        dataplane.tune(&patient());
+        let servers = [bad, sink(LOCAL), sink(LOCAL), sink(LOCAL)];
+        dataplane.set_vip(tcp(VIP), &backends(&servers)).expect("room");
+        with_clients(8, || {
+            eventually("it is ejected", || counts(&dataplane, tcp(VIP), bad).ejections > 0);
+            let others = |dataplane: &Dataplane| {
+                servers[1..]
+                    .iter()
+                    .map(|good| counts(dataplane, tcp(VIP), *good).established)
+                    .sum::<u64>()
+            };
+            let before = others(&dataplane);
+            eventually("the others serve", || others(&dataplane) > before + 2_000);
+        });
+        let state = counts(&dataplane, tcp(VIP), bad);
+        assert!((1..=8).contains(&state.started), "{state:?}");
+        assert_eq!(state.established, 0);
+    });
+}
+
+#[test]
+fn with_too_few_left_all_are_admitted() {
+    in_room(|room| {
+        let (bad, worse) = (closed_port(), closed_port());
+        let mut dataplane = Dataplane::open(&room.options()).expect("loadable");
+        dataplane.tune(&patient());
+        dataplane.set_vip(tcp(VIP), &drawn(&[bad, worse])).expect("room");
+        let failed = connect_until(|| ejections(&dataplane) == 2);
+        assert!(failed >= 6, "{failed} failures ejected both");
+        for _ in 0..20 {
+            TcpStream::connect(at(VIP)).expect_err("nobody listens");
+        }
+        for backend in [bad, worse] {
+            let state = counts(&dataplane, tcp(VIP), backend);
+            assert!(state.started > 3, "it is tried all the same: {state:?}");
+        }
+        // So the first one that listens again serves, whatever the pause.
+        let listener = TcpListener::bind(bad).expect("its port is free");
+        thread::spawn(move || listener.incoming().for_each(drop));
+        eventually("it serves", || TcpStream::connect(at(VIP)).is_ok());
+        assert_eq!(counts(&dataplane, tcp(VIP), bad).ejected_for, None);
+        assert!(counts(&dataplane, tcp(VIP), worse).ejected_for.is_some());
+    });
+}
+
+#[test]
+fn zero_failures_eject_nobody() {
+    in_room(|room| {
+        let bad = closed_port();
+        let mut dataplane = Dataplane::open(&room.options()).expect("loadable");
+        dataplane.tune(&Tuning { failures: 0, ..Tuning::default() });
+        dataplane.set_vip(tcp(VIP), &drawn(&[bad, sink(LOCAL)])).expect("room");
+        connect_until(|| counts(&dataplane, tcp(VIP), bad).failed >= 20);
+        assert_eq!(ejections(&dataplane), 0);
+    });
+}
+
+const LOCAL: &str = "127.0.0.1";
+
+/// Ejects for longer than any test runs.
+fn patient() -> Tuning {
+    Tuning { pause: Duration::from_secs(60), ..Tuning::default() }
+}
+
+fn drawn(servers: &[SocketAddr]) -> VipWanted {
+    VipWanted { rule: Rule::Random, ..backends(servers) }
+}
+
+/// An address at which nobody listens.
+fn closed_port() -> SocketAddr {
+    let listener = TcpListener::bind((LOCAL, 0)).expect("a free port");
+    listener.local_addr().expect("it is bound")
+}
+
+fn ejections(dataplane: &Dataplane) -> u64 {
+    dataplane.counters().expect("readable maps").values().map(|counts| counts.ejections).sum()
+}
+
+/// Connects one after another until `condition` holds; how many were refused. None fails otherwise.
+fn connect_until(mut condition: impl FnMut() -> bool) -> u64 {
+    let mut failed = 0;
+    eventually("enough connects", || {
+        failed += connect_once();
+        condition()
+    });
+    failed
+}
+
+/// 1 if it was refused, 0 if it was not, or took too long.
+fn connect_once() -> u64 {
+    match TcpStream::connect_timeout(&at(VIP), Duration::from_secs(3)) {
+        Ok(stream) => {
+            reset(stream);
+            0
+        }
+        Err(error) if error.kind() == ErrorKind::TimedOut => 0,
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{error}");
+            1
+        }
+    }
+}
+
+/// Lets so many clients connect in a loop while `work` runs; how many connects were refused.
+fn with_clients(clients: usize, work: impl FnOnce()) -> u64 {
+    let (stop, failed) = (AtomicBool::new(false), AtomicU64::new(0));
+    thread::scope(|scope| {
+        let client = || {
+            while !stop.load(Ordering::Relaxed) {
+                failed.fetch_add(connect_once(), Ordering::Relaxed);
+            }
+        };
+        (0..clients).for_each(|_| drop(scope.spawn(client)));
+        let stopper = Stopper(&stop);
+        work();
+        drop(stopper);
+    });
+    failed.into_inner()
+}
+
+/// Stops the clients, also when the test fails.
+struct Stopper<'a>(&'a AtomicBool);
+
+impl Drop for Stopper<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Somebody who listens and accepts nobody: the kernel drops what is sent to him.
+struct FullBacklog {
+    address: SocketAddr,
+    _listener: socket2::Socket,
+    _waiting: Vec<TcpStream>,
+}
+
+impl FullBacklog {
+    fn new() -> Self {
+        let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)
+            .expect("a socket");
+        let any: SocketAddr = at("127.0.0.1:0");
+        listener.bind(&any.into()).expect("a free port");
+        listener.listen(0).expect("it is bound");
+        let bound = listener.local_addr().expect("it is bound");
+        let address = bound.as_socket().expect("an IPv4 socket");
+        let mut waiting = Vec::new();
+        while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(300)) {
+            waiting.push(stream);
+        }
+        Self { address, _listener: listener, _waiting: waiting }
+    }
+}
