@@ -11,7 +11,7 @@ use mizzen_ebpf_loader::{
     VipWanted,
 };
 pub use mizzen_ebpf_loader::{
-    Counts, Latencies, Leaver, Options, Reason, Socket, SocketTable, Stage, Tuning,
+    Counts, Latencies, Leaver, Options, Reason, Socket, SocketTable, Stage, Standing, Tuning,
 };
 use mizzen_nfqueue::{Engine, OpenError, QueueError};
 pub use mizzen_nfqueue::{Masquerade, Options as QueueOptions};
@@ -50,9 +50,6 @@ pub enum VipsError {
     #[error(transparent)]
     Serve(#[from] OpenError),
 }
-
-/// Counts of one backend of one service since it has been there.
-pub type BackendCounts = BTreeMap<(VipKey, SocketAddr), Counts>;
 
 impl Vips {
     /// Loads the programs, or takes over those of a former process.
@@ -199,19 +196,17 @@ impl Vips {
         }
     }
 
-    /// How many connects and datagrams each service refused for want of an admitted backend.
+    /// What became of the connections of one service; none if there is no such service, or nothing that counts.
     ///
     /// # Errors
     ///
     /// [`MapError`] if the kernel refuses.
-    pub fn refusals(&self) -> Result<BTreeMap<VipKey, u64>, MapError> {
-        let refusals = match self {
-            Self::Ebpf(dataplane) => dataplane.refusals()?,
-            Self::Queues(engine) => queues::refusals(engine),
-            Self::Off => return Ok(BTreeMap::new()),
-        };
-        let refusals = refusals.into_iter();
-        Ok(refusals.filter_map(|(vip, count)| Some((key(&vip)?, count))).collect())
+    pub fn standing(&self, vip: &VipKey) -> Result<Option<Standing>, MapError> {
+        match self {
+            Self::Ebpf(dataplane) => dataplane.standing(address(vip)),
+            Self::Queues(engine) => Ok(queues::standing(engine, vip)),
+            Self::Off => Ok(None),
+        }
     }
 
     /// By what backends are judged.
@@ -238,23 +233,6 @@ impl Vips {
         if let Self::Ebpf(dataplane) = self {
             dataplane.expire_flows();
         }
-    }
-
-    /// What became of connections, by service and backend.
-    ///
-    /// # Errors
-    ///
-    /// [`MapError`] if the kernel refuses.
-    pub fn counts(&self) -> Result<BackendCounts, MapError> {
-        let counts = match self {
-            Self::Ebpf(dataplane) => dataplane.counters()?,
-            Self::Queues(engine) => queues::counters(engine),
-            Self::Off => return Ok(BTreeMap::new()),
-        };
-        Ok(counts
-            .into_iter()
-            .filter_map(|((vip, backend), counts)| Some(((key(&vip)?, backend), counts)))
-            .collect())
     }
 }
 

@@ -222,6 +222,16 @@ impl Engine {
         all.collect()
     }
 
+    /// Reads the refusals of a VIP and the counts of its backends in the order of their addresses; none if there is no
+    /// such VIP.
+    #[must_use]
+    pub fn standing(&self, vip: VipAddress) -> Option<(u64, Vec<(SocketAddr, Counts)>)> {
+        let vip = self.shared.vip(&vip)?;
+        let mut counts: Vec<(SocketAddr, Counts)> = vip.counts(now()).collect();
+        counts.sort_unstable_by_key(|(address, _)| *address);
+        Some((vip.refused(), counts))
+    }
+
     /// Reads the latencies of every backend of a VIP: handshakes, lives of connections.
     #[must_use]
     pub fn latencies(&self, vip: VipAddress) -> BTreeMap<SocketAddr, (Latencies, Latencies)> {

@@ -1,6 +1,6 @@
 //! The balancer's words in those of the queue engine, and back.
 
-use super::{Counts, Latencies, Reason, Socket, Stage, Tuning, VipsError, key};
+use super::{Counts, Latencies, Reason, Socket, Stage, Standing, Tuning, VipsError, key};
 use mizzen_ebpf_loader as loader;
 use mizzen_nfqueue::{
     self as nfqueue, BackendWanted, Connection, Engine, Policy, VipAddress, VipWanted,
@@ -89,8 +89,8 @@ fn backend(backend: &BackendSpec) -> BackendWanted {
     }
 }
 
-pub(super) fn counters(engine: &Engine) -> BTreeMap<(loader::VipAddress, SocketAddr), Counts> {
-    let counters = engine.counters().into_iter();
+pub(super) fn standing(engine: &Engine, vip: &VipKey) -> Option<Standing> {
+    let (refused, backends) = engine.standing(address(vip))?;
     let counts = |counts: nfqueue::Counts| Counts {
         chosen: counts.chosen,
         started: counts.started,
@@ -106,14 +106,8 @@ pub(super) fn counters(engine: &Engine) -> BTreeMap<(loader::VipAddress, SocketA
         waiting_for: counts.waiting_for,
         joined_for: counts.joined_for,
     };
-    counters
-        .map(|((vip, backend), found)| ((loader_address(&vip), backend), counts(found)))
-        .collect()
-}
-
-pub(super) fn refusals(engine: &Engine) -> BTreeMap<loader::VipAddress, u64> {
-    let refusals = engine.refusals().into_iter();
-    refusals.map(|(vip, count)| (loader_address(&vip), count)).collect()
+    let backends = backends.into_iter().map(|(backend, found)| (backend, counts(found))).collect();
+    Some(Standing { refused, backends })
 }
 
 pub(super) fn tuning(engine: &Engine) -> Tuning {

@@ -3,7 +3,6 @@
 use super::clock;
 use super::core::Core;
 use super::forwarded::{self, is_forwarded};
-use crate::config::Role;
 use mizzen_dns_core::RecordType;
 use mizzen_http::core::{CoreRequest, Query, QueryReply};
 use serde_json::{Value, json};
@@ -32,12 +31,14 @@ impl Core {
                 self.explain_name(&name, record_type.as_deref(), reply);
             }
             CoreRequest::Metrics { encoding, reply } => self.serve_metrics(encoding, reply),
-            CoreRequest::Query { query, reply } => match self.look_up(query) {
-                Ok(look) => drop(tokio::task::spawn_blocking(move || reply.send(look()))),
-                Err(query) => {
-                    let _ = reply.send(self.answer(query));
+            CoreRequest::Query { query, reply } => {
+                match self.look_up(query).or_else(|query| self.view_vips(query)) {
+                    Ok(look) => drop(tokio::task::spawn_blocking(move || reply.send(look()))),
+                    Err(query) => {
+                        let _ = reply.send(self.answer(query));
+                    }
                 }
-            },
+            }
         }
     }
 
@@ -49,16 +50,7 @@ impl Core {
             | Query::FilesDebug
             | Query::Tasks
             | Query::EndedTasks => self.answer_agent(&query),
-            Query::MinutemanVips => QueryReply::Json(self.minuteman_vips()),
-            Query::MinutemanVip(vip) => self.minuteman_vip(&vip),
-            Query::MinutemanBackend(backend) => self.minuteman_backend(&backend),
-            Query::MinutemanMetrics => QueryReply::Json(self.minuteman_metrics()),
             Query::Status => QueryReply::Json(self.status()),
-            Query::VipTable { .. } | Query::Explain(_) if !self.config.has(Role::Vip) => {
-                role_is_off("vip")
-            }
-            Query::VipTable { filter } => QueryReply::Json(self.vip_table(filter.as_deref())),
-            Query::Explain(asked) => self.explain(&asked),
             Query::VipProblems => QueryReply::Json(self.vip_problems()),
             Query::Vips => QueryReply::Json(self.dcos_vips()),
             Query::Nodes => QueryReply::Json(self.nodes()),

@@ -24,18 +24,20 @@ mod words;
 
 use super::clock;
 use super::core::Core;
+use super::lookups::Lookup;
+use super::queries::role_is_off;
 use super::saves::chain;
+use crate::config::Role;
 use asked::{End, Pair};
 use exposition::{Gone, Writer};
 use metrics::{Exposed, single};
-use mizzen_http::core::{Explained, MetricsEncoding, MetricsReply, QueryReply};
-use mizzen_kernel::vips::{Latencies, Socket};
+use mizzen_http::core::{Explained, MetricsEncoding, MetricsReply, Query, QueryReply};
+use mizzen_kernel::vips::{Latencies, Socket, Vips};
 use mizzen_types::time::{Mono, Now};
-use mizzen_types::vip::{BackendSpec, Protocol, VipSpec};
-use recent::Recent;
+use mizzen_types::vip::{BackendSpec, Protocol, VipKey, VipSpec};
+use recent::{Minutes, Recent};
 use serde_json::{Value, json};
 use sight::{Seen, Sight};
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -79,19 +81,51 @@ impl Core {
         }
     }
 
-    /// Rows of `mizzen vips`.
-    pub(crate) fn vip_table(&mut self, filter: Option<&str>) -> Value {
-        let sight = self.look_at_vips();
-        self.with_minute(|minute| table::rows(&sight, filter, minute))
+    /// How to answer a question about VIPs; any other is given back. Everything is read at once, and
+    /// written by a thread of its own.
+    pub(crate) fn view_vips(&mut self, query: Query) -> Result<Lookup, Query> {
+        let is_off = !self.config.has(Role::Vip);
+        Ok(match query {
+            Query::VipTable { .. } | Query::Explain(_) if is_off => Box::new(|| role_is_off("vip")),
+            Query::VipTable { filter } => {
+                let (sight, minutes) = self.look_at_minutes();
+                Box::new(move || written(table::rows(&sight, filter.as_deref(), &minutes)))
+            }
+            Query::Explain(Explained::Vip(text)) => {
+                let (sight, engine) = (self.look_at_vips(), self.vips.engine());
+                Box::new(move || explain_vip(&text, &sight, engine))
+            }
+            Query::Explain(Explained::Connection(text)) => {
+                let (sight, engine) = (self.look_at_vips(), self.vips.engine());
+                let sockets = self.vips.sockets();
+                Box::new(move || explain_connection(&text, &sight, &sockets, engine))
+            }
+            Query::MinutemanVips => {
+                let (sight, minutes) = self.look_at_minutes();
+                Box::new(move || written(minuteman::vips(&sight, &minutes)))
+            }
+            Query::MinutemanVip(at) => {
+                let (sight, minutes) = self.look_at_minutes();
+                Box::new(move || minuteman_vip(&at, &sight, &minutes))
+            }
+            Query::MinutemanBackend(at) => {
+                let (sight, minutes) = self.look_at_minutes();
+                Box::new(move || minuteman_backend(&at, &sight, &minutes))
+            }
+            Query::MinutemanMetrics => {
+                let sight = self.look_at_vips();
+                Box::new(move || QueryReply::Json(minuteman::metrics(&sight)))
+            }
+            other => return Err(other),
+        })
     }
 
     /// `GET /v1/vips`, as dcos-net answered it: no weight, no health.
     pub(crate) fn dcos_vips(&self) -> Value {
         let row = |spec: &VipSpec| {
-            let seen = sight::socket(&spec.key);
             let vip = match &spec.name {
                 Some(name) => format!("{}:{}", sight::full_name(name), spec.key.port),
-                None => seen.to_string(),
+                None => sight::socket(&spec.key).to_string(),
             };
             let backend = |backend: &BackendSpec| json!({ "ip": backend.address.ip(), "port": backend.address.port() });
             let backends: Value =
@@ -99,49 +133,6 @@ impl Core {
             json!({ "vip": vip, "protocol": spec.key.protocol, "backend": backends })
         };
         self.planner.specs().values().map(row).collect()
-    }
-
-    /// `GET /vips`, as Minuteman answered it.
-    pub(crate) fn minuteman_vips(&mut self) -> Value {
-        let sight = self.look_at_vips();
-        self.with_minute(|minute| minuteman::vips(&sight, minute))
-    }
-
-    /// `GET /vip/<ip:port>`.
-    pub(crate) fn minuteman_vip(&mut self, text: &str) -> QueryReply {
-        let Ok(asked) = text.parse::<SocketAddr>() else {
-            return QueryReply::Json(json!({ "error": "invalid_vip" }));
-        };
-        let sight = self.look_at_vips();
-        let mut found = serde_json::Map::new();
-        for seen in sight.vips.iter().filter(|seen| seen.socket() == asked) {
-            found.extend(self.with_minute(|minute| minuteman::vip(seen, &sight.tuning, minute)));
-        }
-        QueryReply::Json(match found.is_empty() {
-            true => json!({ "error": "no_backends" }),
-            false => Value::Object(found),
-        })
-    }
-
-    /// `GET /backend/<ip:port>`.
-    pub(crate) fn minuteman_backend(&mut self, text: &str) -> QueryReply {
-        let Ok(asked) = text.parse::<SocketAddr>() else {
-            return QueryReply::Json(json!({ "error": "invalid_backend" }));
-        };
-        let sight = self.look_at_vips();
-        let found =
-            sight.vips.iter().find_map(|seen| {
-                let (spec, counts) = seen.backends().find(|(spec, _)| spec.address == asked)?;
-                Some(self.with_minute(|minute| {
-                    minuteman::one(seen, spec, counts, &sight.tuning, minute)
-                }))
-            });
-        QueryReply::Json(found.unwrap_or_else(|| json!({ "error": "invalid_backend" })))
-    }
-
-    /// `GET /metrics` of Minuteman: a flat map of counters.
-    pub(crate) fn minuteman_metrics(&mut self) -> Value {
-        minuteman::metrics(&self.look_at_vips())
     }
 
     /// `GET /v1/metrics`. It is written by a thread of its own, as fast as it is read.
@@ -168,100 +159,37 @@ impl Core {
         }));
     }
 
-    /// `GET /v1/explain`.
-    pub(crate) fn explain(&mut self, asked: &Explained) -> QueryReply {
-        match asked {
-            Explained::Vip(text) => match text.parse() {
-                Ok(end) => self.explain_vip(&end),
-                Err(error) => QueryReply::Bad(error.to_string()),
-            },
-            Explained::Connection(text) => match text.parse() {
-                Ok(pair) => self.explain_connection(&pair),
-                Err(error) => QueryReply::Bad(error.to_string()),
-            },
-        }
-    }
-
-    fn explain_vip(&mut self, end: &End) -> QueryReply {
-        let sight = self.look_at_vips();
-        let found = sight.vips.iter().filter(|seen| end.is_vip(seen));
-        let vips: Vec<Value> = found.map(|seen| explain::vip(seen, &sight)).collect();
-        if vips.is_empty() {
-            return QueryReply::NotFound(words::nothing_there(end, &sight));
-        }
-        QueryReply::Json(json!({ "engine": self.vips.engine(), "vips": vips }))
-    }
-
-    fn explain_connection(&mut self, pair: &Pair) -> QueryReply {
-        let sight = self.look_at_vips();
-        let sockets = self.vips.sockets();
-        let is_meant = |socket: &&Socket| {
-            let leads = pair.to.socket().is_some_and(|to| to == socket.backend)
-                || explain::find(&sight, socket).is_some_and(|seen| pair.to.is_vip(seen))
-                || pair.to.socket().is_some_and(|to| to == socket.vip.socket);
-            leads && socket.local == Some(pair.from)
-        };
-        // Addresses may be used again, and in several network namespaces at once.
-        let found =
-            sockets.iter().filter(is_meant).min_by_key(|socket| (!socket.is_open, socket.age));
-        let Some(socket) = found else {
-            let engine = self.vips.engine();
-            return QueryReply::NotFound(words::unknown(pair, &sight, &sockets, engine));
-        };
-        let vips = explain::find(&sight, socket).map(|seen| explain::vip(seen, &sight));
-        QueryReply::Json(json!({
-            "engine": self.vips.engine(),
-            "connection": explain::connection(socket, &sight),
-            "vips": vips.into_iter().collect::<Vec<_>>(),
-        }))
-    }
-
     /// Everything that is planned and counted, now.
     fn look_at_vips(&mut self) -> Sight {
         let now = clock::now();
         self.vip_views.recent.ask(now.mono);
-        let counts = self.vips.counts().unwrap_or_else(|error| {
-            self.problems.report("vip", chain(&error));
-            BTreeMap::new()
-        });
-        // What cannot be read is absent; the failure above has told why.
-        let refusals = self.vips.refusals().unwrap_or_default();
-        Sight::new(self.planner.specs(), counts, &refusals, self.vips.tuning())
+        let (vips, problems) = (&self.vips, &mut self.problems);
+        let read = |key: &VipKey| {
+            vips.standing(key).unwrap_or_else(|error| {
+                problems.report("vip", chain(&error));
+                None
+            })
+        };
+        Sight::new(self.planner.specs(), read, vips.tuning())
     }
 
-    /// Lets `view` ask for the latencies of the last minute; each service is read once, and only if it
-    /// had connections.
-    fn with_minute<T>(&self, view: impl FnOnce(minuteman::Minute<'_>) -> T) -> T {
-        let now = clock::now().mono;
-        let recent = &self.vip_views.recent;
-        let read = RefCell::new((None, BTreeMap::new()));
-        view(&|seen: &Seen, backend: SocketAddr| -> Option<Latencies> {
-            let key = seen.spec.key;
-            if !recent.is_recent(&key, seen.established(), now) {
-                return None;
-            }
-            let mut read = read.borrow_mut();
-            if read.0 != Some(key) {
-                *read = (Some(key), self.vips.latencies(&key).unwrap_or_default());
-            }
-            let (handshakes, _) = read.1.get(&backend)?;
-            let minute = recent.last_minute(&key, backend, handshakes, now);
-            (spread::samples(&minute) > 0).then_some(minute)
-        })
+    /// The same with the latencies of the last minute.
+    fn look_at_minutes(&mut self) -> (Sight, Minutes) {
+        let sight = self.look_at_vips();
+        let (now, vips) = (clock::now().mono, &self.vips);
+        let read = |key: &VipKey| handshakes(vips, key);
+        let minutes = self.vip_views.recent.minutes(sight.vips.iter(), now, read);
+        (sight, minutes)
     }
 
     fn note_latencies(&mut self, now: Mono) {
-        let mut established = BTreeMap::new();
-        for ((key, _), counts) in self.vips.counts().unwrap_or_default() {
-            *established.entry(key).or_insert(0) += counts.established;
-        }
-        let handshakes = |found: BTreeMap<SocketAddr, (Latencies, Latencies)>| {
-            found.into_iter().map(|(backend, (handshakes, _))| (backend, handshakes)).collect()
-        };
         let vips = &self.vips;
-        self.vip_views.recent.note(now, established.into_iter(), |key| {
-            vips.latencies(key).map(handshakes).unwrap_or_default()
-        });
+        let established = |key: VipKey| {
+            let standing = vips.standing(&key).ok()??;
+            Some((key, standing.backends.iter().map(|(_, counts)| counts.established).sum()))
+        };
+        let read = |key: &VipKey| handshakes(vips, key);
+        self.vip_views.recent.note(now, self.planner.keys().filter_map(established), read);
     }
 
     /// Gauges of other parts.
@@ -279,4 +207,88 @@ impl Core {
             single("mizzen_node_uptime_seconds", "Time since the daemon started.", uptime),
         ]
     }
+}
+
+/// `GET /vip/<ip:port>`.
+fn minuteman_vip(text: &str, sight: &Sight, minutes: &Minutes) -> QueryReply {
+    let Ok(asked) = text.parse::<SocketAddr>() else {
+        return QueryReply::Json(json!({ "error": "invalid_vip" }));
+    };
+    let found = sight.vips.iter().filter(|seen| seen.socket() == asked);
+    let found: serde_json::Map<_, _> =
+        found.flat_map(|seen| minuteman::vip(seen, &sight.tuning, minutes)).collect();
+    QueryReply::Json(match found.is_empty() {
+        true => json!({ "error": "no_backends" }),
+        false => Value::Object(found),
+    })
+}
+
+/// `GET /backend/<ip:port>`.
+fn minuteman_backend(text: &str, sight: &Sight, minutes: &Minutes) -> QueryReply {
+    let asked = text.parse::<SocketAddr>().ok();
+    let found = sight.vips.iter().find_map(|seen| {
+        let (spec, counts) = seen.backends().find(|(spec, _)| Some(spec.address) == asked)?;
+        Some(minuteman::one(seen, spec, counts, &sight.tuning, minutes))
+    });
+    QueryReply::Json(found.unwrap_or_else(|| json!({ "error": "invalid_backend" })))
+}
+
+fn explain_vip(text: &str, sight: &Sight, engine: &str) -> QueryReply {
+    let end: End = match text.parse() {
+        Ok(end) => end,
+        Err(error) => return QueryReply::Bad(error.to_string()),
+    };
+    let found = sight.vips.iter().filter(|seen| end.is_vip(seen));
+    let vips: Vec<Value> = found.map(|seen| explain::vip(seen, sight)).collect();
+    match vips.is_empty() {
+        true => QueryReply::NotFound(words::nothing_there(&end, sight)),
+        false => QueryReply::Json(json!({ "engine": engine, "vips": vips })),
+    }
+}
+
+fn explain_connection(text: &str, sight: &Sight, sockets: &[Socket], engine: &str) -> QueryReply {
+    let pair: Pair = match text.parse() {
+        Ok(pair) => pair,
+        Err(error) => return QueryReply::Bad(error.to_string()),
+    };
+    let to = pair.to.socket();
+    let is_meant = |socket: &&Socket| {
+        let leads = to.is_some_and(|to| to == socket.backend || to == socket.vip.socket)
+            || explain::find(sight, socket).is_some_and(|seen| pair.to.is_vip(seen));
+        leads && socket.local == Some(pair.from)
+    };
+    // Addresses may be used again, and in several network namespaces at once.
+    let found = sockets.iter().filter(is_meant).min_by_key(|socket| (!socket.is_open, socket.age));
+    let Some(socket) = found else {
+        return QueryReply::NotFound(words::unknown(&pair, sight, sockets, engine));
+    };
+    let vips = explain::find(sight, socket).map(|seen| explain::vip(seen, sight));
+    QueryReply::Json(json!({
+        "engine": engine,
+        "connection": explain::connection(socket, sight),
+        "vips": vips.into_iter().collect::<Vec<_>>(),
+    }))
+}
+
+/// Histograms of handshakes of one service; nothing if they cannot be read.
+fn handshakes(vips: &Vips, key: &VipKey) -> BTreeMap<SocketAddr, Latencies> {
+    let found = vips.latencies(key).unwrap_or_default().into_iter();
+    found.map(|(backend, (handshakes, _))| (backend, handshakes)).collect()
+}
+
+/// A document that is written already.
+fn written(json: String) -> QueryReply {
+    QueryReply::Text("application/json", json)
+}
+
+/// Texts with commas between them.
+fn joined(texts: impl Iterator<Item = String>) -> String {
+    let mut all = String::new();
+    for text in texts {
+        if !all.is_empty() {
+            all.push(',');
+        }
+        all.push_str(&text);
+    }
+    all
 }

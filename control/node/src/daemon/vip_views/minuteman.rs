@@ -3,34 +3,29 @@
 //! `latency_last_60s` has what its histograms gave: `n`, `mean`, `min`, `max`, `median` and the percentiles
 //! `50` to `999`, here in milliseconds; `{}` without a handshake in the last minute.
 
+use super::recent::Minutes;
 use super::sight::{Seen, Sight, State, is_open};
 use super::spread;
 use mizzen_kernel::vips::{Counts, Latencies, Tuning};
 use mizzen_types::vip::BackendSpec;
 use serde_json::{Map, Value, json};
-use std::net::SocketAddr;
 
-/// Latencies of the last minute of a backend of a VIP.
-pub(crate) type Minute<'a> = &'a dyn Fn(&Seen, SocketAddr) -> Option<Latencies>;
-
-/// `GET /vips`.
-pub(crate) fn vips(sight: &Sight, minute: Minute<'_>) -> Value {
-    let mut vips: Map<String, Value> = Map::new();
-    for seen in &sight.vips {
-        let shown = vip(seen, &sight.tuning, minute);
-        // A UDP service at the same address and port has the same key.
-        match vips.entry(seen.socket().to_string()).or_insert_with(|| json!({})) {
-            Value::Object(known) => known.extend(shown),
-            other => *other = Value::Object(shown),
-        }
-    }
-    json!({ "vips": vips })
+/// `GET /vips`, written VIP by VIP.
+pub(crate) fn vips(sight: &Sight, minutes: &Minutes) -> String {
+    // A UDP service at the address and port of a TCP service has the same key; they are neighbours.
+    let alike = sight.vips.chunk_by(|a, b| a.socket() == b.socket());
+    let entries = alike.filter_map(|alike| {
+        let shown: Map<String, Value> =
+            alike.iter().flat_map(|seen| vip(seen, &sight.tuning, minutes)).collect();
+        Some(format!("\"{}\":{}", alike.first()?.socket(), Value::Object(shown)))
+    });
+    format!("{{\"vips\":{{{}}}}}", super::joined(entries))
 }
 
 /// What `GET /vip/IP:PORT` answers.
-pub(crate) fn vip(seen: &Seen, tuning: &Tuning, minute: Minute<'_>) -> Map<String, Value> {
+pub(crate) fn vip(seen: &Seen, tuning: &Tuning, minutes: &Minutes) -> Map<String, Value> {
     let entry = |(backend, counts): (&BackendSpec, Option<&Counts>)| {
-        (backend.address.to_string(), one(seen, backend, counts, tuning, minute))
+        (backend.address.to_string(), one(seen, backend, counts, tuning, minutes))
     };
     seen.backends().map(entry).collect()
 }
@@ -41,8 +36,9 @@ pub(crate) fn one(
     backend: &BackendSpec,
     counts: Option<&Counts>,
     tuning: &Tuning,
-    minute: Minute<'_>,
+    minutes: &Minutes,
 ) -> Value {
+    let minute = minutes.of(seen, backend.address);
     let state = seen.state(backend, counts, tuning);
     let healthy = is_open(backend) && !matches!(state, State::Ejected { .. } | State::HalfOpen);
     let counts = counts.copied().unwrap_or_default();
@@ -52,7 +48,7 @@ pub(crate) fn one(
         // Spelt as clients know it.
         "total_sucesses": counts.established,
         "is_healthy": healthy,
-        "latency_last_60s": minute(seen, backend.address).map_or_else(|| json!({}), |l| latency(&l)),
+        "latency_last_60s": minute.map_or_else(|| json!({}), latency),
     })
 }
 
@@ -94,9 +90,9 @@ mod tests {
         let seen = seen(vec![good, ejected]);
         let sight = Sight { vips: vec![seen], tuning: Tuning::default() };
         let first = sight.vips[0].spec.backends[0].address;
-        let minute = |_: &Seen, at: SocketAddr| (at == first).then(|| of([1_000, 1_000, 8_000]));
-        let all = vips(&sight, &minute);
-        let text = all.to_string();
+        let minutes = Minutes::of_one(&sight.vips[0], first, of([1_000, 1_000, 8_000]));
+        let text = vips(&sight, &minutes);
+        let all: Value = serde_json::from_str(&text).unwrap();
         let recorded = include_str!("../../../../../tests/conformance/minuteman-vips.json");
         let recorded: Value = serde_json::from_str(recorded).unwrap();
         assert_eq!(shape(&all), shape(&recorded), "{text}");
@@ -117,7 +113,7 @@ mod tests {
     fn what_nobody_counts_was_not_seen_to_fail() {
         let mut seen = seen(vec![Counts::default()]);
         seen.counts = vec![None];
-        let shown = vip(&seen, &Tuning::default(), &|_, _| None);
+        let shown = vip(&seen, &Tuning::default(), &Minutes::default());
         assert_eq!(shown["9.0.0.1:80"]["is_healthy"], true);
     }
 

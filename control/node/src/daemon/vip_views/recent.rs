@@ -4,6 +4,7 @@
 //! noted every minute, and every ten seconds while somebody asks. Only services with new connections
 //! are read, and only backends that changed are noted, so an idle node costs a look at its counts.
 
+use super::sight::Seen;
 use super::spread;
 use mizzen_kernel::vips::Latencies;
 use mizzen_types::time::Mono;
@@ -29,6 +30,10 @@ pub(crate) struct Recent {
     noted_at: Option<Mono>,
     asked_until: Mono,
 }
+
+/// What came to histograms in the last minute; nothing of backends without a handshake.
+#[derive(Debug, Default)]
+pub(crate) struct Minutes(BTreeMap<(VipKey, SocketAddr), Latencies>);
 
 /// Notes of one service.
 #[derive(Debug, Default)]
@@ -87,15 +92,38 @@ impl Recent {
         self.vips = tracks;
     }
 
+    /// What came to the histograms of all `vips` in the last minute; `read` reads those of one.
+    pub fn minutes<'a>(
+        &self,
+        vips: impl Iterator<Item = &'a Seen>,
+        now: Mono,
+        mut read: impl FnMut(&VipKey) -> BTreeMap<SocketAddr, Latencies>,
+    ) -> Minutes {
+        let mut minutes = BTreeMap::new();
+        for seen in vips {
+            let key = seen.spec.key;
+            if !self.is_recent(&key, seen.established(), now) {
+                continue;
+            }
+            for (backend, present) in read(&key) {
+                let minute = self.last_minute(&key, backend, &present, now);
+                if spread::samples(&minute) > 0 {
+                    minutes.insert((key, backend), minute);
+                }
+            }
+        }
+        Minutes(minutes)
+    }
+
     /// Whether a service with so many handshakes may have had some in the last minute.
-    pub fn is_recent(&self, vip: &VipKey, established: u64, now: Mono) -> bool {
+    fn is_recent(&self, vip: &VipKey, established: u64, now: Mono) -> bool {
         let Some(track) = self.vips.get(vip) else { return established != 0 };
         let mut notes = track.backends.values().filter_map(VecDeque::back);
         track.established != established || notes.any(|note| note.at + WINDOW > now)
     }
 
     /// What came to a histogram in the last minute; what it holds now is `present`.
-    pub fn last_minute(
+    fn last_minute(
         &self,
         vip: &VipKey,
         backend: SocketAddr,
@@ -109,6 +137,19 @@ impl Recent {
             Some(then) => then.taken_off(present),
             None => present.clone(),
         }
+    }
+}
+
+impl Minutes {
+    /// Of one backend of a VIP.
+    pub fn of(&self, seen: &Seen, backend: SocketAddr) -> Option<&Latencies> {
+        self.0.get(&(seen.spec.key, backend))
+    }
+
+    /// Of this one and no other.
+    #[cfg(test)]
+    pub fn of_one(seen: &Seen, backend: SocketAddr, minute: Latencies) -> Self {
+        Self(BTreeMap::from([((seen.spec.key, backend), minute)]))
     }
 }
 

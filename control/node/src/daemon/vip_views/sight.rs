@@ -1,7 +1,7 @@
 //! VIPs as they are planned and as they fare: what all views are drawn from.
 
 use mizzen_ebpf_core::eject::{too_few, warmth};
-use mizzen_kernel::vips::{BackendCounts, Counts, Tuning};
+use mizzen_kernel::vips::{Counts, Standing, Tuning};
 use mizzen_types::vip::{BackendSpec, VipKey, VipSpec};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -58,17 +58,21 @@ pub(crate) enum State {
 }
 
 impl Sight {
-    /// Puts together what was planned and what was counted.
+    /// Puts together what was planned and what was counted; `read` reads one VIP.
     pub fn new(
         specs: BTreeMap<VipKey, VipSpec>,
-        mut counts: BackendCounts,
-        refusals: &BTreeMap<VipKey, u64>,
+        mut read: impl FnMut(&VipKey) -> Option<Standing>,
         tuning: Tuning,
     ) -> Self {
         let seen = |(key, spec): (VipKey, VipSpec)| {
-            let addresses = spec.backends.iter().map(|backend| backend.address);
-            let counts = addresses.map(|address| counts.remove(&(key, address))).collect();
-            Seen::new(spec, counts, refusals.get(&key).copied(), &tuning)
+            let standing = read(&key);
+            let known = standing.as_ref().map_or(&[][..], |standing| &standing.backends);
+            let counts = |backend: &BackendSpec| {
+                let found = known.binary_search_by_key(&backend.address, |(address, _)| *address);
+                Some(known.get(found.ok()?)?.1)
+            };
+            let counts = spec.backends.iter().map(counts).collect();
+            Seen::new(spec, counts, standing.map(|standing| standing.refused), &tuning)
         };
         Self { vips: specs.into_iter().map(seen).collect(), tuning }
     }

@@ -1,16 +1,17 @@
 //! Rows of `mizzen vips`. What nobody counts is absent.
 
-use super::minuteman::Minute;
+use super::recent::Minutes;
 use super::sight::{Seen, Sight, State};
 use super::spread;
 use mizzen_kernel::vips::{Counts, Latencies, Tuning};
 use mizzen_types::vip::BackendSpec;
 use serde_json::{Map, Value, json};
 
-/// VIPs whose address, name or backends contain `filter`.
-pub(crate) fn rows(sight: &Sight, filter: Option<&str>, minute: Minute<'_>) -> Value {
+/// VIPs whose address or name contains `filter`, written one by one.
+pub(crate) fn rows(sight: &Sight, filter: Option<&str>, minutes: &Minutes) -> String {
     let wanted = |seen: &&Seen| filter.is_none_or(|filter| contains(seen, filter));
-    sight.vips.iter().filter(wanted).map(|seen| row(seen, &sight.tuning, minute)).collect()
+    let rows = sight.vips.iter().filter(wanted);
+    format!("[{}]", super::joined(rows.map(|seen| row(seen, &sight.tuning, minutes).to_string())))
 }
 
 fn contains(seen: &Seen, filter: &str) -> bool {
@@ -21,7 +22,7 @@ fn contains(seen: &Seen, filter: &str) -> bool {
             .is_some_and(|name| format!("{name}:{}", seen.spec.key.port).contains(&filter))
 }
 
-fn row(seen: &Seen, tuning: &Tuning, minute: Minute<'_>) -> Value {
+fn row(seen: &Seen, tuning: &Tuning, minutes: &Minutes) -> Value {
     let policy = &seen.spec.policy;
     let mut row = json!({
         "vip": seen.socket(),
@@ -36,8 +37,10 @@ fn row(seen: &Seen, tuning: &Tuning, minute: Minute<'_>) -> Value {
     if let Some(refused) = seen.refused {
         row["refused"] = json!(refused);
     }
-    row["backends"] =
-        seen.backends().map(|(spec, counts)| backend(seen, spec, counts, tuning, minute)).collect();
+    row["backends"] = seen
+        .backends()
+        .map(|(spec, counts)| backend(seen, spec, counts, tuning, minutes))
+        .collect();
     row
 }
 
@@ -46,7 +49,7 @@ fn backend(
     spec: &BackendSpec,
     counts: Option<&Counts>,
     tuning: &Tuning,
-    minute: Minute<'_>,
+    minutes: &Minutes,
 ) -> Value {
     let state = seen.state(spec, counts, tuning);
     let mut row = json!({
@@ -60,7 +63,7 @@ fn backend(
     let Some(object) = row.as_object_mut() else { return row };
     add_state(object, state);
     if let Some(counts) = counts {
-        add_counts(object, counts, minute(seen, spec.address).as_ref());
+        add_counts(object, counts, minutes.of(seen, spec.address));
     }
     row
 }
@@ -119,7 +122,10 @@ mod tests {
         let mut seen = vip(vec![busy, ejected, busy]);
         seen.counts[2] = None;
         let sight = Sight { vips: vec![seen], tuning: Tuning::default() };
-        let rows = rows(&sight, Some("web.MARATHON"), &|_, _| Some(of([1_000])));
+        let first = sight.vips[0].spec.backends[0].address;
+        let minutes = Minutes::of_one(&sight.vips[0], first, of([1_000]));
+        let rows = rows(&sight, Some("web.MARATHON"), &minutes);
+        let rows: Value = serde_json::from_str(&rows).unwrap();
         let backends = &rows[0]["backends"];
         assert_eq!((&rows[0]["rule"], &rows[0]["locality"]), (&json!("latency"), &json!("prefer")));
         assert_eq!(backends[0]["latency_ms"]["handshake"], 0.4);
@@ -127,6 +133,6 @@ mod tests {
         assert!(backends[0]["latency_ms"]["p99"].is_f64());
         assert_eq!(backends[1]["ejected_for_seconds"], 2.5);
         assert!(backends[2].get("in_flight").is_none(), "absent, and not zero");
-        assert_eq!(super::rows(&sight, Some(":443"), &|_, _| None), json!([]));
+        assert_eq!(super::rows(&sight, Some(":443"), &minutes), "[]");
     }
 }
