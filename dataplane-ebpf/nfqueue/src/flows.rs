@@ -144,10 +144,13 @@ impl Flows {
         let there = key(flow.source, flow.destination);
         let found = [back, there].into_iter().find(|key| self.watched.contains_key(key));
         let Some(key) = found else { return };
-        if packet.flags & RST != 0 {
-            return self.end(&key, now);
-        }
         let Some(watched) = self.watched.get_mut(&key) else { return };
+        if packet.flags & RST != 0 {
+            // A client resets a handshake when it is answered as an older connection of the
+            // same ports, and asks again at once.
+            let is_clients = key == there && watched.stage == Stage::Asked;
+            return if is_clients { self.lose(&key, now) } else { self.end(&key, now) };
+        }
         match (watched.stage, packet.flags & (SYN | ACK | FIN)) {
             (Stage::Asked, flags) if flags == SYN | ACK => {
                 let nanos = now.saturating_sub(watched.since);
@@ -160,13 +163,11 @@ impl Flows {
         }
     }
 
-    /// A client asks again: the handshake has failed. Says whether it was watched.
-    pub fn asked_again(&mut self, key: &Key, now: u64) -> bool {
-        let is_asked = self.watched.get(key).is_some_and(|flow| flow.stage == Stage::Asked);
-        if is_asked {
+    /// A client asks again: the handshake has failed.
+    pub fn asked_again(&mut self, key: &Key, now: u64) {
+        if self.watched.get(key).is_some_and(|flow| flow.stage == Stage::Asked) {
             self.end(key, now);
         }
-        is_asked
     }
 
     /// Ends what is over because nothing was seen of it in time.
@@ -316,6 +317,7 @@ mod tests {
             ("closed twice",    &[begin, answer, fin, fin],     [1, 1, 0, 1], 0),
             ("aborted",         &[begin, answer, abort],        [1, 1, 0, 1], 0),
             ("refused",         &[begin, reset],                [1, 0, 1, 0], 0),
+            ("client confused", &[begin, abort],                [1, 1, 0, 1], 0),
             ("never answered",  &[begin, late],                 [1, 0, 1, 0], 0),
             ("open for long",   &[begin, answer, late],         [1, 1, 0, 0], 1),
             ("again",           &[begin, answer, begin],        [2, 1, 0, 1], 1),
@@ -352,8 +354,8 @@ mod tests {
         let mut bench = Bench::new(TCP);
         bench.begin(SECOND);
         let key = bench.key;
-        assert!(bench.flows.asked_again(&key, SECOND + SECOND / 2));
-        assert!(!bench.flows.asked_again(&key, 2 * SECOND));
+        bench.flows.asked_again(&key, SECOND + SECOND / 2);
+        bench.flows.asked_again(&key, 2 * SECOND);
         assert_eq!(bench.backend.counts(SECOND).failed, 1);
     }
 }

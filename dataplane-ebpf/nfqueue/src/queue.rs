@@ -22,7 +22,7 @@ use crate::routes::Paths;
 use crate::shared::{Shared, now};
 use crate::uapi::{log, message, queue};
 use crate::wire::{Head, Message, Messages, read_be32};
-use crate::words::{Decision, Reason, UDP, VipAddress};
+use crate::words::{Decision, Reason, TCP, UDP, VipAddress};
 
 /// Packets that are read at a time.
 const BATCH: usize = 64;
@@ -59,7 +59,17 @@ struct Queued {
     to: Translation,
     backend: Arc<Backend>,
     decision: Decision,
+    /// Whether a program on this machine sent it.
+    is_own: bool,
     fate: Fate,
+}
+
+impl Queued {
+    /// Whether an entry that it has can only be an older connection's: TCP here sends no SYN for
+    /// one that is established, and asks a second time only if nobody answered in a second.
+    fn is_sure_to_begin(&self) -> bool {
+        self.is_own && self.flow.protocol == TCP
+    }
 }
 
 /// What a queued packet is to its flow.
@@ -209,6 +219,7 @@ impl Worker {
                 to: Translation { backend, source },
                 backend: Arc::clone(chosen.backend),
                 decision: chosen.decision,
+                is_own: queued.came_by.is_none(),
                 fate: Fate::Begins,
             });
         }
@@ -247,41 +258,79 @@ impl Worker {
     /// Replaces entries of ended connections that have the same ports, decides about those of
     /// living ones, and has the kernel choose another port where a port is taken.
     fn mend(&mut self, taken: &[usize], now: u64) -> io::Result<()> {
+        let (own, others): (Vec<usize>, Vec<usize>) =
+            taken.iter().partition(|index| self.flows[**index].is_sure_to_begin());
+        let found = self.entries(&others)?;
         self.requests.clear();
-        for index in taken {
-            write_get(&mut self.requests, *index as u32, &self.flows[*index].flow);
+        for index in own {
+            self.write_again(index);
         }
-        let mut found = Vec::new();
-        self.conntrack.transact(self.requests.bytes(), |message| {
-            found.extend(Entry::read(message).map(|entry| (message.sequence as usize, entry)));
-        })?;
+        for index in others {
+            match found.iter().find(|(number, _)| *number == index) {
+                Some((_, entry)) => self.compare(index, entry, now),
+                None => self.give_up_port(index),
+            }
+            self.write_again(index);
+        }
+        let clashes = self.insert_again()?;
         self.requests.clear();
-        for index in taken {
-            let entry = found.iter().find(|(number, _)| number == index).map(|(_, entry)| *entry);
-            if let Some(entry) = entry {
-                self.compare(*index, &entry, now);
-            }
-            let Some(queued) = self.flows.get_mut(*index) else { continue };
-            if queued.fate != Fate::Begins {
-                continue;
-            }
-            match entry {
-                Some(_) => write_delete(&mut self.requests, u32::MAX, &queued.flow),
-                // Another flow comes to the backend from the same address and port.
-                None if queued.to.source == Source::Kept => queued.to.source = Source::AnyPort,
-                None => {}
-            }
-            write_insert(&mut self.requests, *index as u32, &queued.flow, &queued.to);
+        for index in clashes {
+            self.give_up_port(index);
+            self.write_again(index);
         }
-        if self.requests.is_empty() {
-            return Ok(());
-        }
-        for answer in self.conntrack.answers(self.requests.bytes())? {
-            if answer.error != 0 && answer.sequence != u32::MAX {
-                self.count_refused(answer.sequence as usize, answer.error);
-            }
+        for index in self.insert_again()? {
+            self.count_refused(index, libc::EEXIST);
         }
         Ok(())
+    }
+
+    /// The entries of flows.
+    fn entries(&mut self, indices: &[usize]) -> io::Result<Vec<(usize, Entry)>> {
+        let mut found = Vec::new();
+        self.requests.clear();
+        for index in indices {
+            write_get(&mut self.requests, *index as u32, &self.flows[*index].flow);
+        }
+        if !indices.is_empty() {
+            self.conntrack.transact(self.requests.bytes(), |message| {
+                found.extend(Entry::read(message).map(|entry| (message.sequence as usize, entry)));
+            })?;
+        }
+        Ok(found)
+    }
+
+    /// Adds the requests that replace whatever entry a flow has.
+    fn write_again(&mut self, index: usize) {
+        if let Some(queued) = self.flows.get(index).filter(|queued| queued.fate == Fate::Begins) {
+            write_delete(&mut self.requests, u32::MAX, &queued.flow);
+            write_insert(&mut self.requests, index as u32, &queued.flow, &queued.to);
+        }
+    }
+
+    /// Another flow comes to the backend from the same address and port.
+    fn give_up_port(&mut self, index: usize) {
+        if let Some(queued) = self.flows.get_mut(index)
+            && queued.to.source == Source::Kept
+        {
+            queued.to.source = Source::AnyPort;
+        }
+    }
+
+    /// Sends deletions and insertions, and returns the insertions that met another entry.
+    fn insert_again(&mut self) -> io::Result<Vec<usize>> {
+        let mut clashes = Vec::new();
+        if self.requests.is_empty() {
+            return Ok(clashes);
+        }
+        for answer in self.conntrack.answers(self.requests.bytes())? {
+            match answer.error {
+                0 => {}
+                _ if answer.sequence == u32::MAX => {}
+                libc::EEXIST => clashes.push(answer.sequence as usize),
+                error => self.count_refused(answer.sequence as usize, error),
+            }
+        }
+        Ok(clashes)
     }
 
     /// Decides whether a packet begins a flow although there is an entry.
@@ -305,9 +354,9 @@ impl Worker {
             // The client asks again: nobody answered.
             Stage::Asked => {
                 let key = Key { protocol, client: source, backend: entry.backend };
-                if !shared.flows.lock().asked_again(&key, now)
-                    && let Some(backend) = present
-                {
+                let is_watched = shared.watch().0.has(source.port());
+                shared.flows.lock().asked_again(&key, now);
+                if let Some(backend) = present.filter(|_| !is_watched) {
                     backend.failed(0, Reason::Only, now, &shared.tuning());
                 }
             }

@@ -34,6 +34,9 @@ const TICK: u64 = 200 * MILLI;
 const MANY: u64 = 4_000;
 const FEW: u64 = 800;
 
+/// How often more classes may be watched again.
+const CALM: u64 = SECOND;
+
 /// Every so often some connections of that age are looked up: their ends may have been missed.
 const AUDIT: u64 = 5 * SECOND;
 const OLD: u64 = 60 * SECOND;
@@ -56,7 +59,7 @@ pub(crate) struct Watcher {
     orders: Receiver<Order>,
     /// When what is due.
     expire: u64,
-    adapt: u64,
+    calm: u64,
     audit: u64,
 }
 
@@ -68,8 +71,8 @@ impl Watcher {
         orders: Receiver<Order>,
     ) -> Self {
         let now = now();
-        let (expire, adapt, audit) = (now + TICK, now + SECOND, now + AUDIT);
-        Self { shared, filter, conntrack, orders, expire, adapt, audit }
+        let (expire, audit) = (now + TICK, now + AUDIT);
+        Self { shared, filter, conntrack, orders, expire, calm: 0, audit }
     }
 
     /// Works until the engine ends.
@@ -90,13 +93,10 @@ impl Watcher {
 
     fn tick(&mut self, now: u64) {
         if now >= self.expire {
+            let elapsed = now - self.expire + TICK;
             self.expire = now + TICK;
             self.shared.flows.lock().expire(now);
-        }
-        if now >= self.adapt {
-            let seconds = (now - self.adapt) / SECOND + 1;
-            self.adapt = now + SECOND;
-            self.adapt(self.shared.take_glimpses() / seconds, now);
+            self.adapt(self.shared.take_glimpses() * SECOND / elapsed, now);
         }
         if now >= self.audit {
             self.audit = now + AUDIT;
@@ -106,13 +106,14 @@ impl Watcher {
         }
     }
 
-    /// Watches half as many classes, or twice as many.
+    /// Watches as few classes as the rate asks for, or twice as many as before.
     fn adapt(&mut self, rate: u64, now: u64) {
         let (classes, _) = self.shared.watch();
         let wanted = adapted(classes, rate);
-        if wanted == classes {
+        if wanted == classes || wanted.count() > classes.count() && now < self.calm {
             return;
         }
+        self.calm = now + CALM;
         // More are asked for before, fewer after they are there, so that nothing waits in vain.
         let fewer = wanted.count() < classes.count();
         if fewer {
@@ -237,16 +238,21 @@ fn dump(conntrack: &mut Channel, family: Family, mut take: impl FnMut(Entry)) ->
     })
 }
 
-/// The classes to watch after a second in which `rate` packets of the present ones were seen.
+/// The classes to watch where `rate` packets a second of the present ones are seen.
 fn adapted(classes: Classes, rate: u64) -> Classes {
-    let count = classes.count();
-    let wanted = match rate {
-        MANY.. if count > 1 => count / 2,
-        ..FEW if count < Classes::ALL.count() => count * 2,
-        _ => return classes,
-    };
+    let mut count = classes.count();
+    let mut rate = rate;
+    if rate < FEW && count < Classes::ALL.count() {
+        count *= 2;
+    }
+    while rate >= MANY && count > 1 {
+        (count, rate) = (count / 2, rate / 2);
+    }
+    if count == classes.count() {
+        return classes;
+    }
     // The highest classes; which of them makes no difference.
-    Classes(u32::MAX << (Classes::ALL.count() - wanted))
+    Classes(u32::MAX << (Classes::ALL.count() - count))
 }
 
 #[cfg(test)]
@@ -257,10 +263,10 @@ mod tests {
     fn fewer_are_watched_at_high_rates_and_all_at_low_ones() {
         let mut classes = Classes::ALL;
         let mut counts = Vec::new();
-        for rate in [0, 1_000, 5_000, 5_000, 3_000, 9_000, 9_000, 9_000, 9_000, 0, 0, 700, 900] {
+        for rate in [0, 1_000, 5_000, 9_000, 3_000, 90_000, 90_000, 0, 0, 700, 900] {
             classes = adapted(classes, rate);
             counts.push(classes.count());
         }
-        assert_eq!(counts, [32, 32, 16, 8, 8, 4, 2, 1, 1, 2, 4, 8, 8]);
+        assert_eq!(counts, [32, 32, 16, 4, 4, 1, 1, 2, 4, 8, 8]);
     }
 }
