@@ -16,4 +16,5 @@ mod labs;
 mod names;
 mod survival;
 mod vip_services;
+mod vip_views;
 mod vips;

@@ -14,7 +14,7 @@ const NODE_PORT: &str = "127.0.0.1:62080";
 const VIP_ONLY: &[&str] = &["--roles", "vip"];
 
 /// A server of this process that answers every request with `name`.
-fn serve(at: &str, name: &'static str) -> SocketAddr {
+pub(super) fn serve(at: &str, name: &'static str) -> SocketAddr {
     let listener = TcpListener::bind(at).unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {

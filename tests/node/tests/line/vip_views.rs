@@ -1,0 +1,257 @@
+//! What people and scrapers see of VIPs.
+
+use super::vip_services::serve;
+use mizzen_tests_node::http::{Request, get, send};
+use mizzen_tests_node::node::Node;
+use mizzen_tests_node::{SOON, eventually, in_lab, load};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+
+const NODE_PORT: &str = "127.0.0.1:62080";
+const MINUTEMAN: &str = "127.0.0.1:61421";
+const VIP_ONLY: &[&str] = &["--roles", "vip"];
+const CONNECTS: u64 = 60;
+
+/// A VIP with two servers and a backend that refuses, after so many connects.
+struct Stage {
+    node: Node,
+    vip: SocketAddr,
+    good: [String; 2],
+    closed: String,
+}
+
+impl Stage {
+    fn set() -> Self {
+        let node = Node::start(VIP_ONLY);
+        let good = [serve("127.0.0.1:0", "one"), serve("127.0.0.1:0", "two")];
+        let good = good.map(|address| address.to_string());
+        // A port that was free a moment ago, and that nobody else in this lab wants.
+        let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let flags = ["vip", "set", "demo:80/tcp", "--backend", &good[0], &good[1], &closed];
+        let set = node.json(&flags);
+        let vip: SocketAddr = set["vips"][0].as_str().unwrap().parse().unwrap();
+        let mut good_answers = 0;
+        while good_answers < CONNECTS {
+            good_answers += u64::from(get(vip, "/").is_ok());
+        }
+        Self { node, vip, good, closed }
+    }
+}
+
+#[test]
+fn minuteman_and_scrapers_see_what_happened() {
+    in_lab(|| {
+        let Stage { node, vip, good, closed } = Stage::set();
+        let all = get(MINUTEMAN.parse().unwrap(), "/vips").unwrap().json();
+        let shown = &all["vips"][vip.to_string()];
+        let successes = |backend: &str| shown[backend]["total_sucesses"].as_u64().unwrap();
+        assert_eq!(successes(&good[0]) + successes(&good[1]), CONNECTS);
+        for backend in &good {
+            let latency = &shown[backend]["latency_last_60s"];
+            assert_eq!(latency["n"].as_u64(), Some(successes(backend)), "{all:#}");
+            let at = |name: &str| latency[name].as_f64().unwrap();
+            assert!(at("min") <= at("50") && at("50") <= at("99") && at("99") <= at("max"));
+            assert!((at("min")..=at("max")).contains(&at("mean")), "{latency}");
+        }
+        // Three failures in a row eject it.
+        assert_eq!(shown[&closed]["is_healthy"], false, "{all:#}");
+        assert_eq!(shown[&closed]["latency_last_60s"], json!({}));
+
+        let _ = node.text(&["vip", "set", "none:80/tcp", "--no-backends"]);
+        let _ = node.text(&["vip", "set", "gone:81/tcp", "--backend", &format!("{closed}@0")]);
+        let gone = get(NODE_PORT.parse().unwrap(), "/v1/vip-services/gone:81/tcp").unwrap().json();
+        assert!(TcpStream::connect(gone["vips"][0].as_str().unwrap()).is_err());
+
+        let series = Series::scrape();
+        let established: f64 = good.iter().map(|b| series.of("established_total", vip, b)).sum();
+        assert_eq!(established, CONNECTS as f64);
+        for backend in &good {
+            let counted = series.of("established_total", vip, backend);
+            assert_eq!(series.of("handshake_seconds_count", vip, backend), counted);
+            assert!(series.of("handshake_seconds_sum", vip, backend) > 0.0);
+            assert_eq!(series.of("ejected", vip, backend), 0.0);
+            series.check_buckets(vip, backend, counted);
+        }
+        assert!(series.of("failed_total", vip, &closed) >= 3.0);
+        assert_eq!(series.of("ejections_total", vip, &closed), 1.0);
+        assert_eq!(series.of("ejected", vip, &closed), 1.0);
+        let refused = series.0.iter().find(|(key, _)| {
+            key.starts_with("mizzen_vip_refused_total{") && key.contains("gone.static")
+        });
+        assert_eq!(refused.map(|(_, value)| *value), Some(1.0), "{:#?}", series.0);
+        assert!(series.0.contains_key("mizzen_node_uptime_seconds"));
+        messages();
+    });
+}
+
+#[test]
+fn a_connection_is_explained_by_its_clients_port() {
+    in_lab(|| {
+        let Stage { node, vip, good, closed } = Stage::set();
+        let stream = TcpStream::connect(vip).unwrap();
+        let client = stream.local_addr().unwrap().to_string();
+        let explained = node.json(&["explain", &client, "demo:80"]);
+        let connection = &explained["connection"];
+        assert_eq!(connection["client"], client.as_str(), "{explained:#}");
+        assert_eq!(
+            (&connection["stage"], &connection["open"]),
+            (&json!("established"), &json!(true))
+        );
+        let backend = connection["backend"].as_str().unwrap();
+        assert!(good.iter().any(|good| good == backend), "{explained:#}");
+        assert_eq!(connection["candidates"][0]["address"], backend);
+        assert_eq!(explained["vips"][0]["rule"], "latency");
+
+        // The same by its backend, and by one word, as it would be pasted.
+        for to in [backend, &vip.to_string(), "demo.static.l4lb.thisdcos.directory:80/tcp"] {
+            let again = node.json(&["explain", &format!("{client}->{to}")]);
+            assert_eq!(again["connection"]["backend"], backend, "{to}");
+        }
+        let text = node.text(&["explain", &client, "demo:80"]);
+        assert!(text.contains(&format!("and got {backend}")), "{text}");
+        assert!(text.contains("it is established"), "{text}");
+
+        let all = node.json(&["explain", "demo:80/tcp"]);
+        let rows = all["vips"][0]["backends"].as_array().unwrap();
+        let chances: f64 = rows.iter().filter_map(|row| row["probability"].as_f64()).sum();
+        assert!((chances - 1.0).abs() < 1e-6, "{all:#}");
+        let row = rows.iter().find(|row| row["address"] == closed.as_str()).unwrap();
+        assert!(["ejected", "half-open"].contains(&row["state"].as_str().unwrap()), "{row}");
+
+        drop(stream);
+        eventually("the end of the connection is seen", SOON, || {
+            let told = node.json(&["explain", &client, "demo:80"]);
+            (told["connection"]["open"] == false).then_some(())
+        });
+        let unknown = node.mizzen(&["explain", "127.0.0.1:1", "demo:80"]);
+        assert_eq!(unknown.code, Some(1));
+        for words in [
+            "no connection from 127.0.0.1:1 to demo:80 is known",
+            "are known, 0 open",
+            "the last ones from that address",
+        ] {
+            assert!(unknown.stderr.contains(words), "{words}: {}", unknown.stderr);
+        }
+        let unknown = node.mizzen(&["explain", "demi:80"]);
+        assert_eq!(unknown.code, Some(1));
+        assert!(unknown.stderr.contains("no VIP is demi:80"), "{}", unknown.stderr);
+        let wrong = get(NODE_PORT.parse().unwrap(), "/v1/explain?vip=demo").unwrap();
+        assert_eq!(wrong.status, 400, "{}", wrong.text());
+    });
+}
+
+#[test]
+fn watching_tells_what_happens_between_two_looks() {
+    in_lab(|| {
+        let Stage { node, vip, good, closed } = Stage::set();
+        let load = load::Load::start(vip);
+        let text = node.text(&["vips", "demo", "--watch", "--count", "2", "--json"]);
+        let _ = load.stop();
+        let looks: Vec<Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(looks.len(), 2, "{text}");
+        let rate = |look: &Value| -> f64 {
+            let backends = look["vips"][0]["backends"].as_array().unwrap();
+            backends.iter().map(|row| row["connects_per_second"].as_f64().unwrap()).sum()
+        };
+        assert!(looks.iter().all(|look| rate(look) > 0.0), "{text}");
+        let backends = looks[1]["vips"][0]["backends"].as_array().unwrap();
+        let seen: BTreeSet<&str> =
+            backends.iter().map(|row| row["address"].as_str().unwrap()).collect();
+        assert_eq!(seen, BTreeSet::from([good[0].as_str(), &good[1], &closed]));
+        let quick = backends.iter().find(|row| row["address"] == good[0].as_str()).unwrap();
+        assert!(quick["p99_ms"].is_f64() && quick["state"] == "in", "{quick}");
+
+        let blocks = node.text(&["vips", "--watch", "--count", "1"]);
+        assert!(blocks.starts_with("VIP ") && !blocks.contains('\u{1b}'), "{blocks}");
+        let row = blocks.lines().find(|line| line.contains(&closed)).unwrap();
+        assert!(row.contains("ejected") || row.contains("half-open"), "{blocks}");
+        assert_eq!(node.json(&["vips", "nothing-like-it"]), json!([]));
+        let plain = node.text(&["vips"]);
+        assert!(plain.contains("latency") && plain.contains("WHERE"), "{plain}");
+    });
+}
+
+/// Samples by name and labels.
+struct Series(BTreeMap<String, f64>);
+
+impl Series {
+    /// Reads `/v1/metrics`, strictly.
+    fn scrape() -> Self {
+        let text = get(NODE_PORT.parse().unwrap(), "/v1/metrics").unwrap().text();
+        let (mut series, mut families) = (BTreeMap::new(), BTreeSet::new());
+        let mut present = "";
+        for line in text.lines() {
+            if let Some(rest) = line.strip_prefix("# TYPE ") {
+                present = rest.split(' ').next().unwrap();
+                assert!(families.insert(present), "{present} comes twice");
+            } else if !line.starts_with("# HELP ") {
+                let (key, value) = line.rsplit_once(' ').expect("a sample");
+                assert!(key.starts_with(present) && !present.is_empty(), "{line} below {present}");
+                let before = series.insert(key.to_owned(), value.parse().unwrap());
+                assert_eq!(before, None, "{line} comes twice");
+            }
+        }
+        Self(series)
+    }
+
+    fn of(&self, name: &str, vip: SocketAddr, backend: &str) -> f64 {
+        let key = format!("mizzen_vip_{name}{{{}}}", labels(vip, backend));
+        *self.0.get(&key).unwrap_or_else(|| panic!("no {key} in {:#?}", self.0))
+    }
+
+    /// Each bucket holds those below it, and the last one all.
+    fn check_buckets(&self, vip: SocketAddr, backend: &str, all: f64) {
+        let prefix = format!("mizzen_vip_handshake_seconds_bucket{{{},le=\"", labels(vip, backend));
+        let buckets = self.0.iter().filter_map(|(key, count)| {
+            let bound = key.strip_prefix(&prefix)?.trim_end_matches("\"}").replace("+Inf", "inf");
+            Some((bound.parse::<f64>().unwrap(), *count))
+        });
+        let mut buckets: Vec<(f64, f64)> = buckets.collect();
+        buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
+        assert_eq!(buckets.len(), 25);
+        assert!(buckets.is_sorted_by_key(|(_, count)| *count), "{buckets:?}");
+        assert_eq!(buckets[24], (f64::INFINITY, all));
+        assert!(buckets.contains(&(0.5, all)), "half a second is long here: {buckets:?}");
+    }
+}
+
+fn labels(vip: SocketAddr, backend: &str) -> String {
+    format!("vip=\"{vip}\",protocol=\"tcp\",backend=\"{backend}\",name=\"demo.static\"")
+}
+
+/// The same as messages: each behind its length, its name first.
+fn messages() {
+    let accept = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
+    let headers = &[("Accept", accept)];
+    let request = Request { method: "GET", path: "/v1/metrics", headers, body: &[] };
+    let answer = send(NODE_PORT.parse().unwrap(), &request).unwrap();
+    assert!(answer.headers["content-type"].starts_with("application/vnd.google.protobuf"));
+    let mut names = BTreeSet::new();
+    let mut rest = answer.body.as_slice();
+    while !rest.is_empty() {
+        let length = varint(&mut rest);
+        let (message, after) = rest.split_at(length);
+        let mut head = &message[1..];
+        assert_eq!(message[0], 0x0a, "the name comes first");
+        let length = varint(&mut head);
+        assert!(names.insert(String::from_utf8(head[..length].to_vec()).unwrap()));
+        rest = after;
+    }
+    assert!(names.contains("mizzen_vip_handshake_seconds"), "{names:?}");
+    assert!(names.contains("mizzen_node_uptime_seconds"), "{names:?}");
+}
+
+fn varint(bytes: &mut &[u8]) -> usize {
+    let mut value = 0;
+    for shift in (0..).step_by(7) {
+        let byte = bytes[0];
+        *bytes = &bytes[1..];
+        value |= usize::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            break;
+        }
+    }
+    value
+}
