@@ -3,7 +3,9 @@
 #![allow(clippy::expect_used, reason = "a test ends where its helpers cannot go on")]
 #![allow(clippy::panic, reason = "likewise")]
 
+mod lifecycle;
 mod net;
+mod paths;
 #[allow(dead_code, reason = "shared with tests that need other parts of it")]
 #[path = "../kernel/room.rs"]
 mod room;

@@ -227,6 +227,42 @@ fn serve(mut stream: TcpStream, name: u16) {
     }
 }
 
+/// Switches checksum and segmentation offload of a link on or off.
+pub fn set_offload(namespace: &Namespace, link: &str, offload: Offload) {
+    const SET: [u32; 4] = [0x17, 0x1f, 0x24, 0x2c];
+    let on = u32::from(offload == Offload::On);
+    // The checksums first when on, last when off: segments need them.
+    let mut commands = SET;
+    if offload == Offload::Off {
+        commands.reverse();
+    }
+    namespace.run(|| {
+        let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
+        for command in commands {
+            let mut value = [command, on];
+            // SAFETY: all zeroes is a valid `ifreq`.
+            let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+            for (to, from) in request.ifr_name.iter_mut().zip(link.bytes()) {
+                *to = from as libc::c_char;
+            }
+            request.ifr_ifru.ifru_data = value.as_mut_ptr().cast();
+            // SAFETY: the request reads an `ifreq` with the address of two numbers.
+            let result =
+                unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL, &raw const request) };
+            assert_eq!(result, 0, "{command:x} of {link}: {}", io::Error::last_os_error());
+        }
+    });
+}
+
+/// Who works out checksums and cuts segments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offload {
+    /// The link.
+    On,
+    /// The sender's kernel.
+    Off,
+}
+
 pub const CLIENT: &str = "10.1.0.2";
 pub const CLIENT6: &str = "fd00:1::2";
 pub const INSIDE: &str = "10.2.0.2";
@@ -279,6 +315,20 @@ impl Net {
             eventually("a connection without a VIP", || namespace.connect(server).is_ok());
         }
         net
+    }
+
+    /// Switches offload at the node's ends.
+    pub fn set_offload_of_node(&self, offload: Offload) {
+        for link in ["eth0", "p1", "p2", "m-br"] {
+            set_offload(&self.node, link, offload);
+        }
+    }
+
+    /// Switches offload at all other ends.
+    pub fn set_offload(&self, offload: Offload) {
+        for namespace in [&self.client, &self.inside, &self.beside] {
+            set_offload(namespace, "up", offload);
+        }
     }
 
     /// The programs on all links of the node.
