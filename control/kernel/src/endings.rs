@@ -5,7 +5,7 @@
 //! has its cookie and its backend together: what a program opened by itself, or connected
 //! to something else since, is never touched.
 
-use mizzen_ebpf_loader::{Leaver, Socket, SocketTable, TCP, VipAddress};
+use mizzen_ebpf_loader::{Leaver, MapError, Socket, SocketTable, TCP, VipAddress};
 use mizzen_netlink::{
     ConnectedSocket, NetlinkError, Removed, SocketDiag, Transport, in_namespace, netns_cookie,
 };
@@ -30,6 +30,8 @@ pub struct Endings {
 pub struct Ended {
     /// How many sockets of each VIP were ended.
     pub sockets: BTreeMap<VipAddress, u64>,
+    /// How many flows from elsewhere to each VIP were.
+    pub flows: BTreeMap<VipAddress, u64>,
     /// Network namespaces that nobody who is running is in, or which could not be entered.
     pub lost: BTreeSet<u64>,
     /// What the kernel refused.
@@ -42,6 +44,9 @@ pub enum EndingError {
     /// The table of translated sockets cannot be read.
     #[error("cannot read the table of translated sockets")]
     Table(#[source] io::Error),
+    /// The table of arriving flows cannot be read or changed.
+    #[error(transparent)]
+    Flows(MapError),
     /// The kernel refused.
     #[error(transparent)]
     Kernel(#[from] NetlinkError),
@@ -60,6 +65,14 @@ impl Endings {
             let busy: Vec<Leaver> = busy.copied().collect();
             if busy.is_empty() {
                 continue;
+            }
+            match table.end_flows_of(&busy) {
+                Ok(flows) => {
+                    for (vip, count) in flows {
+                        *ended.flows.entry(vip).or_default() += count;
+                    }
+                }
+                Err(error) => ended.errors.push(EndingError::Flows(error)),
             }
             match table.sockets_of(&busy) {
                 Ok(sockets) => self.end_all(&sockets, &mut ended),

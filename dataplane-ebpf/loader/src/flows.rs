@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use mizzen_ebpf_abi::{Be16, Flow, FlowKey, Ip16, maps, stage};
 
+use crate::leavers::Leaver;
 use crate::mapped::FlowEnd;
 use crate::slab::Slab;
 use crate::sockets::{Reason, Stage};
@@ -109,6 +110,34 @@ impl Flows {
             if matches!(stage(&flow), stage::STARTED | stage::ESTABLISHED) {
                 slab.rows.end_flow(flow.row, flow.epoch, FlowEnd::Closed);
                 ended += 1;
+            }
+        }
+        Ok(ended)
+    }
+
+    /// The same table once more, for another thread.
+    pub fn again(&self) -> io::Result<Self> {
+        Ok(Self { table: self.table.again()? })
+    }
+
+    /// Ends the flows to backends that left; how many each VIP had. Nothing counts for a backend without a VIP.
+    pub fn end_of(&self, leavers: &[Leaver]) -> Result<BTreeMap<VipAddress, u64>, MapError> {
+        let by_row: BTreeMap<u32, &Leaver> =
+            leavers.iter().map(|leaver| (leaver.row, leaver)).collect();
+        let mut ended = BTreeMap::new();
+        for (key, flow) in self.entries()? {
+            let is_theirs =
+                |leaver: &&&Leaver| leaver.is_epoch(flow.epoch) && leaver.vip == vip(&key);
+            let Some(leaver) = by_row.get(&flow.row).filter(is_theirs) else { continue };
+            if flow.kind != Flow::REQUESTS {
+                continue;
+            }
+            self.delete(&key)?;
+            if let Some(other) = other_direction(&key, &flow) {
+                self.delete(&other)?;
+            }
+            if matches!(stage(&flow), stage::STARTED | stage::ESTABLISHED) {
+                *ended.entry(leaver.vip).or_default() += 1;
             }
         }
         Ok(ended)

@@ -6,10 +6,11 @@ use std::net::SocketAddr;
 
 use mizzen_ebpf_abi::{Origin, Row};
 
+use crate::flows::Flows;
 use crate::mapped::Mapped;
 use crate::sockets::{Socket, socket};
 use crate::table::Table;
-use crate::{Removal, TCP, UDP, VipAddress, clock};
+use crate::{MapError, Removal, TCP, UDP, VipAddress, clock};
 
 /// A backend that is no longer its VIP's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,21 +36,27 @@ impl Leaver {
         }
     }
 
-    fn had(&self, origin: &Origin) -> bool {
+    /// Whether its row had this epoch while it had the row.
+    pub(crate) fn is_epoch(&self, epoch: u32) -> bool {
         // A program that was overtaken by the change has counted in a row without owner.
-        (origin.epoch == self.epoch || origin.epoch == 0)
+        epoch == self.epoch || epoch == 0
+    }
+
+    fn had(&self, origin: &Origin) -> bool {
+        self.is_epoch(origin.epoch)
             && origin.vip == self.vip.key().address
             && origin.vip_port.get() == self.vip.socket.port()
             && origin.protocol == self.vip.protocol
     }
 }
 
-/// The table of translated sockets, for a thread of its own to read.
+/// The tables of translated sockets and flows, for a thread of its own to read.
 #[derive(Debug)]
 pub struct SocketTable {
     pub(crate) sockets: Mapped<Origin>,
     pub(crate) rows: Mapped<Row>,
     pub(crate) spilled: Table<u64, Origin>,
+    pub(crate) flows: Flows,
 }
 
 impl SocketTable {
@@ -59,6 +66,16 @@ impl SocketTable {
     pub fn may_have_sockets(&self, leaver: &Leaver) -> bool {
         // A row that has another owner by now says nothing about the former one.
         self.rows.get(leaver.row).is_none_or(|row| row.epoch != 0 || row.in_flight != 0)
+    }
+
+    /// Ends the flows that come from elsewhere and go to backends that left: their next packet is refused, or goes to
+    /// another backend. Returns how many each VIP had.
+    ///
+    /// # Errors
+    ///
+    /// [`MapError::Request`] if the kernel refuses.
+    pub fn end_flows_of(&self, leavers: &[Leaver]) -> Result<BTreeMap<VipAddress, u64>, MapError> {
+        self.flows.end_of(leavers)
     }
 
     /// The open connected sockets of backends that left.

@@ -284,7 +284,7 @@ impl Dataplane {
         std::mem::take(&mut self.slab.leavers)
     }
 
-    /// The table of translated sockets, for a thread of its own to look for those of backends that left.
+    /// The tables of translated sockets and flows, for a thread of its own to look for those of backends that left.
     ///
     /// # Errors
     ///
@@ -292,7 +292,8 @@ impl Dataplane {
     pub fn socket_table(&self) -> io::Result<SocketTable> {
         let Slab { sockets, rows, origins, .. } = &self.slab;
         let (sockets, rows) = (sockets.again()?, rows.again()?);
-        Ok(SocketTable { sockets, rows, spilled: origins.again()? })
+        let (spilled, flows) = (origins.again()?, self.flows.again()?);
+        Ok(SocketTable { sockets, rows, spilled, flows })
     }
 
     /// Frees what unconnected datagram sockets and arriving flows that fell silent still hold.

@@ -14,7 +14,7 @@ pub(crate) struct Leaving {
     /// None while it is at work.
     endings: Option<Endings>,
     waiting: Vec<Leaver>,
-    /// Sockets ended since the start.
+    /// Sockets and flows ended since the start.
     pub(crate) ended: u64,
 }
 
@@ -54,6 +54,10 @@ impl Core {
         for (vip, sockets) in &ended.sockets {
             self.leaving.ended += sockets;
             info!(%vip, sockets, "ended sockets of backends that left");
+        }
+        for (vip, flows) in &ended.flows {
+            self.leaving.ended += flows;
+            info!(%vip, flows, "ended flows from elsewhere to backends that left");
         }
         for netns in &ended.lost {
             debug!(netns, "network namespace of translated sockets not found");

@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, reason = "a test ends where its helpers cannot go on")]
 #![allow(clippy::panic, reason = "likewise")]
 
+mod leaving;
 mod lifecycle;
 mod net;
 mod paths;
