@@ -70,6 +70,8 @@ pub fn settings() -> &'static Settings {
 /// User space reads and writes the array as its own memory.
 const MAPPABLE: usize = BPF_F_MMAPABLE as usize;
 
+// Without this its symbol would have a number that depends on where the sources lie.
+#[unsafe(no_mangle)]
 static UNSET: Settings = Settings {
     failures: 0,
     least_left: 0,

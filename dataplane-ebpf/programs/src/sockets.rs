@@ -107,6 +107,9 @@ fn is_abandoned(place: *mut Origin, now: u64) -> bool {
 const ABANDONED: u64 = 10_000_000_000;
 
 /// What an element of `ORIGINS` begins as; too large for the stack.
+///
+/// Without the plain name its symbol would have a number that depends on where the sources lie.
+#[unsafe(no_mangle)]
 static BLANK: Origin = Origin::BLANK;
 
 #[inline(always)]
