@@ -57,6 +57,7 @@ struct Names {
 #[derive(Debug, Deserialize)]
 struct Vips {
     engine: String,
+    mechanism: Option<String>,
     count: u64,
     backends: u64,
 }
@@ -134,7 +135,9 @@ fn parts(status: &Status, paint: Paint) -> String {
     }
     if let Some(vips) = &status.vips {
         let tone = if vips.engine == "off" { Tone::Bad } else { Tone::Good };
-        let detail = format!("{}, {}", many(vips.count, "VIP"), many(vips.backends, "backend"));
+        let by = vips.mechanism.iter().map(|mechanism| format!(", by {mechanism}"));
+        let by: String = by.collect();
+        let detail = format!("{}, {}{by}", many(vips.count, "VIP"), many(vips.backends, "backend"));
         row("vips", tone, &vips.engine, detail);
     }
     if let Some(overlay) = &status.overlay {

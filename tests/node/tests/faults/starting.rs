@@ -1,9 +1,9 @@
 //! What stands in the way of a start.
 
-use mizzen_tests_node::apps::{deploy, deploy_web, web};
+use mizzen_tests_node::apps::{WEB_VIP, deploy_web};
 use mizzen_tests_node::dns::{self, By};
 use mizzen_tests_node::node::{Node, Place};
-use mizzen_tests_node::{apps, in_lab, kernel, lab};
+use mizzen_tests_node::{apps, http, in_lab, kernel, lab};
 use std::net::{TcpListener, UdpSocket};
 use std::os::unix::fs::symlink;
 
@@ -50,7 +50,7 @@ fn a_taken_port_is_named_and_nothing_is_touched() {
 }
 
 #[test]
-fn without_a_bpf_file_system_a_node_starts_without_vips_and_says_so() {
+fn without_a_bpf_file_system_vips_are_queued_and_a_node_says_so() {
     in_lab(|| {
         let plain = lab::scratch("no-bpffs");
         std::fs::create_dir(&plain).unwrap();
@@ -58,9 +58,10 @@ fn without_a_bpf_file_system_a_node_starts_without_vips_and_says_so() {
         let node = Node::start(&["--vip-engine", "auto", "--vip-bpffs", &bpffs]);
         let status = node.text(&["status"]);
         assert!(status.contains("problem: vip") && status.contains(&bpffs), "{status}");
-        assert_eq!(node.json(&["status"])["vips"]["engine"], "off");
-        let task = deploy(&node, &web(1)).remove(0);
-        apps::await_server(&task);
+        assert_eq!(node.json(&["status"])["vips"]["engine"], "nfqueue");
+        let task = deploy_web(&node, 1).remove(0);
+        let answer = http::get(apps::vip_address(&node, WEB_VIP), "/").expect("VIPs work");
+        assert_eq!(answer.text(), task.id);
         dns::await_addresses("web.marathon.mesos", &task.addresses);
         assert_eq!(dns::addresses(By::Udp, "leader.mesos"), [lab::address()]);
         drop(node);
@@ -74,23 +75,31 @@ fn without_a_bpf_file_system_a_node_starts_without_vips_and_says_so() {
 }
 
 #[test]
-fn without_the_right_to_use_bpf_a_node_starts_without_vips_and_says_so() {
+fn without_the_right_to_use_bpf_vips_are_queued_or_not_at_all_and_a_node_says_so() {
     in_lab(|| {
-        let fewer = ["setpriv", "--bounding-set=-bpf,-sys_admin", "--inh-caps=-bpf,-sys_admin"];
-        let place = |engine: &str| {
-            Place::new(&["--roles", "names,vip", "--vip-engine", engine]).through(&fewer)
+        let without = |rights: &str| {
+            let (bounding, inherited) =
+                (format!("--bounding-set={rights}"), format!("--inh-caps={rights}"));
+            move |engine: &str| {
+                let flags = ["--roles", "vip", "--vip-engine", engine];
+                Place::new(&flags).through(&["setpriv", &bounding, &inherited])
+            }
         };
-        let node = place("auto").start();
-        let problems = node.problems();
-        let said = problems.iter().any(|problem| problem.starts_with("vip") && denied(problem));
-        assert!(said, "{problems:?}");
-        assert_eq!(node.json(&["status"])["vips"]["engine"], "off");
-        assert_eq!(dns::addresses(By::Udp, "ready.spartan").len(), 1);
-        drop(node);
-
-        let said = place("ebpf").run(&[]);
-        assert_eq!(said.code, Some(1), "{said:?}");
-        assert!(denied(&said.stderr) && said.stderr.contains("vip.engine"), "{}", said.stderr);
+        let place = without("-bpf,-sys_admin");
+        let none = without("-bpf,-sys_admin,-net_admin");
+        for (place, engine) in [(place("auto"), "nfqueue"), (none("auto"), "off")] {
+            let node = place.start();
+            let problems = node.problems();
+            let said = problems.iter().any(|problem| problem.starts_with("vip") && denied(problem));
+            assert!(said, "{problems:?}");
+            assert_eq!(node.json(&["status"])["vips"]["engine"], engine);
+        }
+        for (place, engine) in [(place("ebpf"), "ebpf"), (none("nfqueue"), "nfqueue")] {
+            let said = place.run(&[]);
+            assert_eq!(said.code, Some(1), "{said:?}");
+            let words = &said.stderr;
+            assert!(denied(words) && words.contains("vip.engine"), "{engine}: {words}");
+        }
     });
 }
 

@@ -14,6 +14,7 @@ mod healing;
 mod instances;
 mod labs;
 mod names;
+mod queues;
 mod survival;
 mod vip_services;
 mod vip_views;
