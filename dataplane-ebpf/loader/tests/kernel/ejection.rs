@@ -116,6 +116,34 @@ fn a_backend_that_drops_handshakes_gets_eight_at_most() {
 }
 
 #[test]
+fn one_at_a_time_tries_a_backend_that_is_silent() {
+    in_room(|room| {
+        let full = FullBacklog::new();
+        let bad = full.address;
+        // Nothing but the probe itself keeps the others away.
+        let (pause, handshake) = (Duration::from_millis(500), Duration::from_secs(3_600));
+        let tuning = Tuning { pause, handshake, ..Tuning::default() };
+        let mut dataplane = Dataplane::open(&room.options()).expect("loadable");
+        dataplane.tune(&tuning);
+        dataplane.set_vip(tcp(VIP), &drawn(&[bad, sink(LOCAL), sink(LOCAL)])).expect("room");
+        with_clients(8, || {
+            let state = || counts(&dataplane, tcp(VIP), bad);
+            eventually("it is ejected", || state().ejections > 0);
+            let before = state().started;
+            eventually("it is probed", || state().started > before);
+            let connects = |dataplane: &Dataplane| {
+                let counters = dataplane.counters().expect("readable maps");
+                counters.values().map(|counts| counts.established).sum::<u64>()
+            };
+            let served = connects(&dataplane);
+            eventually("the others serve", || connects(&dataplane) > served + 500);
+            let probes = state().started - before;
+            assert!((1..=3).contains(&probes), "{probes} of 8 clients tried it at once");
+        });
+    });
+}
+
+#[test]
 fn with_too_few_left_all_are_admitted() {
     in_room(|room| {
         let (bad, worse) = (closed_port(), closed_port());
