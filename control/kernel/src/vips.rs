@@ -7,8 +7,8 @@
 mod queues;
 
 use mizzen_ebpf_loader::{
-    self as loader, Admission, BackendWanted, Dataplane, LoadError, MapError, Removal, VipAddress,
-    VipWanted,
+    self as loader, Admission, ArrivingFlow, BackendWanted, Dataplane, LoadError, MapError,
+    Removal, VipAddress, VipWanted,
 };
 pub use mizzen_ebpf_loader::{
     Counts, Latencies, Leaver, Options, Reason, Socket, SocketTable, Stage, Standing, Tuning,
@@ -186,11 +186,17 @@ impl Vips {
         }
     }
 
-    /// Connections that were balanced, the open ones and some of those that ended.
+    /// Connections that were balanced, the open ones and some of those that ended: of this node and, where
+    /// they can be listed, those that arrived from elsewhere.
     #[must_use]
     pub fn sockets(&self) -> Vec<Socket> {
         match self {
-            Self::Ebpf(dataplane) => dataplane.sockets(),
+            Self::Ebpf(dataplane) => {
+                let mut sockets = dataplane.sockets();
+                let arriving = dataplane.arriving_flows().unwrap_or_default();
+                sockets.extend(arriving.iter().map(arrived));
+                sockets
+            }
             Self::Queues(engine) => queues::sockets(engine),
             Self::Off => Vec::new(),
         }
@@ -252,6 +258,24 @@ pub fn teardown(options: &Options) -> Result<(), LoadError> {
 /// [`OpenError`] with the first object that would not go.
 pub fn teardown_queues(options: &QueueOptions) -> Result<(), OpenError> {
     mizzen_nfqueue::teardown(options)
+}
+
+/// A flow from elsewhere as a socket; which socket it is, only its machine knows.
+fn arrived(flow: &ArrivingFlow) -> Socket {
+    Socket {
+        cookie: 0,
+        netns: 0,
+        vip: flow.vip,
+        backend: flow.backend,
+        local: Some(flow.client),
+        stage: flow.stage,
+        is_open: !matches!(flow.stage, Stage::Failed | Stage::Closed),
+        age: flow.age,
+        reason: flow.reason,
+        passed_over: flow.passed_over,
+        load: flow.load,
+        other: flow.other,
+    }
 }
 
 fn address(vip: &VipKey) -> VipAddress {

@@ -34,7 +34,7 @@ use metrics::{Exposed, single};
 use mizzen_http::core::{Explained, MetricsEncoding, MetricsReply, Query, QueryReply};
 use mizzen_kernel::vips::{Latencies, Socket, Vips};
 use mizzen_types::time::{Mono, Now};
-use mizzen_types::vip::{BackendSpec, Protocol, VipKey, VipSpec};
+use mizzen_types::vip::{BackendSpec, VipKey, VipSpec};
 use recent::{Minutes, Recent};
 use serde_json::{Value, json};
 use sight::{Seen, Sight};
@@ -43,7 +43,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
-/// How often silent flows of datagrams are looked for.
+/// How often silent flows are looked for.
 const EXPIRY: Duration = Duration::from_secs(60);
 /// Pieces of an answer that wait for their reader.
 const PIECES: usize = 4;
@@ -53,8 +53,8 @@ const PIECES: usize = 4;
 pub(crate) struct VipViews {
     recent: Recent,
     expire_at: Mono,
-    /// Whether there was a service of datagrams when flows were last looked for.
-    had_flows: bool,
+    /// Whether there was a service when silent flows were last looked for.
+    had_vips: bool,
 }
 
 impl VipViews {
@@ -69,12 +69,12 @@ impl Core {
     pub(crate) fn attend_vips(&mut self, now: Now) {
         if self.vip_views.expire_at <= now.mono {
             self.vip_views.expire_at = now.mono + EXPIRY;
-            let has_flows = self.planner.keys().any(|key| key.protocol == Protocol::Udp);
-            // Flows of the last such service outlive it by their time-out.
-            if has_flows || self.vip_views.had_flows {
+            let has_vips = self.planner.keys().next().is_some();
+            // Flows of the last service outlive it by their time-out.
+            if has_vips || self.vip_views.had_vips {
                 self.vips.expire_flows();
             }
-            self.vip_views.had_flows = has_flows;
+            self.vip_views.had_vips = has_vips;
         }
         if self.vip_views.recent.deadline() <= now.mono {
             self.note_latencies(now.mono);

@@ -4,8 +4,11 @@
 //! candidates, many by draws that are the same each time. Both use the engines' own comparisons, so nothing
 //! about costs is said twice.
 
+mod drawn;
+mod exact;
+
 use super::sight::{Seen, State, is_open};
-use mizzen_ebpf_core::select::{DRAWS, Load, far_is_better, mix, second_is_better};
+use mizzen_ebpf_core::select::{Load, far_is_better, second_is_better};
 use mizzen_kernel::vips::{Counts, Tuning};
 use mizzen_types::vip::{BackendSpec, Distance, Locality, Rule};
 
@@ -117,121 +120,6 @@ impl Choice {
         (0..self.open.len()).map(share).collect()
     }
 
-    fn exact(&self) -> Vec<f64> {
-        let mut shares = vec![0.0; self.open.len()];
-        if self.open.is_empty() {
-            return shares;
-        }
-        let mut left = 1.0;
-        if self.has_ring() {
-            for (position, share) in self.weights(0..self.open.len()).into_iter().enumerate() {
-                if self.open[position].verdict != Verdict::Shut {
-                    shares[position] += share;
-                    left -= share;
-                }
-            }
-        }
-        self.exact_draw(left, &mut shares);
-        shares
-    }
-
-    /// The draw of two near ones, of which `mass` of all connections comes.
-    fn exact_draw(&self, mass: f64, shares: &mut [f64]) {
-        let drawn = self.weights(0..self.near);
-        let mut winners = vec![0.0; self.open.len()];
-        for first in 0..self.near {
-            let mass = mass * drawn[first];
-            if self.open[first].verdict == Verdict::Probe {
-                shares[first] += mass;
-                continue;
-            }
-            let usable = self.usable(first);
-            let mut alone = 0.0;
-            if self.near == 1 || self.rule == Rule::Random {
-                winners[first] += mass * usable;
-                alone = usable;
-            }
-            let mut neither = 0.0;
-            for second in 0..self.near {
-                let mass = mass * redrawn(&drawn, 0..self.near, first, second);
-                if self.open[second].verdict == Verdict::Probe {
-                    shares[second] += mass * (1.0 - alone);
-                    continue;
-                }
-                let also = self.usable(second);
-                winners[self.cheaper(first, second)] += mass * (usable - alone) * also;
-                winners[first] += mass * (usable - alone) * (1.0 - also);
-                winners[second] += mass * (1.0 - usable) * also;
-                neither += mass * (1.0 - usable) * (1.0 - also);
-            }
-            self.exact_others(first, neither, shares);
-        }
-        self.exact_spill(&winners, shares);
-    }
-
-    /// Neither of two could be used: the first other one of all, or one that was passed over.
-    fn exact_others(&self, first: usize, mass: f64, shares: &mut [f64]) {
-        if mass <= 0.0 {
-            return;
-        }
-        let all = self.everywhere();
-        let attempt = |position| redrawn(&all, 0..self.open.len(), first, position);
-        let settles = |position: usize| match self.open[position].verdict {
-            Verdict::Probe => 1.0,
-            _ => self.usable(position),
-        };
-        let positions = 0..self.open.len();
-        let hit: f64 = positions.clone().map(|p| attempt(p) * settles(p)).sum();
-        let warming = |p: usize| match self.open[p].verdict {
-            Verdict::Warming(_) => attempt(p) * (1.0 - settles(p)),
-            _ => 0.0,
-        };
-        let warm: f64 = positions.clone().map(warming).sum();
-        let draws = i32::try_from(DRAWS).unwrap_or(i32::MAX);
-        let missed = (1.0 - hit).max(0.0).powi(draws);
-        let cold = (1.0 - hit - warm).max(0.0).powi(draws);
-        for position in positions {
-            if hit > 0.0 {
-                shares[position] +=
-                    mass * (1.0 - missed) * attempt(position) * settles(position) / hit;
-            }
-            if warm > 0.0 {
-                shares[position] += mass * (missed - cold) * warming(position) / warm;
-            }
-        }
-        shares[first] += mass * cold;
-    }
-
-    /// One farther away is taken if it costs much less.
-    fn exact_spill(&self, winners: &[f64], shares: &mut [f64]) {
-        let far = self.weights(self.near..self.open.len());
-        for (winner, mass) in winners.iter().enumerate().filter(|(_, mass)| **mass > 0.0) {
-            let mut stays = 1.0;
-            for position in self.near..self.open.len() {
-                if self.is_worth_the_way(winner, position) {
-                    let share = far[position] * self.usable(position);
-                    shares[position] += mass * share;
-                    stays -= share;
-                }
-            }
-            shares[winner] += mass * stays;
-        }
-    }
-
-    /// Chances of a draw among all: each part is hit in proportion to its size.
-    fn everywhere(&self) -> Vec<f64> {
-        let (near, all) = (self.near as f64, self.open.len() as f64);
-        let mut chances = self.weights(0..self.near);
-        let far = self.weights(self.near..self.open.len());
-        for (position, chance) in chances.iter_mut().enumerate() {
-            *chance = *chance * near / all;
-            if position >= self.near {
-                *chance = far[position] * (all - near) / all;
-            }
-        }
-        chances
-    }
-
     fn usable(&self, position: usize) -> f64 {
         match self.open[position].verdict {
             Verdict::Usable => 1.0,
@@ -248,117 +136,6 @@ impl Choice {
     fn is_worth_the_way(&self, near: usize, far: usize) -> bool {
         far_is_better(self.weighed(self.open[near].load), self.weighed(self.open[far].load))
     }
-
-    fn sampled(&self, draws: u32) -> Vec<f64> {
-        let mut chance = Chance { state: 0, ..Chance::new(self) };
-        let mut hits = vec![0_u32; self.open.len()];
-        for _ in 0..draws {
-            hits[self.one(&mut chance)] += 1;
-        }
-        hits.into_iter().map(|hits| f64::from(hits) / f64::from(draws)).collect()
-    }
-
-    /// One choice, as the engines make it.
-    fn one(&self, chance: &mut Chance) -> usize {
-        if self.has_ring() {
-            let place = chance.draw(0..self.open.len());
-            if self.open[place].verdict != Verdict::Shut {
-                return place;
-            }
-        }
-        let near = 0..self.near;
-        let first = chance.draw(near.clone());
-        let usable = chance.admits(self.open[first].verdict);
-        match self.open[first].verdict {
-            Verdict::Probe => return first,
-            _ if usable && (self.near == 1 || self.rule == Rule::Random) => {
-                return self.spilled(first, chance);
-            }
-            _ => {}
-        }
-        let second = shifted(chance.draw(near.clone()), near, first);
-        if self.open[second].verdict == Verdict::Probe {
-            return second;
-        }
-        match (usable, chance.admits(self.open[second].verdict)) {
-            (true, true) => self.spilled(self.cheaper(first, second), chance),
-            (true, false) => self.spilled(first, chance),
-            (false, true) => self.spilled(second, chance),
-            (false, false) => self.other(first, chance),
-        }
-    }
-
-    fn spilled(&self, winner: usize, chance: &mut Chance) -> usize {
-        if self.near == self.open.len() {
-            return winner;
-        }
-        let far = chance.draw(self.near..self.open.len());
-        let takes = chance.admits(self.open[far].verdict) && self.is_worth_the_way(winner, far);
-        if takes { far } else { winner }
-    }
-
-    fn other(&self, first: usize, chance: &mut Chance) -> usize {
-        let all = 0..self.open.len();
-        let mut resort = first;
-        for _ in 0..DRAWS {
-            let is_near = chance.below(self.open.len() as f64) < self.near as f64;
-            let part = if is_near { 0..self.near } else { self.near..self.open.len() };
-            let found = shifted(chance.draw(part), all.clone(), first);
-            match self.open[found].verdict {
-                Verdict::Probe => return found,
-                verdict if chance.admits(verdict) => return found,
-                Verdict::Warming(_) => resort = found,
-                _ => {}
-            }
-        }
-        resort
-    }
-}
-
-/// Draws that are the same each time.
-struct Chance {
-    state: u64,
-    /// Weights of all before each position, and of all.
-    sums: Vec<f64>,
-}
-
-impl Chance {
-    fn new(choice: &Choice) -> Self {
-        let mut sum = 0.0;
-        let mut sums = vec![0.0];
-        for candidate in &choice.open {
-            sum += f64::from(candidate.load.weight.max(1));
-            sums.push(sum);
-        }
-        Self { state: 0, sums }
-    }
-
-    fn below(&mut self, limit: f64) -> f64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        mix(self.state) as f64 / (u64::MAX as f64) * limit
-    }
-
-    /// A position of `range` by weight.
-    fn draw(&mut self, range: std::ops::Range<usize>) -> usize {
-        let (least, most) = (self.sums[range.start], self.sums[range.end]);
-        let point = least + self.below(most - least);
-        let position = self.sums.partition_point(|sum| *sum <= point).saturating_sub(1);
-        position.clamp(range.start, range.end.saturating_sub(1))
-    }
-
-    fn admits(&mut self, verdict: Verdict) -> bool {
-        match verdict {
-            Verdict::Usable => true,
-            Verdict::Warming(share) => self.below(256.0) < f64::from(share),
-            Verdict::Probe | Verdict::Shut => false,
-        }
-    }
-}
-
-/// Chance that a second draw with these `chances` ends at `position`: one that hits `taken` goes on to the next.
-fn redrawn(chances: &[f64], range: std::ops::Range<usize>, taken: usize, position: usize) -> f64 {
-    let own = if position == taken { 0.0 } else { chances[position] };
-    own + if shifted(taken, range, taken) == position { chances[taken] } else { 0.0 }
 }
 
 /// The position itself, or the next one in `range` if it is `taken`.
