@@ -18,6 +18,7 @@ mod channel;
 mod choice;
 mod conntrack;
 mod engine;
+mod entries;
 mod error;
 mod expression;
 mod filter;

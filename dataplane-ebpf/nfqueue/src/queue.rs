@@ -13,16 +13,16 @@ use std::sync::Arc;
 
 use mizzen_ebpf_core::select::mix;
 
-use crate::backend::Backend;
 use crate::channel::{Channel, Inbox};
-use crate::conntrack::{Entry, Source, Stage, Translation, write_delete, write_get, write_insert};
+use crate::conntrack::{Source, Translation};
+use crate::entries::{Entries, Fate, Queued};
 use crate::flows::{Beginning, Key};
 use crate::packet::{Flow, Packet};
 use crate::routes::Paths;
 use crate::shared::{Shared, now};
 use crate::uapi::{log, message, queue};
 use crate::wire::{Head, Message, Messages, read_be32};
-use crate::words::{Decision, Reason, TCP, UDP, VipAddress};
+use crate::words::{UDP, VipAddress};
 
 /// Packets that are read at a time.
 const BATCH: usize = 64;
@@ -40,7 +40,7 @@ const RECEIVE_BYTES: usize = 8 << 20;
 pub(crate) struct Worker {
     shared: Arc<Shared>,
     packets: Arc<Channel>,
-    conntrack: Channel,
+    entries: Entries,
     paths: Paths,
     inbox: Inbox,
     seed: u64,
@@ -50,37 +50,6 @@ pub(crate) struct Worker {
     /// Highest packet number of each queue, in the order of the queues.
     read: Vec<(u16, u32)>,
     requests: Messages,
-    refused: u64,
-}
-
-/// A packet that waits for its verdict, and what becomes of it.
-struct Queued {
-    flow: Flow,
-    to: Translation,
-    backend: Arc<Backend>,
-    decision: Decision,
-    /// Whether a program on this machine sent it.
-    is_own: bool,
-    fate: Fate,
-}
-
-impl Queued {
-    /// Whether an entry that it has can only be an older connection's: TCP here sends no SYN for
-    /// one that is established, and asks a second time only if nobody answered in a second.
-    fn is_sure_to_begin(&self) -> bool {
-        self.is_own && self.flow.protocol == TCP
-    }
-}
-
-/// What a queued packet is to its flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
-    /// Its first one.
-    Begins,
-    /// Another one of a flow that has its entry.
-    GoesOn,
-    /// One that the kernel gave no entry.
-    Refused,
 }
 
 /// Opens a socket and has the kernel queue packets to it.
@@ -147,7 +116,7 @@ impl Worker {
         Self {
             shared,
             packets,
-            conntrack,
+            entries: Entries::new(conntrack),
             paths,
             inbox: Inbox::new(BATCH),
             seed,
@@ -155,7 +124,6 @@ impl Worker {
             shown: Vec::with_capacity(BATCH),
             read: Vec::new(),
             requests: Messages::default(),
-            refused: 0,
         }
     }
 
@@ -176,7 +144,7 @@ impl Worker {
         let now = now();
         self.choose(now);
         self.look(now);
-        if let Err(error) = self.write(now) {
+        if let Err(error) = self.entries.write(&self.shared, &mut self.flows, now) {
             tracing::warn!(%error, "cannot write entries of conntrack");
         }
         self.note();
@@ -233,145 +201,6 @@ impl Worker {
         self.shared.count_glimpses(self.shown.len() as u64);
         let mut flows = self.shared.flows.lock();
         self.shown.drain(..).for_each(|packet| flows.seen(&packet, now));
-    }
-
-    /// Writes all entries.
-    fn write(&mut self, now: u64) -> io::Result<()> {
-        if self.flows.is_empty() {
-            return Ok(());
-        }
-        self.requests.clear();
-        for (index, queued) in self.flows.iter().enumerate() {
-            write_insert(&mut self.requests, index as u32, &queued.flow, &queued.to);
-        }
-        let mut taken = Vec::new();
-        for answer in self.conntrack.answers(self.requests.bytes())? {
-            match answer.error {
-                0 => {}
-                libc::EEXIST => taken.push(answer.sequence as usize),
-                error => self.count_refused(answer.sequence as usize, error),
-            }
-        }
-        if taken.is_empty() { Ok(()) } else { self.mend(&taken, now) }
-    }
-
-    /// Replaces entries of ended connections that have the same ports, decides about those of
-    /// living ones, and has the kernel choose another port where a port is taken.
-    fn mend(&mut self, taken: &[usize], now: u64) -> io::Result<()> {
-        let (own, others): (Vec<usize>, Vec<usize>) =
-            taken.iter().partition(|index| self.flows[**index].is_sure_to_begin());
-        let found = self.entries(&others)?;
-        self.requests.clear();
-        for index in own {
-            self.write_again(index);
-        }
-        for index in others {
-            match found.iter().find(|(number, _)| *number == index) {
-                Some((_, entry)) => self.compare(index, entry, now),
-                None => self.give_up_port(index),
-            }
-            self.write_again(index);
-        }
-        let clashes = self.insert_again()?;
-        self.requests.clear();
-        for index in clashes {
-            self.give_up_port(index);
-            self.write_again(index);
-        }
-        for index in self.insert_again()? {
-            self.count_refused(index, libc::EEXIST);
-        }
-        Ok(())
-    }
-
-    /// The entries of flows.
-    fn entries(&mut self, indices: &[usize]) -> io::Result<Vec<(usize, Entry)>> {
-        let mut found = Vec::new();
-        self.requests.clear();
-        for index in indices {
-            write_get(&mut self.requests, *index as u32, &self.flows[*index].flow);
-        }
-        if !indices.is_empty() {
-            self.conntrack.transact(self.requests.bytes(), |message| {
-                found.extend(Entry::read(message).map(|entry| (message.sequence as usize, entry)));
-            })?;
-        }
-        Ok(found)
-    }
-
-    /// Adds the requests that replace whatever entry a flow has.
-    fn write_again(&mut self, index: usize) {
-        if let Some(queued) = self.flows.get(index).filter(|queued| queued.fate == Fate::Begins) {
-            write_delete(&mut self.requests, u32::MAX, &queued.flow);
-            write_insert(&mut self.requests, index as u32, &queued.flow, &queued.to);
-        }
-    }
-
-    /// Another flow comes to the backend from the same address and port.
-    fn give_up_port(&mut self, index: usize) {
-        if let Some(queued) = self.flows.get_mut(index)
-            && queued.to.source == Source::Kept
-        {
-            queued.to.source = Source::AnyPort;
-        }
-    }
-
-    /// Sends deletions and insertions, and returns the insertions that met another entry.
-    fn insert_again(&mut self) -> io::Result<Vec<usize>> {
-        let mut clashes = Vec::new();
-        if self.requests.is_empty() {
-            return Ok(clashes);
-        }
-        for answer in self.conntrack.answers(self.requests.bytes())? {
-            match answer.error {
-                0 => {}
-                _ if answer.sequence == u32::MAX => {}
-                libc::EEXIST => clashes.push(answer.sequence as usize),
-                error => self.count_refused(answer.sequence as usize, error),
-            }
-        }
-        Ok(clashes)
-    }
-
-    /// Decides whether a packet begins a flow although there is an entry.
-    fn compare(&mut self, index: usize, entry: &Entry, now: u64) {
-        let shared = Arc::clone(&self.shared);
-        let Some(queued) = self.flows.get_mut(index) else { return };
-        let Flow { protocol, source, destination } = queued.flow;
-        let vip = shared.vip(&VipAddress { socket: destination, protocol });
-        let present = vip.as_ref().and_then(|vip| vip.backend(entry.backend));
-        match entry.stage {
-            Stage::Foreign | Stage::Ending => {}
-            // A datagram goes where those before it went, as long as that is a backend.
-            Stage::Alive if protocol == UDP => {
-                if let Some(backend) = present {
-                    queued.fate = Fate::GoesOn;
-                    queued.to.backend = backend.address;
-                    queued.backend = Arc::clone(backend);
-                }
-            }
-            Stage::Alive => queued.fate = Fate::GoesOn,
-            // The client asks again: nobody answered.
-            Stage::Asked => {
-                let key = Key { protocol, client: source, backend: entry.backend };
-                let is_watched = shared.watch().0.has(source.port());
-                shared.flows.lock().asked_again(&key, now);
-                if let Some(backend) = present.filter(|_| !is_watched) {
-                    backend.failed(0, Reason::Only, now, &shared.tuning());
-                }
-            }
-        }
-    }
-
-    fn count_refused(&mut self, index: usize, error: i32) {
-        self.refused += 1;
-        let Some(queued) = self.flows.get_mut(index) else { return };
-        queued.fate = Fate::Refused;
-        if self.refused.is_power_of_two() {
-            let error = io::Error::from_raw_os_error(error);
-            let (vip, count) = (queued.flow.destination, self.refused);
-            tracing::warn!(%vip, count, %error, "the kernel refuses entries of conntrack");
-        }
     }
 
     /// Counts the flows that begin and remembers those that are watched.

@@ -48,6 +48,13 @@ impl Namespace {
         };
         let file = thread::spawn(make).join().expect("the thread did not panic");
         let namespace = Self { file };
+        // Nobody else has our addresses, so that nobody has to be asked for a second.
+        namespace.run(|| {
+            for links in ["all", "default"] {
+                let setting = format!("net/ipv6/conf/{links}/accept_dad");
+                ensure_sysctl(&setting, "0").expect("a setting");
+            }
+        });
         namespace.netlink().set_link("lo", &LinkChange::new().up()).expect("a loopback");
         namespace
     }

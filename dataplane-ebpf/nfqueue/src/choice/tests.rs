@@ -1,0 +1,120 @@
+use super::*;
+
+const SECOND: u64 = 1_000_000_000;
+
+fn at(text: &str) -> SocketAddr {
+    text.parse().expect("an address")
+}
+
+fn wanted(n: u8) -> BackendWanted {
+    BackendWanted::new(SocketAddr::from(([10, 0, 0, n], 80)))
+}
+
+fn flow(client: u16) -> Flow {
+    let source = SocketAddr::from(([10, 1, (client >> 8) as u8, client as u8], client));
+    Flow { protocol: 6, source, destination: at("11.0.0.1:80") }
+}
+
+/// How often each backend is chosen by 1000 connects of different clients.
+fn spread_of(vip: &Vip) -> BTreeMap<u8, u32> {
+    let mut hits = BTreeMap::new();
+    for n in 0..1_000_u16 {
+        let chosen = vip.choose(&flow(n), mix(u64::from(n)), Tuning::default(), SECOND);
+        let std::net::IpAddr::V4(ip) = chosen.expect("a backend").backend.address.ip() else {
+            continue;
+        };
+        *hits.entry(ip.octets()[3]).or_default() += 1;
+    }
+    hits
+}
+
+#[test]
+fn shares_follow_weights_and_admission() {
+    let heavy = BackendWanted { weight: 3, ..wanted(2) };
+    let shut = BackendWanted { admitted: false, ..wanted(3) };
+    for rule in [Rule::Latency, Rule::LeastConnections, Rule::Random, Rule::Maglev] {
+        let policy = Policy { rule, ..Policy::default() };
+        let vip = Vip::new(&[wanted(1), heavy, shut], policy, None, SECOND);
+        let hits = spread_of(&vip);
+        assert_eq!(hits.keys().copied().collect::<Vec<u8>>(), [1, 2], "{rule:?}");
+        assert!((180..=320).contains(&hits[&1]), "{rule:?}: {hits:?}");
+    }
+    let vip = Vip::new(&[shut], Policy::default(), None, SECOND);
+    assert!(vip.choose(&flow(1), 1, Tuning::default(), SECOND).is_none());
+    let vip = Vip::new(&[], Policy::default(), None, SECOND);
+    assert!(vip.choose(&flow(1), 1, Tuning::default(), SECOND).is_none());
+}
+
+#[test]
+fn the_slow_and_the_busy_are_avoided_as_the_rule_says() {
+    #[rustfmt::skip]
+    let table = [
+        (Rule::Latency,          true),
+        (Rule::LeastConnections, true),
+        (Rule::Random,           false),
+    ];
+    for (rule, avoids) in table {
+        let policy = Policy { rule, ..Policy::default() };
+        let vip = Vip::new(&[wanted(1), wanted(2)], policy, None, SECOND);
+        let busy = vip.backend(at("10.0.0.1:80")).expect("a backend");
+        (0..10).for_each(|_| busy.started(1, SECOND));
+        (0..10).for_each(|_| busy.succeeded(1, SECOND / 10, SECOND));
+        let hits = spread_of(&vip).get(&1).copied().unwrap_or(0);
+        assert_eq!(hits < 320, avoids, "{rule:?}: {hits}");
+    }
+}
+
+#[test]
+fn near_ones_go_first_and_far_ones_help_when_they_are_busy() {
+    let near = BackendWanted { distance: 0, ..wanted(1) };
+    let vip = Vip::new(&[near, wanted(2)], Policy::default(), None, SECOND);
+    assert_eq!(spread_of(&vip), BTreeMap::from([(1, 1_000)]));
+    let busy = vip.backend(near.address).expect("a backend");
+    busy.joined(10);
+    assert_eq!(spread_of(&vip), BTreeMap::from([(2, 1_000)]));
+    let alike = Policy { prefers_near: false, ..Policy::default() };
+    let vip = Vip::new(&[near, wanted(2)], alike, None, SECOND);
+    assert_eq!(spread_of(&vip).len(), 2);
+}
+
+#[test]
+fn a_client_stays_with_its_backend_when_another_goes() {
+    let policy = Policy { rule: Rule::Source, ..Policy::default() };
+    let all: Vec<BackendWanted> = (1..=5).map(wanted).collect();
+    let vip = Vip::new(&all, policy, None, SECOND);
+    let fewer = Vip::new(&all[..4], policy, Some(&vip), SECOND);
+    let mut moved = 0;
+    for n in 0..1_000 {
+        let of = |vip: &Vip, seed| {
+            let chosen = vip.choose(&flow(n), seed, Tuning::default(), SECOND);
+            chosen.expect("a backend").backend.address
+        };
+        assert_eq!(of(&vip, 1), of(&vip, 2));
+        moved += u32::from(of(&vip, 1) != all[4].address && of(&vip, 1) != of(&fewer, 1));
+    }
+    assert!(moved < 40, "{moved} clients moved without need");
+}
+
+#[test]
+fn who_stays_is_known_and_who_comes_warms_up() {
+    let vip = Vip::new(&[wanted(1)], Policy::default(), None, SECOND);
+    vip.backend(wanted(1).address).expect("a backend").chosen();
+    let slow_start = std::time::Duration::from_secs(10);
+    let policy = Policy { rule: Rule::Random, slow_start, ..Policy::default() };
+    let vip = Vip::new(&[wanted(1), wanted(2)], policy, Some(&vip), SECOND);
+    assert_eq!(vip.counts(SECOND).next().expect("a backend").1.chosen, 1);
+    let hits = spread_of(&vip);
+    assert!(hits[&2] < 150, "{hits:?}");
+}
+
+#[test]
+fn when_all_are_ejected_one_is_tried_all_the_same() {
+    let vip = Vip::new(&[wanted(1)], Policy::default(), None, SECOND);
+    let backend = vip.backend(wanted(1).address).expect("a backend");
+    for _ in 0..10 {
+        backend.started(1, SECOND);
+        backend.failed(1, Reason::Only, SECOND, &Tuning::default());
+    }
+    assert!(backend.counts(SECOND).ejected_for.is_some());
+    assert!(vip.choose(&flow(1), 1, Tuning::default(), SECOND).is_some());
+}
