@@ -115,6 +115,7 @@ const SERVICES_CALLS: &[&str] = &[
 
 const NODE_CALLS: &[&str] = &[
     "GET /v1/version",
+    "GET /v1/metrics",
     "GET /v1/vip-services",
     "GET, PUT, DELETE /v1/vip-services/{name:port/protocol}",
     "POST /v1/vip-plan",
