@@ -8,8 +8,17 @@
 //!                slot 1: stays in 1/2, else → 0
 //! ```
 
-/// Further backends that a connect draws if neither of its two candidates may be used.
-pub const DRAWS: u32 = 8;
+/// Further backends that a connect looks at if neither of its two candidates may be used.
+pub const LOOKS: u32 = 8;
+
+/// The point, of 32 random bits, for the look with this number (below [`LOOKS`]).
+///
+/// The looks are spread evenly over the run, so of eight backends or fewer none is missed.
+#[inline(always)]
+#[must_use]
+pub const fn look(start: u32, number: u32) -> u32 {
+    start.wrapping_add(number << 29)
+}
 
 /// Turns 32 random bits into a point below `total`; zero if `total` is zero.
 ///
@@ -251,6 +260,17 @@ mod tests {
         }
         for count in hits {
             assert!((9_500..10_500).contains(&count), "{hits:?}");
+        }
+    }
+
+    #[test]
+    fn looks_miss_none_of_eight_and_spread_over_more() {
+        for length in 1..=2 * LOOKS {
+            for start in [0, 1, u32::MAX / 3, u32::MAX] {
+                let mut seen = std::collections::BTreeSet::new();
+                seen.extend((0..LOOKS).map(|number| point(look(start, number), length)));
+                assert_eq!(seen.len() as u32, length.min(LOOKS), "{length} from {start}");
+            }
         }
     }
 

@@ -17,7 +17,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use mizzen_ebpf_core::ring;
 use mizzen_ebpf_core::select::{
-    DRAWS, Load, aliases, far_is_better, mix, point, second_is_better, spread, stays,
+    LOOKS, Load, aliases, far_is_better, look, mix, point, second_is_better, spread, stays,
 };
 
 use crate::backend::{Backend, Tuning, Verdict, VipRow, Weather};
@@ -182,9 +182,10 @@ impl Vip {
     /// Neither of the first two may be used: takes the first other that may.
     fn others(&self, first: Candidate, seed: u64, weather: Weather) -> Option<Chosen<'_>> {
         let mut resort = first;
-        for attempt in 0..DRAWS {
-            let bits = mix(seed ^ u64::from(attempt + 2) << 40);
-            let found = self.candidate(&(0..self.open), bits, Some(first.index), weather)?;
+        let start = mix(seed ^ 2 << 40);
+        for number in 0..LOOKS {
+            let index = point(look(start as u32, number), self.open);
+            let found = self.judged(index, (start >> 32 >> number) as u32, weather)?;
             match found.verdict {
                 Verdict::Usable => return self.passing_over(found, Reason::Only),
                 Verdict::Probe => return self.chosen(found, Reason::Probe, None),
@@ -228,8 +229,12 @@ impl Vip {
         if taken == Some(index) {
             index = if index + 1 < part.end { index + 1 } else { part.start };
         }
+        self.judged(index, (bits >> 16) as u32, weather)
+    }
+
+    fn judged(&self, index: u32, chance: u32, weather: Weather) -> Option<Candidate> {
         let seat = self.seats.get(index as usize)?;
-        let verdict = seat.backend.judge(weather, (bits >> 16) as u32);
+        let verdict = seat.backend.judge(weather, chance);
         Some(Candidate { index, verdict, load: self.load(seat, weather) })
     }
 

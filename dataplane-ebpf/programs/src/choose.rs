@@ -4,7 +4,7 @@
 //! ring rules    the place that the hash hits, if it may be used
 //! otherwise     draw two of the near ones by weight, take the cheaper; if others are farther
 //!               away, one of them may still be better
-//! neither       draw some more, and take the first that may be used
+//! neither       look at some more, and take the first that may be used
 //! nobody        one that was passed over: looking bad is better than refusing
 //! ```
 //!
@@ -13,7 +13,7 @@
 //! a call, and the paths through two candidates multiply beyond what it is willing to look at.
 
 use mizzen_ebpf_abi::{Decision, Slot, VipKey, VipValue, reason, rule};
-use mizzen_ebpf_core::select::{DRAWS, mix, point, spread};
+use mizzen_ebpf_core::select::{self, LOOKS, mix, point, spread};
 
 use crate::candidate::{Candidate, Part, Sky, Verdict, draw, far_is_better, judge};
 use crate::candidate::{at_place, second_is_better};
@@ -187,11 +187,12 @@ fn by_draw(vip: &VipValue, request: &mut Request, sky: Sky) -> u32 {
 #[inline(always)]
 fn others(vip: &VipValue, request: &mut Request, sky: Sky, seed: u64, first: Candidate) -> u32 {
     request.decision.passed_over = 1;
-    let all = Part { start: 0, length: vip.open };
     let mut resort = first;
-    for attempt in 0..DRAWS {
-        let bits = mix(seed ^ u64::from(attempt + 2) << 40);
-        let found = look(vip, all, bits, first.slot, request.reach, sky);
+    let start = mix(seed ^ 2 << 40);
+    for number in 0..LOOKS {
+        let position = point(select::look(start as u32, number), vip.open);
+        let found = at_place(vip, position, request.reach);
+        let found = judge(found, sky, (start >> 32 >> number) as u32);
         match found.verdict() {
             Verdict::Overtaken => return OVERTAKEN,
             Verdict::Usable => return settle(request, found, first, reason::ONLY),

@@ -144,6 +144,43 @@ fn one_at_a_time_tries_a_backend_that_is_silent() {
 }
 
 #[test]
+fn a_backend_that_leaves_a_handshake_unanswered_is_passed_over() {
+    in_room(|room| {
+        let full = FullBacklog::new();
+        let bad = full.address;
+        let tuning = Tuning { failures: 0, handshake: Duration::from_millis(50), ..patient() };
+        let mut dataplane = Dataplane::open(&room.options()).expect("loadable");
+        dataplane.tune(&tuning);
+        dataplane.set_vip(tcp(VIP), &drawn(&[bad])).expect("room");
+        let pending = begin_connect();
+        dataplane.set_vip(tcp(VIP), &drawn(&[bad, sink(LOCAL)])).expect("room");
+        let waiting = || counts(&dataplane, tcp(VIP), bad).waiting_for;
+        eventually("it has waited", || waiting().is_some_and(|waited| waited > 50));
+        (0..100).for_each(|_| reset(TcpStream::connect(at(VIP)).expect("the other serves")));
+        let state = counts(&dataplane, tcp(VIP), bad);
+        assert_eq!((state.started, state.ejections), (1, 0), "not ejected, and left alone");
+        drop(pending);
+        let state = counts(&dataplane, tcp(VIP), bad);
+        assert_eq!((state.waiting_for, state.failed), (None, 1), "nobody waits any more");
+    });
+}
+
+#[test]
+fn a_handshake_that_has_to_be_repeated_counts_before_the_client_gives_up() {
+    in_room(|room| {
+        let full = FullBacklog::new();
+        let mut dataplane = Dataplane::open(&room.options()).expect("loadable");
+        dataplane.tune(&Tuning { failures: 1, ..patient() });
+        dataplane.set_vip(tcp(VIP), &drawn(&[full.address])).expect("room");
+        let pending = begin_connect();
+        eventually("it is ejected", || ejections(&dataplane) > 0);
+        let state = counts(&dataplane, tcp(VIP), full.address);
+        assert_eq!((state.started, state.failed, state.in_flight), (1, 0, 1));
+        drop(pending);
+    });
+}
+
+#[test]
 fn with_too_few_left_all_are_admitted() {
     in_room(|room| {
         let (bad, worse) = (closed_port(), closed_port());
@@ -165,6 +202,34 @@ fn with_too_few_left_all_are_admitted() {
         eventually("it serves", || TcpStream::connect(at(VIP)).is_ok());
         assert_eq!(counts(&dataplane, tcp(VIP), bad).ejected_for, None);
         assert!(counts(&dataplane, tcp(VIP), worse).ejected_for.is_some());
+    });
+}
+
+#[test]
+fn one_healthy_backend_of_four_does_not_get_all() {
+    in_room(|room| {
+        let bad = [closed_port(), closed_port(), closed_port()];
+        let good = sink(LOCAL);
+        let mut dataplane = Dataplane::open(&room.options()).expect("loadable");
+        dataplane.tune(&patient());
+        let servers: Vec<SocketAddr> = bad.into_iter().chain([good]).collect();
+        dataplane.set_vip(tcp(VIP), &drawn(&servers)).expect("room");
+        connect_until(|| ejections(&dataplane) == 3);
+        let started = |dataplane: &Dataplane| {
+            bad.iter().map(|bad| counts(dataplane, tcp(VIP), *bad).started).sum::<u64>()
+        };
+        let before = started(&dataplane);
+        for _ in 0..200 {
+            connect_once();
+        }
+        let tried = started(&dataplane) - before;
+        assert!((100..=190).contains(&tried), "{tried} of 200 went to the three as before");
+
+        // A smaller share has to be left from now on, and one is enough.
+        dataplane.tune(&Tuning { least_left: 20, ..patient() });
+        let before = started(&dataplane);
+        (0..200).for_each(|_| reset(TcpStream::connect(at(VIP)).expect("the good one serves")));
+        assert_eq!(started(&dataplane), before);
     });
 }
 
@@ -224,6 +289,16 @@ fn connect_once() -> u64 {
             1
         }
     }
+}
+
+/// A connect to the VIP that is under way.
+fn begin_connect() -> socket2::Socket {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+    let socket = socket.expect("a socket");
+    socket.set_nonblocking(true).expect("a flag");
+    let error = socket.connect(&at(VIP).into()).expect_err("nobody answers at once");
+    assert_eq!(error.raw_os_error(), Some(libc::EINPROGRESS), "{error}");
+    socket
 }
 
 /// Lets so many clients connect in a loop while `work` runs; how many connects were refused.
