@@ -13,6 +13,7 @@ mod containers;
 mod healing;
 mod instances;
 mod labs;
+mod leaving;
 mod names;
 mod queues;
 mod survival;
