@@ -69,11 +69,11 @@ impl Engine {
     ///
     /// [`OpenError`] with whatever is missing.
     pub fn open(options: &Options) -> Result<Self, OpenError> {
-        let routes = Routes::open(&options.networks, &options.addresses)?;
         let shared = Arc::new(Shared::new(options.tuning));
         let numbers: Vec<u16> = options.queues.clone().collect();
         let Workers { waiting, sockets, watches } = workers(options, &numbers, &shared)?;
         let (filter, listed) = Filter::open(rules(options, &numbers))?;
+        let routes = Routes::open(&options.networks, &options.addresses)?;
         let mechanism = mechanism(filter.queue_by(), &options.queues, watches);
         let filter = Arc::new(Mutex::new(filter));
         let (orders, inbox) = channel();
@@ -333,9 +333,12 @@ impl std::fmt::Debug for Engine {
 ///
 /// [`OpenError`] with the first object that would not go.
 pub fn teardown(options: &Options) -> Result<(), OpenError> {
-    let filter = filter::remove(&options.table);
+    // Routes are marked as ours, but not as whose; they go with the tables.
+    if !filter::exists(&options.table)? {
+        return Ok(());
+    }
     routes::remove_all()?;
-    filter?;
+    filter::remove(&options.table)?;
     tracing::info!(table = options.table, "VIP queues removed");
     Ok(())
 }

@@ -220,15 +220,30 @@ impl Filter {
     }
 }
 
+/// Whether there are tables of ours of this name.
+pub(crate) fn exists(table: &str) -> Result<bool, OpenError> {
+    let mut channel = channel().map_err(OpenError::Socket)?;
+    let mut found = false;
+    for family in Family::BOTH {
+        match observe(&mut channel, family, table) {
+            Ok(Found::Nothing) => {}
+            Ok(Found::Ours { .. }) => found = true,
+            Ok(Found::Foreign) => return Err(OpenError::Foreign { table: table.to_owned() }),
+            // A kernel without nf_tables has no tables.
+            Err(error) if is_no_subsystem(&error) => {}
+            Err(source) => return Err(OpenError::Rules { table: table.to_owned(), source }),
+        }
+    }
+    Ok(found)
+}
+
 /// Removes the tables of this name. Nothing there is fine.
 pub(crate) fn remove(table: &str) -> Result<(), OpenError> {
     let mut channel = channel().map_err(OpenError::Socket)?;
     let failed = |source| OpenError::Rules { table: table.to_owned(), source };
     for family in Family::BOTH {
-        match observe(&mut channel, family, table).map_err(failed)? {
-            Found::Nothing => continue,
-            Found::Foreign => return Err(OpenError::Foreign { table: table.to_owned() }),
-            Found::Ours { .. } => {}
+        if observe(&mut channel, family, table).map_err(failed)? == Found::Nothing {
+            continue;
         }
         let mut requests = Messages::default();
         remove_table(&mut requests, family, table);
@@ -340,6 +355,11 @@ fn read_key(family: Family, key: &[u8]) -> Option<VipAddress> {
 
 fn is_no_family(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EOPNOTSUPP))
+}
+
+fn is_no_subsystem(error: &io::Error) -> bool {
+    is_no_family(error)
+        || matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EPROTONOSUPPORT))
 }
 
 /// Whether the kernel knows no such expression.
