@@ -23,6 +23,7 @@ pub use sources::{ConfigFile, Sources};
 
 use crate::instance::Instance;
 use ipnet::Ipv4Net;
+use mizzen_plan::ingress::IngressRule;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -196,6 +197,9 @@ pub struct VipConfig {
     pub engine: VipEngine,
     /// Directory of the v2 cgroup whose processes can use VIPs.
     pub cgroup: PathBuf,
+    /// Links that VIP traffic may arrive by.
+    #[serde(serialize_with = "value::write_texts")]
+    pub ingress: Vec<IngressRule>,
     /// Network from which named VIPs get their addresses.
     pub named_range: Ipv4Net,
     /// Where the BPF file system is mounted.
@@ -291,6 +295,7 @@ impl Config {
         config.agent.gc_disk_headroom = new.agent.gc_disk_headroom;
         config.names.upstreams.clone_from(&new.names.upstreams);
         config.names.ttl = new.names.ttl;
+        config.vip.ingress.clone_from(&new.vip.ingress);
         config.vip.ejection = new.vip.ejection;
         for key in KEYS.iter().filter(|key| key.applies == Applies::Now) {
             if let Some(origin) = new.origins.get(key.path) {

@@ -28,6 +28,7 @@ mod status;
 mod streams;
 mod teardown;
 mod vip_engine;
+mod vip_links;
 mod vip_plan;
 mod vip_services;
 mod vip_views;

@@ -3,8 +3,10 @@
 //! Desired states meet here: [`vip`] turns tasks and registered services into VIPs and
 //! claims their addresses, [`vip_service`] reads and writes what is registered,
 //! [`overlay`] turns the node's subnet into a bridge, a network configuration and a
-//! masquerade rule. Nothing here looks at the kernel; that is `control/kernel`.
+//! masquerade rule, [`ingress`] says by which links VIP traffic may arrive. Nothing here
+//! looks at the kernel; that is `control/kernel`.
 
+pub mod ingress;
 pub mod overlay;
 pub mod vip;
 pub mod vip_service;

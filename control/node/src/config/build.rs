@@ -11,6 +11,7 @@ use super::{
 use crate::instance::{Instance, SOCKET_NAME};
 use ipnet::Ipv4Net;
 use mizzen_kernel::vips::Tuning;
+use mizzen_plan::ingress::IngressRule;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -191,6 +192,7 @@ fn vip(read: &mut Reader<'_>, host: &HostFacts) -> VipConfig {
     VipConfig {
         engine: read.one("vip.engine", VipEngine::Auto, value::engine),
         cgroup: read.one("vip.cgroup", cgroup, value::absolute_path),
+        ingress: read.many("vip.ingress", vec![IngressRule::Auto], value::ingress),
         named_range: read.one("vip.named_range", range, |t| value::network(t, 30)),
         bpffs: read.one("vip.bpffs", PathBuf::from("/sys/fs/bpf"), value::absolute_path),
         ejection: ejection(read),

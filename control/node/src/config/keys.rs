@@ -126,6 +126,7 @@ pub const KEYS: &[Key] = {
         row("names.ttl", Integer, Now, "Time to live of answers, in seconds"),
         row("vip.engine", Text, NeedsRestart, "What translates VIPs: auto, ebpf, nfqueue or off"),
         row("vip.cgroup", Text, NeedsRestart, "Directory of the v2 cgroup whose processes can use VIPs"),
+        row("vip.ingress", List, Now, "Links that VIP traffic may arrive by: auto (our bridges), none, names, or beginnings of names with *"),
         row("vip.named_range", Text, NeedsRestart, "Network from which named VIPs get their addresses"),
         row("vip.bpffs", Text, NeedsRestart, "Where the BPF file system is mounted"),
         row("vip.eject_after", Integer, Now, "Failed handshakes in a row after which a backend gets no connections for a while; 0 for never"),

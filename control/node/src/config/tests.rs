@@ -241,6 +241,7 @@ fn a_reload_takes_over_what_it_says_it_can() {
         ("MIZZEN_AGENT_GC_DISK_HEADROOM", "77"),
         ("MIZZEN_NAMES_UPSTREAMS", "192.0.2.77"),
         ("MIZZEN_NAMES_TTL", "77"),
+        ("MIZZEN_VIP_INGRESS", "eth0"),
         ("MIZZEN_VIP_EJECT_AFTER", "7"),
         ("MIZZEN_VIP_EJECT_PAUSE", "7s"),
         ("MIZZEN_VIP_EJECT_LONGEST", "7m"),

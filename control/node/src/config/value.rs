@@ -4,6 +4,7 @@
 use super::{LogFormat, Role, VipEngine};
 use crate::instance::{Instance, MAX_LINK_BYTES};
 use ipnet::Ipv4Net;
+use mizzen_plan::ingress::{IngressRule, RuleError};
 use serde::Serializer;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -142,6 +143,11 @@ pub(super) fn link_name(text: &str) -> Read<String> {
     }
 }
 
+/// Links that VIP traffic may arrive by.
+pub(super) fn ingress(text: &str) -> Read<IngressRule> {
+    text.parse().map_err(|error: RuleError| error.to_string())
+}
+
 /// A name that is part of DNS names after mangling.
 pub(super) fn plain_name(text: &str) -> Read<String> {
     let letter = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
@@ -224,6 +230,14 @@ fn time(text: &str, longest: Duration) -> Option<Duration> {
     };
     let duration = number.checked_mul(seconds).map(Duration::from_secs);
     duration.filter(|duration| !duration.is_zero() && *duration <= longest)
+}
+
+/// Writes each as its text.
+pub(super) fn write_texts<T: ToString, S: Serializer>(
+    values: &[T],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(values.iter().map(ToString::to_string))
 }
 
 /// Writes what [`duration`] reads.

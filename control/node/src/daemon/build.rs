@@ -114,6 +114,7 @@ pub(crate) async fn build(config: Config, frame: Frame) -> anyhow::Result<Built>
         server: None,
         collect_at: now.mono + kept::LOOK,
         resync_at: now.mono + super::core::RESYNC,
+        links_at: None,
         frame,
         store,
         config,
@@ -134,6 +135,7 @@ pub(crate) async fn build(config: Config, frame: Frame) -> anyhow::Result<Built>
     core.start_resolver()?;
     core.recovering = false;
     core.reconcile_vips();
+    core.watch_links();
     core.collect_garbage();
 
     let (handle, requests) = channel(REQUEST_QUEUE);

@@ -71,6 +71,8 @@ pub(crate) enum Input {
     Left(ContainerId, Option<String>),
     /// Sockets of backends that left were ended.
     SocketsEnded(Endings, VipsEnded),
+    /// Something happened to the node's links.
+    LinksChanged,
     /// A pass over the node's network is over.
     NetworkPass(Report),
     /// What a former process kept of ended tasks, oldest first.
@@ -119,6 +121,8 @@ pub(crate) struct Core {
     /// Holds the state directory's lock, and reads the configuration again.
     pub(crate) frame: Frame,
     pub(crate) resync_at: Mono,
+    /// When links are looked at that VIP traffic may arrive by, if something happened to them.
+    pub(crate) links_at: Option<Mono>,
     /// When sandboxes of ended tasks are looked at.
     pub(crate) collect_at: Mono,
 }
@@ -182,6 +186,7 @@ impl Core {
             }
             (Input::Left(container, why), _) => self.note_left(container, why),
             (Input::SocketsEnded(endings, ended), _) => self.note_ended_sockets(endings, &ended),
+            (Input::LinksChanged, _) => self.note_links(now.mono),
             (Input::NetworkPass(report), _) => self.note_network(&report),
             (Input::Recovered(records), Some(agent)) => {
                 agent.adopt_ended(records);
@@ -209,6 +214,9 @@ impl Core {
         if self.vip_views.deadline() <= now.mono {
             self.attend_vips(now);
         }
+        if self.links_at.is_some_and(|at| at <= now.mono) {
+            self.follow_links();
+        }
         if self.collect_at <= now.mono {
             self.collect_at = now.mono + kept::LOOK;
             self.collect_sandboxes(now.wall);
@@ -225,6 +233,7 @@ impl Core {
             self.node_saves.deadline(),
             self.registered.deadline(),
             Some(self.resync_at),
+            self.links_at,
             Some(self.collect_at),
             Some(self.vip_views.deadline()),
         ];
@@ -235,6 +244,7 @@ impl Core {
     fn resync(&mut self, now: Now) {
         self.resync_at = now.mono + RESYNC;
         self.reconcile_vips();
+        self.follow_links();
         let (spec, inputs) = (build::network_spec(&self.config), self.inputs.clone());
         tokio::task::spawn_blocking(move || {
             let report = mizzen_kernel::network::ensure_network(&spec);
