@@ -52,7 +52,6 @@ impl Core {
             | Query::EndedTasks => self.answer_agent(&query),
             Query::Status => QueryReply::Json(self.status()),
             Query::VipProblems => QueryReply::Json(self.vip_problems()),
-            Query::Vips => QueryReply::Json(self.dcos_vips()),
             Query::Nodes => QueryReply::Json(self.nodes()),
             master => self.answer_master(master),
         }

@@ -10,6 +10,7 @@
 //! Everything below is a function of what was read at one moment; only this file reads.
 
 mod asked;
+mod dcos;
 mod explain;
 mod exposition;
 mod messages;
@@ -34,7 +35,7 @@ use metrics::{Exposed, single};
 use mizzen_http::core::{Explained, MetricsEncoding, MetricsReply, Query, QueryReply};
 use mizzen_kernel::vips::{Latencies, Socket, Vips};
 use mizzen_types::time::{Mono, Now};
-use mizzen_types::vip::{BackendSpec, VipKey, VipSpec};
+use mizzen_types::vip::VipKey;
 use recent::{Minutes, Recent};
 use serde_json::{Value, json};
 use sight::{Seen, Sight};
@@ -116,23 +117,12 @@ impl Core {
                 let sight = self.look_at_vips();
                 Box::new(move || QueryReply::Json(minuteman::metrics(&sight)))
             }
+            Query::Vips => {
+                let specs = self.planner.specs();
+                Box::new(move || written(dcos::vips(&specs)))
+            }
             other => return Err(other),
         })
-    }
-
-    /// `GET /v1/vips`, as dcos-net answered it: no weight, no health.
-    pub(crate) fn dcos_vips(&self) -> Value {
-        let row = |spec: &VipSpec| {
-            let vip = match &spec.name {
-                Some(name) => format!("{}:{}", sight::full_name(name), spec.key.port),
-                None => sight::socket(&spec.key).to_string(),
-            };
-            let backend = |backend: &BackendSpec| json!({ "ip": backend.address.ip(), "port": backend.address.port() });
-            let backends: Value =
-                spec.backends.iter().filter(|backend| backend.admitted).map(backend).collect();
-            json!({ "vip": vip, "protocol": spec.key.protocol, "backend": backends })
-        };
-        self.planner.specs().values().map(row).collect()
     }
 
     /// `GET /v1/metrics`. It is written by a thread of its own, as fast as it is read.

@@ -1,7 +1,7 @@
 //! Chances, by draws that are the same each time.
 
 use super::{Choice, Verdict, shifted};
-use mizzen_ebpf_core::select::{DRAWS, mix};
+use mizzen_ebpf_core::select::{LOOKS, look, mix, point};
 use mizzen_types::vip::Rule;
 
 impl Choice {
@@ -55,12 +55,10 @@ impl Choice {
     }
 
     fn other(&self, first: usize, chance: &mut Chance) -> usize {
-        let all = 0..self.open.len();
+        let start = chance.bits() as u32;
         let mut resort = first;
-        for _ in 0..DRAWS {
-            let is_near = chance.below(self.open.len() as f64) < self.near as f64;
-            let part = if is_near { 0..self.near } else { self.near..self.open.len() };
-            let found = shifted(chance.draw(part), all.clone(), first);
+        for number in 0..LOOKS {
+            let found = point(look(start, number), self.open.len() as u32) as usize;
             match self.open[found].verdict {
                 Verdict::Probe => return found,
                 verdict if chance.admits(verdict) => return found,
@@ -90,9 +88,13 @@ impl Chance {
         Self { state: 0, sums }
     }
 
-    fn below(&mut self, limit: f64) -> f64 {
+    fn bits(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        mix(self.state) as f64 / (u64::MAX as f64) * limit
+        mix(self.state)
+    }
+
+    fn below(&mut self, limit: f64) -> f64 {
+        self.bits() as f64 / (u64::MAX as f64) * limit
     }
 
     /// A position of `range` by weight.

@@ -1,7 +1,7 @@
 //! Chances, followed through every pair of candidates.
 
 use super::{Choice, Verdict, shifted};
-use mizzen_ebpf_core::select::DRAWS;
+use mizzen_ebpf_core::select::{LOOKS, look, point};
 use mizzen_types::vip::Rule;
 
 impl Choice {
@@ -28,6 +28,7 @@ impl Choice {
     fn exact_draw(&self, mass: f64, shares: &mut [f64]) {
         let drawn = self.weights(0..self.near);
         let mut winners = vec![0.0; self.open.len()];
+        let mut neither = vec![0.0; self.open.len()];
         for first in 0..self.near {
             let mass = mass * drawn[first];
             if self.open[first].verdict == Verdict::Probe {
@@ -40,7 +41,6 @@ impl Choice {
                 winners[first] += mass * usable;
                 alone = usable;
             }
-            let mut neither = 0.0;
             for second in 0..self.near {
                 let mass = mass * redrawn(&drawn, 0..self.near, first, second);
                 if self.open[second].verdict == Verdict::Probe {
@@ -51,44 +51,52 @@ impl Choice {
                 winners[self.cheaper(first, second)] += mass * (usable - alone) * also;
                 winners[first] += mass * (usable - alone) * (1.0 - also);
                 winners[second] += mass * (1.0 - usable) * also;
-                neither += mass * (1.0 - usable) * (1.0 - also);
+                neither[first] += mass * (1.0 - usable) * (1.0 - also);
             }
-            self.exact_others(first, neither, shares);
         }
+        self.exact_others(&neither, shares);
         self.exact_spill(&winners, shares);
     }
 
-    /// Neither of two could be used: the first other one of all, or one that was passed over.
-    fn exact_others(&self, first: usize, mass: f64, shares: &mut [f64]) {
+    /// Neither of two could be used: the first usable one of those that are looked at, or one that was
+    /// passed over.
+    fn exact_others(&self, neither: &[f64], shares: &mut [f64]) {
+        let mass: f64 = neither.iter().sum();
         if mass <= 0.0 {
             return;
         }
-        let all = self.everywhere();
-        let attempt = |position| redrawn(&all, 0..self.open.len(), first, position);
-        let settles = |position: usize| match self.open[position].verdict {
-            Verdict::Probe => 1.0,
-            _ => self.usable(position),
-        };
-        let positions = 0..self.open.len();
-        let hit: f64 = positions.clone().map(|p| attempt(p) * settles(p)).sum();
-        let warming = |p: usize| match self.open[p].verdict {
-            Verdict::Warming(_) => attempt(p) * (1.0 - settles(p)),
-            _ => 0.0,
-        };
-        let warm: f64 = positions.clone().map(warming).sum();
-        let draws = i32::try_from(DRAWS).unwrap_or(i32::MAX);
-        let missed = (1.0 - hit).max(0.0).powi(draws);
-        let cold = (1.0 - hit - warm).max(0.0).powi(draws);
-        for position in positions {
-            if hit > 0.0 {
-                shares[position] +=
-                    mass * (1.0 - missed) * attempt(position) * settles(position) / hit;
+        // Between two neighbours of so many starts all looks hit the same backends.
+        let count = self.open.len() as u32;
+        let starts = count * LOOKS;
+        let share = 1.0 / f64::from(starts);
+        let mut left = 0.0;
+        for number in 0..starts {
+            let start = ((u64::from(number) * 2 + 1) << 31) / u64::from(starts);
+            let (mut alive, mut resort) = (share, None);
+            for number in 0..LOOKS {
+                let position = point(look(start as u32, number), count) as usize;
+                let settles = self.settles(position);
+                shares[position] += mass * alive * settles;
+                alive *= 1.0 - settles;
+                if matches!(self.open[position].verdict, Verdict::Warming(_)) {
+                    resort = Some(position);
+                }
             }
-            if warm > 0.0 {
-                shares[position] += mass * (missed - cold) * warming(position) / warm;
+            match resort {
+                Some(position) => shares[position] += mass * alive,
+                None => left += alive,
             }
         }
-        shares[first] += mass * cold;
+        for (share, mass) in shares.iter_mut().zip(neither) {
+            *share += mass * left;
+        }
+    }
+
+    fn settles(&self, position: usize) -> f64 {
+        match self.open[position].verdict {
+            Verdict::Probe => 1.0,
+            _ => self.usable(position),
+        }
     }
 
     /// One farther away is taken if it costs much less.
@@ -105,20 +113,6 @@ impl Choice {
             }
             shares[winner] += mass * stays;
         }
-    }
-
-    /// Chances of a draw among all: each part is hit in proportion to its size.
-    fn everywhere(&self) -> Vec<f64> {
-        let (near, all) = (self.near as f64, self.open.len() as f64);
-        let mut chances = self.weights(0..self.near);
-        let far = self.weights(self.near..self.open.len());
-        for (position, chance) in chances.iter_mut().enumerate() {
-            *chance = *chance * near / all;
-            if position >= self.near {
-                *chance = far[position] * (all - near) / all;
-            }
-        }
-        chances
     }
 }
 
