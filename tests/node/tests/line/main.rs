@@ -8,6 +8,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod arriving;
 mod command_line;
 mod containers;
 mod healing;
