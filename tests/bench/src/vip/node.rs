@@ -55,6 +55,10 @@ impl Node {
         let mut node = Self { cgroup, daemon: None, place, engine };
         let mut command = node.command(&["--vip-engine", name]);
         command.env("MIZZEN_VIP_CGROUP", hooked);
+        if network.is_some() {
+            // A node in a network of its own is a router, and what it routes is balanced.
+            command.env("MIZZEN_VIP_INGRESS", "*");
+        }
         if let Some(address) = network.and_then(Namespace::address) {
             command.env("MIZZEN_ADDRESS", address.to_string());
             command.env("MIZZEN_HOSTNAME", address.to_string());
