@@ -4,8 +4,10 @@
 //! with what the maps hold and writes what differs, so a restart, which finds the
 //! maps of the former process, writes nothing if nothing changed.
 
+mod clients;
 mod queues;
 
+pub use clients::udp_clients;
 use mizzen_ebpf_loader::{
     self as loader, Admission, ArrivingFlow, BackendWanted, Dataplane, LoadError, MapError,
     Removal, VipAddress, VipWanted,

@@ -109,8 +109,10 @@ impl Screen {
     }
 
     fn draw(&mut self, text: &str) -> Result<(), CliError> {
-        let room = rustix::termios::tcgetwinsize(std::io::stdout()).map_or(24, |size| size.ws_row);
-        let (text, lines) = fit(text, usize::from(room).saturating_sub(1).max(2));
+        let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok();
+        // Some terminals do not tell how high they are.
+        let room = size.map(|size| size.ws_row).filter(|rows| *rows > 1).unwrap_or(24);
+        let (text, lines) = fit(text, usize::from(room) - 1);
         let up = match self.lines {
             0 => String::new(),
             lines => format!("\u{1b}[{lines}A\r\u{1b}[J"),
@@ -126,7 +128,8 @@ fn fit(text: &str, room: usize) -> (String, usize) {
     if all <= room {
         return (text.to_owned(), all);
     }
-    let kept: String = text.lines().take(room - 1).map(|line| format!("{line}\n")).collect();
+    let kept: String =
+        text.lines().take(room.saturating_sub(1)).map(|line| format!("{line}\n")).collect();
     (format!("{kept}… {} more; `mizzen vips WHICH` shows some\n", all + 1 - room), room)
 }
 

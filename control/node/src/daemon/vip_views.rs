@@ -33,7 +33,7 @@ use asked::{End, Pair};
 use exposition::{Gone, Writer};
 use metrics::{Exposed, single};
 use mizzen_http::core::{Explained, MetricsEncoding, MetricsReply, Query, QueryReply};
-use mizzen_kernel::vips::{Latencies, Socket, Vips};
+use mizzen_kernel::vips::{Latencies, Socket, Vips, udp_clients};
 use mizzen_types::time::{Mono, Now};
 use mizzen_types::vip::VipKey;
 use recent::{Minutes, Recent};
@@ -99,7 +99,7 @@ impl Core {
             Query::Explain(Explained::Connection(text)) => {
                 let (sight, engine) = (self.look_at_vips(), self.vips.engine());
                 let sockets = self.vips.sockets();
-                Box::new(move || explain_connection(&text, &sight, &sockets, engine))
+                Box::new(move || explain_connection(&text, &sight, sockets, engine))
             }
             Query::MinutemanVips => {
                 let (sight, minutes) = self.look_at_minutes();
@@ -236,21 +236,32 @@ fn explain_vip(text: &str, sight: &Sight, engine: &str) -> QueryReply {
     }
 }
 
-fn explain_connection(text: &str, sight: &Sight, sockets: &[Socket], engine: &str) -> QueryReply {
+fn explain_connection(
+    text: &str,
+    sight: &Sight,
+    mut sockets: Vec<Socket>,
+    engine: &str,
+) -> QueryReply {
     let pair: Pair = match text.parse() {
         Ok(pair) => pair,
         Err(error) => return QueryReply::Bad(error.to_string()),
     };
     let to = pair.to.socket();
-    let is_meant = |socket: &&Socket| {
-        let leads = to.is_some_and(|to| to == socket.backend || to == socket.vip.socket)
-            || explain::find(sight, socket).is_some_and(|seen| pair.to.is_vip(seen));
-        leads && socket.local == Some(pair.from)
+    let leads = |socket: &Socket| {
+        to.is_some_and(|to| to == socket.backend || to == socket.vip.socket)
+            || explain::find(sight, socket).is_some_and(|seen| pair.to.is_vip(seen))
     };
+    let unnamed = |socket: &&mut Socket| socket.local.is_none() && socket.is_open && leads(socket);
+    let backends = sockets.iter_mut().filter(unnamed).map(|socket| socket.backend).collect();
+    let clients = udp_clients(&backends);
+    for socket in sockets.iter_mut().filter(unnamed) {
+        socket.local = clients.get(&socket.cookie).copied();
+    }
     // Addresses may be used again, and in several network namespaces at once.
+    let is_meant = |socket: &&Socket| socket.local == Some(pair.from) && leads(socket);
     let found = sockets.iter().filter(is_meant).min_by_key(|socket| (!socket.is_open, socket.age));
     let Some(socket) = found else {
-        return QueryReply::NotFound(words::unknown(&pair, sight, sockets, engine));
+        return QueryReply::NotFound(words::unknown(&pair, sight, &sockets, engine));
     };
     let vips = explain::find(sight, socket).map(|seen| explain::vip(seen, sight));
     QueryReply::Json(json!({

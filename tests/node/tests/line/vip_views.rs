@@ -6,7 +6,7 @@ use mizzen_tests_node::node::Node;
 use mizzen_tests_node::{SOON, eventually, in_lab, load};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 
 const NODE_PORT: &str = "127.0.0.1:62080";
 const MINUTEMAN: &str = "127.0.0.1:61421";
@@ -124,6 +124,14 @@ fn a_connection_is_explained_by_its_clients_port() {
             let told = node.json(&["explain", &client, "demo:80"]);
             (told["connection"]["open"] == false).then_some(())
         });
+        let _ = node.text(&["vip", "set", "dns:53/udp", "--backend", "127.0.0.1:5353"]);
+        let vip = node.json(&["explain", "dns:53/udp"])["vips"][0]["vip"].clone();
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.connect(vip.as_str().unwrap()).unwrap();
+        let client = socket.local_addr().unwrap().to_string();
+        let flow = node.json(&["explain", &client, "dns:53/udp"]);
+        assert_eq!(flow["connection"]["backend"], "127.0.0.1:5353", "{flow:#}");
+
         let unknown = node.mizzen(&["explain", "127.0.0.1:1", "demo:80"]);
         assert_eq!(unknown.code, Some(1));
         for words in [

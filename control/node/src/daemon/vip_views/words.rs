@@ -82,7 +82,10 @@ pub(crate) fn unknown(pair: &Pair, sight: &Sight, sockets: &[Socket], engine: &s
                 .to_owned(),
         );
         if vips.iter().any(|seen| seen.spec.key.protocol.number() == 17) {
-            words.push("the local port of a UDP socket is not always known".to_owned());
+            words.push(
+                "of UDP sockets only those on the node's own network are known by their ports"
+                    .to_owned(),
+            );
         }
         if engine == "nfqueue" {
             words.push("the engine nfqueue knows connections while they are open".to_owned());
