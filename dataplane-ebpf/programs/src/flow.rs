@@ -20,6 +20,7 @@ use crate::counts::{ONE_LESS, add, replace, row_at};
 use crate::endpoint::Reach;
 use crate::maps::{FLOWS, LINKS, ROWS, settings};
 use crate::packet::{IPPROTO_UDP, Packet, flag};
+use crate::sockets::now;
 use crate::standing::{self, Sample};
 
 /// What the stack has no room for. Programs on links run one at a time on each CPU.
@@ -72,12 +73,12 @@ fn other_of(key: &FlowKey, kind: u8, address: Ip16, port: Be16) -> FlowKey {
 
 /// Chooses a backend for a first packet, which came by the link with number `came`, and remembers it.
 #[inline(always)]
-pub fn begin(packet: &Packet, came: u32, now: u64) -> Result<(Ip16, Be16), Stop> {
+pub fn begin(packet: &Packet, came: u32) -> Result<(Ip16, Be16), Stop> {
     let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return Err(Stop::NotAVip) };
     // SAFETY: nobody else uses this CPU's element meanwhile.
     unsafe {
         (*scratch).key = packet.key;
-        match mizzen_begin(came, now) {
+        match mizzen_begin(came) {
             BEGUN => Ok(((*scratch).flow.address, (*scratch).flow.port)),
             NOT_A_VIP => Err(Stop::NotAVip),
             _ => Err(Stop::NoBackend),
@@ -96,7 +97,8 @@ const ATTEMPTS: u32 = 3;
 /// [`begin`], as the verifier wants it: see `choose.rs`.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn mizzen_begin(came: u32, now: u64) -> u32 {
+pub extern "C" fn mizzen_begin(came: u32) -> u32 {
+    let now = now();
     let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return NOT_A_VIP };
     // SAFETY: nobody else uses this CPU's element meanwhile.
     let Scratch { key, other, flow, request } = unsafe { &mut *scratch };
@@ -217,11 +219,11 @@ pub fn is_news(packet: &Packet, flow: *mut Flow, came: u32, now: u64) -> bool {
 
 /// Notes what a packet of a known flow says.
 #[inline(always)]
-pub fn note(packet: &Packet, came: u32, now: u64) -> Course {
+pub fn note(packet: &Packet, came: u32) -> Course {
     let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return Course::GoOn };
     // SAFETY: nobody else uses this CPU's element meanwhile.
     unsafe { (*scratch).key = packet.key };
-    match mizzen_note(came, u32::from(packet.flags), now) {
+    match mizzen_note(came, u32::from(packet.flags)) {
         0 => Course::GoOn,
         1 => Course::Route,
         _ => Course::Anew,
@@ -236,7 +238,8 @@ const UNANSWERED: u64 = 3_000_000_000;
 /// [`note`], as the verifier wants it.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn mizzen_note(came: u32, flags: u32, now: u64) -> u32 {
+pub extern "C" fn mizzen_note(came: u32, flags: u32) -> u32 {
+    let now = now();
     let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return Course::GoOn as u32 };
     // SAFETY: nobody else uses this CPU's element meanwhile.
     let Scratch { key, other, .. } = unsafe { &mut *scratch };

@@ -105,13 +105,21 @@ impl Packet {
         if port != old_port {
             let (from, to) = (u32::from(old_port.to_network()), u32::from(port.to_network()));
             replace_checksum(buffer, field, rewrite::change(0, from, to), mangled)?;
-            store(buffer, transport + port_offset, &port.to_network(), 0)?;
         }
         if self.is_v4() {
-            self.write_v4(buffer, side, address, difference, hop)
-        } else {
-            self.write_v6(buffer, side, address, hop)
+            // The ports follow the addresses, so one write does for all.
+            let [first, source, target] = self.words_v4(side, address, difference, hop);
+            return store(
+                buffer,
+                ETH_LENGTH + 8,
+                &[first, source, target, self.ports(side, port)],
+                0,
+            );
         }
+        if port != old_port {
+            store(buffer, transport + port_offset, &port.to_network(), 0)?;
+        }
+        self.write_v6(buffer, side, address, hop)
     }
 
     /// Writes all of the IPv4 header that a change of address touches.
@@ -124,6 +132,12 @@ impl Packet {
         difference: u32,
         hop: Hop,
     ) -> Option<()> {
+        store(buffer, ETH_LENGTH + 8, &self.words_v4(side, address, difference, hop), 0)
+    }
+
+    /// The IPv4 header from its ninth byte on.
+    #[inline(always)]
+    fn words_v4(&self, side: Side, address: Ip16, difference: u32, hop: Hop) -> [u32; 3] {
         let hops = if hop == Hop::Count { self.hops.wrapping_sub(1) } else { self.hops };
         let word = |hops: u8| u16::from_ne_bytes([hops, self.key.protocol]);
         let (old, new) = (u32::from(word(self.hops)), u32::from(word(hops)));
@@ -136,7 +150,17 @@ impl Packet {
             Side::Target => (source, address),
         };
         let first = u32::from(word(hops)) | u32::from(checksum) << 16;
-        store(buffer, ETH_LENGTH + 8, &[first, source, target], 0)
+        [first, source, target]
+    }
+
+    /// The first word of the transport's header.
+    #[inline(always)]
+    fn ports(&self, side: Side, port: Be16) -> u32 {
+        let (source, target) = match side {
+            Side::Source => (port, self.key.target_port),
+            Side::Target => (self.key.source_port, port),
+        };
+        u32::from(source.to_network()) | u32::from(target.to_network()) << 16
     }
 
     /// Writes an address of the IPv6 header and the hop limit.
