@@ -89,14 +89,19 @@ impl Endings {
         }
         self.locate(by_namespace.keys().copied());
         for (netns, sockets) in by_namespace {
-            if !self.end_in(netns, &sockets, ended) {
+            let mut found = self.end_in(netns, &sockets, ended);
+            if !found {
                 // Whoever was there has gone; perhaps somebody else is in it.
                 self.namespaces.remove(&netns);
                 self.locate([netns]);
-                if !self.end_in(netns, &sockets, ended) {
-                    ended.lost.insert(netns);
-                }
+                found = self.end_in(netns, &sockets, ended);
             }
+            // An earlier look may have come too soon.
+            if found {
+                ended.lost.remove(&netns)
+            } else {
+                ended.lost.insert(netns)
+            };
         }
     }
 

@@ -6,7 +6,7 @@ use super::core::{Core, Input};
 use super::saves::chain;
 use mizzen_kernel::endings::{Ended, Endings};
 use mizzen_kernel::vips::Leaver;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 /// What waits, and what was done.
 #[derive(Debug)]
@@ -60,7 +60,10 @@ impl Core {
             info!(%vip, flows, "ended flows from elsewhere to backends that left");
         }
         for netns in &ended.lost {
-            debug!(netns, "network namespace of translated sockets not found");
+            info!(
+                netns,
+                "sockets of backends that left stay open: nobody is in their network namespace"
+            );
         }
         if let Some(error) = ended.errors.first() {
             let (error, errors) = (chain(error), ended.errors.len());
