@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use mizzen_ebpf_loader::{Counts, Dataplane, Reason, Rule, Tuning, VipWanted};
 
-use crate::room::{at, backends, eventually, in_room, reset, sink, tcp};
+use crate::room::{Stopper, at, backends, eventually, in_room, reset, sink, tcp};
 use crate::{VIP, counts};
 
 #[test]
@@ -316,15 +316,6 @@ fn with_clients(clients: usize, work: impl FnOnce()) -> u64 {
         drop(stopper);
     });
     failed.into_inner()
-}
-
-/// Stops the clients, also when the test fails.
-struct Stopper<'a>(&'a AtomicBool);
-
-impl Drop for Stopper<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 /// Somebody who listens and accepts nobody: the kernel drops what is sent to him.

@@ -12,7 +12,7 @@ use mizzen_ebpf_loader::{
     VipWanted, probe, teardown,
 };
 
-use crate::room::{at, backends, connect, eventually, in_room, reset, server, tcp};
+use crate::room::{Stopper, at, backends, connect, eventually, in_room, reset, server, tcp};
 use crate::{VIP, counts, spread};
 
 #[test]
@@ -265,9 +265,10 @@ fn under_load(work: impl FnOnce()) -> u64 {
                 connects.fetch_add(1, Ordering::Relaxed);
             }
         });
+        let stopper = Stopper(&stop);
         eventually("the first connect", || connects.load(Ordering::Relaxed) > 0);
         work();
-        stop.store(true, Ordering::Relaxed);
+        drop(stopper);
         load.join().expect("no connect failed");
     });
     connects.into_inner()

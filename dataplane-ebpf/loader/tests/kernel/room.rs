@@ -10,6 +10,7 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -167,6 +168,15 @@ fn cgroup2_mount() -> PathBuf {
 pub fn loopback_up() {
     let mut netlink = Netlink::open().expect("a netlink socket");
     netlink.set_link("lo", &LinkChange::new().up()).expect("root");
+}
+
+/// Stops those who look at the flag, also when the test fails.
+pub struct Stopper<'a>(pub &'a AtomicBool);
+
+impl Drop for Stopper<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Parses an address with a port.

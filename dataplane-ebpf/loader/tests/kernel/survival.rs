@@ -11,7 +11,7 @@ use mizzen_ebpf_loader::{
 };
 
 use crate::VIP;
-use crate::room::{Room, at, backends, eventually, in_room, reset, sink, tcp};
+use crate::room::{Room, Stopper, at, backends, eventually, in_room, reset, sink, tcp};
 
 #[test]
 fn thirty_restarts_and_two_upgrades_lose_no_connect() {
@@ -206,9 +206,10 @@ fn under_load(least: u64, work: impl FnOnce()) -> u64 {
             }
         };
         let clients = [scope.spawn(client), scope.spawn(client)];
+        let stopper = Stopper(&stop);
         eventually("the first connect", || connects.load(Ordering::Relaxed) > 0);
         work();
-        stop.store(true, Ordering::Relaxed);
+        drop(stopper);
         clients.into_iter().for_each(|client| client.join().expect("no connect failed"));
     });
     connects.into_inner()
