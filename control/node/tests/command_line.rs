@@ -217,6 +217,7 @@ fn what_a_task_wrote() {
     let task = json!({"id": "web.1", "framework": "marathon", "state": "TASK_RUNNING"});
     let script = vec![
         ("GET /v1/tasks ", 200, json!([task])),
+        ("GET /v1/tasks/ended ", 200, json!([])),
         (
             "GET /v1/logs?task=web.1&stream=stderr&offset=0&",
             200,
