@@ -214,18 +214,17 @@ fn a_refusal_is_told_in_the_nodes_words() {
 
 #[test]
 fn what_a_task_wrote() {
-    let task =
-        json!({"id": "web.instance-7f._app.1", "framework": "marathon", "state": "TASK_RUNNING"});
+    let task = json!({"id": "web.instance-7f023201-246e-423b-b4e1-7062daf75b43._app.1", "framework": "marathon", "state": "TASK_RUNNING"});
     let script = vec![
         ("GET /v1/tasks ", 200, json!([task])),
         ("GET /v1/tasks/ended ", 200, json!([])),
         (
-            "GET /v1/logs?task=web.instance-7f._app.1&stream=stderr&offset=0&",
+            "GET /v1/logs?task=web.instance-7f023201-246e-423b-b4e1-7062daf75b43._app.1&stream=stderr&offset=0&",
             200,
             json!({"offset": 0, "data": "one\n"}),
         ),
         (
-            "GET /v1/logs?task=web.instance-7f._app.1&stream=stderr&offset=4&",
+            "GET /v1/logs?task=web.instance-7f023201-246e-423b-b4e1-7062daf75b43._app.1&stream=stderr&offset=4&",
             200,
             json!({"offset": 4, "data": ""}),
         ),
