@@ -67,7 +67,8 @@ impl World {
 
     fn request(&mut self, crashes: bool, method: &str, path: &str, body: &str) -> Option<u16> {
         let mut node = self.node(crashes);
-        let request = Request { method, path, query: "force=true", body: body.as_bytes() };
+        let (query, accept) = ("force=true", "");
+        let request = Request { method, path, query, accept, body: body.as_bytes() };
         let reply = node.request(&request, &mut self.machine, &mut self.dice, self.now);
         self.keep(node, reply).map(|reply| reply.status)
     }
