@@ -1,4 +1,4 @@
-//! Waiting for links to come, go or change.
+//! Waiting for links and their addresses to come, go or change.
 
 use std::io;
 
@@ -6,7 +6,7 @@ use netlink_sys::{Socket, SocketAddr, protocols};
 
 use crate::error::NetlinkError;
 
-/// Tells that something happened to a link of one network namespace.
+/// Tells that something happened to a link of one network namespace, or to its addresses.
 pub struct LinkMonitor {
     socket: Socket,
 }
@@ -21,7 +21,9 @@ impl LinkMonitor {
         let listen = || -> io::Result<Socket> {
             let mut socket = Socket::new(protocols::NETLINK_ROUTE)?;
             socket.bind(&SocketAddr::new(0, 0))?;
-            socket.add_membership(RTNLGRP_LINK)?;
+            for group in [RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR] {
+                socket.add_membership(group)?;
+            }
             Ok(socket)
         };
         listen().map(|socket| Self { socket }).map_err(|source| NetlinkError::Open { source })
@@ -45,5 +47,7 @@ impl LinkMonitor {
 }
 
 const RTNLGRP_LINK: u32 = 1;
+const RTNLGRP_IPV4_IFADDR: u32 = 5;
+const RTNLGRP_IPV6_IFADDR: u32 = 9;
 /// What was said does not matter, so it may be cut.
 const RECEIVE_BYTES: usize = 64;

@@ -2,8 +2,11 @@
 
 use mizzen_ebpf_loader::{Followed, LinkWanted, LoadError};
 pub use mizzen_netlink::LinkMonitor;
-use mizzen_netlink::{LinkState, Netlink, NetlinkError};
+use mizzen_netlink::{IfIndex, LinkState, Netlink, NetlinkError};
 use mizzen_plan::ingress::{IngressLink, IngressRule, ingress_links};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::net::IpAddr;
 
 use crate::vips::Vips;
 
@@ -30,12 +33,44 @@ pub fn follow_links(
     bridges: &[&str],
 ) -> Result<Followed, IngressError> {
     let Vips::Ebpf(dataplane) = vips else { return Ok(Followed::default()) };
-    let links = Netlink::open().and_then(|mut netlink| netlink.observe_links());
-    let links: Vec<IngressLink> =
-        links.map_err(IngressError::Links)?.iter().map(ingress_link).collect();
-    let wanted: Vec<LinkWanted> =
-        ingress_links(rules, bridges, &links).into_iter().map(link_wanted).collect();
+    let wanted = observe_wanted(rules, bridges).map_err(IngressError::Links)?;
     Ok(dataplane.follow_links(&wanted)?)
+}
+
+fn observe_wanted(
+    rules: &[IngressRule],
+    bridges: &[&str],
+) -> Result<Vec<LinkWanted>, NetlinkError> {
+    let mut netlink = Netlink::open()?;
+    let links: Vec<IngressLink> = netlink.observe_links()?.iter().map(ingress_link).collect();
+    let mut networks = BTreeMap::new();
+    let mut wanted = Vec::new();
+    for link in ingress_links(rules, bridges, &links) {
+        let whose = link.master.unwrap_or(link.index);
+        let networks = match networks.entry(whose) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => place.insert(observe_networks(&mut netlink, whose)?),
+        };
+        wanted.push(LinkWanted {
+            index: link.index,
+            name: link.name,
+            bridge: link.master,
+            mtu: link.mtu,
+            networks: networks.clone(),
+        });
+    }
+    Ok(wanted)
+}
+
+/// Networks that the link has an address in, but for those of the link alone.
+fn observe_networks(netlink: &mut Netlink, link: u32) -> Result<Vec<(IpAddr, u8)>, NetlinkError> {
+    let is_global = |address: &IpAddr| match address {
+        IpAddr::V4(address) => !address.is_link_local(),
+        IpAddr::V6(address) => !address.is_unicast_link_local(),
+    };
+    let addresses = netlink.observe_addresses(IfIndex(link))?.into_iter();
+    let networks = addresses.map(|address| (address.net.addr(), address.net.prefix_len()));
+    Ok(networks.filter(|(address, _)| is_global(address)).collect())
 }
 
 fn ingress_link(link: &LinkState) -> IngressLink {
@@ -47,8 +82,4 @@ fn ingress_link(link: &LinkState) -> IngressLink {
         master: link.master.map(|master| master.0),
         mtu: link.mtu,
     }
-}
-
-fn link_wanted(link: IngressLink) -> LinkWanted {
-    LinkWanted { index: link.index, name: link.name, bridge: link.master, mtu: link.mtu }
 }

@@ -39,8 +39,8 @@ pub struct Flow {
     pub port: Be16,
     /// [`Flow::REQUESTS`] or [`Flow::ANSWERS`].
     pub kind: u8,
-    /// Zero.
-    pub reserved: u8,
+    /// Not zero if who these packets go to is a neighbour on the link that they leave by.
+    pub neighbour: u8,
     /// The backend's row in `ROWS`.
     pub row: u32,
     /// A constant of [`stage`](crate::stage), and who has ended his half: [`Flow::CLIENT_ENDED`], [`Flow::BACKEND_ENDED`].
@@ -90,6 +90,39 @@ pub struct Link {
     pub way_back: u32,
     /// Largest packet that it takes (bytes).
     pub mtu: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Whose members are neighbours there, without a router between.
+    pub networks: [Network; 2],
+}
+
+/// A network of addresses of either family.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct Network {
+    /// Its address; no address is in the network whose address is `::` and whose mask is full.
+    pub address: Ip16,
+    /// The bits of its address that members share.
+    pub mask: Ip16,
+}
+
+impl Network {
+    /// A network without members.
+    pub const NONE: Self =
+        Self { address: Ip16::UNSPECIFIED, mask: Ip16::from_v6_words([u32::MAX; 4]) };
+
+    /// Whether an address is in it.
+    #[inline(always)]
+    #[must_use]
+    pub const fn has(&self, address: Ip16) -> bool {
+        let (own, mask, other) = (self.address.words(), self.mask.words(), address.words());
+        other[0] & mask[0] == own[0]
+            && other[1] & mask[1] == own[1]
+            && other[2] & mask[2] == own[2]
+            && other[3] & mask[3] == own[3]
+    }
 }
 
 impl Link {

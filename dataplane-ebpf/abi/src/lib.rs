@@ -30,7 +30,7 @@ mod origin;
 mod row;
 
 pub use address::{Be16, Ip16};
-pub use flow::{Flow, FlowKey, Link};
+pub use flow::{Flow, FlowKey, Link, Network};
 pub use origin::{DatagramKey, DatagramOrigin, Decision, Origin, reason, stage};
 pub use row::{NO_HISTOGRAM, Row};
 
@@ -216,7 +216,7 @@ const _: () = assert!(size_of::<DatagramKey>() == 32, "DATAGRAMS key is part of 
 const _: () = assert!(size_of::<DatagramOrigin>() == 20, "DATAGRAMS value is part of the ABI");
 const _: () = assert!(size_of::<FlowKey>() == 40, "FLOWS key is part of the ABI");
 const _: () = assert!(size_of::<Flow>() == 96, "FLOWS value is part of the ABI");
-const _: () = assert!(size_of::<Link>() == 12, "LINKS value is part of the ABI");
+const _: () = assert!(size_of::<Link>() == 80, "LINKS value is part of the ABI");
 const _: () = assert!(size_of::<Control>() == 8, "CONTROL value is part of the ABI");
 const _: () = assert!(size_of::<Settings>() == 48, "SETTINGS value is part of the ABI");
 const _: () = assert!(size_of::<Histogram>() == 208, "HISTOGRAMS value is part of the ABI");

@@ -7,11 +7,12 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, ErrorKind};
+use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use aya::Ebpf;
-use mizzen_ebpf_abi::{Link, maps};
+use mizzen_ebpf_abi::{Ip16, Link, Network, maps};
 
 use crate::bpf::{self, AttachType};
 use crate::clsact::{self, Direction};
@@ -30,6 +31,9 @@ pub struct LinkWanted {
     pub bridge: Option<u32>,
     /// Largest packet that it takes (bytes).
     pub mtu: u32,
+    /// Networks that it, or the bridge, has an address in; whose members are reached without a router. The first of each
+    /// family counts.
+    pub networks: Vec<(IpAddr, u8)>,
 }
 
 /// What one pass over the links changed.
@@ -150,6 +154,11 @@ impl Ingress {
             flags: if wanted.bridge.is_some() { Link::PORT } else { 0 },
             way_back: wanted.bridge.unwrap_or(wanted.index),
             mtu: wanted.mtu,
+            reserved: 0,
+            networks: [
+                network(&wanted.networks, IpAddr::is_ipv4),
+                network(&wanted.networks, IpAddr::is_ipv6),
+            ],
         };
         if self.links.get(&wanted.index)? != Some(link) {
             self.links.put(&wanted.index, &link)?;
@@ -211,6 +220,27 @@ pub fn teardown(directory: &Path) {
     }
 }
 
+/// The first of the networks of one family.
+fn network(networks: &[(IpAddr, u8)], is_of_family: fn(&IpAddr) -> bool) -> Network {
+    let Some((address, length)) = networks.iter().find(|(address, _)| is_of_family(address)) else {
+        return Network::NONE;
+    };
+    // An IPv4 address is the end of a mapped one.
+    let length = if address.is_ipv4() { 96 + u32::from(*length) } else { u32::from(*length) };
+    let ones = u128::MAX.checked_shl(128_u32.saturating_sub(length)).unwrap_or(0);
+    let words = |number: u128| {
+        let bytes = number.to_be_bytes();
+        Ip16::from_v6_words(std::array::from_fn(|n| {
+            u32::from_ne_bytes(std::array::from_fn(|byte| bytes[4 * n + byte]))
+        }))
+    };
+    let whole = match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(address) => address.to_bits(),
+    };
+    Network { address: words(whole & ones), mask: words(ones) }
+}
+
 /// A pinned link of ours to a network link.
 struct Pin {
     path: PathBuf,
@@ -230,4 +260,31 @@ impl Pin {
 
 fn links(request: &'static str) -> impl FnOnce(io::Error) -> LoadError {
     move |source| crate::MapError::Request { request, map: maps::LINKS, source }.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_have_their_members() {
+        let at = |text: &str| -> IpAddr { text.parse().expect("an address") };
+        let networks = [(at("10.1.2.3"), 20), (at("10.9.0.1"), 24), (at("fd00:1::1"), 64)];
+        let v4 = network(&networks, IpAddr::is_ipv4);
+        let v6 = network(&networks, IpAddr::is_ipv6);
+        for (address, in_v4, in_v6) in [
+            ("10.1.15.255", true, false),
+            ("10.1.16.0", false, false),
+            ("10.9.0.2", false, false),
+            ("::ffff:10.1.2.3", true, false),
+            ("fd00:1::ffff", false, true),
+            ("fd00:1:0:1::1", false, false),
+            ("::", false, false),
+        ] {
+            let address = Ip16::from(at(address));
+            assert_eq!((v4.has(address), v6.has(address)), (in_v4, in_v6), "{address:?}");
+            assert!(!Network::NONE.has(address) || address == Ip16::UNSPECIFIED);
+        }
+        assert_eq!(network(&networks[..2], IpAddr::is_ipv6), Network::NONE);
+    }
 }

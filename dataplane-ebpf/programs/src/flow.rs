@@ -6,6 +6,7 @@
 //! ```text
 //! SYN ──▶ STARTED ──SYN-ACK──▶ ESTABLISHED ──FIN both ways, RST──▶ CLOSED
 //!            └──RST, or the SYN comes again──▶ FAILED, and the SYN goes elsewhere
+//!                                                                 the last ACK, RST ──▶ forgotten
 //! first datagram ──▶ ESTABLISHED ──silence──▶ CLOSED (the next datagram begins anew)
 //! ```
 
@@ -120,12 +121,13 @@ pub extern "C" fn mizzen_begin(came: u32) -> u32 {
         }
         begin_at(flow, slot.row, request, key.protocol, now);
         (flow.address, flow.port, flow.kind) = (key.target, key.target_port, Flow::ANSWERS);
-        (flow.leaves, flow.mtu) = behind(came);
+        let back = behind(came, key.source);
+        (flow.leaves, flow.mtu, flow.neighbour) = (back.link, back.mtu, back.neighbour);
         if FLOWS.insert(&*other, &*flow, 0).is_err() {
             return NO_BACKEND;
         }
         (flow.address, flow.port, flow.kind) = (slot.address, slot.port, Flow::REQUESTS);
-        (flow.came, flow.leaves) = (came, 0);
+        (flow.came, flow.leaves, flow.neighbour) = (came, 0, 0);
         let datagram = key.protocol == IPPROTO_UDP;
         flow.epoch = count_choice(slot.row, if datagram { Begun::Flow } else { Begun::Nothing });
         if FLOWS.insert(&*key, &*flow, 0).is_err() {
@@ -163,7 +165,6 @@ unsafe fn started(row: *mut Row, since: u64) {
 fn begin_at(flow: &mut Flow, row: u32, request: &Request, protocol: u8, now: u64) {
     let is_datagram = protocol == IPPROTO_UDP;
     let first = if is_datagram { stage::ESTABLISHED } else { stage::STARTED };
-    flow.reserved = 0;
     flow.row = row;
     flow.state = u64::from(first);
     flow.epoch = 0;
@@ -175,13 +176,24 @@ fn begin_at(flow: &mut Flow, row: u32, request: &Request, protocol: u8, now: u64
     flow.reserved_too = 0;
 }
 
-/// Where packets go to those that are behind this link, and how large they may be.
+/// The way to somebody.
+struct Way {
+    link: u32,
+    mtu: u32,
+    neighbour: u8,
+}
+
+/// The way to `whom`, whose packets come by this link.
 #[inline(always)]
-fn behind(link: u32) -> (u32, u32) {
-    // SAFETY: the value is copied at once.
+fn behind(link: u32, whom: Ip16) -> Way {
+    // SAFETY: user space replaces whole elements only.
     match unsafe { LINKS.get(link) } {
-        Some(link) => (link.way_back, link.mtu),
-        None => (0, 0),
+        Some(link) => {
+            let [first, second] = &link.networks;
+            let neighbour = u8::from(first.has(whom) || second.has(whom));
+            Way { link: link.way_back, mtu: link.mtu, neighbour }
+        }
+        None => Way { link: 0, mtu: 0, neighbour: 0 },
     }
 }
 
@@ -211,6 +223,7 @@ pub fn is_news(packet: &Packet, flow: *mut Flow, came: u32, now: u64) -> bool {
     // SAFETY: an element of a map, whose fields are read once each.
     unsafe {
         packet.flags & (flag::SYN | flag::FIN | flag::RST) != 0
+            || !is_living((*flow).state)
             || (*flow).came != came
             || now.saturating_sub((*flow).last) > SELDOM
             || packet.key.protocol == IPPROTO_UDP && !has_backend(flow)
@@ -259,14 +272,24 @@ pub extern "C" fn mizzen_note(came: u32, flags: u32) -> u32 {
         let _ = FLOWS.remove(&*other);
         return Course::Anew as u32;
     }
+    // SAFETY: an element of a map.
+    let is_last = !is_living(unsafe { (*flow).state }) && !has(flags, flag::SYN | flag::FIN);
+    if is_last && key.protocol != IPPROTO_UDP {
+        // Elements that are used again soon are still in the CPU's cache, and the table has room for
+        // those that live. Should the packet get lost, both ends find out by themselves.
+        let _ = FLOWS.remove(&*other);
+        let _ = FLOWS.remove(&*key);
+        return Course::GoOn as u32;
+    }
     // SAFETY: elements of a map; the last writer may win.
     unsafe {
         if (*flow).came != came {
             (&raw mut (*flow).came).write_volatile(came);
             if let Some(opposite) = opposite {
-                let (leaves, mtu) = behind(came);
-                (&raw mut (*opposite).mtu).write_volatile(mtu);
-                (&raw mut (*opposite).leaves).write_volatile(leaves);
+                let way = behind(came, key.source);
+                (&raw mut (*opposite).mtu).write_volatile(way.mtu);
+                (&raw mut (*opposite).neighbour).write_volatile(way.neighbour);
+                (&raw mut (*opposite).leaves).write_volatile(way.link);
             }
         }
         if is_living((*flow).state) && now.saturating_sub((*flow).last) > SELDOM {

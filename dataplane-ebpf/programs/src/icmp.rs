@@ -57,7 +57,7 @@ fn arrive(buffer: Buffer, packet: &Packet) -> Option<i32> {
     let link = unsafe { (*flow).leaves };
     if link != 0 && packet.hops > 1 {
         quote.translate(buffer, packet, flow, Hop::Count)?;
-        return Some(pass_on(buffer, link));
+        return Some(pass_on(buffer, link, None));
     }
     quote.translate(buffer, packet, flow, Hop::Leave)?;
     Some(NEXT)

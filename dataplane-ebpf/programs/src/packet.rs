@@ -179,7 +179,12 @@ impl Packet {
 
     #[inline(always)]
     fn read_v4(buffer: Buffer) -> Option<Self> {
-        let header: V4Header = load(buffer, ETH_LENGTH)?;
+        // Both headers at once; only a datagram of hardly any bytes ends before.
+        let whole: Option<(V4Header, [u32; 4])> = load(buffer, ETH_LENGTH);
+        let (header, transport) = match whole {
+            Some((header, transport)) => (header, Some(transport)),
+            None => (load(buffer, ETH_LENGTH)?, None),
+        };
         let is_whole = header.fragment & u16::to_be(0x3fff) == 0;
         if header.version_and_length != 0x45 || !is_whole {
             return None;
@@ -192,12 +197,16 @@ impl Packet {
         };
         let size = u32::from(u16::from_be(header.length));
         let packet = Self { key, size, checksum: header.checksum, hops: header.hops, flags: 0 };
-        packet.with_transport(buffer, V4_END)
+        packet.with_transport(buffer, V4_END, transport)
     }
 
     #[inline(always)]
     fn read_v6(buffer: Buffer) -> Option<Self> {
-        let header: V6Header = load(buffer, ETH_LENGTH)?;
+        let whole: Option<(V6Header, [u32; 4])> = load(buffer, ETH_LENGTH);
+        let (header, transport) = match whole {
+            Some((header, transport)) => (header, Some(transport)),
+            None => (load(buffer, ETH_LENGTH)?, None),
+        };
         let key = FlowKey {
             source: Ip16::from_v6_words(header.source),
             target: Ip16::from_v6_words(header.target),
@@ -206,21 +215,29 @@ impl Packet {
         };
         let size = V6_LENGTH + u32::from(u16::from_be(header.length));
         let packet = Self { key, size, checksum: 0, hops: header.hops, flags: 0 };
-        packet.with_transport(buffer, V6_END)
+        packet.with_transport(buffer, V6_END, transport)
     }
 
     #[inline(always)]
-    fn with_transport(mut self, buffer: Buffer, offset: u32) -> Option<Self> {
+    fn with_transport(
+        mut self,
+        buffer: Buffer,
+        offset: u32,
+        words: Option<[u32; 4]>,
+    ) -> Option<Self> {
         let mut length = UDP_LENGTH;
         match self.key.protocol {
             IPPROTO_TCP => {
-                let words: [u32; 4] = load(buffer, offset)?;
+                let words = words?;
                 self.take_ports(words[0]);
                 let [data_offset, flags, _, _] = words[3].to_ne_bytes();
                 self.flags = flags;
                 length = u32::from(data_offset >> 4) * 4;
             }
-            IPPROTO_UDP => self.take_ports(load(buffer, offset)?),
+            IPPROTO_UDP => self.take_ports(match words {
+                Some([ports, ..]) => ports,
+                None => load(buffer, offset)?,
+            }),
             IPPROTO_ICMP | IPPROTO_ICMPV6 => return Some(self),
             _ => return None,
         }

@@ -11,7 +11,7 @@
 //! route may have changed.
 
 use aya_ebpf::helpers::generated::{bpf_ktime_get_coarse_ns, bpf_redirect_neigh};
-use mizzen_ebpf_abi::{Flow, Link};
+use mizzen_ebpf_abi::{Be16, Flow, Ip16, Link};
 
 use crate::choose::Stop;
 use crate::flow::{self, Course};
@@ -43,12 +43,13 @@ pub fn arrive(buffer: Buffer) -> i32 {
         if unsafe { (*flow).kind } == Flow::ANSWERS {
             return answer(buffer, &packet, flow, came, now).unwrap_or(NEXT);
         }
+        let exit = Exit::read(flow);
         let course = match flow::is_news(&packet, flow, came, now) {
             true => flow::note(&packet, came),
             false => Course::GoOn,
         };
         if course != Course::Anew {
-            return request(buffer, &packet, flow, course).unwrap_or(DROP);
+            return request(buffer, &packet, &exit, course).unwrap_or(DROP);
         }
     }
     first(buffer, &packet, came).unwrap_or(DROP)
@@ -77,15 +78,30 @@ pub fn depart(buffer: Buffer) -> i32 {
     answer(buffer, &packet, flow, 0, now()).unwrap_or(NEXT)
 }
 
-/// Passes a packet on by a link, without routing.
+/// Passes a packet on by a link, without routing: to a `neighbour` there, or to whom the routes name on that link.
 #[inline(always)]
-pub fn pass_on(buffer: Buffer, link: u32) -> i32 {
-    // SAFETY: the program may write this field; the helper looks up the neighbour on that link.
+pub fn pass_on(buffer: Buffer, link: u32, neighbour: Option<Ip16>) -> i32 {
+    let mut next: [u32; 5];
+    let (next, length) = match neighbour {
+        None => (core::ptr::null_mut(), 0),
+        Some(address) => {
+            let [first, second, third, fourth] = address.words();
+            next = match address.is_v4() {
+                true => [AF_INET, fourth, 0, 0, 0],
+                false => [AF_INET6, first, second, third, fourth],
+            };
+            (next.as_mut_ptr().cast(), size_of_val(&next) as i32)
+        }
+    };
+    // SAFETY: the program may write this field. What is next is a `bpf_redir_neigh`: a family and an address.
     unsafe {
         (&raw mut (*buffer).tc_index).write_volatile(DONE);
-        bpf_redirect_neigh(link, core::ptr::null_mut(), 0, 0) as i32
+        bpf_redirect_neigh(link, next, length, 0) as i32
     }
 }
+
+const AF_INET: u32 = 2;
+const AF_INET6: u32 = 10;
 
 /// Says to the program at the way out that nothing is left to do.
 const DONE: u32 = 0x6d7a;
@@ -137,15 +153,39 @@ fn first(buffer: Buffer, packet: &Packet, came: u32) -> Option<i32> {
     }
 }
 
+/// Where packets of one direction of a flow go. Read before anything is noted, as the last packet is forgotten with
+/// its flow.
+struct Exit {
+    address: Ip16,
+    port: Be16,
+    is_neighbour: bool,
+    link: u32,
+    mtu: u32,
+}
+
+impl Exit {
+    #[inline(always)]
+    fn read(flow: *mut Flow) -> Self {
+        // SAFETY: an element of a map, whose fields are plain numbers that others change as well.
+        unsafe {
+            Self {
+                address: (*flow).address,
+                port: (*flow).port,
+                is_neighbour: (*flow).neighbour != 0,
+                link: (*flow).leaves,
+                mtu: (*flow).mtu,
+            }
+        }
+    }
+}
+
 /// A packet of a known flow, from its client.
 #[inline(always)]
-fn request(buffer: Buffer, packet: &Packet, flow: *mut Flow, course: Course) -> Option<i32> {
-    // SAFETY: an element of a map, whose fields are plain numbers that others change as well.
-    let (address, port, link, mtu) =
-        unsafe { ((*flow).address, (*flow).port, (*flow).leaves, (*flow).mtu) };
-    if link != 0 && course == Course::GoOn && packet.size <= mtu && packet.hops > 1 {
+fn request(buffer: Buffer, packet: &Packet, exit: &Exit, course: Course) -> Option<i32> {
+    let Exit { address, port, link, .. } = *exit;
+    if link != 0 && course == Course::GoOn && packet.size <= exit.mtu && packet.hops > 1 {
         packet.change(buffer, Side::Target, address, port, Hop::Count)?;
-        return Some(pass_on(buffer, link));
+        return Some(pass_on(buffer, link, exit.is_neighbour.then_some(address)));
     }
     packet.change(buffer, Side::Target, address, port, Hop::Leave)?;
     Some(NEXT)
@@ -154,10 +194,8 @@ fn request(buffer: Buffer, packet: &Packet, flow: *mut Flow, course: Course) -> 
 /// A packet from a backend, which came by a link of ours or (zero) is about to leave by one.
 #[inline(always)]
 fn answer(buffer: Buffer, packet: &Packet, flow: *mut Flow, came: u32, now: u64) -> Option<i32> {
-    // SAFETY: as in `request`.
-    let (address, port, link, mtu) =
-        unsafe { ((*flow).address, (*flow).port, (*flow).leaves, (*flow).mtu) };
-    // SAFETY: as in `request`.
+    let Exit { address, port, is_neighbour, link, mtu } = Exit::read(flow);
+    // SAFETY: an element of a map.
     let is_late =
         unsafe { !flow::is_living((*flow).state) && now.saturating_sub((*flow).last) > LINGER };
     if is_late {
@@ -175,7 +213,7 @@ fn answer(buffer: Buffer, packet: &Packet, flow: *mut Flow, came: u32, now: u64)
         return None;
     }
     packet.change(buffer, Side::Source, address, port, Hop::Count)?;
-    Some(pass_on(buffer, link))
+    Some(pass_on(buffer, link, is_neighbour.then_some(packet.key.target)))
 }
 
 /// Nanoseconds of `CLOCK_MONOTONIC` as of the last tick, which costs a packet next to nothing.

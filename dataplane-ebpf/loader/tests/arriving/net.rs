@@ -87,6 +87,20 @@ impl Namespace {
         self.netlink().ensure_route(&route).expect("a route");
     }
 
+    /// What the programs have to know of a link.
+    pub fn wanted(&self, name: &str) -> LinkWanted {
+        let link = self.link(name);
+        let addresses = self.netlink().observe_addresses(link.master.unwrap_or(link.index));
+        let networks = addresses.expect("readable").into_iter().map(|address| address.net);
+        LinkWanted {
+            index: link.index.0,
+            name: link.name,
+            bridge: link.master.map(|bridge| bridge.0),
+            mtu: link.mtu,
+            networks: networks.map(|net| (net.addr(), net.prefix_len())).collect(),
+        }
+    }
+
     pub fn default_routes(&self, v4: &str, v6: &str) {
         self.route("0.0.0.0/0", v4);
         self.route("::/0", v6);
@@ -347,13 +361,7 @@ impl Net {
     }
 
     fn wanted(&self, name: &str) -> LinkWanted {
-        let link = self.node.link(name);
-        LinkWanted {
-            index: link.index.0,
-            name: link.name,
-            bridge: link.master.map(|bridge| bridge.0),
-            mtu: link.mtu,
-        }
+        self.node.wanted(name)
     }
 }
 

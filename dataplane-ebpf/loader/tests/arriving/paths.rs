@@ -9,7 +9,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use mizzen_ebpf_loader::{Dataplane, LinkWanted, Options, VipAddress};
+use mizzen_ebpf_loader::{Dataplane, Options, VipAddress};
 use mizzen_netlink::LinkChange;
 
 use crate::net::{Namespace, ask, wire};
@@ -114,10 +114,7 @@ impl Chain {
 
     fn open(&self) -> Dataplane {
         let mut dataplane = Dataplane::open(&self.options).expect("loadable");
-        let wanted = ["b", "c"].map(|name| {
-            let link = self.node.link(name);
-            LinkWanted { index: link.index.0, name: link.name, bridge: None, mtu: link.mtu }
-        });
+        let wanted = ["b", "c"].map(|name| self.node.wanted(name));
         let followed = self.node.run(|| dataplane.follow_links(&wanted)).expect("loadable");
         assert!(followed.errors.is_empty(), "{:?}", followed.errors);
         dataplane
