@@ -120,10 +120,13 @@ mod tests {
             .fold(Average::default(), |average, (micros, now)| average.step(*micros, *now))
     }
 
+    /// Name, samples with their times, and what the average is when.
+    type Row<'a> = (&'a str, &'a [(u32, u32)], u32, u32);
+
     #[test]
     fn an_average_follows_its_samples() {
         #[rustfmt::skip]
-        let table: &[(&str, &[(u32, u32)], u32, u32)] = &[
+        let table: &[Row<'_>] = &[
             ("never sampled",               &[],                                  5,             0),
             ("the first sample is it",      &[(1_000, 0)],                        0,         1_000),
             ("unless it is an outlier",     &[(90_000, 0)],                       0,         2_500),
