@@ -34,6 +34,7 @@ fn stage(room: &Room) -> (Dataplane, Programs) {
         name: "lo".to_owned(),
         bridge: None,
         mtu: 1500,
+        networks: Vec::new(),
     }]);
     assert!(followed.expect("attachable").errors.is_empty());
     for [_, vip, backend] in FAMILIES {
