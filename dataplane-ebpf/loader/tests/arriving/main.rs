@@ -6,8 +6,10 @@
 mod leaving;
 mod lifecycle;
 mod net;
+mod packet;
 mod paths;
 #[allow(dead_code, reason = "shared with tests that need other parts of it")]
 #[path = "../kernel/room.rs"]
 mod room;
+mod table;
 mod traffic;
