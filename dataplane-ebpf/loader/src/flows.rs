@@ -91,30 +91,6 @@ impl Flows {
         Ok(())
     }
 
-    /// Ends the flows that `is_over` names by VIP and backend; a TCP client that goes on is reset.
-    pub fn end(
-        &self,
-        slab: &Slab,
-        is_over: impl Fn(VipAddress, SocketAddr) -> bool,
-    ) -> Result<usize, MapError> {
-        let mut ended = 0;
-        for (key, flow) in self.entries()? {
-            let backend = address(flow.address, flow.port);
-            if flow.kind != Flow::REQUESTS || !is_over(vip(&key), backend) {
-                continue;
-            }
-            self.delete(&key)?;
-            if let Some(other) = other_direction(&key, &flow) {
-                self.delete(&other)?;
-            }
-            if matches!(stage(&flow), stage::STARTED | stage::ESTABLISHED) {
-                slab.rows.end_flow(flow.row, flow.epoch, FlowEnd::Closed);
-                ended += 1;
-            }
-        }
-        Ok(ended)
-    }
-
     /// The same table once more, for another thread.
     pub fn again(&self) -> io::Result<Self> {
         Ok(Self { table: self.table.again()? })

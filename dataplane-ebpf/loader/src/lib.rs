@@ -265,19 +265,6 @@ impl Dataplane {
         self.flows.all(&self.slab)
     }
 
-    /// Ends the arriving flows that `is_over` names by VIP and backend; a TCP client that goes on is reset. Returns
-    /// how many there were.
-    ///
-    /// # Errors
-    ///
-    /// [`MapError::Request`] if the kernel refuses.
-    pub fn end_flows(
-        &self,
-        is_over: impl Fn(VipAddress, SocketAddr) -> bool,
-    ) -> Result<usize, MapError> {
-        self.flows.end(&self.slab, is_over)
-    }
-
     /// Backends that left their VIP since this was asked last, and whose sockets are to be ended now.
     #[must_use]
     pub fn take_leavers(&mut self) -> Vec<Leaver> {

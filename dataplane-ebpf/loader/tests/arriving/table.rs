@@ -120,8 +120,11 @@ fn datagrams_and_what_is_left_alone() {
     });
 }
 
+/// What is done to a frame, in words and bytes.
+type Damage = (&'static str, fn(&mut [u8]));
+
 /// What a packet may have that makes it none of ours.
-const DAMAGES: [(&str, fn(&mut Vec<u8>)); 4] = [
+const DAMAGES: [Damage; 4] = [
     ("a frame for somebody else", |bytes| bytes[5] = 9),
     ("a frame for all", |bytes| bytes[..6].fill(0xff)),
     ("another protocol", |bytes| {

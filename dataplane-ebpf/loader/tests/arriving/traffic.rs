@@ -1,7 +1,7 @@
 //! Connections and datagrams through a node that none of their ends runs on.
 
 use std::collections::BTreeSet;
-use std::io::{ErrorKind, Read, Write};
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 
 use mizzen_ebpf_loader::{Rule, VipAddress, VipWanted};
@@ -147,24 +147,6 @@ fn without_a_backend_clients_are_refused_at_once() {
         }
         let refusals = dataplane.refusals().expect("readable maps");
         assert_eq!((refusals[&tcp(VIP)], refusals[&udp(VIP6)]), (6, 18));
-    });
-}
-
-#[test]
-fn a_connection_that_nobody_knows_is_reset() {
-    in_room(|room| {
-        let net = Net::new(room);
-        let mut dataplane = net.open();
-        let backend = net.inside.server(INSIDE);
-        dataplane.set_vip(tcp(VIP), &backends(&[backend])).expect("room");
-        let mut connection = net.client.connect(at(VIP)).expect("the VIP answers");
-        let ended = dataplane.end_flows(|vip, address| (vip, address) == (tcp(VIP), backend));
-        assert_eq!(ended.expect("readable maps"), 1);
-        let written = connection.stream.write_all(&[0; 100_000]);
-        let error = written.and_then(|()| connection.stream.read(&mut [0])).expect_err("a reset");
-        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
-        let counts = counts_when(&dataplane, tcp(VIP), backend, "any", |_| true);
-        assert_eq!((counts.closed, counts.in_flight), (1, 0));
     });
 }
 
