@@ -22,6 +22,7 @@ mod candidate;
 mod choose;
 mod connect;
 mod counts;
+mod course;
 mod datagram;
 mod endpoint;
 mod flow;

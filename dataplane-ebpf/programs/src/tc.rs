@@ -14,7 +14,8 @@ use aya_ebpf::helpers::generated::{bpf_ktime_get_coarse_ns, bpf_redirect_neigh};
 use mizzen_ebpf_abi::{Be16, Flow, Ip16, Link};
 
 use crate::choose::Stop;
-use crate::flow::{self, Course};
+use crate::course::{self, Course};
+use crate::flow;
 use crate::icmp::{self, Way};
 use crate::maps::{FLOWS, LINKS, VIPS};
 use crate::packet::{Buffer, Hop, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_UDP, Packet, Side, flag};
@@ -44,8 +45,8 @@ pub fn arrive(buffer: Buffer) -> i32 {
             return answer(buffer, &packet, flow, came, now).unwrap_or(NEXT);
         }
         let exit = Exit::read(flow);
-        let course = match flow::is_news(&packet, flow, came, now) {
-            true => flow::note(&packet, came),
+        let course = match course::is_news(&packet, flow, came, now) {
+            true => course::note(&packet, came),
             false => Course::GoOn,
         };
         if course != Course::Anew {
@@ -197,12 +198,12 @@ fn answer(buffer: Buffer, packet: &Packet, flow: *mut Flow, came: u32, now: u64)
     let Exit { address, port, is_neighbour, link, mtu } = Exit::read(flow);
     // SAFETY: an element of a map.
     let is_late =
-        unsafe { !flow::is_living((*flow).state) && now.saturating_sub((*flow).last) > LINGER };
+        unsafe { !course::is_living((*flow).state) && now.saturating_sub((*flow).last) > LINGER };
     if is_late {
         return None;
     }
-    if flow::is_news(packet, flow, came, now) {
-        flow::note(packet, came);
+    if course::is_news(packet, flow, came, now) {
+        course::note(packet, came);
     }
     if came == 0 || link == 0 {
         packet.change(buffer, Side::Source, address, port, Hop::Leave)?;
