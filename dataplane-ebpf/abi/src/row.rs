@@ -4,15 +4,31 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Element of `ROWS`: one backend of one VIP, or the VIP itself.
 ///
-/// Counts are only ever added to, atomically, by programs on all CPUs; the first half is one cache line. Times are
-/// nanoseconds of `CLOCK_MONOTONIC`.
+/// Counts are only ever added to, atomically, by programs on all CPUs. A candidate is judged by the first half alone, which is one
+/// cache line, as long as none of its handshakes is late. Times are nanoseconds of `CLOCK_MONOTONIC`.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
 #[repr(C)]
 pub struct Row {
+    /// Changes with each owner of the row, so that sockets of the last owner are not counted.
+    pub epoch: u32,
+    /// Only in a VIP's own row: how many of its backends are ejected.
+    pub ejected: u32,
+    /// Connections and flows that it has now.
+    pub in_flight: u64,
     /// Times the backend was chosen: TCP connects, connected UDP sockets, UDP flows.
     pub chosen: u64,
+    /// Time of a handshake, as `mizzen_ebpf_core::ewma` packs it.
+    pub connect: u64,
+    /// Time from the end of the handshake to the end of a short connection, packed likewise.
+    pub duration: u64,
+    /// The end of the pause if the backend is ejected, else zero.
+    pub ejected_until: u64,
+    /// Since when handshakes are under way and none has been answered; zero once all have been.
+    pub waiting_since: u64,
+    /// When the backend joined others or came back; zero if it need not warm up.
+    pub joined: u64,
     /// TCP connects that left for the backend (a missing route ends one before that), and UDP flows.
     pub started: u64,
     /// TCP handshakes that completed, and UDP flows.
@@ -23,22 +39,6 @@ pub struct Row {
     pub closed: u64,
     /// Only in a VIP's own row: connects and datagrams that found no admitted backend.
     pub refused: u64,
-    /// Connections and flows that it has now.
-    pub in_flight: u64,
-    /// Changes with each owner of the row, so that sockets of the last owner are not counted.
-    pub epoch: u32,
-    /// Only in a VIP's own row: how many of its backends are ejected.
-    pub ejected: u32,
-    /// Time of a handshake, as `mizzen_ebpf_core::ewma` packs it.
-    pub connect: u64,
-    /// Time from the end of the handshake to the end of a short connection, packed likewise.
-    pub duration: u64,
-    /// The end of the pause if the backend is ejected, else zero.
-    pub ejected_until: u64,
-    /// Since when handshakes are under way and none has been answered.
-    pub waiting_since: u64,
-    /// When the backend joined others or came back; zero if it need not warm up.
-    pub joined: u64,
     /// Times it was ejected.
     pub ejections: u64,
     /// Handshakes that failed since the last one that did not.

@@ -256,9 +256,13 @@ fn verdict(row: *mut Row, sky: Sky, chance: u32) -> Verdict {
                 }
             }
             let since = (&raw const (*row).waiting_since).read_volatile();
-            let open = (*row).started.wrapping_sub((*row).established).wrapping_sub((*row).failed);
-            if keeps_waiting(open, since, sky.now, settings.handshake) {
-                return Verdict::Shut;
+            // The counts are in another cache line, which hardly any judgement needs.
+            if since != 0 && sky.now.saturating_sub(since) > settings.handshake {
+                let open =
+                    (*row).started.wrapping_sub((*row).established).wrapping_sub((*row).failed);
+                if keeps_waiting(open, since, sky.now, settings.handshake) {
+                    return Verdict::Shut;
+                }
             }
         }
         let joined = (&raw const (*row).joined).read_volatile();

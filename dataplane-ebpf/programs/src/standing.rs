@@ -69,7 +69,9 @@ pub unsafe fn ended(row: *mut Row, nanos: u64, srtt: u32, now: u64) {
 pub unsafe fn succeeded(row: *mut Row, now: u64) {
     // SAFETY: the caller's promise; plain stores where the last one may win.
     unsafe {
-        (&raw mut (*row).waiting_since).write_volatile(now);
+        let open = (*row).started.wrapping_sub((*row).established).wrapping_sub((*row).failed);
+        let since = if open == 0 { 0 } else { now };
+        (&raw mut (*row).waiting_since).write_volatile(since);
         if (&raw const (*row).failures).read_volatile() != 0 {
             (&raw mut (*row).failures).write_volatile(0);
         }
