@@ -2,10 +2,11 @@
 //!
 //! Everything that programs use is what the verifier likes: by value, no floats, no
 //! slices, no allocation, nothing that can panic. Walking maps stays with the callers.
-//! [`ring`] alone is for user space, which fills the tables that programs look into.
+//! [`ring`], which fills the tables that programs look into, and [`account`] are for user space.
 
 #![no_std]
 
+pub mod account;
 pub mod bucket;
 pub mod eject;
 pub mod ewma;

@@ -7,11 +7,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use mizzen_ebpf_abi::{Be16, Flow, FlowKey, Ip16, maps, stage};
+use mizzen_ebpf_core::account::Reason;
 
 use crate::leavers::Leaver;
 use crate::mapped::FlowEnd;
 use crate::slab::Slab;
-use crate::sockets::{Reason, Stage};
+use crate::sockets::{Stage, reason_from_number};
 use crate::table::Table;
 use crate::{LoadError, MapError, TCP, VipAddress, clock, slab};
 
@@ -186,7 +187,7 @@ fn arriving(
         backend,
         stage: Stage::from_number(stage(flow)),
         age: now.saturating_sub(flow.chosen_at) / 1_000_000,
-        reason: Reason::from_number(decision.reason),
+        reason: reason_from_number(decision.reason),
         passed_over: decision.passed_over != 0,
         load: (decision.micros, decision.in_flight),
         other: other.map(|other| (*other, decision.other_micros, decision.other_in_flight)),

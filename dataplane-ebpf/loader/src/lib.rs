@@ -47,12 +47,13 @@ pub use flows::ArrivingFlow;
 pub use histograms::Latencies;
 pub use ingress::{Attachment, Followed, LinkWanted};
 pub use leavers::{Leaver, SocketTable};
+pub use mizzen_ebpf_core::account::{Counts, Reason};
 pub use probe::{ProbeError, probe};
-pub use sockets::{Reason, Socket, Stage};
+pub use sockets::{Socket, Stage};
 pub use standing::Standing;
 pub use words::{
-    Admission, BackendWanted, Counts, Distance, Locality, Removal, Rule, TCP, Tuning, UDP,
-    VipAddress, VipState, VipWanted,
+    Admission, BackendWanted, Distance, Locality, Removal, Rule, TCP, Tuning, UDP, VipAddress,
+    VipState, VipWanted,
 };
 
 /// What one [`Dataplane::set_vips`] could not do.
@@ -217,7 +218,7 @@ impl Dataplane {
         for (vip, run) in self.slab.runs()? {
             for slot in &run.slots {
                 let row = self.slab.rows.get(slot.row);
-                let row = row.map(|row| Counts::at(&row, now)).unwrap_or_default();
+                let row = row.map(|row| words::counts_at(&row, now)).unwrap_or_default();
                 counts.insert((vip, words::slot_address(slot)), row);
             }
         }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use mizzen_ebpf_abi::{Be16, Ip16, Origin, reason, stage};
+use mizzen_ebpf_core::account::Reason;
 
 use crate::mapped::FlowEnd;
 use crate::slab::Slab;
@@ -52,27 +53,6 @@ pub enum Stage {
     Closed,
 }
 
-/// Why a backend was chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// It was the only candidate.
-    Only,
-    /// It was cheaper than the other.
-    Cheaper,
-    /// It was drawn first, and the other was not cheaper.
-    Tie,
-    /// The rule is to draw.
-    Drawn,
-    /// The ring says so.
-    Ring,
-    /// Near backends were too busy.
-    Spilled,
-    /// It was ejected, and this connect tried it.
-    Probe,
-    /// No other could be used.
-    LastResort,
-}
-
 impl Stage {
     pub(crate) fn from_number(number: u8) -> Self {
         match number {
@@ -85,18 +65,17 @@ impl Stage {
     }
 }
 
-impl Reason {
-    pub(crate) fn from_number(number: u8) -> Self {
-        match number {
-            reason::CHEAPER => Self::Cheaper,
-            reason::TIE => Self::Tie,
-            reason::DRAWN => Self::Drawn,
-            reason::RING => Self::Ring,
-            reason::SPILLED => Self::Spilled,
-            reason::PROBE => Self::Probe,
-            reason::LAST_RESORT => Self::LastResort,
-            _ => Self::Only,
-        }
+/// The reason that a program noted.
+pub(crate) fn reason_from_number(number: u8) -> Reason {
+    match number {
+        reason::CHEAPER => Reason::Cheaper,
+        reason::TIE => Reason::Tie,
+        reason::DRAWN => Reason::Drawn,
+        reason::RING => Reason::Ring,
+        reason::SPILLED => Reason::Spilled,
+        reason::PROBE => Reason::Probe,
+        reason::LAST_RESORT => Reason::LastResort,
+        _ => Reason::Only,
     }
 }
 
@@ -151,7 +130,7 @@ pub fn socket(origin: &Origin, other: Option<SocketAddr>, now: u64) -> Socket {
         stage: Stage::from_number(origin.stage),
         is_open: origin.owner == origin.cookie,
         age: now.saturating_sub(origin.chosen_at) / 1_000_000,
-        reason: Reason::from_number(decision.reason),
+        reason: reason_from_number(decision.reason),
         passed_over: decision.passed_over != 0,
         load: (decision.micros, decision.in_flight),
         other: other.filter(|other| *other != backend).map(|other| (other, load.0, load.1)),

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::words::slot_address;
+use crate::words::{counts_at, slot_address};
 use crate::{Counts, Dataplane, MapError, VipAddress, clock};
 
 /// What happened to one VIP, and how its backends stand.
@@ -23,7 +23,7 @@ impl Dataplane {
     pub fn standing(&self, vip: VipAddress) -> Result<Option<Standing>, MapError> {
         let Some(run) = self.slab.present(vip)? else { return Ok(None) };
         let (now, rows) = (clock::monotonic(), &self.slab.rows);
-        let counts = |row| rows.get(row).map(|row| Counts::at(&row, now)).unwrap_or_default();
+        let counts = |row| rows.get(row).map(|row| counts_at(&row, now)).unwrap_or_default();
         let mut backends: Vec<(SocketAddr, Counts)> =
             run.slots.iter().map(|slot| (slot_address(slot), counts(slot.row))).collect();
         backends.sort_unstable_by_key(|(address, _)| *address);

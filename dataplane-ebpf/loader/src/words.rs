@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use mizzen_ebpf_abi::{Be16, Ip16, Row, Settings, Slot, VipKey, VipValue, rule};
+use mizzen_ebpf_core::account::Counts;
 use mizzen_ebpf_core::ewma::{Average, ticks};
 
 /// IP protocol number of TCP.
@@ -185,37 +186,6 @@ pub enum Admission {
     Withheld,
 }
 
-/// What happened to one backend of one VIP since the VIP first had it, and how it stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Times it was chosen: TCP connects, connected UDP sockets, UDP flows.
-    pub chosen: u64,
-    /// TCP connects that left for it (the rest of the chosen ones found no route), and UDP flows.
-    pub started: u64,
-    /// TCP handshakes that completed.
-    pub established: u64,
-    /// TCP handshakes that did not.
-    pub failed: u64,
-    /// Established TCP connections and UDP flows that ended.
-    pub closed: u64,
-    /// Connections and flows that it has.
-    pub in_flight: u64,
-    /// Time of a handshake now (microseconds); zero if unknown.
-    pub connect_micros: u32,
-    /// Life of a short connection now (microseconds); zero if unknown.
-    pub duration_micros: u32,
-    /// Handshakes that failed since the last one that did not.
-    pub failures_in_a_row: u32,
-    /// Times it was ejected.
-    pub ejections: u64,
-    /// Milliseconds that its ejection goes on for; none if it is not ejected, zero if the next connect tries it.
-    pub ejected_for: Option<u64>,
-    /// Milliseconds for which handshakes have been under way without an answer; none if none is.
-    pub waiting_for: Option<u64>,
-    /// Milliseconds since it joined others or came back; none if it did neither.
-    pub joined_for: Option<u64>,
-}
-
 impl VipAddress {
     /// A virtual TCP service.
     #[must_use]
@@ -358,36 +328,28 @@ impl Removal {
     }
 }
 
-impl Counts {
-    /// TCP connects that are neither established nor failed yet.
-    #[must_use]
-    pub fn pending(&self) -> u64 {
-        self.started.saturating_sub(self.established).saturating_sub(self.failed)
-    }
-
-    /// What a row says at `now` (nanoseconds of `CLOCK_MONOTONIC`).
-    pub(crate) fn at(row: &Row, now: u64) -> Self {
-        let ticks = ticks(now);
-        let since = |then: u64| (then != 0).then(|| now.saturating_sub(then) / 1_000_000);
-        let pending = row.started.wrapping_sub(row.established).wrapping_sub(row.failed);
-        Self {
-            chosen: row.chosen,
-            started: row.started,
-            established: row.established,
-            failed: row.failed,
-            closed: row.closed,
-            // Below zero for a moment, if a count was read between two that belong together.
-            in_flight: if row.in_flight > u64::MAX / 2 { 0 } else { row.in_flight },
-            connect_micros: Average::unpack(row.connect).at(ticks),
-            duration_micros: Average::unpack(row.duration).at(ticks),
-            failures_in_a_row: row.failures,
-            ejections: row.ejections,
-            ejected_for: (row.ejected_until != 0)
-                .then(|| row.ejected_until.saturating_sub(now) / 1_000_000),
-            // More than half of all numbers is a count that went below zero for a moment.
-            waiting_for: since(row.waiting_since).filter(|_| (1..1 << 63).contains(&pending)),
-            joined_for: since(row.joined),
-        }
+/// What a row says at `now` (nanoseconds of `CLOCK_MONOTONIC`).
+pub(crate) fn counts_at(row: &Row, now: u64) -> Counts {
+    let ticks = ticks(now);
+    let since = |then: u64| (then != 0).then(|| now.saturating_sub(then) / 1_000_000);
+    let pending = row.started.wrapping_sub(row.established).wrapping_sub(row.failed);
+    Counts {
+        chosen: row.chosen,
+        started: row.started,
+        established: row.established,
+        failed: row.failed,
+        closed: row.closed,
+        // Below zero for a moment, if a count was read between two that belong together.
+        in_flight: if row.in_flight > u64::MAX / 2 { 0 } else { row.in_flight },
+        connect_micros: Average::unpack(row.connect).at(ticks),
+        duration_micros: Average::unpack(row.duration).at(ticks),
+        failures_in_a_row: row.failures,
+        ejections: row.ejections,
+        ejected_for: (row.ejected_until != 0)
+            .then(|| row.ejected_until.saturating_sub(now) / 1_000_000),
+        // More than half of all numbers is a count that went below zero for a moment.
+        waiting_for: since(row.waiting_since).filter(|_| (1..1 << 63).contains(&pending)),
+        joined_for: since(row.joined),
     }
 }
 
@@ -412,11 +374,5 @@ mod tests {
     fn a_tuning_survives_its_way_to_the_programs() {
         let tuning = Tuning::default();
         assert_eq!(Tuning::from(&Settings::from(&tuning)), tuning);
-    }
-
-    #[test]
-    fn pending_follows_from_the_counts() {
-        let counts = Counts { started: 10, established: 6, failed: 3, ..Counts::default() };
-        assert_eq!(counts.pending(), 1);
     }
 }

@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+pub use mizzen_ebpf_core::account::{Counts, Reason};
+
 /// IP protocol number of TCP.
 pub const TCP: u8 = libc::IPPROTO_TCP as u8;
 /// IP protocol number of UDP.
@@ -81,41 +83,6 @@ pub struct BackendWanted {
     pub distance: u8,
 }
 
-/// What happened to one backend of one VIP since this process had both, and how it stands.
-///
-/// At very high rates only a part of the connections is watched to their ends; the numbers are
-/// then what the watched ones stand for, `chosen` being exact always.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Times it was chosen: TCP connects and UDP flows.
-    pub chosen: u64,
-    /// TCP connects that left for it, and UDP flows.
-    pub started: u64,
-    /// TCP handshakes that completed, and UDP flows.
-    pub established: u64,
-    /// TCP handshakes that did not.
-    pub failed: u64,
-    /// Established TCP connections and UDP flows that ended.
-    pub closed: u64,
-    /// Connections and flows that it has.
-    pub in_flight: u64,
-    /// Time of a handshake now (microseconds); zero if unknown.
-    pub connect_micros: u32,
-    /// Life of a short connection now (microseconds); zero if unknown.
-    pub duration_micros: u32,
-    /// Handshakes that failed since the last one that did not.
-    pub failures_in_a_row: u32,
-    /// Times it was ejected.
-    pub ejections: u64,
-    /// Milliseconds that its ejection goes on for; none if it is not ejected, zero if the next
-    /// connect tries it.
-    pub ejected_for: Option<u64>,
-    /// Milliseconds for which handshakes have been under way without an answer; none if none is.
-    pub waiting_for: Option<u64>,
-    /// Milliseconds since it joined others or came back; none if it did neither.
-    pub joined_for: Option<u64>,
-}
-
 /// How many latencies fell into each bucket of `mizzen_ebpf_core::bucket`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Latencies {
@@ -153,27 +120,6 @@ pub struct Decision {
     pub load: (u32, u32),
     /// The candidate that lost, if there was one, with its latency and connections.
     pub other: Option<(SocketAddr, u32, u32)>,
-}
-
-/// Why a backend was chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// It was the only candidate.
-    Only,
-    /// It was cheaper than the other.
-    Cheaper,
-    /// Neither was cheaper, and it was drawn first.
-    Tie,
-    /// The rule is to draw.
-    Drawn,
-    /// The ring says so.
-    Ring,
-    /// Near backends were too busy.
-    Spilled,
-    /// It was ejected, and this connect tried it.
-    Probe,
-    /// No other could be used.
-    LastResort,
 }
 
 impl VipAddress {
@@ -221,13 +167,5 @@ impl BackendWanted {
     /// Its contribution to the sums that a draw is made from.
     pub(crate) fn effective_weight(&self) -> u32 {
         if self.admitted { u32::from(self.weight) } else { 0 }
-    }
-}
-
-impl Counts {
-    /// TCP connects that are neither established nor failed yet.
-    #[must_use]
-    pub fn pending(&self) -> u64 {
-        self.started.saturating_sub(self.established).saturating_sub(self.failed)
     }
 }

@@ -1,6 +1,6 @@
 //! The balancer's words in those of the queue engine, and back.
 
-use super::{Counts, Latencies, Reason, Socket, Stage, Standing, Tuning, VipsError, key};
+use super::{Latencies, Reason, Socket, Stage, Standing, Tuning, VipsError, key};
 use mizzen_ebpf_loader as loader;
 use mizzen_nfqueue::{
     self as nfqueue, BackendWanted, Connection, Engine, Policy, VipAddress, VipWanted,
@@ -91,22 +91,6 @@ fn backend(backend: &BackendSpec) -> BackendWanted {
 
 pub(super) fn standing(engine: &Engine, vip: &VipKey) -> Option<Standing> {
     let (refused, backends) = engine.standing(address(vip))?;
-    let counts = |counts: nfqueue::Counts| Counts {
-        chosen: counts.chosen,
-        started: counts.started,
-        established: counts.established,
-        failed: counts.failed,
-        closed: counts.closed,
-        in_flight: counts.in_flight,
-        connect_micros: counts.connect_micros,
-        duration_micros: counts.duration_micros,
-        failures_in_a_row: counts.failures_in_a_row,
-        ejections: counts.ejections,
-        ejected_for: counts.ejected_for,
-        waiting_for: counts.waiting_for,
-        joined_for: counts.joined_for,
-    };
-    let backends = backends.into_iter().map(|(backend, found)| (backend, counts(found))).collect();
     Some(Standing { refused, backends })
 }
 
@@ -167,23 +151,10 @@ fn socket(connection: &Connection) -> Socket {
         stage: if connection.is_established { Stage::Established } else { Stage::Started },
         is_open: true,
         age: connection.age,
-        reason: decision.map_or(Reason::Only, |decision| reason(decision.reason)),
+        reason: decision.map_or(Reason::Only, |decision| decision.reason),
         passed_over: decision.is_some_and(|decision| decision.passed_over),
         load: (micros, cut(in_flight)),
         other: other.map(|(address, micros, in_flight)| (address, micros, cut(in_flight))),
-    }
-}
-
-fn reason(reason: nfqueue::Reason) -> Reason {
-    match reason {
-        nfqueue::Reason::Only => Reason::Only,
-        nfqueue::Reason::Cheaper => Reason::Cheaper,
-        nfqueue::Reason::Tie => Reason::Tie,
-        nfqueue::Reason::Drawn => Reason::Drawn,
-        nfqueue::Reason::Ring => Reason::Ring,
-        nfqueue::Reason::Spilled => Reason::Spilled,
-        nfqueue::Reason::Probe => Reason::Probe,
-        nfqueue::Reason::LastResort => Reason::LastResort,
     }
 }
 
