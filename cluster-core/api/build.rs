@@ -15,7 +15,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");
     println!("cargo::rerun-if-changed=build");
     let descriptors =
-        protox::compile(["mesos/v1/mesos.proto", "mesos/v1/scheduler.proto"], ["proto"])?;
+        protox::compile(["mesos/v1/master.proto", "mesos/v1/scheduler.proto"], ["proto"])?;
     let pool = DescriptorPool::from_file_descriptor_set(descriptors.clone())?;
 
     let out = PathBuf::from(std::env::var("OUT_DIR")?);

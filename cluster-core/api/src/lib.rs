@@ -23,6 +23,21 @@ pub const MESOS_VERSION: &str = "1.11.0";
 pub mod v1 {
     include!(concat!(env!("OUT_DIR"), "/mesos.v1.rs"));
 
+    /// Package `mesos.v1.allocator`.
+    pub mod allocator {
+        include!(concat!(env!("OUT_DIR"), "/mesos.v1.allocator.rs"));
+    }
+
+    /// Package `mesos.v1.maintenance`.
+    pub mod maintenance {
+        include!(concat!(env!("OUT_DIR"), "/mesos.v1.maintenance.rs"));
+    }
+
+    /// Package `mesos.v1.master`.
+    pub mod master {
+        include!(concat!(env!("OUT_DIR"), "/mesos.v1.master.rs"));
+    }
+
     /// Package `mesos.v1.scheduler`.
     pub mod scheduler {
         include!(concat!(env!("OUT_DIR"), "/mesos.v1.scheduler.rs"));
