@@ -36,7 +36,7 @@ usage: mizzen-bench SECTION      (inside `mizzen lab --no-node --`)
 
 sections:
   node    figures of one node: idle, start, deployment, recovery, cost of a VIP
-  vip [--quick] [--only ROW]
+  vip [--quick] [--only ROW] [--among NAME,NAME…]
           figures of VIPs, beside those of other balancers; rows:
           local, arriving, scale, loading, closed-loop, ejection, maglev";
 

@@ -44,6 +44,7 @@ const ROWS: [Row; 7] = [
 #[derive(Debug)]
 pub(crate) struct Options {
     only: Option<Row>,
+    among: Vec<String>,
     length: Length,
 }
 
@@ -60,13 +61,15 @@ enum Length {
 #[derive(Debug)]
 struct Bench {
     sandbox: Sandbox,
+    /// Names of those who take part; empty if all do.
+    among: Vec<String>,
     length: Length,
 }
 
 impl Options {
     /// Of the words after `vip`.
     pub(crate) fn parse(words: &[&str]) -> Result<Self> {
-        let mut options = Self { only: None, length: Length::Full };
+        let mut options = Self { only: None, among: Vec::new(), length: Length::Full };
         let mut words = words.iter();
         while let Some(word) = words.next() {
             match *word {
@@ -75,6 +78,10 @@ impl Options {
                     let name = words.next().context("--only needs the name of a row")?;
                     let row = ROWS.into_iter().find(|(known, _)| known == name);
                     options.only = Some(row.with_context(|| format!("there is no row `{name}`"))?);
+                }
+                "--among" => {
+                    let names = words.next().context("--among needs names, with commas between")?;
+                    options.among = names.split(',').map(str::to_owned).collect();
                 }
                 other => bail!("`vip` does not know {other}"),
             }
@@ -91,12 +98,18 @@ impl Bench {
             Length::Quick => quick,
         }
     }
+
+    /// Whether the one of this name is to be measured. What ratios are taken to always is.
+    fn has(&self, name: &str) -> bool {
+        name == "direct" || self.among.is_empty() || self.among.iter().any(|one| one == name)
+    }
 }
 
 /// Measures everything, or the one row. A row that fails has missed its goals and
 /// the others go on.
 pub(crate) fn run(options: &Options, report: &mut Report) -> Result<()> {
-    let bench = Bench { sandbox: Sandbox::enter()?, length: options.length };
+    let (among, length) = (options.among.clone(), options.length);
+    let bench = Bench { sandbox: Sandbox::enter()?, among, length };
     crate::circumstances(report);
     if bench.length == Length::Quick {
         report.note("a quick run: too short for its figures");
@@ -126,7 +139,9 @@ mod tests {
         let one = Options::parse(&["--only", "scale", "--quick"]).unwrap();
         assert_eq!(one.only.map(|(name, _)| name), Some("scale"));
         assert_eq!(one.length, Length::Quick);
-        for bad in [&["--only"][..], &["--only", "x"], &["--slow"]] {
+        let some = Options::parse(&["--among", "mizzen nfqueue,iptables"]).unwrap();
+        assert_eq!(some.among, ["mizzen nfqueue", "iptables"]);
+        for bad in [&["--only"][..], &["--only", "x"], &["--slow"], &["--among"]] {
             assert!(Options::parse(bad).is_err(), "{bad:?}");
         }
     }

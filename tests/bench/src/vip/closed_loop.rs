@@ -40,7 +40,7 @@ pub(super) fn run(bench: &Bench, report: &mut Report) -> Result<()> {
         Between::Peer(Kind::Nginx),
     ];
     let services = [service.clone()];
-    let contestants = contestant::enter_all(&all, &bench.sandbox, &stage, &services, report)?;
+    let contestants = contestant::enter_all(&all, bench, &stage, &services, report)?;
     for contestant in &contestants {
         let name = contestant.between.name();
         let run = slow_one(bench, contestant, &service, &mut backends).context(name)?;

@@ -1,5 +1,6 @@
 //! Clients of one balancer, and the balancer.
 
+use super::Bench;
 use super::node::{self, Engine, Node};
 use super::peers::{self, Kind, Peer};
 use super::stage::{self, Route, Service, Stage};
@@ -124,14 +125,15 @@ impl Contestant {
 /// this build does not have.
 pub(super) fn enter_all(
     all: &[Between],
-    sandbox: &Sandbox,
+    bench: &Bench,
     stage: &Stage,
     services: &[Service],
     report: &mut Report,
 ) -> Result<Vec<Contestant>> {
+    let sandbox = &bench.sandbox;
     let plain = Rc::new(stage.client(Route::None)?);
     let mut contestants = Vec::new();
-    for between in all.iter().copied() {
+    for between in all.iter().copied().filter(|between| bench.has(between.name())) {
         if let Between::Mizzen(Engine::Nfqueue) = between
             && let Err(error) = node::knows(Engine::Nfqueue)
         {

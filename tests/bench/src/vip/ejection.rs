@@ -46,7 +46,7 @@ pub(super) fn run(bench: &Bench, report: &mut Report) -> Result<()> {
         Between::Peer(Kind::Iptables),
         Between::Peer(Kind::Nginx),
     ];
-    for contestant in contestant::enter_all(&all, &bench.sandbox, &stage, &services, report)? {
+    for contestant in contestant::enter_all(&all, bench, &stage, &services, report)? {
         let name = contestant.between.name();
         let story = watch(bench, &contestant, &services[0], &stage.backends).context(name)?;
         show(name, &story, matches!(contestant.between, Between::Mizzen(_)), report);

@@ -106,7 +106,7 @@ impl Series {
 pub(super) fn run(bench: &Bench, report: &mut Report) -> Result<()> {
     let stage = Stage::set(&bench.sandbox)?;
     let services = [Service::new(0, Port::EveryCore, 4), Service::new(0, Port::OneCore, 4)];
-    let contestants = contestant::enter_all(&ALL, &bench.sandbox, &stage, &services, report)?;
+    let contestants = contestant::enter_all(&ALL, bench, &stage, &services, report)?;
     let rounds = bench.rounds(ROUNDS, 3);
     let series = race(bench, &contestants, &services, rounds)?;
     for metric in 0..METRICS.len() {
