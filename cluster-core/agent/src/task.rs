@@ -8,16 +8,24 @@
 //!     └────────── launch failed ───────────────┘
 //! ```
 //!
+//! Kills are in `task/kill.rs`, ends in `task/ending.rs`.
+//!
 //! Each method is one arrow. It changes the record, queues a checkpoint where the
 //! change must survive, then what follows from it. A late event (an end after the
 //! end, a probe after a kill) changes nothing.
 
+mod ending;
+mod kill;
+
+pub use ending::Ended;
+pub use kill::{KillCause, grace_of};
+
 use crate::health::{Answer, Monitor, Probe, Verdict, seconds};
-use crate::record::{Audience, Phase, Record};
+use crate::record::{Phase, Record};
 use crate::status::{self, Details, Retry};
 use crate::{Effect, Found, LaunchFailure, Settings, facts, launch, view};
+use kill::Kill;
 use mizzen_api::v1;
-use mizzen_types::container::Exit;
 use mizzen_types::fact::{Fact, Health, Key};
 use mizzen_types::ids::AgentId;
 use mizzen_types::random::Dice;
@@ -28,14 +36,8 @@ use std::time::Duration;
 use v1::TaskState as S;
 use v1::task_status::Reason;
 
-/// Between SIGTERM and SIGKILL if nobody says otherwise.
-const DEFAULT_GRACE: Duration = Duration::from_secs(3);
-/// SIGKILL is sent again after this, until the container ends.
-const FORCE_AGAIN: Duration = Duration::from_secs(5);
 /// A record that could not be written is tried again after this.
 const CHECKPOINT_RETRY: Duration = Duration::from_secs(5);
-const SIGKILL: i32 = 9;
-const SIGTERM: i32 = 15;
 
 /// What a task's turn may use of the agent.
 pub struct Turn<'a> {
@@ -56,15 +58,6 @@ pub struct Started {
     pub addresses: Vec<IpAddr>,
 }
 
-/// A container that ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ended {
-    /// How its task's process ended.
-    pub exit: Exit,
-    /// What the memory controller says, if it killed.
-    pub out_of_memory: Option<String>,
-}
-
 /// Where a launch stands whose record could not be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LaunchState {
@@ -72,17 +65,6 @@ pub enum LaunchState {
     Prevented,
     /// It has begun.
     UnderWay,
-}
-
-/// Why a task is killed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum KillCause {
-    /// Somebody asked, perhaps with a grace of their own.
-    Asked(Option<Duration>),
-    /// It failed its health check.
-    Unhealthy(String),
-    /// Its framework is gone, and nobody wants to hear of it.
-    FrameworkGone,
 }
 
 /// One task.
@@ -96,14 +78,6 @@ pub struct Task {
     rewrite: Option<Mono>,
     published: Option<Fact>,
     gone: bool,
-}
-
-#[derive(Debug)]
-struct Kill {
-    message: Option<String>,
-    grace: Duration,
-    /// When SIGKILL follows.
-    force_at: Mono,
 }
 
 impl Task {
@@ -173,83 +147,10 @@ impl Task {
         self.record.addresses = started.addresses;
         self.look_after(now);
         if self.record.phase == Phase::Killing {
-            // The kill came while the container was being made: now it has a target.
-            if let Some(kill) = self.kill.as_mut() {
-                kill.force_at = now.mono + kill.grace;
-            }
-            self.checkpoint(turn);
-            turn.effects.push_back(Effect::Signal(self.record.container.clone(), SIGTERM));
-            return;
+            return self.kill_launched(now, turn);
         }
         self.record.phase = Phase::Running;
         self.report(S::TaskRunning, Details::default(), now, turn);
-    }
-
-    pub(crate) fn launch_failed(
-        &mut self,
-        failure: LaunchFailure,
-        message: &str,
-        now: Now,
-        turn: &mut Turn<'_>,
-    ) {
-        if self.record.phase == Phase::Ended {
-            return;
-        }
-        let what = match failure {
-            LaunchFailure::Container => "Failed to launch container",
-            LaunchFailure::Network => "Failed to attach container to its network",
-        };
-        let (state, reason) = match self.record.phase {
-            Phase::Killing => (S::TaskKilled, Reason::TaskKilledDuringLaunch),
-            _ => (S::TaskFailed, Reason::ContainerLaunchFailed),
-        };
-        let message = Some(format!("{what}: {message}"));
-        self.end(state, Details { message, reason: Some(reason), by_agent: true }, now, turn);
-    }
-
-    pub(crate) fn ended(&mut self, ended: &Ended, now: Now, turn: &mut Turn<'_>) {
-        if self.record.phase == Phase::Ended {
-            return;
-        }
-        let (state, details) = self.verdict(ended);
-        self.end(state, details, now, turn);
-    }
-
-    pub(crate) fn kill(&mut self, cause: KillCause, now: Now, turn: &mut Turn<'_>) {
-        if cause == KillCause::FrameworkGone {
-            self.record.audience = Audience::Nobody;
-            self.record.pending.clear();
-        }
-        if self.record.phase == Phase::Ended {
-            return;
-        }
-        let policy = self.record.task.kill_policy.as_ref();
-        let (message, grace) = match cause {
-            KillCause::Asked(grace) => (None, grace),
-            KillCause::Unhealthy(why) => (Some(why), None),
-            KillCause::FrameworkGone => (None, None),
-        };
-        let grace = grace.or_else(|| policy.and_then(grace_of)).unwrap_or(DEFAULT_GRACE);
-        let force_at = now.mono + grace;
-        // Asking again can only shorten the grace.
-        let force_at = match &self.kill {
-            Some(earlier) => earlier.force_at.min(force_at),
-            None => force_at,
-        };
-        let message = self.kill.take().and_then(|kill| kill.message).or(message);
-        self.kill = Some(Kill { message, grace, force_at });
-        let has_container = self.record.phase != Phase::Launching;
-        if self.record.phase != Phase::Killing {
-            self.record.phase = Phase::Killing;
-            if self.understands_killing() {
-                self.report(S::TaskKilling, Details::default(), now, turn);
-            } else {
-                self.checkpoint(turn);
-            }
-        }
-        if has_container {
-            turn.effects.push_back(Effect::Signal(self.record.container.clone(), SIGTERM));
-        }
     }
 
     pub(crate) fn acknowledge(&mut self, uuid: &[u8], now: Now, turn: &mut Turn<'_>) {
@@ -309,14 +210,7 @@ impl Task {
             self.rewrite = None;
             self.checkpoint(turn);
         }
-        if let Some(kill) = self.kill.as_mut().filter(|kill| kill.force_at <= now.mono) {
-            // A signal can fail, and a container still being made takes none: it is sent
-            // until the end comes.
-            kill.force_at = now.mono + FORCE_AGAIN;
-            if self.record.pid.is_some() {
-                turn.effects.push_back(Effect::Signal(self.record.container.clone(), SIGKILL));
-            }
-        }
+        self.force(now, turn);
         self.ask(now, turn);
     }
 
@@ -378,53 +272,6 @@ impl Task {
         }
     }
 
-    fn verdict(&self, ended: &Ended) -> (S, Details) {
-        if let Some(message) = &ended.out_of_memory {
-            let reason = Some(Reason::ContainerLimitationMemory);
-            let message = Some(message.clone());
-            return (S::TaskFailed, Details { message, reason, by_agent: true });
-        }
-        if ended.exit == Exit::Unknown {
-            let message = Some("The container ended and nobody saw how".to_owned());
-            let (state, reason) = match self.record.phase {
-                Phase::Killing => (S::TaskKilled, None),
-                _ => (S::TaskFailed, Some(Reason::ExecutorTerminated)),
-            };
-            return (state, Details { message, reason, by_agent: true });
-        }
-        let text = match ended.exit {
-            Exit::Code(code) => format!("Command exited with status {code}"),
-            Exit::Signal(signal) => format!("Command terminated with signal {}", name_of(signal)),
-            Exit::Unknown => String::new(),
-        };
-        let state = match (self.record.phase, ended.exit) {
-            (Phase::Killing, _) => S::TaskKilled,
-            (_, Exit::Code(0)) => S::TaskFinished,
-            _ => S::TaskFailed,
-        };
-        let cause = self.kill.as_ref().and_then(|kill| kill.message.clone());
-        let message = cause.map_or(text.clone(), |cause| format!("{cause}; {text}"));
-        let reason = match state {
-            S::TaskFailed => Some(Reason::CommandExecutorFailed),
-            _ => None,
-        };
-        (state, Details { message: Some(message), reason, by_agent: false })
-    }
-
-    pub(crate) fn end(&mut self, state: S, details: Details, now: Now, turn: &mut Turn<'_>) {
-        self.record.phase = Phase::Ended;
-        self.monitor = None;
-        self.kill = None;
-        turn.counters.ended(state);
-        // Clients must leave before the address is given away.
-        self.publish(turn);
-        self.report(state, details, now, turn);
-        if self.record.audience == Audience::Nobody {
-            status::tell_master_of_end(&self.record, turn);
-        }
-        turn.effects.push_back(Effect::Destroy(self.record.container.clone()));
-    }
-
     fn report(&mut self, state: S, details: Details, now: Now, turn: &mut Turn<'_>) {
         let idle = self.record.pending.is_empty();
         status::append(&mut self.record, state, details, now, turn);
@@ -470,35 +317,4 @@ impl Task {
             Err(why) => self.probed(Answer::Unwell(why), now, turn),
         }
     }
-
-    fn understands_killing(&self) -> bool {
-        let killing = v1::framework_info::capability::Type::TaskKillingState;
-        self.record.framework.capabilities.iter().any(|capability| capability.r#type() == killing)
-    }
-}
-
-/// The grace of a kill policy.
-#[must_use]
-pub fn grace_of(policy: &v1::KillPolicy) -> Option<Duration> {
-    let nanoseconds = policy.grace_period.as_ref()?.nanoseconds;
-    Some(Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(0)))
-}
-
-fn name_of(signal: i32) -> String {
-    let name = match signal {
-        1 => "SIGHUP",
-        2 => "SIGINT",
-        3 => "SIGQUIT",
-        4 => "SIGILL",
-        6 => "SIGABRT",
-        7 => "SIGBUS",
-        8 => "SIGFPE",
-        SIGKILL => "SIGKILL",
-        11 => "SIGSEGV",
-        13 => "SIGPIPE",
-        14 => "SIGALRM",
-        SIGTERM => "SIGTERM",
-        other => return other.to_string(),
-    };
-    name.to_owned()
 }
