@@ -121,6 +121,8 @@ pub enum TaskPhase {
     Starting,
     /// Running.
     Running,
+    /// Running on a machine that is being maintained: takes no new connections.
+    Draining,
     /// Told to stop: takes no new connections.
     Killing,
 }

@@ -69,6 +69,8 @@ pub enum Withheld {
     Starting,
     /// It was told to stop.
     Killing,
+    /// Its machine is being maintained.
+    Draining,
     /// Its health check fails.
     Unhealthy,
 }
@@ -155,6 +157,7 @@ impl fmt::Display for Withheld {
         f.write_str(match self {
             Self::Starting => "the task does not run yet",
             Self::Killing => "the task was told to stop",
+            Self::Draining => "the task's machine is being maintained",
             Self::Unhealthy => "the task's health check fails",
         })
     }

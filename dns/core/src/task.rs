@@ -67,7 +67,8 @@ fn withheld(task: &TaskFact, options: &Options) -> Option<Withheld> {
     match task.phase {
         TaskPhase::Staging | TaskPhase::Starting => return Some(Withheld::Starting),
         TaskPhase::Killing if !options.serve_killing => return Some(Withheld::Killing),
-        TaskPhase::Killing | TaskPhase::Running => {}
+        TaskPhase::Draining if !options.serve_killing => return Some(Withheld::Draining),
+        TaskPhase::Killing | TaskPhase::Draining | TaskPhase::Running => {}
     }
     (task.health == Health::Unhealthy && !options.serve_unhealthy).then_some(Withheld::Unhealthy)
 }
@@ -317,6 +318,8 @@ pub(crate) mod tests {
             (P::Running,  H::Unhealthy, &all,     None),
             (P::Killing,  H::Healthy,   &default, Some(Withheld::Killing)),
             (P::Killing,  H::Unhealthy, &all,     None),
+            (P::Draining, H::Healthy,   &default, Some(Withheld::Draining)),
+            (P::Draining, H::Healthy,   &all,     None),
         ];
         for (phase, health, options, want) in table {
             let mut task = task("web.1", "web");

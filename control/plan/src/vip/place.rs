@@ -18,7 +18,7 @@ pub(super) fn standings(task: &TaskFact) -> (Vec<Standing>, Vec<LabelError>) {
         let addresses = addresses(task, &wish, &mut problems);
         if addresses.is_empty() {
             // Before it runs, its addresses are not known yet.
-            if matches!(task.phase, TaskPhase::Running | TaskPhase::Killing) {
+            if !matches!(task.phase, TaskPhase::Staging | TaskPhase::Starting) {
                 problems.push(LabelError::NoAddress { label: wish.label.to_owned() });
             }
             continue;

@@ -101,6 +101,7 @@ fn who_takes_no_clients_stays_in_the_list_but_is_not_admitted() {
         (TaskPhase::Running, Health::Unknown, false),
         (TaskPhase::Running, Health::Unhealthy, false),
         (TaskPhase::Killing, Health::Healthy, false),
+        (TaskPhase::Draining, Health::Healthy, false),
         (TaskPhase::Staging, Health::Unchecked, false),
     ] {
         let fact = TaskFact { phase, health, ..task("a", "/web:80") };
