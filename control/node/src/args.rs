@@ -356,7 +356,7 @@ fn flag(key: &'static Key) -> Arg {
             Kind::Boolean => "true|false",
             Kind::List => "LIST",
         });
-    // `--names-write-resolv-conf` alone means yes.
+    // `--dns-write-resolv-conf` alone means yes.
     if key.kind == Kind::Boolean {
         arg.num_args(0..=1).require_equals(true).default_missing_value("true")
     } else {
@@ -386,7 +386,7 @@ mod tests {
             "node",
             "--vip-engine",
             "off",
-            "--names-ttl",
+            "--dns-ttl",
             "-1",
             "--agent-cpu-quota",
             "--run-dir",
@@ -396,7 +396,7 @@ mod tests {
         let want = [
             ("agent.cpu_quota", "true"),
             ("instance", "blue"),
-            ("names.ttl", "-1"),
+            ("dns.ttl", "-1"),
             ("run_dir", "/r"),
             ("vip.engine", "off"),
         ];

@@ -41,7 +41,7 @@ pub enum Role {
     /// Keeps apps running: the built-in framework.
     Services,
     /// Resolves names.
-    Names,
+    Dns,
     /// Translates VIPs.
     Vip,
     /// Gives containers addresses of their own.
@@ -54,7 +54,7 @@ impl std::fmt::Display for Role {
             Self::Master => "master",
             Self::Agent => "agent",
             Self::Services => "services",
-            Self::Names => "names",
+            Self::Dns => "dns",
             Self::Vip => "vip",
             Self::Overlay => "overlay",
         })
@@ -91,7 +91,7 @@ pub struct Config {
     /// The service scheduler.
     pub services: ServicesConfig,
     /// The resolver.
-    pub names: NamesConfig,
+    pub dns: DnsConfig,
     /// The VIP balancer.
     pub vip: VipConfig,
     /// The overlay network.
@@ -164,7 +164,7 @@ pub struct ServicesConfig {
 
 /// The resolver.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct NamesConfig {
+pub struct DnsConfig {
     /// Where it answers.
     pub addresses: Vec<IpAddr>,
     /// On which port.
@@ -293,8 +293,8 @@ impl Config {
         config.log.level.clone_from(&new.log.level);
         config.agent.gc_delay = new.agent.gc_delay;
         config.agent.gc_disk_headroom = new.agent.gc_disk_headroom;
-        config.names.upstreams.clone_from(&new.names.upstreams);
-        config.names.ttl = new.names.ttl;
+        config.dns.upstreams.clone_from(&new.dns.upstreams);
+        config.dns.ttl = new.dns.ttl;
         config.vip.ingress.clone_from(&new.vip.ingress);
         config.vip.ejection = new.vip.ejection;
         for key in KEYS.iter().filter(|key| key.applies == Applies::Now) {

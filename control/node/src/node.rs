@@ -125,20 +125,20 @@ mod tests {
     fn a_reload_applies_what_it_can_and_keeps_the_rest() {
         let temp = tempfile::tempdir().unwrap();
         let file = temp.path().join("m.toml");
-        fs::write(&file, "hostname = 'a'\n[log]\nlevel = 'error'\n[names]\nttl = 5\n").unwrap();
+        fs::write(&file, "hostname = 'a'\n[log]\nlevel = 'error'\n[dns]\nttl = 5\n").unwrap();
         let loader = Loader::new(Some(file.clone()), BTreeMap::new(), BTreeMap::new());
         let config = loader.load().unwrap();
         let log = logging::init(&config.log).unwrap();
         let lock = StateLock::take(&temp.path().join("state")).unwrap();
         let frame = Frame { loader, log, lock };
 
-        fs::write(&file, "hostname = 'b'\n[log]\nlevel = 'off'\n[names]\nttl = 9\n").unwrap();
+        fs::write(&file, "hostname = 'b'\n[log]\nlevel = 'off'\n[dns]\nttl = 9\n").unwrap();
         let reloaded = reload(&frame, &config).unwrap();
         assert_eq!(reloaded.refused, ["hostname"]);
         let new = reloaded.config;
-        assert_eq!((new.names.ttl, new.log.level.as_str(), new.hostname.as_str()), (9, "off", "a"));
+        assert_eq!((new.dns.ttl, new.log.level.as_str(), new.hostname.as_str()), (9, "off", "a"));
 
-        fs::write(&file, "[names]\nttl = 'soon'\n").unwrap();
+        fs::write(&file, "[dns]\nttl = 'soon'\n").unwrap();
         assert!(reload(&frame, &new).is_err(), "mistakes change nothing");
         fs::remove_file(&file).unwrap();
         assert!(reload(&frame, &new).is_err(), "nor does a file that is gone");

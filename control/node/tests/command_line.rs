@@ -115,7 +115,7 @@ fn all_mistakes_of_a_configuration_at_once() {
     let temp = tempfile::tempdir().unwrap();
     let file = temp.path().join("m.toml");
     std::fs::write(&file, "[vip]\nengin = 'off'\n\n[overlay]\nmtu = 'big'\n").unwrap();
-    let output = mizzen(&["node", "--names-port", "0", "--config"])
+    let output = mizzen(&["node", "--dns-port", "0", "--config"])
         .arg(&file)
         .env("MIZZEN_ROLES", "captain")
         .output()
@@ -126,8 +126,8 @@ fn all_mistakes_of_a_configuration_at_once() {
         "mizzen: 4 mistakes in the configuration
   {file}:2: vip.engin: unknown key; did you mean `vip.engine`?
   {file}:5: overlay.mtu: expected an integer, found a string
-  MIZZEN_ROLES: `captain` is not a role (master, agent, services, names, vip, overlay)
-  --names-port: `0` is not a port (1 to 65535)\n"
+  MIZZEN_ROLES: `captain` is not a role (master, agent, services, dns, vip, overlay)
+  --dns-port: `0` is not a port (1 to 65535)\n"
     );
     assert_eq!(text(&output.stderr), want);
 }

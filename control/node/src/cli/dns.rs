@@ -60,7 +60,7 @@ impl Answer {
         let words = match (self.rcode.as_str(), self.forwarded) {
             ("NXDOMAIN", _) => "there is no such name",
             ("REFUSED", true) => {
-                "it is in no zone of this node, which has nobody else to ask (names.upstreams)"
+                "it is in no zone of this node, which has nobody else to ask (dns.upstreams)"
             }
             ("SERVFAIL", true) => "it is in no zone of this node, and no upstream answered",
             _ => return self.rcode.clone(),
@@ -143,6 +143,6 @@ LEFT OUT   WHY
         )
         .unwrap();
         assert_eq!(render(&answer, Paint::Plain), "example.com A: REFUSED, forwarded\n");
-        assert!(answer.why().starts_with("REFUSED (") && answer.why().contains("names.upstreams"));
+        assert!(answer.why().starts_with("REFUSED (") && answer.why().contains("dns.upstreams"));
     }
 }

@@ -18,7 +18,7 @@ pub(super) struct Status {
     uptime_seconds: u64,
     master: Option<Master>,
     agent: Option<Agent>,
-    names: Option<Names>,
+    dns: Option<Dns>,
     vips: Option<Vips>,
     overlay: Option<Overlay>,
     #[serde(default)]
@@ -47,7 +47,7 @@ struct Agent {
 }
 
 #[derive(Debug, Deserialize)]
-struct Names {
+struct Dns {
     #[serde(default)]
     listen: Vec<String>,
     records: u64,
@@ -128,10 +128,10 @@ fn parts(status: &Status, paint: Paint) -> String {
     if status.roles.iter().any(|role| role == "services") {
         row("services", Tone::Good, "on", String::new());
     }
-    if let Some(names) = &status.names {
-        let at = names.listen.join(" ");
-        let detail = format!("{} at {at}, serial {}", many(names.records, "record"), names.serial);
-        row("names", Tone::Good, "on", detail);
+    if let Some(dns) = &status.dns {
+        let at = dns.listen.join(" ");
+        let detail = format!("{} at {at}, serial {}", many(dns.records, "record"), dns.serial);
+        row("dns", Tone::Good, "on", detail);
     }
     if let Some(vips) = &status.vips {
         let tone = if vips.engine == "off" { Tone::Bad } else { Tone::Good };
@@ -211,10 +211,10 @@ mod tests {
     fn a_whole_node() {
         let status: Status = serde_json::from_str(
             r#"{"version":"0.1.0","instance":"default","hostname":"anchor","address":"192.0.2.7",
-            "roles":["master","agent","services","names","vip","overlay"],"uptime_seconds":192,
+            "roles":["master","agent","services","dns","vip","overlay"],"uptime_seconds":192,
             "master":{"id":"m-1","frameworks":1,"leading":true},
             "agent":{"id":"a-1","tasks":2,"resources":{"cpus":4,"mem":4096.0,"ports":"[31000-32000]"},"used":{"cpus":0.2,"mem":64}},
-            "names":{"listen":["198.51.100.1:53"],"records":12,"serial":5},
+            "dns":{"listen":["198.51.100.1:53"],"records":12,"serial":5},
             "vips":{"engine":"ebpf","count":1,"backends":2},
             "overlay":{"subnet":"9.0.0.0/24","bridge":"m-dcos","mtu":1420},
             "listeners":{"agent":"192.0.2.7:5051","master":"192.0.2.7:5050"},
@@ -228,7 +228,7 @@ PART       STATE        DETAIL
 master     leading      1 framework, m-1
 agent      registered   2 tasks, a-1
 services   on           -
-names      on           12 records at 198.51.100.1:53, serial 5
+dns        on           12 records at 198.51.100.1:53, serial 5
 vips       ebpf         1 VIP, 2 backends
 overlay    on           9.0.0.0/24 on m-dcos, MTU 1420
 
@@ -264,7 +264,7 @@ problem: the disk is full
     fn a_node_with_one_role() {
         let status: Status = serde_json::from_str(
             r#"{"version":"0.1.0","instance":"b","hostname":"h","address":"127.0.0.1","uptime_seconds":1,
-            "roles":["names"],"names":{"listen":[],"records":0,"serial":1},"listeners":{},"problems":[]}"#,
+            "roles":["dns"],"dns":{"listen":[],"records":0,"serial":1},"listeners":{},"problems":[]}"#,
         )
         .unwrap();
         let text = render(&status, Paint::Plain);

@@ -6,7 +6,7 @@ use super::host::HostFacts;
 use super::sources::{Layer, Layers, Text};
 use super::{
     AdminConfig, AgentConfig, Config, EjectionConfig, LogConfig, LogFormat, MasterConfig,
-    NamesConfig, OverlayConfig, Role, ServicesConfig, VipConfig, VipEngine, value,
+    DnsConfig, OverlayConfig, Role, ServicesConfig, VipConfig, VipEngine, value,
 };
 use crate::instance::{Instance, SOCKET_NAME};
 use ipnet::Ipv4Net;
@@ -26,7 +26,7 @@ pub(super) fn build(layers: &Layers, host: &HostFacts, errors: &mut Vec<ConfigEr
     let mut read = Reader { layers, errors, origins: BTreeMap::new() };
     let instance: Instance = read.one("instance", Instance::default(), value::instance);
     let overlay = overlay(&mut read, &instance);
-    let names_at = read.many("names.addresses", vec![[198, 51, 100, 1].into()], value::ip);
+    let names_at = read.many("dns.addresses", vec![[198, 51, 100, 1].into()], value::ip);
     let address = read.one("address", default_address(host, &overlay, &names_at), value::own_ip);
     let config = Config {
         roles: read.many("roles", ALL_ROLES.to_vec(), value::role).into_iter().collect(),
@@ -50,7 +50,7 @@ pub(super) fn build(layers: &Layers, host: &HostFacts, errors: &mut Vec<ConfigEr
                 value::plain_name,
             ),
         },
-        names: names(&mut read, names_at, host),
+        dns: dns(&mut read, names_at, host),
         vip: vip(&mut read, host),
         admin: admin(&mut read),
         instance,
@@ -64,7 +64,7 @@ pub(super) fn build(layers: &Layers, host: &HostFacts, errors: &mut Vec<ConfigEr
 }
 
 const ALL_ROLES: [Role; 6] =
-    [Role::Master, Role::Agent, Role::Services, Role::Names, Role::Vip, Role::Overlay];
+    [Role::Master, Role::Agent, Role::Services, Role::Dns, Role::Vip, Role::Overlay];
 
 struct Reader<'a> {
     layers: &'a Layers,
@@ -176,12 +176,12 @@ fn agent(read: &mut Reader<'_>, address: IpAddr, host: &HostFacts) -> AgentConfi
     }
 }
 
-fn names(read: &mut Reader<'_>, addresses: Vec<IpAddr>, host: &HostFacts) -> NamesConfig {
+fn dns(read: &mut Reader<'_>, addresses: Vec<IpAddr>, host: &HostFacts) -> DnsConfig {
     let upstreams = host.upstreams(&addresses);
-    NamesConfig {
-        port: read.one("names.port", 53, value::port),
-        upstreams: read.many("names.upstreams", upstreams, value::upstream),
-        ttl: read.one("names.ttl", 5, |t| value::number(t, "a number of seconds", 0..=86_400)),
+    DnsConfig {
+        port: read.one("dns.port", 53, value::port),
+        upstreams: read.many("dns.upstreams", upstreams, value::upstream),
+        ttl: read.one("dns.ttl", 5, |t| value::number(t, "a number of seconds", 0..=86_400)),
         addresses,
     }
 }
@@ -281,8 +281,8 @@ fn check(config: &Config, origins: &BTreeMap<&'static str, Origin>, errors: &mut
             format!("is too long for a socket in it (all of it at most {MAX_SOCKET_BYTES} bytes)"),
         );
     }
-    if config.names.addresses.is_empty() && config.has(Role::Names) {
-        conflict("names.addresses", "[]".to_owned(), "leaves the role names without one".into());
+    if config.dns.addresses.is_empty() && config.has(Role::Dns) {
+        conflict("dns.addresses", "[]".to_owned(), "leaves the role dns without one".into());
     }
     for (key, address, other) in double_listeners(config) {
         conflict(key, address.to_string(), format!("is also the value of {other}"));

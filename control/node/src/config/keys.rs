@@ -99,7 +99,7 @@ pub const KEYS: &[Key] = {
     use Kind::{Boolean, Integer, List, Text};
     &[
         row("instance", Text, NeedsRestart, "Name that keeps this node apart from others in the same kernel [a-z0-9-]{1,8}"),
-        row("roles", List, NeedsRestart, "Parts that this node runs: master,agent,services,names,vip,overlay; agent and services need master"),
+        row("roles", List, NeedsRestart, "Parts that this node runs: master,agent,services,dns,vip,overlay; agent and services need master"),
         row("state_dir", Text, NeedsRestart, "Directory of everything that survives a restart"),
         row("run_dir", Text, NeedsRestart, "Directory of the node's socket and of what does not survive a reboot"),
         row("cgroup_root", Text, NeedsRestart, "Cgroup of all containers, relative to each hierarchy's mount"),
@@ -120,10 +120,10 @@ pub const KEYS: &[Key] = {
         row("agent.gc_disk_headroom", Integer, Now, "Percentage of the disk that is to stay free of them"),
         row("services.listen", Text, NeedsRestart, "Where the service scheduler's API (/v2) listens: IP:PORT, or :PORT on the node's address"),
         row("services.framework_name", Text, NeedsRestart, "Framework name of the service scheduler, a part of its tasks' names"),
-        row("names.addresses", List, NeedsRestart, "Addresses on which the resolver answers"),
-        row("names.port", Integer, NeedsRestart, "Port on which the resolver answers"),
-        row("names.upstreams", List, Now, "Resolvers for all other names: IP or IP:PORT"),
-        row("names.ttl", Integer, Now, "Time to live of answers, in seconds"),
+        row("dns.addresses", List, NeedsRestart, "Addresses on which the resolver answers"),
+        row("dns.port", Integer, NeedsRestart, "Port on which the resolver answers"),
+        row("dns.upstreams", List, Now, "Resolvers for all other names: IP or IP:PORT"),
+        row("dns.ttl", Integer, Now, "Time to live of answers, in seconds"),
         row("vip.engine", Text, NeedsRestart, "What translates VIPs: auto, ebpf, nfqueue or off"),
         row("vip.cgroup", Text, NeedsRestart, "Directory of the v2 cgroup whose processes can use VIPs"),
         row("vip.ingress", List, Now, "Links that VIP traffic may arrive by: auto (our bridges), none, names, or beginnings of names with *"),
@@ -171,7 +171,7 @@ mod tests {
             ("vip.engin",        Some("vip.engine")),
             ("vips.engine",      Some("vip.engine")),
             ("statedir",         Some("state_dir")),
-            ("names.mtu",        Some("overlay.mtu")),
+            ("dns.mtu",          Some("overlay.mtu")),
             ("listen",           None),
             ("weather.forecast", None),
         ];

@@ -40,7 +40,7 @@ fn defaults_come_from_the_machine() {
     assert_eq!(config.address.to_string(), "192.0.2.7", "9.0.0.1 is our own bridge");
     assert_eq!(config.master.listen.to_string(), "192.0.2.7:5050");
     assert_eq!(config.agent.resources, "cpus:2;mem:3072;disk:15360;ports:[31000-32000]");
-    assert_eq!(config.names.upstreams, ["192.0.2.53:53".parse().unwrap()]);
+    assert_eq!(config.dns.upstreams, ["192.0.2.53:53".parse().unwrap()]);
     assert_eq!(config.vip.cgroup, PathBuf::from("/sys/fs/cgroup/unified"));
     assert_eq!(config.libexec_dir, PathBuf::from("/opt/mizzen"));
     assert_eq!(config.overlay.subnet.to_string(), "9.0.0.0/24");
@@ -68,24 +68,24 @@ fn a_higher_layer_wins() {
 
 #[test]
 fn values_are_understood() {
-    let file = "roles = ['master', 'names']\n[agent]\ncpu_quota = true\n[names]\nport = 5353\n\
+    let file = "roles = ['master', 'dns']\n[agent]\ncpu_quota = true\n[dns]\nport = 5353\n\
                 upstreams = ['192.0.2.1', '[2001:db8::1]:5300']\n[master]\nlisten = ':6050'\n\
                 allocation_interval = '250ms'\n";
     let env = [
         ("MIZZEN_ADDRESS", "192.0.2.9"),
-        ("MIZZEN_NAMES_ADDRESSES", "127.0.0.53, 127.0.0.54"),
+        ("MIZZEN_DNS_ADDRESSES", "127.0.0.53, 127.0.0.54"),
         ("MIZZEN_VIP_ENGINE", "off"),
         ("MIZZEN_OVERLAY_NETWORK", "10.9.0.0/16"),
     ];
     let config = load(file, &env, &[]);
-    assert!(config.has(Role::Master) && config.has(Role::Names) && !config.has(Role::Vip));
+    assert!(config.has(Role::Master) && config.has(Role::Dns) && !config.has(Role::Vip));
     assert_eq!(config.master.listen.to_string(), "192.0.2.9:6050");
     assert_eq!(config.master.allocation_interval, Duration::from_millis(250));
-    assert_eq!(config.names.upstreams[1].to_string(), "[2001:db8::1]:5300");
-    assert_eq!(config.names.addresses.len(), 2);
+    assert_eq!(config.dns.upstreams[1].to_string(), "[2001:db8::1]:5300");
+    assert_eq!(config.dns.addresses.len(), 2);
     assert!(config.agent.cpu_quota);
     assert_eq!(config.overlay.subnet.to_string(), "10.9.0.0/24");
-    assert_eq!(load("", &[("MIZZEN_NAMES_UPSTREAMS", "")], &[]).names.upstreams, []);
+    assert_eq!(load("", &[("MIZZEN_DNS_UPSTREAMS", "")], &[]).dns.upstreams, []);
 }
 
 #[test]
@@ -110,26 +110,26 @@ colour = true
 [vip]
 engin = 'ebpf'
 named_range = '11.0.0.1/8'
-[names]
+[dns]
 port = 70000
 upstreams = ['192.0.2.1', 53]
 [master]
 listen = 'everywhere'
 ";
     let env = [("MIZZEN_INSTANCE", "Too Long"), ("MIZZEN_OVERLAY_MUT", "9000")];
-    let found = mistakes(file, &env, &[("overlay.mtu", "9"), ("names.ttl", "-1")]);
+    let found = mistakes(file, &env, &[("overlay.mtu", "9"), ("dns.ttl", "-1")]);
     let want = [
         "m.toml:1: state_dir: `relative` is not an absolute path",
         "m.toml:2: address: expected a string, found an integer",
         "m.toml:3: colour: unknown key",
         "m.toml:5: vip.engin: unknown key; did you mean `vip.engine`?",
         "m.toml:6: vip.named_range: `11.0.0.1/8` is not an IPv4 network of at most 30 bits, such as 9.0.0.0/8",
-        "m.toml:8: names.port: `70000` is not a port (1 to 65535)",
-        "m.toml:9: names.upstreams: expected an array of strings, found an integer in it",
+        "m.toml:8: dns.port: `70000` is not a port (1 to 65535)",
+        "m.toml:9: dns.upstreams: expected an array of strings, found an integer in it",
         "m.toml:11: master.listen: `everywhere` is not an address and port, such as :5050",
         "MIZZEN_INSTANCE: `Too Long` is not an instance name of 1 to 8 letters a-z, digits and dashes",
         "MIZZEN_OVERLAY_MUT: unknown key; did you mean `MIZZEN_OVERLAY_MTU`?",
-        "--names-ttl: `-1` is not a number of seconds (0 to 86400)",
+        "--dns-ttl: `-1` is not a number of seconds (0 to 86400)",
         "--overlay-mtu: `9` is not an MTU in bytes (576 to 65535)",
     ];
     assert_eq!(found, want);
@@ -140,7 +140,7 @@ listen = 'everywhere'
 fn each_kind_of_mistake() {
     #[rustfmt::skip]
     let table: &[(&str, &str)] = &[
-        ("roles = ['master', 'butler']", "m.toml:1: roles: `butler` is not a role (master, agent, services, names, vip, overlay)"),
+        ("roles = ['master', 'butler']", "m.toml:1: roles: `butler` is not a role (master, agent, services, dns, vip, overlay)"),
         ("roles = 'master'",             "m.toml:1: roles: expected an array of strings, found a string"),
         ("vip = 3",                      "m.toml:1: vip: expected a table, found an integer"),
         ("[vips]\nengine = 'off'",       "m.toml:1: vips: unknown key; did you mean `vip`?"),
@@ -161,11 +161,11 @@ fn each_kind_of_mistake() {
         ("[vip]\nnamed_range = '9.1.0.0/16'", "m.toml:2: vip.named_range: `9.1.0.0/16` overlaps overlay.network, 9.0.0.0/8"),
         ("[agent]\nlisten = ':5050'",    "m.toml:2: agent.listen: `192.0.2.7:5050` is also the value of master.listen"),
         ("[admin]\nnode = '0.0.0.0:5051'", "default: agent.listen: `192.0.2.7:5051` is also the value of admin.node"),
-        ("roles = ['agent', 'names']",   "m.toml:1: roles: `agent` needs `master` on the same node in this version"),
+        ("roles = ['agent', 'dns']",   "m.toml:1: roles: `agent` needs `master` on the same node in this version"),
         ("roles = []",                   "m.toml:1: roles: `[]` leaves nothing to run"),
         ("[agent]\nresources = ''",      "m.toml:2: agent.resources: `` is not a list of resources, such as cpus:4;mem:4096 (nothing is offered)"),
         ("[agent]\nresources = 'cpus:1;mem:9;cpus:2'", "m.toml:2: agent.resources: `cpus:1;mem:9;cpus:2` is not a list of resources, such as cpus:4;mem:4096 (`cpus` is there twice)"),
-        ("[names]\naddresses = []",      "m.toml:2: names.addresses: `[]` leaves the role names without one"),
+        ("[dns]\naddresses = []",      "m.toml:2: dns.addresses: `[]` leaves the role dns without one"),
     ];
     for (file, want) in table {
         assert_eq!(mistakes(file, &[], &[]), [*want], "{file}");
@@ -210,7 +210,7 @@ fn variables_of_others_are_left_alone() {
 #[test]
 fn a_reload_knows_what_it_can_apply() {
     let old = load("[log]\nlevel = 'info'\n", &[], &[]);
-    let new = load("hostname = 'b'\n[log]\nlevel = 'debug'\n[names]\nttl = 9\n", &[], &[]);
+    let new = load("hostname = 'b'\n[log]\nlevel = 'debug'\n[dns]\nttl = 9\n", &[], &[]);
     let changes = old.difference(&new);
     let found: Vec<_> =
         changes.iter().map(|c| (c.key, c.old.as_str(), c.new.as_str(), c.applies)).collect();
@@ -219,7 +219,7 @@ fn a_reload_knows_what_it_can_apply() {
         [
             ("hostname", "\"anchor\"", "\"b\"", Applies::NeedsRestart),
             ("log.level", "\"info\"", "\"debug\"", Applies::Now),
-            ("names.ttl", "5", "9", Applies::Now),
+            ("dns.ttl", "5", "9", Applies::Now),
         ]
     );
     assert_eq!(old.difference(&old), []);
@@ -239,8 +239,8 @@ fn a_reload_takes_over_what_it_says_it_can() {
         ("MIZZEN_AGENT_PLUGIN_TIMEOUT", "7s"),
         ("MIZZEN_AGENT_GC_DELAY", "12h"),
         ("MIZZEN_AGENT_GC_DISK_HEADROOM", "77"),
-        ("MIZZEN_NAMES_UPSTREAMS", "192.0.2.77"),
-        ("MIZZEN_NAMES_TTL", "77"),
+        ("MIZZEN_DNS_UPSTREAMS", "192.0.2.77"),
+        ("MIZZEN_DNS_TTL", "77"),
         ("MIZZEN_VIP_INGRESS", "eth0"),
         ("MIZZEN_VIP_EJECT_AFTER", "7"),
         ("MIZZEN_VIP_EJECT_PAUSE", "7s"),

@@ -25,10 +25,10 @@ pub(super) fn role(text: &str) -> Read<Role> {
         "master" => Role::Master,
         "agent" => Role::Agent,
         "services" => Role::Services,
-        "names" => Role::Names,
+        "dns" => Role::Dns,
         "vip" => Role::Vip,
         "overlay" => Role::Overlay,
-        _ => return Err("a role (master, agent, services, names, vip, overlay)".to_owned()),
+        _ => return Err("a role (master, agent, services, dns, vip, overlay)".to_owned()),
     })
 }
 

@@ -16,7 +16,7 @@ use super::{clock, cluster};
 use crate::config::{Config, Role};
 use crate::node::Frame;
 use anyhow::Context;
-use mizzen_agent::{Agent, CpuLimit, Found};
+use mizzen_agent::{Agent, CpuLimit, Found, Orders};
 use mizzen_api::{resources, v1};
 use mizzen_dns_server::{Server, SharedZones};
 use mizzen_http::core::{CoreHandle, CoreRequest, channel};
@@ -43,6 +43,8 @@ use tracing::{info, warn};
 
 /// Key of the agent's id in the store.
 pub(crate) const AGENT_ID: &str = "agent/id";
+/// Key of what the operator wants of the agent.
+pub(crate) const AGENT_ORDERS: &str = "agent/orders";
 /// Prefix of the service scheduler's records; the master's carry their own.
 const SERVICES: &str = "services/";
 /// Key of the node's id in the owner logs.
@@ -154,9 +156,9 @@ pub(crate) fn run_root(config: &Config) -> PathBuf {
 
 /// What the node's network should look like.
 pub(crate) fn network_spec(config: &Config) -> NetworkSpec {
-    let names = config.has(Role::Names).then(|| NamesSpec {
+    let names = config.has(Role::Dns).then(|| NamesSpec {
         link: config.instance.names_link(),
-        addresses: config.names.addresses.clone(),
+        addresses: config.dns.addresses.clone(),
     });
     NetworkSpec {
         mark: format!("mizzen {}", config.instance),
@@ -188,7 +190,7 @@ fn networks(config: &Config) -> BTreeMap<String, serde_json::Value> {
 }
 
 pub(super) fn overlay_spec(config: &Config) -> OverlaySpec {
-    let resolver = config.names.addresses.iter().find_map(|address| match address {
+    let resolver = config.dns.addresses.iter().find_map(|address| match address {
         IpAddr::V4(address) => Some(*address),
         IpAddr::V6(_) => None,
     });
@@ -199,7 +201,7 @@ pub(super) fn overlay_spec(config: &Config) -> OverlaySpec {
         bridge: config.overlay.bridge.clone(),
         mtu: config.overlay.mtu,
         leases: config.state_dir.join("leases"),
-        resolver: resolver.filter(|_| config.has(Role::Names)),
+        resolver: resolver.filter(|_| config.has(Role::Dns)),
     }
 }
 
@@ -251,13 +253,13 @@ impl Core {
 
     /// Makes the zones, with everything in them that the owner logs say.
     pub(crate) fn build_names(&mut self) {
-        if !self.config.has(Role::Names) {
+        if !self.config.has(Role::Dns) {
             return;
         }
         let options = mizzen_dns_core::Options {
-            ttl: self.config.names.ttl,
+            ttl: self.config.dns.ttl,
             agent_port: self.config.agent.listen.port(),
-            resolver_addresses: self.config.names.addresses.clone(),
+            resolver_addresses: self.config.dns.addresses.clone(),
             node_addresses: vec![self.config.address],
             ..mizzen_dns_core::Options::default()
         };
@@ -269,11 +271,11 @@ impl Core {
     /// Starts the resolver, in the place of one that runs.
     pub(crate) fn start_resolver(&mut self) -> anyhow::Result<()> {
         let Some(zones) = self.names.zones() else { return Ok(()) };
-        let port = self.config.names.port;
-        let listen = self.config.names.addresses.iter().map(|ip| SocketAddr::new(*ip, port));
+        let port = self.config.dns.port;
+        let listen = self.config.dns.addresses.iter().map(|ip| SocketAddr::new(*ip, port));
         let settings = mizzen_dns_server::Settings {
             listen: listen.collect(),
-            upstreams: self.config.names.upstreams.clone(),
+            upstreams: self.config.dns.upstreams.clone(),
             ..mizzen_dns_server::Settings::default()
         };
         self.server = None;
@@ -307,12 +309,19 @@ impl Core {
         let containerizer = containerizer(&self.config)?;
         let checkpoints = Checkpoints::open(self.config.state_dir.join("tasks"))
             .context("cannot open the directory of task records")?;
-        let resolv_conf = self.config.has(Role::Names).then(|| {
-            let lines = self.config.names.addresses.iter().map(|ip| format!("nameserver {ip}\n"));
+        let resolv_conf = self.config.has(Role::Dns).then(|| {
+            let lines = self.config.dns.addresses.iter().map(|ip| format!("nameserver {ip}\n"));
             lines.collect()
         });
         let id = self.store.get(AGENT_ID)?.and_then(|bytes| String::from_utf8(bytes).ok());
         let mut agent = Agent::new(agent_settings(&self.config)?, id.map(Into::into), seed, now);
+        if let Some(bytes) = self.store.get(AGENT_ORDERS)? {
+            match Orders::from_bytes(&bytes) {
+                Ok(orders) => agent.adopt_orders(orders),
+                // The master says them again.
+                Err(error) => warn!(error, "what the operator wants of the agent is unreadable"),
+            }
+        }
 
         let records = checkpoints.read_all().context("cannot read the task records")?;
         let found = containerizer.recover().context("cannot look for containers")?;

@@ -280,10 +280,10 @@ impl Core {
                     true => self.problems.solve(CONFIGURATION),
                     false => self.problems.report(CONFIGURATION, needs_restart(&refused)),
                 }
-                let names_differ = config.names != self.config.names;
+                let dns_differs = config.dns != self.config.dns;
                 self.vips.tune(&vip_tuning(&config));
                 self.config = config;
-                if names_differ {
+                if dns_differs {
                     self.restart_names();
                 }
                 self.resync(clock::now());
@@ -327,8 +327,8 @@ impl Core {
     fn restart_names(&mut self) {
         self.build_names();
         match self.start_resolver() {
-            Ok(()) => self.problems.solve("names"),
-            Err(error) => self.problems.report("names", format!("{error:#}")),
+            Ok(()) => self.problems.solve("dns"),
+            Err(error) => self.problems.report("dns", format!("{error:#}")),
         }
     }
 

@@ -96,7 +96,7 @@ impl Core {
 
     fn explained(&self, name: &str, kind: Option<RecordType>) -> QueryReply {
         match self.names.explain(name, kind) {
-            None => role_is_off("names"),
+            None => role_is_off("dns"),
             Some(Ok(document)) => QueryReply::Json(document),
             Some(Err(error)) => QueryReply::Bad(super::saves::chain(&error)),
         }

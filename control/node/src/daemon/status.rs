@@ -53,7 +53,7 @@ impl Core {
         }
         if let Some((serial, records)) = self.names.size() {
             let part = json!({ "listen": self.resolver, "records": records, "serial": serial });
-            status.insert("names".to_owned(), part);
+            status.insert("dns".to_owned(), part);
         }
         if config.has(Role::Vip) {
             let specs = self.planner.specs();

@@ -18,14 +18,14 @@ fn all_mistakes_are_told_at_once_with_their_place() {
         let text = "[vip]\nengin = 'off'\n\n[overlay]\nmtu = 'big'\nsubnet = '10.0.0.0/24'\n";
         std::fs::write(file(), text).unwrap();
         let links = kernel::links();
-        let said = Place::new(&["--names-port", "0"]).run(&[]);
+        let said = Place::new(&["--dns-port", "0"]).run(&[]);
         assert_eq!((said.code, said.stdout.as_str()), (Some(1), ""));
         let file = file().display().to_string();
         for (place, words) in [
             (format!("{file}:2: vip.engin: "), "`vip.engine`"),
             (format!("{file}:5: overlay.mtu: "), "integer"),
             (format!("{file}:6: overlay.subnet: "), "10.0.0.0/24"),
-            ("--names-port: ".to_owned(), "not a port"),
+            ("--dns-port: ".to_owned(), "not a port"),
         ] {
             let mut lines = said.stderr.lines();
             let found = lines.any(|line| line.contains(&place) && line.contains(words));
@@ -43,7 +43,7 @@ fn sighup_applies_what_it_can_and_refuses_the_rest_by_name() {
         let task = deploy_web(&node, 1).remove(0);
         assert!(!node.place().log().contains(" DEBUG "), "not before it is asked for");
 
-        let text = "[log]\nlevel = 'debug'\n[overlay]\nmtu = 1400\n[names]\nttl = 7\n";
+        let text = "[log]\nlevel = 'debug'\n[overlay]\nmtu = 1400\n[dns]\nttl = 7\n";
         std::fs::write(file(), text).unwrap();
         node.signal(Signal::HUP);
         let line = node.await_log(&["overlay.mtu"]);
@@ -76,7 +76,7 @@ fn sighup_applies_what_it_can_and_refuses_the_rest_by_name() {
 #[test]
 fn roles_that_need_another_one_are_a_mistake() {
     in_lab(|| {
-        let place = Place::new(&["--roles", "agent,names,vip,overlay"]);
+        let place = Place::new(&["--roles", "agent,dns,vip,overlay"]);
         for more in [&["--check-config"][..], &[]] {
             let said = place.run(more);
             assert_eq!((said.code, said.stdout.as_str()), (Some(1), ""), "{more:?}");
@@ -99,7 +99,7 @@ fn a_file_that_is_not_there_has_no_lines() {
 #[test]
 fn a_part_that_is_off_is_not_there() {
     in_lab(|| {
-        let node = Node::start(&["--roles", "names"]);
+        let node = Node::start(&["--roles", "dns"]);
         let status = node.json(&["status"]);
         for part in ["master", "agent", "vips", "overlay"] {
             assert!(status.get(part).is_none(), "{part} in {status:#}");

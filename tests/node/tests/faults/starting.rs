@@ -126,6 +126,6 @@ fn without_its_helpers_a_node_does_not_start_and_names_them() {
         }
         assert_eq!(kernel::links(), links, "nothing was touched");
         // What runs no tasks needs no launcher.
-        drop(Node::start(&["--libexec-dir", "/nonexistent", "--roles", "names"]));
+        drop(Node::start(&["--libexec-dir", "/nonexistent", "--roles", "dns"]));
     });
 }

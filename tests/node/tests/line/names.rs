@@ -107,7 +107,7 @@ fn names_of_others_are_asked_of_the_upstreams() {
     in_lab(|| {
         let outside = Ipv4Addr::new(203, 0, 113, 9);
         let at = upstream(outside).to_string();
-        let node = Node::start(&["--names-upstreams", &at]);
+        let node = Node::start(&["--dns-upstreams", &at]);
         for by in [By::Udp, By::Tcp] {
             assert_eq!(dns::addresses(by, "www.example.com"), [IpAddr::V4(outside)], "{by:?}");
             assert!(dns::is_unknown(by, "nobody.mesos"), "our own names are never asked elsewhere");
