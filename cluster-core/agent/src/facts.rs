@@ -3,19 +3,21 @@
 use crate::Settings;
 use crate::record::{Phase, Record};
 use crate::task::Task;
+use mizzen_api::link::Duty;
 use mizzen_api::v1;
 use mizzen_types::fact::{PortFact, TaskFact, TaskPhase};
 use std::collections::BTreeMap;
 
 /// The fact of a task; none once it ended.
-pub(crate) fn of_task(task: &Task, settings: &Settings) -> Option<TaskFact> {
+pub(crate) fn of_task(task: &Task, settings: &Settings, duty: &Duty) -> Option<TaskFact> {
     let record = &task.record;
     if task.is_gone() {
         return None;
     }
     let phase = match record.phase {
         Phase::Launching => TaskPhase::Staging,
-        Phase::Running => TaskPhase::Running,
+        Phase::Running if *duty == Duty::Serve => TaskPhase::Running,
+        Phase::Running => TaskPhase::Draining,
         Phase::Killing => TaskPhase::Killing,
         Phase::Ended => return None,
     };

@@ -4,7 +4,7 @@
 //! is to be done comes out of [`Agent::poll_effect`], in order. An effect is
 //! complete in itself; the shell (`control/node`) carries it out and tells how it
 //! went. The life of one task is in [`task`], its updates in [`status`], its
-//! health check in [`health`]; what survives a crash is in [`record`].
+//! health check in [`health`]; what the operator wants of all of them in `duty`; what survives a crash is in [`record`].
 //!
 //! ```text
 //! RunTask ─▶ Checkpoint ─▶ Launch ─▶ launched() ─▶ TASK_RUNNING ─▶ ended() ─▶ Destroy
@@ -12,6 +12,7 @@
 //!                                        └── Probe ─────┘      acknowledged ─▶ Forget
 //! ```
 
+mod duty;
 mod ended;
 mod environment;
 mod facts;
@@ -34,6 +35,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use task::Task;
 
+pub use duty::Orders;
 pub use ended::{MAX_SHOWN, Retention};
 pub use health::{Answer, Probe};
 pub use launch::{Limits, Order};
@@ -81,6 +83,8 @@ pub enum Effect {
     Forget(ContainerId),
     /// Keep this as the agent's id.
     SaveId(AgentId),
+    /// Keep this for [`Orders::from_bytes`] at the next start; `None` removes it.
+    SaveOrders(Option<Vec<u8>>),
     /// Make a container; answer with [`Agent::launched`] or
     /// [`Agent::launch_failed`], then watch it.
     Launch(Box<Order>),
@@ -117,6 +121,8 @@ pub struct Agent {
     dice: Dice,
     started: Now,
     registered: bool,
+    orders: Orders,
+    shut_out: Option<String>,
     counters: view::Counters,
 }
 
@@ -134,6 +140,8 @@ impl Agent {
             dice: Dice::new(seed),
             started: now,
             registered: false,
+            orders: Orders::serve(),
+            shut_out: None,
             counters: view::Counters::default(),
         }
     }
@@ -170,7 +178,13 @@ impl Agent {
     /// The master says something.
     pub fn handle_master(&mut self, message: ToAgent, now: Now) {
         match message {
-            ToAgent::Registered { agent_id } => self.welcomed(agent_id.value.into(), now),
+            ToAgent::Registered { agent_id, duty } => {
+                self.welcomed(agent_id.value.into(), now);
+                self.take_orders(duty, now);
+            }
+            ToAgent::Duty(duty) => self.take_orders(duty, now),
+            ToAgent::ShutOut { message } => self.be_shut_out(message, now),
+            ToAgent::Introduce => self.master_connected(),
             ToAgent::RunTask { framework, task } => self.run_task(framework, task, now),
             ToAgent::KillTask { framework_id, task_id, kill_policy } => {
                 let grace = kill_policy.as_ref().and_then(task::grace_of);
@@ -298,6 +312,7 @@ impl Agent {
 
     fn welcomed(&mut self, id: AgentId, now: Now) {
         self.registered = true;
+        self.shut_out = None;
         if self.id.as_ref() != Some(&id) {
             self.id = Some(id.clone());
             self.effects.push_back(Effect::SaveId(id));
@@ -318,7 +333,13 @@ impl Agent {
         }
         self.by_task.insert(key, container.clone());
         self.tasks.insert(container.clone(), Task::new(record));
-        self.with_container(&container, |task, turn| task.launch(now, turn));
+        let drains = matches!(self.orders.duty, mizzen_api::link::Duty::Drain(_));
+        self.with_container(&container, |task, turn| {
+            task.launch(now, turn);
+            if drains {
+                task.kill(task::KillCause::Asked(None), now, turn);
+            }
+        });
     }
 
     fn tasks_of(&self, framework_id: &v1::FrameworkId) -> Vec<ContainerId> {
@@ -361,6 +382,7 @@ impl Agent {
             settings: &self.settings,
             agent: self.id.as_ref(),
             registered: self.registered,
+            duty: &self.orders.duty,
             effects: &mut self.effects,
             dice: &mut self.dice,
             counters: &mut self.counters,

@@ -51,6 +51,7 @@ impl Agent {
         for orphan in found.into_keys() {
             self.effects.push_back(Effect::Destroy(orphan));
         }
+        self.drain_on(now);
     }
 
     fn take_up(&mut self, container: &ContainerId, found: Option<Found>, now: Now) {

@@ -25,6 +25,7 @@ use crate::record::{Phase, Record};
 use crate::status::{self, Details, Retry};
 use crate::{Effect, Found, LaunchFailure, Settings, facts, launch, view};
 use kill::Kill;
+use mizzen_api::link::Duty;
 use mizzen_api::v1;
 use mizzen_types::fact::{Fact, Health, Key};
 use mizzen_types::ids::AgentId;
@@ -44,6 +45,7 @@ pub struct Turn<'a> {
     pub(crate) settings: &'a Settings,
     pub(crate) agent: Option<&'a AgentId>,
     pub(crate) registered: bool,
+    pub(crate) duty: &'a Duty,
     pub(crate) effects: &'a mut VecDeque<Effect>,
     pub(crate) dice: &'a mut Dice,
     pub(crate) counters: &'a mut view::Counters,
@@ -238,7 +240,8 @@ impl Task {
 
     /// Says in the owner log what names and VIPs should know now.
     pub(crate) fn publish(&mut self, turn: &mut Turn<'_>) {
-        let fact = facts::of_task(self, turn.settings).map(|fact| Fact::Task(Box::new(fact)));
+        let fact =
+            facts::of_task(self, turn.settings, turn.duty).map(|fact| Fact::Task(Box::new(fact)));
         if fact != self.published {
             let key = Key::Task(self.record.framework_id(), self.record.task_id());
             turn.effects.push_back(Effect::Fact(key, fact.clone().map(Box::new)));

@@ -2,12 +2,14 @@
 
 use super::*;
 use crate::record::Phase;
+use mizzen_api::link::Duty;
 use mizzen_types::container::Exit;
 use mizzen_types::fact::{Health, TaskPhase};
 use mizzen_types::time::Wall;
 use std::time::Duration;
 use v1::TaskState as S;
 
+mod duty;
 mod views;
 
 /// An agent with a clock and what came out of it.
@@ -18,6 +20,7 @@ struct Bench {
     fact: Option<Fact>,
     /// The update that waits for its acknowledgement.
     sent: Option<v1::TaskStatus>,
+    orders: Option<Vec<u8>>,
     log: Vec<String>,
 }
 
@@ -61,13 +64,21 @@ impl Bench {
         let mut bench = Self::around(agent, now);
         bench.settle();
         let agent_id = v1::AgentId { value: "s0".into() };
-        bench.agent.handle_master(ToAgent::Registered { agent_id }, now);
+        bench.agent.handle_master(ToAgent::Registered { agent_id, duty: Duty::Serve }, now);
         bench.settle();
         bench
     }
 
     fn around(agent: Agent, now: Now) -> Self {
-        Self { agent, now, records: BTreeMap::new(), fact: None, sent: None, log: Vec::new() }
+        Self {
+            agent,
+            now,
+            records: BTreeMap::new(),
+            fact: None,
+            sent: None,
+            orders: None,
+            log: Vec::new(),
+        }
     }
 
     /// Carries out what is queued and writes down what a reader of the log sees.
@@ -95,6 +106,10 @@ impl Bench {
                     "forget".to_owned()
                 }
                 Effect::SaveId(id) => format!("save {id}"),
+                Effect::SaveOrders(orders) => {
+                    self.orders = orders;
+                    continue;
+                }
                 Effect::Launch(_) => "launch".to_owned(),
                 Effect::Watch(_) => "watch".to_owned(),
                 Effect::Signal(_, signal) => format!("signal {signal}"),

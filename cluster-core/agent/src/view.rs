@@ -4,6 +4,7 @@
 use crate::record::Record;
 use crate::task::Task;
 use crate::{Agent, status};
+use mizzen_api::link::Duty;
 use mizzen_api::{resources, summary, v1};
 use mizzen_types::fact::Health;
 use mizzen_types::resources::Resources;
@@ -27,7 +28,7 @@ impl Counters {
     pub(crate) fn ended(&mut self, state: v1::TaskState) {
         let counter = match state {
             v1::TaskState::TaskFinished => &mut self.finished,
-            v1::TaskState::TaskKilled => &mut self.killed,
+            v1::TaskState::TaskKilled | v1::TaskState::TaskGoneByOperator => &mut self.killed,
             v1::TaskState::TaskLost => &mut self.lost,
             _ => &mut self.failed,
         };
@@ -42,12 +43,12 @@ impl Agent {
         let total = parsed(&self.settings.info.resources);
         let summary = summary::of(&total);
         let port = self.settings.port;
-        json!({
+        let mut state = json!({
             "version": mizzen_api::MESOS_VERSION,
             "build_date": "",
             "build_time": 0.0,
             "build_user": "",
-            "capabilities": ["MULTI_ROLE", "HIERARCHICAL_ROLE", "RESERVATION_REFINEMENT"],
+            "capabilities": ["MULTI_ROLE", "HIERARCHICAL_ROLE", "RESERVATION_REFINEMENT", "AGENT_DRAINING"],
             "start_time": self.started.wall.as_secs_f64(),
             "id": self.id().map(ToString::to_string).unwrap_or_default(),
             "pid": format!("slave(1)@{}:{port}", self.settings.address),
@@ -60,7 +61,12 @@ impl Agent {
             "flags": { "work_dir": self.settings.work_dir },
             "frameworks": self.frameworks(Activity::Active),
             "completed_frameworks": self.frameworks(Activity::Completed),
-        })
+        });
+        if let Duty::Drain(config) = &self.orders.duty {
+            state["drain_config"] = json!(config);
+            state["estimated_drain_start_time_seconds"] = json!(self.orders.since.as_secs_f64());
+        }
+        state
     }
 
     /// The body of `/metrics/snapshot`.

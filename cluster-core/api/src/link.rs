@@ -4,6 +4,20 @@
 //! machines they are what the link carries.
 
 use crate::v1;
+use serde::{Deserialize, Serialize};
+
+/// What the operator wants of an agent.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Duty {
+    /// It runs tasks.
+    #[default]
+    Serve,
+    /// Its machine is being maintained: tasks run on, and take no new clients.
+    Maintain,
+    /// Its tasks end.
+    Drain(v1::DrainConfig),
+}
 
 /// From an agent to the master.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,7 +50,18 @@ pub enum ToAgent {
     Registered {
         /// The agent's id, new or its old one.
         agent_id: v1::AgentId,
+        /// What is wanted of it.
+        duty: Duty,
     },
+    /// Something else than before is wanted.
+    Duty(Duty),
+    /// It has no part in the cluster: all of its tasks end, and nothing is said of them.
+    ShutOut {
+        /// Why.
+        message: String,
+    },
+    /// Whatever kept it out is over: register.
+    Introduce,
     /// Run a task of this framework.
     RunTask {
         /// Whose task it is.

@@ -161,7 +161,8 @@ impl Master {
         let (ended, shut_down) = self.take_tasks(id, tasks, was_unreachable);
         let held = self.held_on(id);
         self.allocator.add_agent(id, AgentSpec::new(total), held);
-        self.tell_agent(id, ToAgent::Registered { agent_id: id.into() });
+        let duty = mizzen_api::link::Duty::Serve;
+        self.tell_agent(id, ToAgent::Registered { agent_id: id.into(), duty });
         for framework in shut_down {
             let framework_id = (&framework).into();
             self.tell_agent(id, ToAgent::ShutdownFramework { framework_id });

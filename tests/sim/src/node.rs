@@ -3,7 +3,7 @@
 
 use crate::machine::{Machine, Stage};
 use mizzen_agent::task::{Ended, Started};
-use mizzen_agent::{Agent, Answer, CpuLimit, Effect, Settings};
+use mizzen_agent::{Agent, Answer, CpuLimit, Effect, Orders, Settings};
 use mizzen_api::{resources, v1};
 use mizzen_master::registry::{PREFIX, Registry};
 use mizzen_master::{LinkId, Master, SchedulerReply};
@@ -24,6 +24,7 @@ const LINK: LinkId = LinkId(0);
 const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 const SERVICES: &str = "services/";
 const AGENT_ID: &str = "agent/id";
+const AGENT_ORDERS: &str = "agent/orders";
 const SIGKILL: i32 = 9;
 
 /// Something that takes a while and then happens.
@@ -67,6 +68,9 @@ impl Node {
     ) -> Result<Self, Crashed> {
         let id = machine.store.get(AGENT_ID).map(|id| String::from_utf8_lossy(id).into_owned());
         let mut agent = Agent::new(agent_settings(), id.map(Into::into), dice.draw(), now);
+        if let Some(orders) = machine.store.get(AGENT_ORDERS) {
+            agent.adopt_orders(Orders::from_bytes(orders).unwrap_or_else(|_| Orders::serve()));
+        }
         agent.recover(machine.read_records(), machine.found(), now);
         let settings = mizzen_master::Settings::new(dice.uuid(), "node", ADDRESS, 5050);
         let registry = machine.store.iter().filter(|(key, _)| key.starts_with(PREFIX));
@@ -289,6 +293,7 @@ impl Node {
             }
             Effect::Forget(id) => drop(machine.records.remove(&id)),
             Effect::SaveId(id) => save(machine, AGENT_ID.into(), Some(id.as_str().into())),
+            Effect::SaveOrders(orders) => save(machine, AGENT_ORDERS.into(), orders),
             Effect::Launch(order) => {
                 let of = |name: &str| order.spec.environment.get(name).cloned().unwrap_or_default();
                 let task = (of("MESOS_FRAMEWORK_ID"), of("MESOS_EXECUTOR_ID"));

@@ -4,10 +4,12 @@ use super::{Task, Turn};
 use crate::record::{Audience, Phase};
 use crate::status::{self, Details};
 use crate::{Effect, LaunchFailure};
+use mizzen_api::link::Duty;
 use mizzen_api::v1;
 use mizzen_types::container::Exit;
 use mizzen_types::time::Now;
 use v1::TaskState as S;
+use v1::framework_info::capability::Type as Capability;
 use v1::task_status::Reason;
 
 /// A container that ended.
@@ -51,6 +53,7 @@ impl Task {
     }
 
     pub(crate) fn end(&mut self, state: S, details: Details, now: Now, turn: &mut Turn<'_>) {
+        let (state, details) = self.as_drained(state, details, turn.duty);
         self.record.phase = Phase::Ended;
         self.monitor = None;
         self.kill = None;
@@ -62,6 +65,14 @@ impl Task {
             status::tell_master_of_end(&self.record, turn);
         }
         turn.effects.push_back(Effect::Destroy(self.record.container.clone()));
+    }
+
+    /// A task that was killed while the agent drains was killed for that.
+    fn as_drained(&self, state: S, details: Details, duty: &Duty) -> (S, Details) {
+        let (Duty::Drain(config), S::TaskKilled) = (duty, state) else { return (state, details) };
+        let goes = config.mark_gone() && self.framework_can(Capability::PartitionAware);
+        let state = if goes { S::TaskGoneByOperator } else { S::TaskKilled };
+        (state, Details { reason: super::kill::reason(duty), ..details })
     }
 
     fn verdict(&self, ended: &Ended) -> (S, Details) {

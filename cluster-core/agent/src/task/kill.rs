@@ -4,10 +4,13 @@ use super::{Task, Turn};
 use crate::Effect;
 use crate::record::{Audience, Phase};
 use crate::status::Details;
+use mizzen_api::link::Duty;
 use mizzen_api::v1;
 use mizzen_types::time::{Mono, Now};
 use std::time::Duration;
 use v1::TaskState as S;
+use v1::framework_info::capability::Type as Capability;
+use v1::task_status::Reason;
 
 /// Between SIGTERM and SIGKILL if nobody says otherwise.
 const DEFAULT_GRACE: Duration = Duration::from_secs(3);
@@ -52,6 +55,7 @@ impl Task {
             KillCause::FrameworkGone => (None, None),
         };
         let grace = grace.or_else(|| policy.and_then(grace_of)).unwrap_or(DEFAULT_GRACE);
+        let grace = longest_grace(turn.duty).map_or(grace, |longest| grace.min(longest));
         let force_at = now.mono + grace;
         // Asking again can only shorten the grace.
         let force_at = match &self.kill {
@@ -64,11 +68,14 @@ impl Task {
         if self.record.phase != Phase::Killing {
             self.record.phase = Phase::Killing;
             if self.understands_killing() {
-                self.report(S::TaskKilling, Details::default(), now, turn);
+                let reason = reason(turn.duty);
+                self.report(S::TaskKilling, Details { reason, ..Details::default() }, now, turn);
             } else {
                 self.checkpoint(turn);
             }
         }
+        // Clients must go elsewhere before the task hears of it.
+        self.publish(turn);
         if has_container {
             turn.effects.push_back(Effect::Signal(self.record.container.clone(), SIGTERM));
         }
@@ -95,10 +102,30 @@ impl Task {
         }
     }
 
-    fn understands_killing(&self) -> bool {
-        let killing = v1::framework_info::capability::Type::TaskKillingState;
-        self.record.framework.capabilities.iter().any(|capability| capability.r#type() == killing)
+    /// Whether it was told to end, or has ended.
+    pub(crate) fn is_being_killed(&self) -> bool {
+        matches!(self.record.phase, Phase::Killing | Phase::Ended)
     }
+
+    fn understands_killing(&self) -> bool {
+        self.framework_can(Capability::TaskKillingState)
+    }
+
+    pub(super) fn framework_can(&self, capability: Capability) -> bool {
+        self.record.framework.capabilities.iter().any(|own| own.r#type() == capability)
+    }
+}
+
+/// Why a task is told to end, if the operator wants it.
+pub(super) fn reason(duty: &Duty) -> Option<Reason> {
+    matches!(duty, Duty::Drain(_)).then_some(Reason::AgentDraining)
+}
+
+/// The longest grace that the operator allows.
+fn longest_grace(duty: &Duty) -> Option<Duration> {
+    let Duty::Drain(config) = duty else { return None };
+    let nanoseconds = config.max_grace_period.as_ref()?.nanoseconds;
+    Some(Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(0)))
 }
 
 /// The grace of a kill policy.

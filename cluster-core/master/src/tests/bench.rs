@@ -1,7 +1,7 @@
 //! A master with a clock, and its effects as lines of text.
 
 use crate::{Effect, LinkId, Master, SchedulerReply, Settings, registry::Registry};
-use mizzen_api::link::{ToAgent, ToMaster};
+use mizzen_api::link::{Duty, ToAgent, ToMaster};
 use mizzen_api::resources::{from_v1, to_v1};
 use mizzen_api::v1::scheduler::{Call, Event, call, event};
 use mizzen_api::v1::{self, TaskState};
@@ -324,7 +324,13 @@ fn describe(event: &Event) -> Option<String> {
 
 fn order(message: &ToAgent) -> String {
     match message {
-        ToAgent::Registered { agent_id } => format!("registered {}", agent_id.value),
+        ToAgent::Registered { agent_id, duty } => match duty {
+            Duty::Serve => format!("registered {}", agent_id.value),
+            duty => format!("registered {}, to {}", agent_id.value, words(duty)),
+        },
+        ToAgent::Duty(duty) => words(duty),
+        ToAgent::ShutOut { message } => format!("shut out: {message}"),
+        ToAgent::Introduce => "introduce".to_owned(),
         ToAgent::RunTask { framework, task } => {
             let resources = from_v1(&task.resources).unwrap();
             format!("run {} of {}: {resources}", task.task_id.value, framework.name)
@@ -333,5 +339,19 @@ fn order(message: &ToAgent) -> String {
         ToAgent::Acknowledge { task_id, uuid, .. } => format!("ack {} #{}", task_id.value, uuid[0]),
         ToAgent::FrameworkSubscribed { framework_id } => format!("{} listens", framework_id.value),
         ToAgent::ShutdownFramework { framework_id } => format!("shut down {}", framework_id.value),
+    }
+}
+
+fn words(duty: &Duty) -> String {
+    match duty {
+        Duty::Serve => "serve".to_owned(),
+        Duty::Maintain => "maintain".to_owned(),
+        Duty::Drain(config) => {
+            let grace = config.max_grace_period.as_ref();
+            let grace =
+                grace.map(|grace| format!(" within {} s", grace.nanoseconds / 1_000_000_000));
+            let gone = if config.mark_gone() { " for good" } else { "" };
+            format!("drain{}{gone}", grace.unwrap_or_default())
+        }
     }
 }

@@ -70,9 +70,16 @@ impl Core {
                 self.node_saves.push(super::build::AGENT_ID, Some(id.as_str().into()));
                 self.introduce();
             }
+            Effect::SaveOrders(orders) => {
+                self.node_saves.push(super::build::AGENT_ORDERS, orders);
+            }
             Effect::Launch(order) => containers.launch(*order),
             Effect::Watch(container) => containers.watch(container),
-            Effect::Signal(container, signal) => containers.signal(container, signal),
+            Effect::Signal(container, signal) => {
+                // Clients must go elsewhere before the task hears of it.
+                self.flush_vips();
+                containers.signal(container, signal);
+            }
             Effect::Destroy(container) => containers.destroy(container),
             Effect::Probe(probe) => containers.probe(*probe),
             Effect::Fact(key, fact) => self.say(Speaker::Node, key, fact.map(|fact| *fact)),
