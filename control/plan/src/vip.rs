@@ -20,9 +20,9 @@ mod table;
 
 use mizzen_types::fact::{Fact, Key, TaskFact};
 use mizzen_types::ids::OwnerId;
+use mizzen_types::place::{Moved, Places};
 use mizzen_types::vip::{VipKey, VipSpec};
 use mizzen_types::vip_service::{VipHost, VipServiceFact, VipServiceId};
-use place::Places;
 use source::{ServiceKey, Share, Standing, Target};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
@@ -105,8 +105,10 @@ impl Planner {
                     Some(Fact::Node(node)) => Some(node),
                     _ => None,
                 };
-                let moved = self.places.apply(owner, node);
-                let changed = if moved { self.keys().collect() } else { BTreeSet::new() };
+                let changed = match self.places.apply(owner, node) {
+                    Moved::Nothing => BTreeSet::new(),
+                    Moved::Node | Moved::Here => self.keys().collect(),
+                };
                 Effects { changed, ..Effects::default() }
             }
             _ => Effects::default(),

@@ -1,12 +1,9 @@
-//! Where clients reach a task, and how far away that is.
+//! Where clients reach a task.
 
 use super::labels::{self, TaskPort, Wish};
 use super::problem::LabelError;
 use super::source::{ServiceKey, Share, Standing, Target, merge};
-use mizzen_types::fact::{NodeFact, PortFact, TaskFact, TaskPhase};
-use mizzen_types::ids::OwnerId;
-use mizzen_types::vip::Distance;
-use std::collections::BTreeMap;
+use mizzen_types::fact::{PortFact, TaskFact, TaskPhase};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -76,57 +73,3 @@ fn announced(task: &TaskFact, port: &PortFact, problems: &mut Vec<LabelError>) -
 }
 
 const SCOPE: &str = "network-scope";
-
-/// Where the nodes of the cluster are.
-#[derive(Debug, Clone)]
-pub(super) struct Places {
-    here: OwnerId,
-    nodes: BTreeMap<OwnerId, (IpAddr, Option<String>)>,
-    by_address: BTreeMap<IpAddr, OwnerId>,
-}
-
-impl Places {
-    /// Nothing is known but who this node is.
-    pub fn new(here: OwnerId) -> Self {
-        Self { here, nodes: BTreeMap::new(), by_address: BTreeMap::new() }
-    }
-
-    /// Takes in what a node says about itself; whether that changes any distance.
-    pub fn apply(&mut self, owner: &OwnerId, node: Option<&NodeFact>) -> bool {
-        let after = node.map(|node| (node.address.to_canonical(), node.zone.clone()));
-        if self.nodes.get(owner) == after.as_ref() {
-            return false;
-        }
-        match after {
-            Some(place) => drop(self.nodes.insert(owner.clone(), place)),
-            None => drop(self.nodes.remove(owner)),
-        }
-        let address = |(owner, (address, _)): (&OwnerId, &(IpAddr, _))| (*address, owner.clone());
-        self.by_address = self.nodes.iter().map(address).collect();
-        true
-    }
-
-    /// Whether this is the node that plans.
-    pub fn is_here(&self, owner: &OwnerId) -> bool {
-        self.here == *owner
-    }
-
-    /// How far away a node is.
-    pub fn distance(&self, owner: &OwnerId) -> Distance {
-        let zone = |owner| self.nodes.get(owner).and_then(|(_, zone)| zone.as_ref());
-        match zone(owner) {
-            _ if self.is_here(owner) => Distance::Node,
-            Some(theirs) if Some(theirs) == zone(&self.here) => Distance::Zone,
-            _ => Distance::Far,
-        }
-    }
-
-    /// How far away an address is that no task has: that of a node, or anything else.
-    pub fn distance_of(&self, address: IpAddr) -> Distance {
-        match self.by_address.get(&address) {
-            _ if address.is_loopback() => Distance::Node,
-            Some(owner) => self.distance(owner),
-            None => Distance::Far,
-        }
-    }
-}

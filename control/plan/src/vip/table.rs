@@ -1,9 +1,9 @@
 //! The services and who stands behind each of them.
 
 use super::claims::twin;
-use super::place::Places;
 use super::policy::Voices;
 use super::source::{ServiceKey, Share, Source, Standing, Target};
+use mizzen_types::place::Places;
 use mizzen_types::vip::{BackendSpec, Distance, PolicyWish, Protocol};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
