@@ -2,6 +2,7 @@
 
 use crate::candidates::{Candidates, Trigger};
 use crate::filter::Filters;
+use crate::inverse::Inverse;
 use crate::share::{Share, Weight};
 use crate::sorter::{Sorter, Total};
 use crate::state::{
@@ -32,6 +33,7 @@ pub struct Allocator {
     /// By role, the frameworks subscribed to it or still holding something in it.
     pub(crate) by_role: BTreeMap<Arc<str>, Sorter>,
     pub(crate) filters: Filters,
+    pub(crate) inverse: Inverse,
     pub(crate) now_due: Candidates,
     pub(crate) batch_due: Candidates,
     last_batch: Mono,
@@ -52,6 +54,7 @@ impl Allocator {
             total: Total::default(),
             by_role: BTreeMap::new(),
             filters: Filters::default(),
+            inverse: Inverse::default(),
             now_due: Candidates::default(),
             batch_due: Candidates::default(),
             last_batch: now,
@@ -103,6 +106,7 @@ impl Allocator {
             }
         }
         self.filters.clear_agent(id);
+        self.inverse.forget_agent(id);
         self.now_due.some.remove(id);
         self.batch_due.some.remove(id);
     }
@@ -165,6 +169,7 @@ impl Allocator {
             return;
         }
         self.filters.clear_framework(id);
+        self.inverse.forget_framework(id);
         let roles: Vec<_> = self
             .by_role
             .iter()
@@ -187,7 +192,10 @@ impl Allocator {
         self.apply_activity(id);
         match activity {
             Activity::Active => self.look_at_all(Trigger::Now),
-            Activity::Inactive => self.filters.clear_framework(id),
+            Activity::Inactive => {
+                self.filters.clear_framework(id);
+                self.inverse.forget_framework(id);
+            }
         }
     }
 
@@ -208,6 +216,7 @@ impl Allocator {
         for role in &roles {
             self.filters.clear_role(id, role);
         }
+        self.inverse.clear_filters(id);
         self.apply_activity(id);
         self.look_at_all(Trigger::Now);
     }
@@ -259,11 +268,14 @@ impl Allocator {
     #[must_use]
     pub fn poll_deadline(&self) -> Option<Mono> {
         let batch = (!self.batch_due.is_empty()).then(|| self.last_batch + self.settings.interval);
-        [batch, self.filters.next_end()].into_iter().flatten().min()
+        [batch, self.filters.next_end(), self.inverse.next_end()].into_iter().flatten().min()
     }
 
     /// Ends filters and starts batches that are due at `now`.
     pub fn handle_timeout(&mut self, now: Mono) {
+        for agent in self.inverse.expire(now) {
+            self.look_at(&agent, Trigger::Now);
+        }
         let interval = self.settings.interval;
         let passed = now.since(self.last_batch).as_nanos();
         let ticks = passed.checked_div(interval.as_nanos()).unwrap_or(0);
@@ -301,7 +313,10 @@ impl Allocator {
         } else {
             due.some.into_iter().collect()
         };
-        self.run(agents, seed)
+        let asked = if self.is_asking() { agents.clone() } else { Vec::new() };
+        let given = self.run(agents, seed);
+        self.find_requests(&asked);
+        given
     }
 
     /// Dominant share of a role with all below it, before its weight; `None` if

@@ -10,6 +10,7 @@
 //! sorter.rs   who is next (tree of roles; frameworks of one role)    share.rs, node.rs
 //! state.rs    agents and frameworks as the allocator sees them
 //! filter.rs   what frameworks refused, and until when
+//! inverse.rs  who is asked to leave agents that are to be maintained
 //! run.rs      one allocation run and its stages
 //! allocator.rs  the events              tracking.rs, candidates.rs
 //! ```
@@ -17,6 +18,7 @@
 mod allocator;
 mod candidates;
 mod filter;
+mod inverse;
 mod node;
 mod run;
 mod share;
@@ -25,6 +27,7 @@ mod state;
 mod tracking;
 
 pub use allocator::{Allocation, Allocator};
+pub use inverse::Requests;
 pub use share::{Share, Weight};
 pub use sorter::{Sorter, Total};
 pub use state::{
