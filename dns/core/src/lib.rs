@@ -11,14 +11,17 @@
 
 mod explain;
 mod forward;
+mod hash;
 pub mod mangle;
 mod name;
 mod options;
 mod owner;
+mod plain;
 mod query;
 mod record;
 mod records;
 mod route;
+mod short;
 mod statics;
 mod task;
 mod zone;
@@ -27,10 +30,13 @@ pub use hickory_proto::rr::RecordType;
 
 pub use explain::{Explained, Explanation, Verdict, explain};
 pub use forward::ForwardTable;
+pub use hash::Seed;
 pub use name::{DnsName, NameError};
 pub use options::{IpSource, Options};
 pub use owner::OwnerKey;
+pub use plain::{PlainEdns, PlainQuestion};
 pub use query::{Answer, Asked, answer};
-pub use record::{Data, Record, Start, Withheld};
+pub use record::{Binding, Data, Record, Start, Withheld};
 pub use records::{records_of, vip_records};
+pub use short::{PlainAnswer, PlainTurn, ZoneNumber};
 pub use zone::Zones;

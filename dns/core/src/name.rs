@@ -100,6 +100,23 @@ impl DnsName {
         Name::from_labels(labels.iter().map(Vec::as_slice)).ok()
     }
 
+    /// Appends the name as it is sent, without compression.
+    pub(crate) fn push_wire(&self, bytes: &mut Vec<u8>) {
+        for label in self.labels() {
+            let at = bytes.len();
+            bytes.push(0);
+            if label.contains('\\') {
+                bytes.extend(unescape(label).unwrap_or_default());
+            } else {
+                bytes.extend_from_slice(label.as_bytes());
+            }
+            let length = bytes.len() - at - 1;
+            // No label that this module made is longer than 63 bytes.
+            bytes[at] = u8::try_from(length).unwrap_or(0);
+        }
+        bytes.push(0);
+    }
+
     /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {

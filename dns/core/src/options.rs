@@ -1,5 +1,6 @@
 //! What an operator may choose about names.
 
+use crate::hash::Seed;
 use crate::mangle::LabelRules;
 use crate::name::DnsName;
 use std::net::{IpAddr, Ipv4Addr};
@@ -57,6 +58,9 @@ pub struct Options {
     /// The cluster's public key in z-base-32: names in `<key>.dcos.directory` are this
     /// cluster's.
     pub cluster_key: Option<String>,
+    /// Keys the hash of names; drawn anew at every start, so that nobody can prepare
+    /// names which collide.
+    pub seed: Seed,
     /// Where the serial starts; a node that was here before continues its own.
     pub first_serial: u32,
 }
@@ -76,6 +80,7 @@ impl Default for Options {
             resolver_addresses: vec![RESOLVER],
             node_addresses: Vec::new(),
             cluster_key: None,
+            seed: Seed::default(),
             first_serial: 1,
         }
     }

@@ -376,11 +376,9 @@ mod tests {
     #[test]
     fn chains_of_names_are_followed_inside_our_zones() {
         let mut zones = zones();
-        let alias = |name: &str, target: &str| crate::record::Record {
-            name: DnsName::parse(name).unwrap(),
-            data: Data::Cname(DnsName::parse(target).unwrap()),
-            ttl: 5,
-            withheld: None,
+        let alias = |name: &str, target: &str| {
+            let (name, target) = (DnsName::parse(name).unwrap(), DnsName::parse(target).unwrap());
+            crate::record::Record::new(name, 5, Data::Cname(target))
         };
         let records = vec![
             alias("shop.component.thisdcos.directory", "web.marathon.dclb.thisdcos.directory"),

@@ -58,7 +58,7 @@ impl<'a> Draft<'a> {
     pub(crate) fn add(&mut self, name: &str, data: Data) {
         if let Ok(name) = DnsName::parse(name) {
             let (ttl, withheld) = (self.options.ttl, self.withheld);
-            self.records.push(Record { name, data, ttl, withheld });
+            self.records.push(Record { withheld, ..Record::new(name, ttl, data) });
         }
     }
 

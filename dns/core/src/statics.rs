@@ -41,7 +41,7 @@ pub(crate) fn static_records(options: &Options) -> Vec<Record> {
         let ttl = options.ttl;
         records.extend(addresses.iter().map(|address| {
             let data = Data::address(*address);
-            Record { name: name.clone(), data, ttl, withheld: None }
+            Record::new(name.clone(), ttl, data)
         }));
     };
     let loopback4 = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -59,6 +59,6 @@ fn apex(zone: &DnsName, server: &DnsName, mailbox: &DnsName, options: &Options) 
         mailbox: mailbox.clone(),
         negative_ttl: options.negative_ttl,
     };
-    let record = |data, ttl| Record { name: zone.clone(), data, ttl, withheld: None };
+    let record = |data, ttl| Record::new(zone.clone(), ttl, data);
     [record(Data::Soa(Box::new(start)), options.ttl), record(Data::Ns(server.clone()), NS_TTL)]
 }

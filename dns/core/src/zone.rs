@@ -259,7 +259,9 @@ fn same<'a>(records: &'a [Record], record: &Record) -> Option<&'a Record> {
 /// Where a type stands in the order of [`Data`]; `None` if no record can have it.
 fn rank(kind: RecordType) -> Option<usize> {
     use RecordType as T;
-    [T::A, T::AAAA, T::CNAME, T::NS, T::SOA, T::SRV].iter().position(|known| *known == kind)
+    [T::A, T::AAAA, T::CNAME, T::NS, T::SOA, T::SRV, T::PTR, T::TXT, T::MX, T::SVCB, T::HTTPS]
+        .iter()
+        .position(|known| *known == kind)
 }
 
 #[cfg(test)]
@@ -268,7 +270,7 @@ mod tests {
 
     fn record(name: &str, address: &str) -> Record {
         let name = DnsName::parse(name).unwrap();
-        Record { name, data: Data::address(address.parse().unwrap()), ttl: 5, withheld: None }
+        Record::new(name, 5, Data::address(address.parse().unwrap()))
     }
 
     fn owner(name: &str) -> OwnerKey {

@@ -137,12 +137,8 @@ mod tests {
             let [high, low] = task.to_be_bytes();
             let data = Data::A([10, 0, high, low].into());
             let srv = Data::Srv { priority: 0, weight: 1, port: task, target: name.clone() };
-            let record = |name: &DnsName, data| mizzen_dns_core::Record {
-                name: name.clone(),
-                data,
-                ttl: 5,
-                withheld: None,
-            };
+            let record =
+                |name: &DnsName, data| mizzen_dns_core::Record::new(name.clone(), 5, data);
             let records = vec![record(&name, data), record(&service, srv)];
             zones.set(OwnerKey::Static(task.to_string()), records);
         }
