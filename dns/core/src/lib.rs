@@ -32,7 +32,7 @@ pub use explain::{Explained, Explanation, Verdict, explain};
 pub use forward::ForwardTable;
 pub use hash::Seed;
 pub use name::{DnsName, NameError};
-pub use options::{IpSource, Options};
+pub use options::{IpSource, Mode, Options, OptionsError};
 pub use owner::OwnerKey;
 pub use plain::{PlainEdns, PlainQuestion};
 pub use query::{Answer, Asked, answer};

@@ -11,6 +11,18 @@ pub(crate) const DIRECTORY: &str = "thisdcos.directory";
 pub(crate) const DCOS_ZONE: &str = "dcos.thisdcos.directory";
 /// Where VIPs are named.
 pub(crate) const VIP_ZONE: &str = "l4lb.thisdcos.directory";
+/// What is not for users to name: the built-in zones' roots, their other forms, and the
+/// trees of addresses.
+pub(crate) const BUILT_IN: [&str; 8] = [
+    DIRECTORY,
+    "thisdcos.global",
+    "dcos.directory",
+    "spartan",
+    "localhost",
+    "zk",
+    "in-addr.arpa",
+    "ip6.arpa",
+];
 /// How long clients may keep NS records, in seconds.
 const NS_TTL: u32 = 3600;
 
