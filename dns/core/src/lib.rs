@@ -9,6 +9,7 @@
 //! [`answer`] says what a question deserves. [`explain`] says the same to a person.
 //! The sockets are in `mizzen-dns-server`.
 
+mod cache;
 mod explain;
 mod forward;
 mod hash;
@@ -20,16 +21,20 @@ mod plain;
 mod query;
 mod record;
 mod records;
+mod relayed;
 mod route;
+mod search;
 mod short;
 mod statics;
 mod task;
+mod upstreams;
 mod zone;
 
 pub use hickory_proto::rr::RecordType;
 
+pub use cache::{CacheKey, Freshness, Kept};
 pub use explain::{Explained, Explanation, Verdict, explain};
-pub use forward::ForwardTable;
+pub use forward::{Channel, ForwardTable, Upstream, UpstreamSpecError};
 pub use hash::Seed;
 pub use name::{DnsName, NameError};
 pub use options::{IpSource, Mode, Options, OptionsError};
@@ -38,5 +43,8 @@ pub use plain::{PlainEdns, PlainQuestion};
 pub use query::{Answer, Asked, answer};
 pub use record::{Binding, Data, Record, Start, Withheld};
 pub use records::{records_of, vip_records};
+pub use relayed::{Age, Asker, Notice, Opt, Relayed, Sent, Unfit, Worth};
+pub use search::LocalNames;
 pub use short::{PlainAnswer, PlainTurn, ZoneNumber};
+pub use upstreams::{Choice, Ended, Standing, UpstreamState, Upstreams};
 pub use zone::Zones;

@@ -25,14 +25,14 @@ const ROUNDS: usize = 2;
 /// Asks upstreams.
 #[derive(Debug)]
 pub(crate) struct Forwarder {
-    table: ForwardTable,
+    table: ForwardTable<SocketAddr>,
     timeout: Duration,
     /// Bounds what waits for upstreams, in memory and in sockets.
     slots: Semaphore,
 }
 
 impl Forwarder {
-    pub(crate) fn new(table: ForwardTable, timeout: Duration, slots: usize) -> Self {
+    pub(crate) fn new(table: ForwardTable<SocketAddr>, timeout: Duration, slots: usize) -> Self {
         Self { table, timeout, slots: Semaphore::new(slots) }
     }
 

@@ -197,10 +197,10 @@ impl Worker {
 fn forward_table(
     settings: &Settings,
     addresses: &[SocketAddr],
-) -> Result<ForwardTable, StartError> {
+) -> Result<ForwardTable<SocketAddr>, StartError> {
     let mut table = ForwardTable::new(settings.upstreams.clone(), &settings.forward_zones)
         .map_err(StartError::ForwardZone)?;
-    for loops in table.take_out(|upstream| is_ourselves(upstream, addresses)) {
+    for loops in table.take_out(|upstream| is_ourselves(*upstream, addresses)) {
         warn!(upstream = %loops, "upstream is this resolver itself and will not be asked");
     }
     Ok(table)
