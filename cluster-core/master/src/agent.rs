@@ -2,10 +2,11 @@
 
 use crate::registry::Presence;
 use crate::task::{self, Charge, Task};
-use crate::{Link, LinkId, Master};
+use crate::{Link, LinkId, Machine, Master};
 use mizzen_allocator::{AgentAllocation, AgentSpec};
-use mizzen_api::link::{ToAgent, ToMaster};
+use mizzen_api::link::{Duty, ToAgent, ToMaster};
 use mizzen_api::resources::from_v1;
+use mizzen_api::v1::allocator::InverseOfferStatus;
 use mizzen_api::v1::scheduler::{Event, event};
 use mizzen_api::v1::task_status::Reason;
 use mizzen_api::v1::{self, TaskState};
@@ -70,7 +71,23 @@ pub(crate) struct Agent {
     pub(crate) tasks: BTreeSet<(FrameworkId, TaskId)>,
     /// Kills that it may not have heard of.
     pub(crate) kills: BTreeMap<(FrameworkId, TaskId), Option<v1::KillPolicy>>,
+    /// What it was told last that operators want of it.
+    pub(crate) duty: Duty,
+    /// When it will not be there, as its offers say.
+    pub(crate) unavailability: Option<v1::Unavailability>,
+    /// What frameworks said when they were asked to leave it.
+    pub(crate) answers: BTreeMap<FrameworkId, InverseOfferStatus>,
 }
+
+impl Agent {
+    /// The machine that it runs on.
+    pub(crate) fn machine(&self) -> Machine {
+        Machine::of(&self.info, self.peer)
+    }
+}
+
+/// The address of nobody.
+const UNKNOWN: IpAddr = IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED);
 
 /// What an agent says of itself.
 struct Introduction {
@@ -83,7 +100,7 @@ impl Master {
     /// There is a way to an agent at this address; the agent will introduce itself.
     pub fn agent_connected(&mut self, link: LinkId, peer: IpAddr, now: Now) {
         self.now = now;
-        self.links.insert(link, Link { peer, agent: None });
+        self.links.insert(link, Link { peer, agent: None, kept_out: None });
     }
 
     /// An agent says something.
@@ -130,6 +147,14 @@ impl Master {
             Some(_) => "messages_reregister_slave",
             None => "messages_register_slave",
         });
+        let machine = Machine::of(&info, self.links.get(&link).map_or(UNKNOWN, |link| link.peer));
+        if let Some(why) = self.kept_out(id.as_ref(), &machine) {
+            if let Some(own) = own {
+                self.unbind(&own);
+            }
+            self.keep_out(link, machine, why);
+            return Ok(());
+        }
         let id = id.unwrap_or_else(|| self.next_agent_id());
         if let Some(other) = own.filter(|own| *own != id) {
             self.unbind(&other);
@@ -161,7 +186,12 @@ impl Master {
         let (ended, shut_down) = self.take_tasks(id, tasks, was_unreachable);
         let held = self.held_on(id);
         self.allocator.add_agent(id, AgentSpec::new(total), held);
-        let duty = mizzen_api::link::Duty::Serve;
+        self.apply_activity(id);
+        self.apply_schedule(id);
+        let duty = self.duty_of(id);
+        if let Some(agent) = self.agents.get_mut(id) {
+            agent.duty = duty.clone();
+        }
         self.tell_agent(id, ToAgent::Registered { agent_id: id.into(), duty });
         for framework in shut_down {
             let framework_id = (&framework).into();
@@ -175,6 +205,7 @@ impl Master {
             let (framework_id, task_id) = ((&framework).into(), (&task).into());
             self.tell_agent(id, ToAgent::KillTask { framework_id, task_id, kill_policy });
         }
+        self.check_drained(id);
     }
 
     fn bind(&mut self, id: &AgentId, link: LinkId, info: v1::AgentInfo, total: Resources) {
@@ -195,6 +226,9 @@ impl Master {
                 offers: BTreeSet::new(),
                 tasks: BTreeSet::new(),
                 kills: BTreeMap::new(),
+                duty: Duty::Serve,
+                unavailability: None,
+                answers: BTreeMap::new(),
             };
             self.agents.insert(id.clone(), agent);
             return;

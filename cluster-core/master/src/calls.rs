@@ -2,6 +2,7 @@
 
 use crate::{Master, SchedulerReply};
 use mizzen_api::v1;
+use mizzen_api::v1::allocator::inverse_offer_status::Status;
 use mizzen_api::v1::scheduler::{Call, call, call::Type};
 use mizzen_types::ids::FrameworkId;
 use mizzen_types::time::Now;
@@ -40,6 +41,8 @@ enum Request {
     Teardown,
     Accept(call::Accept),
     Decline(call::Decline),
+    AcceptInverse(call::AcceptInverseOffers),
+    DeclineInverse(call::DeclineInverseOffers),
     Revive(Vec<String>),
     Suppress(Vec<String>),
     Kill(call::Kill),
@@ -124,6 +127,14 @@ impl Master {
             Request::Teardown => self.remove_framework(framework),
             Request::Accept(accept) => self.accept(framework, accept),
             Request::Decline(decline) => self.decline(framework, &decline),
+            Request::AcceptInverse(call::AcceptInverseOffers { inverse_offer_ids, filters }) => {
+                let (ids, filters) = (&inverse_offer_ids, filters.as_ref());
+                self.answer_inverse_offers(framework, ids, filters, Status::Accept);
+            }
+            Request::DeclineInverse(call::DeclineInverseOffers { inverse_offer_ids, filters }) => {
+                let (ids, filters) = (&inverse_offer_ids, filters.as_ref());
+                self.answer_inverse_offers(framework, ids, filters, Status::Decline);
+            }
             Request::Revive(roles) => self.revive(framework, &roles),
             Request::Suppress(roles) => self.suppress(framework, &roles),
             Request::Kill(kill) => self.kill(framework, kill),
@@ -154,6 +165,12 @@ fn check_form(call: Call, kind: Type) -> Result<Asked, Refusal> {
         Type::Teardown => Request::Teardown,
         Type::Accept => Request::Accept(part(call.accept, "accept")?),
         Type::Decline => Request::Decline(part(call.decline, "decline")?),
+        Type::AcceptInverseOffers => {
+            Request::AcceptInverse(part(call.accept_inverse_offers, "accept_inverse_offers")?)
+        }
+        Type::DeclineInverseOffers => {
+            Request::DeclineInverse(part(call.decline_inverse_offers, "decline_inverse_offers")?)
+        }
         Type::Revive => Request::Revive(call.revive.unwrap_or_default().roles),
         Type::Suppress => Request::Suppress(call.suppress.unwrap_or_default().roles),
         Type::Kill => Request::Kill(part(call.kill, "kill")?),
@@ -177,18 +194,10 @@ fn check_form(call: Call, kind: Type) -> Result<Asked, Refusal> {
     Ok(Asked::Other(framework, request))
 }
 
-/// Calls about what does not exist here: inverse offers, operations to be
+/// Calls about what does not exist here: operations to be
 /// acknowledged, executors to talk to. Returns the counter that tells of them.
 fn check_ignored(call: Call, kind: Type) -> Result<&'static str, Refusal> {
     Ok(match kind {
-        Type::AcceptInverseOffers => {
-            part(call.accept_inverse_offers, "accept_inverse_offers")?;
-            "dropped_messages"
-        }
-        Type::DeclineInverseOffers => {
-            part(call.decline_inverse_offers, "decline_inverse_offers")?;
-            "dropped_messages"
-        }
         Type::AcknowledgeOperationStatus => {
             let name = "acknowledge_operation_status";
             let acknowledge = part(call.acknowledge_operation_status, name)?;

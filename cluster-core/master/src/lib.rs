@@ -11,6 +11,9 @@
 //! task.rs       what is known of a task               presence.rs      agents stay away
 //! offers.rs     OFFERS, RESCIND, DECLINE, REVIVE      operations.rs    ACCEPT
 //! updates.rs    status updates, KILL, ACKNOWLEDGE     reconciliation.rs
+//! operator.rs   what operators ask for              drain.rs        agents end their tasks
+//! maintenance.rs machines (machine.rs) go and return   inverse.rs      frameworks are asked to leave
+//! removal.rs    agents are removed and kept out
 //! validation.rs what a task or framework must be      registry.rs      what outlives the process
 //! view.rs       what people and resolvers read        metrics.rs
 //! ```
@@ -20,13 +23,19 @@
 
 mod agent;
 mod calls;
+mod drain;
 mod framework;
+mod inverse;
+mod machine;
+mod maintenance;
 mod metrics;
 mod offers;
 mod operations;
+mod operator;
 mod presence;
 mod reconciliation;
 pub mod registry;
+mod removal;
 mod subscription;
 mod task;
 mod timers;
@@ -36,6 +45,8 @@ pub mod view;
 
 use agent::Agent;
 use framework::Framework;
+use inverse::InverseOffer;
+use machine::Machine;
 use metrics::Counters;
 use mizzen_allocator::Allocator;
 use mizzen_api::link::ToAgent;
@@ -52,6 +63,7 @@ use std::time::Duration;
 use timers::{Alarm, Timers};
 
 pub use agent::AgentError;
+pub use operator::OperatorReply;
 
 /// A way to an agent, as the shell numbers them; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -188,6 +200,7 @@ pub struct Master {
     links: BTreeMap<LinkId, Link>,
     registry: Registry,
     offers: BTreeMap<OfferId, Offer>,
+    inverse_offers: BTreeMap<OfferId, InverseOffer>,
     allocator: Allocator,
     effects: VecDeque<Effect>,
     timers: Timers,
@@ -201,6 +214,8 @@ pub struct Master {
 struct Link {
     peer: IpAddr,
     agent: Option<AgentId>,
+    /// The machine of the agent, if it introduced itself and was not let in.
+    kept_out: Option<Machine>,
 }
 
 /// Counters of the ids that were given.
@@ -232,6 +247,7 @@ impl Master {
             links: BTreeMap::new(),
             registry,
             offers: BTreeMap::new(),
+            inverse_offers: BTreeMap::new(),
             effects: VecDeque::new(),
             timers: Timers::default(),
             counters: Counters::default(),
@@ -241,6 +257,7 @@ impl Master {
         master.say_who_leads();
         master.timers.set(now.mono + master.settings.agent_reregister, Alarm::Recovery);
         master.timers.set(now.mono + registry::GC_INTERVAL, Alarm::RegistryGc);
+        master.follow_maintenance();
         master
     }
 
@@ -272,6 +289,7 @@ impl Master {
                 Alarm::AgentGone(agent, epoch) => self.agent_timed_out(&agent, epoch),
                 Alarm::Recovery => self.recovery_timed_out(),
                 Alarm::RegistryGc => self.collect_registry(),
+                Alarm::Maintenance => self.follow_maintenance(),
             }
         }
     }

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 const COUNTERS: &[&str] = &[
     "slave_registrations", "slave_reregistrations", "slave_removals", "slave_removals/reason_unhealthy",
     "slave_unreachable_scheduled", "slave_unreachable_canceled", "slave_unreachable_completed", "recovery_slave_removals",
-    "tasks_error", "tasks_failed", "tasks_finished", "tasks_killed", "tasks_lost", "tasks_dropped", "tasks_gone",
+    "tasks_error", "tasks_failed", "tasks_finished", "tasks_killed", "tasks_lost", "tasks_dropped", "tasks_gone", "tasks_gone_by_operator",
     "dropped_messages", "messages_register_slave", "messages_reregister_slave", "messages_status_update",
     "messages_register_framework", "messages_reregister_framework", "messages_unregister_framework",
     "messages_launch_tasks", "messages_decline_offers", "messages_kill_task", "messages_reconcile_tasks",
@@ -44,6 +44,7 @@ impl Counters {
             TaskState::TaskLost => self.count("tasks_lost"),
             TaskState::TaskDropped => self.count("tasks_dropped"),
             TaskState::TaskGone => self.count("tasks_gone"),
+            TaskState::TaskGoneByOperator => self.count("tasks_gone_by_operator"),
             _ => {}
         }
     }
@@ -110,10 +111,11 @@ impl Master {
         };
         let connected = self.agents.values().filter(|agent| agent.link.is_some()).count();
         set("elected", 1);
-        set("slaves_active", connected);
+        let active = self.agents.iter().filter(|(id, agent)| self.is_active(id, agent)).count();
+        set("slaves_active", active);
         set("slaves_connected", connected);
         set("slaves_disconnected", self.agents.len() - connected);
-        set("slaves_inactive", self.agents.len() - connected);
+        set("slaves_inactive", self.agents.len() - active);
         let lost =
             self.registry.agents().filter(|(id, _)| self.registry.unreachable_since(id).is_some());
         set("slaves_unreachable", lost.count());

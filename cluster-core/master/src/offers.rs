@@ -61,6 +61,7 @@ impl Master {
             };
             self.send(&framework, event);
         }
+        self.make_inverse_offers();
     }
 
     /// Takes an offer out of all lists; its resources are still allocated.
@@ -98,6 +99,7 @@ impl Master {
         for offer in offers.unwrap_or_default() {
             self.withdraw(&offer, notice);
         }
+        self.discard_inverse_of(framework);
     }
 
     pub(crate) fn decline(&mut self, framework: &FrameworkId, decline: &call::Decline) {
@@ -144,8 +146,7 @@ impl Master {
             self.give_back(&offer, None);
             return None;
         };
-        let id = OfferId::new(format!("{}-O{}", self.settings.master_id, self.numbers.offer));
-        self.numbers.offer += 1;
+        let id = self.next_offer_id();
         message.id = (&id).into();
         if let Some(framework) = self.frameworks.get_mut(&offer.framework) {
             framework.offers.insert(id.clone());
@@ -156,6 +157,12 @@ impl Master {
         }
         self.offers.insert(id, offer);
         Some(message)
+    }
+
+    pub(crate) fn next_offer_id(&mut self) -> OfferId {
+        let number = self.numbers.offer;
+        self.numbers.offer += 1;
+        OfferId::new(format!("{}-O{number}", self.settings.master_id))
     }
 
     fn offer_message(&self, offer: &Offer) -> Option<v1::Offer> {
@@ -187,6 +194,7 @@ impl Master {
             domain: agent.info.domain.clone(),
             resources: to_v1_as(&resources, framework.spelling()),
             attributes: agent.info.attributes.clone(),
+            unavailability: agent.unavailability,
             allocation_info,
             ..v1::Offer::default()
         })

@@ -76,6 +76,7 @@ impl Master {
         for offer in offers {
             self.withdraw(&offer, Notice::Rescind);
         }
+        self.rescind_inverse_of_agent(id);
     }
 
     /// Gives an agent up: its tasks are out of reach, what they used is gone.
@@ -93,6 +94,11 @@ impl Master {
                 self.lose_task(framework, task, since);
             }
         }
+        self.tell_of_failure(id);
+    }
+
+    /// Tells all frameworks that an agent is lost.
+    pub(crate) fn tell_of_failure(&mut self, id: &AgentId) {
         let failure = Event {
             r#type: Some(event::Type::Failure.into()),
             failure: Some(event::Failure {

@@ -93,6 +93,9 @@ impl Master {
         let registered = agent.as_ref().is_some_and(|agent| self.agents.contains_key(agent));
         let (state, message) = match since {
             _ if registered => (TaskState::TaskGone, "Task is unknown to the agent"),
+            _ if agent.as_ref().is_some_and(|agent| self.registry.is_gone(agent)) => {
+                (TaskState::TaskGoneByOperator, "Task is gone by operator")
+            }
             Some(_) => (TaskState::TaskUnreachable, "Task is unreachable"),
             None => (TaskState::TaskUnknown, "Task is unknown"),
         };

@@ -1,7 +1,8 @@
-//! What outlives the process: which agents there are, and which are unreachable.
+//! What outlives the process: which agents there are, which are unreachable or gone, what
+//! operators want of them, and which machines are maintained when.
 //!
-//! One record per agent, as JSON with a format number. Records of other kinds below
-//! [`PREFIX`] belong to versions to come and are left alone.
+//! One record per agent and one of the maintenance, as JSON with a format number. Records of
+//! other kinds below [`PREFIX`] belong to versions to come and are left alone.
 
 use mizzen_api::v1;
 use mizzen_types::ids::AgentId;
@@ -13,11 +14,12 @@ use std::time::Duration;
 /// Names of all records begin with this.
 pub const PREFIX: &str = "master/";
 const AGENTS: &str = "master/agent/";
+const MAINTENANCE: &str = "master/maintenance";
 const FORMAT: u16 = 1;
 
 /// Time between clean-ups.
 pub(crate) const GC_INTERVAL: Duration = Duration::from_secs(15 * 60);
-/// Unreachable agents are forgotten after two weeks.
+/// Agents that are away are forgotten after two weeks.
 const MAX_AGE: Duration = Duration::from_secs(14 * 24 * 3600);
 /// And the oldest ones beyond this number.
 const MAX_COUNT: usize = 102_400;
@@ -54,6 +56,60 @@ pub enum Presence {
         /// Since when.
         since: Wall,
     },
+    /// An operator took it out for good; it never comes back under this id.
+    Gone {
+        /// Since when.
+        since: Wall,
+    },
+}
+
+/// A drain that an operator asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Drain {
+    /// Whether anything is left on the agent.
+    pub progress: Progress,
+    /// What was asked for.
+    pub config: v1::DrainConfig,
+    /// When.
+    pub since: Wall,
+}
+
+/// How far a drain has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Progress {
+    /// There are tasks, or updates that nobody has acknowledged, or the agent is away.
+    Draining,
+    /// Nothing is left.
+    Drained,
+}
+
+/// Whether an agent's resources are offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Service {
+    /// They are.
+    #[default]
+    Active,
+    /// An operator does not want it.
+    Deactivated,
+}
+
+/// Which machines are maintained when, and which are down for it now.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Maintenance {
+    format: u16,
+    /// All windows; host names in lower case.
+    pub schedule: v1::maintenance::Schedule,
+    /// Machines of them that are down.
+    pub down: Vec<v1::MachineId>,
+}
+
+impl Default for Maintenance {
+    fn default() -> Self {
+        let schedule = v1::maintenance::Schedule::default();
+        Self { format: FORMAT, schedule, down: Vec::new() }
+    }
 }
 
 /// An agent in the registry.
@@ -64,12 +120,19 @@ pub struct AgentRecord {
     pub presence: Presence,
     /// What it said of itself last.
     pub info: v1::AgentInfo,
+    /// Whether its resources are offered.
+    #[serde(default)]
+    pub service: Service,
+    /// The drain, if there is one.
+    #[serde(default)]
+    pub drain: Option<Drain>,
 }
 
 /// All records.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Registry {
     agents: BTreeMap<AgentId, AgentRecord>,
+    maintenance: Maintenance,
 }
 
 impl Registry {
@@ -83,13 +146,14 @@ impl Registry {
     ) -> Result<Self, RegistryError> {
         let mut registry = Self::default();
         for (key, value) in records {
-            let Some(id) = key.strip_prefix(AGENTS) else { continue };
-            let record: AgentRecord = serde_json::from_slice(&value)
-                .map_err(|source| RegistryError::Malformed { key: key.clone(), source })?;
-            if record.format != FORMAT {
-                return Err(RegistryError::Format { key, format: record.format });
+            if let Some(id) = key.strip_prefix(AGENTS) {
+                let record: AgentRecord = read(&key, &value)?;
+                check_format(&key, record.format)?;
+                registry.agents.insert(AgentId::from(id), record);
+            } else if key == MAINTENANCE {
+                registry.maintenance = read(&key, &value)?;
+                check_format(&key, registry.maintenance.format)?;
             }
-            registry.agents.insert(AgentId::from(id), record);
         }
         Ok(registry)
     }
@@ -105,9 +169,61 @@ impl Registry {
         self.agents.get(id)
     }
 
-    /// Says where an agent stands.
+    /// Says where an agent stands; what operators want of it stays.
     pub fn set_agent(&mut self, id: &AgentId, info: v1::AgentInfo, presence: Presence) {
-        self.agents.insert(id.clone(), AgentRecord { format: FORMAT, presence, info });
+        let (service, drain) = match self.agents.get(id) {
+            Some(known) => (known.service, known.drain),
+            None => (Service::Active, None),
+        };
+        let record = AgentRecord { format: FORMAT, presence, info, service, drain };
+        self.agents.insert(id.clone(), record);
+    }
+
+    /// Says what operators want of an agent; nothing if there is no such agent.
+    pub fn set_service(&mut self, id: &AgentId, service: Service, drain: Option<Drain>) {
+        if let Some(record) = self.agents.get_mut(id) {
+            (record.service, record.drain) = (service, drain);
+        }
+    }
+
+    /// The drain of an agent, if there is one.
+    #[must_use]
+    pub fn drain(&self, id: &AgentId) -> Option<Drain> {
+        self.agents.get(id)?.drain
+    }
+
+    /// Whether an operator does not want the agent's resources to be offered.
+    #[must_use]
+    pub fn is_deactivated(&self, id: &AgentId) -> bool {
+        self.agents.get(id).is_some_and(|record| record.service == Service::Deactivated)
+    }
+
+    /// Whether the agent was taken out for good.
+    #[must_use]
+    pub fn is_gone(&self, id: &AgentId) -> bool {
+        self.agents.get(id).is_some_and(|r| matches!(r.presence, Presence::Gone { .. }))
+    }
+
+    /// Which machines are maintained when.
+    #[must_use]
+    pub fn maintenance(&self) -> &Maintenance {
+        &self.maintenance
+    }
+
+    /// Replaces the maintenance.
+    pub(crate) fn set_maintenance(&mut self, maintenance: Maintenance) {
+        self.maintenance = maintenance;
+    }
+
+    /// The maintenance as it is to be saved; no contents if there is none.
+    pub(crate) fn maintenance_record(&self) -> (String, Option<Vec<u8>>) {
+        let some = Some(&self.maintenance).filter(|kept| !kept.schedule.windows.is_empty());
+        (MAINTENANCE.to_owned(), some.and_then(|kept| serde_json::to_vec(kept).ok()))
+    }
+
+    /// Forgets an agent.
+    pub(crate) fn remove_agent(&mut self, id: &AgentId) {
+        self.agents.remove(id);
     }
 
     /// Since when an agent is unreachable, if it is.
@@ -115,6 +231,14 @@ impl Registry {
     pub fn unreachable_since(&self, id: &AgentId) -> Option<Wall> {
         match self.agents.get(id)?.presence {
             Presence::Unreachable { since } => Some(since),
+            Presence::Admitted | Presence::Gone { .. } => None,
+        }
+    }
+
+    /// Since when an agent is not part of the cluster, if it is not.
+    fn away_since(&self, id: &AgentId) -> Option<Wall> {
+        match self.agents.get(id)?.presence {
+            Presence::Unreachable { since } | Presence::Gone { since } => Some(since),
             Presence::Admitted => None,
         }
     }
@@ -125,21 +249,30 @@ impl Registry {
         (format!("{AGENTS}{id}"), value)
     }
 
-    /// Forgets unreachable agents that are too old or too many, and names them.
+    /// Forgets agents that have been away for too long or are too many, and names them.
     pub(crate) fn collect(&mut self, now: Wall) -> Vec<AgentId> {
-        let mut unreachable: Vec<(Wall, AgentId)> = self
-            .agents
-            .keys()
-            .filter_map(|id| Some((self.unreachable_since(id)?, id.clone())))
-            .collect();
-        unreachable.sort();
-        let surplus = unreachable.len().saturating_sub(MAX_COUNT);
+        let away = self.agents.keys().filter_map(|id| Some((self.away_since(id)?, id.clone())));
+        let mut away: Vec<(Wall, AgentId)> = away.collect();
+        away.sort();
+        let surplus = away.len().saturating_sub(MAX_COUNT);
         let old = |since: Wall| u128::from(now.0.saturating_sub(since.0)) > MAX_AGE.as_nanos();
-        let gone = unreachable.into_iter().enumerate();
+        let gone = away.into_iter().enumerate();
         let gone = gone.filter(|(at, (since, _))| *at < surplus || old(*since));
         let gone: Vec<AgentId> = gone.map(|(_, (_, id))| id).collect();
         self.agents.retain(|id, _| !gone.contains(id));
         gone
+    }
+}
+
+fn read<T: serde::de::DeserializeOwned>(key: &str, value: &[u8]) -> Result<T, RegistryError> {
+    serde_json::from_slice(value)
+        .map_err(|source| RegistryError::Malformed { key: key.to_owned(), source })
+}
+
+fn check_format(key: &str, format: u16) -> Result<(), RegistryError> {
+    match format {
+        FORMAT => Ok(()),
+        format => Err(RegistryError::Format { key: key.to_owned(), format }),
     }
 }
 
@@ -176,10 +309,11 @@ mod tests {
             ("old", Presence::Unreachable { since: day(1) }),
             ("new", Presence::Unreachable { since: day(10) }),
             ("here", Presence::Admitted),
+            ("gone", Presence::Gone { since: day(1) }),
         ] {
             registry.set_agent(&id.into(), v1::AgentInfo::default(), presence);
         }
-        assert_eq!(registry.collect(day(16)), [AgentId::from("old")]);
+        assert_eq!(registry.collect(day(16)), [AgentId::from("gone"), AgentId::from("old")]);
         assert_eq!(registry.agents().count(), 2);
     }
 }

@@ -171,6 +171,7 @@ impl Master {
         }
         for agent in agents {
             self.tell_agent(&agent, ToAgent::ShutdownFramework { framework_id: id.into() });
+            self.check_drained(&agent);
         }
         self.allocator.remove_framework(id);
         framework.unregistered = Some(self.now.wall);
@@ -310,6 +311,7 @@ impl Master {
             IpAddr::V6(_) => 0,
         };
         let port = settings.port;
+        let draining = v1::master_info::capability::Type::AgentDraining;
         v1::MasterInfo {
             id: settings.master_id.clone(),
             ip,
@@ -322,6 +324,7 @@ impl Master {
                 ip: Some(settings.address.to_string()),
                 port: i32::from(port),
             }),
+            capabilities: vec![v1::master_info::Capability { r#type: Some(draining.into()) }],
             ..v1::MasterInfo::default()
         }
     }

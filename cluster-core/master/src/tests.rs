@@ -2,5 +2,7 @@
 
 mod agents;
 mod bench;
+mod drains;
 mod lives;
+mod maintenance;
 mod simulation;

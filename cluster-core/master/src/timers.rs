@@ -18,6 +18,8 @@ pub(crate) enum Alarm {
     Recovery,
     /// Old entries of the registry can go.
     RegistryGc,
+    /// The time of a planned maintenance begins or ends.
+    Maintenance,
 }
 
 /// All alarms.

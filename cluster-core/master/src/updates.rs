@@ -89,12 +89,14 @@ impl Master {
     pub(crate) fn complete_task(&mut self, framework_id: &FrameworkId, id: &TaskId) {
         let Some(framework) = self.frameworks.get_mut(framework_id) else { return };
         let Some(task) = framework.tasks.remove(id) else { return };
-        if let Some(agent) = self.agents.get_mut(&task.agent()) {
+        let agent_id = task.agent();
+        if let Some(agent) = self.agents.get_mut(&agent_id) {
             let key = (framework_id.clone(), id.clone());
             agent.tasks.remove(&key);
             agent.kills.remove(&key);
         }
         framework.complete(task, self.settings.max_completed_tasks);
+        self.check_drained(&agent_id);
     }
 
     pub(crate) fn acknowledge(

@@ -5,6 +5,7 @@
 
 mod agents;
 mod frameworks;
+mod operator;
 mod tasks;
 
 pub use tasks::{Order, TasksQuery};
@@ -21,7 +22,7 @@ impl Master {
     #[must_use]
     pub fn state(&self) -> Value {
         let settings = &self.settings;
-        let connected = self.agents.values().filter(|agent| agent.link.is_some()).count();
+        let active = self.agents.iter().filter(|(id, agent)| self.is_active(id, agent)).count();
         let unreachable = self.registry.agents().map(|(id, _)| id);
         let unreachable = unreachable.filter(|id| self.registry.unreachable_since(id).is_some());
         let mut state = self.version_fields();
@@ -31,9 +32,9 @@ impl Master {
             "id": settings.master_id,
             "pid": self.pid(),
             "hostname": settings.hostname,
-            "capabilities": [],
-            "activated_slaves": connected,
-            "deactivated_slaves": self.agents.len() - connected,
+            "capabilities": ["AGENT_DRAINING"],
+            "activated_slaves": active,
+            "deactivated_slaves": self.agents.len() - active,
             "unreachable_slaves": unreachable.count(),
             "leader": self.pid(),
             "leader_info": {

@@ -7,7 +7,7 @@ use mizzen_api::v1::framework_info::capability::Type as Capability;
 use mizzen_api::v1::{self, TaskState};
 use mizzen_types::resources::Resources;
 
-fn reported(id: &str, framework: &str, resources: &str, state: TaskState) -> v1::Task {
+pub(super) fn reported(id: &str, framework: &str, resources: &str, state: TaskState) -> v1::Task {
     v1::Task {
         name: id.to_owned(),
         task_id: v1::TaskId { value: id.to_owned() },

@@ -1,6 +1,6 @@
 //! A master with a clock, and its effects as lines of text.
 
-use crate::{Effect, LinkId, Master, SchedulerReply, Settings, registry::Registry};
+use crate::{Effect, LinkId, Master, OperatorReply, SchedulerReply, Settings, registry::Registry};
 use mizzen_api::link::{Duty, ToAgent, ToMaster};
 use mizzen_api::resources::{from_v1, to_v1};
 use mizzen_api::v1::scheduler::{Call, Event, call, event};
@@ -168,6 +168,23 @@ impl Bench {
         self.call(Call { decline, ..call(call::Type::Decline, framework) });
     }
 
+    /// An operator's call, as JSON.
+    pub(super) fn operate(&mut self, call: serde_json::Value) -> OperatorReply {
+        let call = serde_json::from_value(call).unwrap();
+        let reply = self.master.operator_call(call, self.now);
+        self.settle();
+        reply
+    }
+
+    /// An operator's call that is refused.
+    #[track_caller]
+    pub(super) fn refused(&mut self, call: serde_json::Value) -> (u16, String) {
+        match self.operate(call) {
+            OperatorReply::Refused { status, text } => (status, text),
+            other => panic!("{other:?}"),
+        }
+    }
+
     pub(super) fn kill(&mut self, framework: &str, task: &str) {
         let task_id = v1::TaskId { value: task.to_owned() };
         let kill = Some(call::Kill { task_id, agent_id: None, kill_policy: None });
@@ -317,6 +334,18 @@ fn describe(event: &Event) -> Option<String> {
             let status = &event.update_operation_status.as_ref()?.status;
             let id = status.operation_id.as_ref()?;
             format!("operation {} {}", id.value, status.state().as_str_name())
+        }
+        event::Type::InverseOffers => {
+            let offers = event.inverse_offers.iter().flat_map(|offers| &offers.inverse_offers);
+            let offers = offers.map(|offer| {
+                let agent = offer.agent_id.as_ref().map_or("", |id| &id.value);
+                format!("{} {agent}", offer.id.value)
+            });
+            format!("inverse {}", offers.collect::<Vec<_>>().join(" | "))
+        }
+        event::Type::RescindInverseOffer => {
+            let id = &event.rescind_inverse_offer.as_ref()?.inverse_offer_id;
+            format!("rescind inverse {}", id.value)
         }
         other => other.as_str_name().to_owned(),
     })

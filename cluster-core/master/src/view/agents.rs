@@ -1,5 +1,6 @@
 //! Agents as the classic endpoints show them.
 
+use super::operator::drain_info;
 use super::tasks::StateCounts;
 use super::{insert_some, object};
 use crate::agent::Agent;
@@ -14,7 +15,8 @@ use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What every agent of this version announces.
-const CAPABILITIES: [&str; 3] = ["MULTI_ROLE", "HIERARCHICAL_ROLE", "RESERVATION_REFINEMENT"];
+pub(super) const CAPABILITIES: [&str; 4] =
+    ["MULTI_ROLE", "HIERARCHICAL_ROLE", "RESERVATION_REFINEMENT", "AGENT_DRAINING"];
 
 impl Master {
     /// The body of `/slaves`, of one agent if it is named.
@@ -90,13 +92,18 @@ impl Master {
             "offered_resources": summary::of(&offered),
             "reserved_resources": reserved,
             "unreserved_resources": summary::of(&agent.total.unreserved()),
-            "active": agent.link.is_some(),
-            "deactivated": false,
+            "active": self.is_active(id, agent),
+            "deactivated": self.registry.is_deactivated(id),
             "version": self.settings.version,
             "capabilities": CAPABILITIES,
         }));
         let again = agent.reregistered.map(|at| json!(at.as_secs_f64()));
         insert_some(&mut slave, "reregistered_time", again);
+        let drain = self.registry.drain(id);
+        let info = drain.as_ref().map(|drain| json!(drain_info(drain)));
+        insert_some(&mut slave, "drain_info", info);
+        let since = drain.map(|drain| json!(drain.since.as_secs_f64()));
+        insert_some(&mut slave, "estimated_drain_start_time_seconds", since);
         insert_some(&mut slave, "domain", agent.info.domain.as_ref().map(|domain| json!(domain)));
         slave
     }
@@ -117,7 +124,7 @@ impl Master {
         }))
     }
 
-    fn used_on(&self, agent: &Agent) -> Resources {
+    pub(super) fn used_on(&self, agent: &Agent) -> Resources {
         let mut used = Resources::new();
         for (framework, task) in &agent.tasks {
             let framework = self.frameworks.get(framework);
@@ -130,7 +137,7 @@ impl Master {
         used
     }
 
-    fn offered_on(&self, agent: &Agent) -> Resources {
+    pub(super) fn offered_on(&self, agent: &Agent) -> Resources {
         let offers = agent.offers.iter().filter_map(|offer| self.offers.get(offer));
         offers.fold(Resources::new(), |sum, offer| sum + &offer.resources.allocated_to(&offer.role))
     }
@@ -142,7 +149,7 @@ impl Master {
     }
 }
 
-fn pid(agent: &Agent) -> String {
+pub(super) fn pid(agent: &Agent) -> String {
     let port = u16::try_from(agent.info.port()).unwrap_or_default();
     format!("slave(1)@{}", std::net::SocketAddr::new(agent.peer, port))
 }
