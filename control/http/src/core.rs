@@ -5,7 +5,7 @@
 //! fails and the core may forget it.
 
 use bytes::Bytes;
-use mizzen_api::v1::scheduler;
+use mizzen_api::v1::{master, scheduler};
 use serde_json::Value;
 use std::fs::File;
 use std::sync::Arc;
@@ -23,6 +23,13 @@ pub enum CoreRequest {
         stream_id: Option<String>,
         /// Where the answer goes.
         reply: oneshot::Sender<SchedulerReply>,
+    },
+    /// An operator's call to the master.
+    Operator {
+        /// The call.
+        call: Box<master::Call>,
+        /// Where the answer goes.
+        reply: oneshot::Sender<OperatorReply>,
     },
     /// The client of a SUBSCRIBE stream went away.
     StreamClosed {
@@ -78,6 +85,22 @@ pub enum SchedulerReply {
         stream_id: String,
         /// What the framework is told, heartbeats included.
         events: mpsc::Receiver<scheduler::Event>,
+    },
+}
+
+/// What becomes of an operator's call.
+#[derive(Debug, Clone, PartialEq)]
+pub enum OperatorReply {
+    /// It is done, and survives a restart.
+    Done,
+    /// What was asked for.
+    Answer(Box<master::Response>),
+    /// It is not done.
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// The answer's body.
+        text: String,
     },
 }
 
@@ -382,6 +405,19 @@ impl CoreHandle {
         wait: Duration,
     ) -> Result<SchedulerReply, CoreError> {
         self.ask(wait, |reply| CoreRequest::Scheduler { call, stream_id, reply }).await
+    }
+
+    /// Passes an operator's call to the master.
+    ///
+    /// # Errors
+    ///
+    /// [`CoreError`].
+    pub async fn operator(
+        &self,
+        call: Box<master::Call>,
+        wait: Duration,
+    ) -> Result<OperatorReply, CoreError> {
+        self.ask(wait, |reply| CoreRequest::Operator { call, reply }).await
     }
 
     /// Tells that a stream's client went away; never blocks, never gets lost

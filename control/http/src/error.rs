@@ -31,8 +31,13 @@ pub enum HttpError {
     #[error("Expecting 'Accept' to allow {BOTH_TYPES}")]
     NotAcceptable,
     /// A body that is no call.
-    #[error("{}", decode_text(_0))]
-    Decode(DecodeError),
+    #[error("{}", decode_text(.name, .error))]
+    Decode {
+        /// What it should be: `scheduler::Call`.
+        name: &'static str,
+        /// What is wrong with it.
+        error: DecodeError,
+    },
     /// A call whose parts do not fit together.
     #[error("Failed to validate scheduler::Call: {reason}")]
     Call {
@@ -113,7 +118,7 @@ impl HttpError {
             Self::Answer => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Core(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::NoContentType
-            | Self::Decode(_)
+            | Self::Decode { .. }
             | Self::Call { .. }
             | Self::StreamIdOnSubscribe
             | Self::BrokenBody
@@ -135,17 +140,17 @@ impl IntoResponse for HttpError {
     }
 }
 
-fn decode_text(error: &DecodeError) -> String {
+fn decode_text(name: &str, error: &DecodeError) -> String {
     match error {
         DecodeError::Syntax(reason) => format!("Failed to parse body into JSON: {reason}"),
         DecodeError::Convert(reason) => {
-            format!("Failed to convert JSON into scheduler::Call: {reason}")
+            format!("Failed to convert JSON into {name}: {reason}")
         }
         DecodeError::Protobuf(reason) => {
-            format!("Failed to parse body into scheduler::Call: {reason}")
+            format!("Failed to parse body into {name}: {reason}")
         }
         DecodeError::Missing { path } => {
-            format!("Failed to validate scheduler::Call: Not initialized: {path}")
+            format!("Failed to validate {name}: Not initialized: {path}")
         }
     }
 }

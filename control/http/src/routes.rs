@@ -17,7 +17,7 @@ use crate::core::{CoreHandle, Query};
 use crate::error::HttpError;
 use crate::limits::Limits;
 use crate::query::{ToQuery, asks};
-use crate::{node, operator, scheduler, services, vips};
+use crate::{node, operator, operator_api, scheduler, services, vips};
 use axum::body::{Body, HttpBody};
 use axum::http::Uri;
 use axum::routing::{MethodRouter, any, get, post};
@@ -82,8 +82,17 @@ const NODE: &[(&str, ToQuery)] = &[
 ];
 
 /// Routes of the master that are no questions.
-const MASTER_CALLS: &[&str] =
-    &["POST /api/v1/scheduler", "GET /health", "GET /version", "GET /redirect"];
+const MASTER_CALLS: &[&str] = &[
+    "POST /api/v1",
+    "POST /api/v1/scheduler",
+    "GET, POST /maintenance/schedule",
+    "GET /maintenance/status",
+    "POST /machine/down",
+    "POST /machine/up",
+    "GET /health",
+    "GET /version",
+    "GET /redirect",
+];
 
 const AGENT_CALLS: &[&str] = &["GET /health", "GET /version"];
 
@@ -114,6 +123,7 @@ const SERVICES_CALLS: &[&str] = &[
 ];
 
 const NODE_CALLS: &[&str] = &[
+    "POST /api/v1",
     "GET /v1/version",
     "GET /v1/metrics",
     "GET /v1/vip-services",
@@ -125,7 +135,15 @@ const NODE_CALLS: &[&str] = &[
 /// The master's routes.
 pub(crate) fn master(app: App) -> Router {
     let routes = queries(MASTER)
+        .route("/api/v1", post(operator_api::call))
         .route("/api/v1/scheduler", post(scheduler::call))
+        .route(
+            "/maintenance/schedule",
+            get(operator_api::schedule).post(operator_api::set_schedule),
+        )
+        .route("/maintenance/status", get(operator_api::status))
+        .route("/machine/down", post(operator_api::down))
+        .route("/machine/up", post(operator_api::up))
         .route("/health", get(operator::health))
         .route("/version", get(operator::version))
         .route("/redirect", get(operator::redirect));
@@ -169,6 +187,7 @@ pub(crate) fn minuteman(app: App) -> Router {
 pub(crate) fn node(app: App) -> Router {
     queries(NODE)
         .route("/v1/version", get(node::version))
+        .route("/api/v1", post(operator_api::call))
         .route("/v1/metrics", get(vips::metrics))
         .route("/v1/vip-services", any(services::pass_vip))
         .route("/v1/vip-services/{*service}", any(services::pass_vip))

@@ -9,18 +9,18 @@ mod form;
 
 use crate::closing::Closing;
 use crate::core::{CoreHandle, SchedulerReply};
+use crate::encoding::Encoding;
 use crate::error::HttpError;
 use crate::routes::{App, read_body};
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures::Stream;
-use mizzen_api::v1::scheduler::{Call, Event, call::Type};
-use mizzen_api::{codec, recordio};
-use prost::Message;
+use mizzen_api::recordio;
+use mizzen_api::v1::scheduler::{Event, call::Type};
 use std::convert::Infallible;
 use tokio::sync::mpsc;
 
@@ -32,7 +32,7 @@ pub async fn call(State(app): State<App>, request: Request) -> Result<Response, 
     let (parts, body) = request.into_parts();
     let encoding = Encoding::of_body(&parts.headers)?;
     let body = read_body(body, app.limits.call_body, app.limits.body_wait).await?;
-    let mut call = encoding.decode(&body)?;
+    let mut call = encoding.decode(&body, "scheduler::Call")?;
     let kind = form::check(&mut call)?;
 
     let answer_in = match kind {
@@ -58,76 +58,6 @@ pub async fn call(State(app): State<App>, request: Request) -> Result<Response, 
             subscribed(app, answer_in, stream_id, events)
         }
     }
-}
-
-/// How messages are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Encoding {
-    Json,
-    Protobuf,
-}
-
-impl Encoding {
-    fn media_type(self) -> &'static str {
-        match self {
-            Self::Json => "application/json",
-            Self::Protobuf => "application/x-protobuf",
-        }
-    }
-
-    /// The header says exactly one of the two; parameters are not understood.
-    fn of_body(headers: &HeaderMap) -> Result<Self, HttpError> {
-        let found = headers.get(CONTENT_TYPE).ok_or(HttpError::NoContentType)?.as_bytes();
-        [Self::Json, Self::Protobuf]
-            .into_iter()
-            .find(|encoding| encoding.media_type().as_bytes() == found)
-            .ok_or_else(|| HttpError::ContentType {
-                found: String::from_utf8_lossy(found).into_owned(),
-            })
-    }
-
-    /// JSON if the client takes it, which it also does if it does not say.
-    fn to_answer_in(headers: &HeaderMap) -> Result<Self, HttpError> {
-        let lines: Vec<&str> =
-            headers.get_all(ACCEPT).iter().filter_map(|line| line.to_str().ok()).collect();
-        let wanted = if headers.contains_key(ACCEPT) { lines.join(",") } else { "*/*".into() };
-        [Self::Json, Self::Protobuf]
-            .into_iter()
-            .find(|encoding| accepts(&wanted, encoding.media_type()))
-            .ok_or(HttpError::NotAcceptable)
-    }
-
-    fn decode(self, body: &[u8]) -> Result<Call, HttpError> {
-        match self {
-            Self::Json => codec::from_json(body),
-            Self::Protobuf => codec::from_protobuf(body),
-        }
-        .map_err(HttpError::Decode)
-    }
-
-    fn encode(self, event: &Event) -> Option<Vec<u8>> {
-        match self {
-            Self::Json => serde_json::to_vec(event).ok(),
-            Self::Protobuf => Some(event.encode_to_vec()),
-        }
-    }
-}
-
-/// Whether a list such as `text/*;q=0.5, application/json` allows a media type.
-fn accepts(wanted: &str, media_type: &str) -> bool {
-    let (main, _) = media_type.split_once('/').unwrap_or((media_type, ""));
-    wanted.split(',').any(|range| {
-        let mut parts = range.split(';').map(str::trim);
-        let name = parts.next().unwrap_or_default();
-        let matches = name == "*/*"
-            || name.eq_ignore_ascii_case(media_type)
-            || name.strip_suffix("/*").is_some_and(|range| range.eq_ignore_ascii_case(main));
-        let refused = parts.any(|parameter| {
-            let quality = parameter.strip_prefix("q=").or(parameter.strip_prefix("Q="));
-            quality.and_then(|quality| quality.parse::<f32>().ok()).is_some_and(|q| q <= 0.0)
-        });
-        matches && !refused
-    })
 }
 
 fn stream_id(headers: &HeaderMap) -> Result<Option<String>, HttpError> {
@@ -185,37 +115,5 @@ struct StreamGuard {
 impl Drop for StreamGuard {
     fn drop(&mut self) {
         self.core.stream_closed(std::mem::take(&mut self.stream_id));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn json_wins_if_both_are_allowed() {
-        use Encoding::{Json, Protobuf};
-        #[rustfmt::skip]
-        let table: &[(&[&'static str], Option<Encoding>)] = &[
-            (&[],                                                     Some(Json)),
-            (&["*/*"],                                                Some(Json)),
-            (&["application/*"],                                      Some(Json)),
-            (&["application/x-protobuf"],                             Some(Protobuf)),
-            (&["application/x-protobuf, application/json;q=0.1"],     Some(Json)),
-            (&["application/json;q=0, application/x-protobuf"],       Some(Protobuf)),
-            (&["text/html", "Application/JSON; charset=utf-8"],       Some(Json)),
-            (&["text/html"],                                          None),
-            (&["text/*"],                                             None),
-            (&["*/*;q=0.0"],                                          None),
-            (&[""],                                                   None),
-            (&[";;,,;q=x"],                                           None),
-        ];
-        for (lines, want) in table {
-            let mut headers = HeaderMap::new();
-            for line in *lines {
-                headers.append(ACCEPT, HeaderValue::from_static(line));
-            }
-            assert_eq!(Encoding::to_answer_in(&headers).ok(), *want, "{lines:?}");
-        }
     }
 }

@@ -1,10 +1,11 @@
 //! A core that only answers, real sockets in front of it, and raw clients.
 
-use crate::core::{self, CoreRequest, MetricsEncoding, Query, QueryReply, SchedulerReply};
-use crate::core::{ServicesReply, ServicesRequest};
+use crate::core::{self, CoreRequest, MetricsEncoding, OperatorReply, Query, QueryReply};
+use crate::core::{SchedulerReply, ServicesReply, ServicesRequest};
 use crate::limits::Limits;
 use crate::server::{Address, Listeners, Part, Settings};
 use bytes::Bytes;
+use mizzen_api::v1::master;
 use mizzen_api::v1::scheduler::{Call, Event, event};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -28,6 +29,7 @@ enum Seen {
     /// With the sending end of the stream.
     Subscribed(Box<Call>, mpsc::Sender<Event>),
     Closed(String),
+    Operator(Box<master::Call>),
     Services(ServicesRequest),
     VipServices(ServicesRequest),
     Query(Query),
@@ -138,6 +140,10 @@ async fn fake_core(mut requests: mpsc::Receiver<CoreRequest>, seen: mpsc::Unboun
                     Seen::Call(call, stream_id)
                 }
             }
+            CoreRequest::Operator { call, reply } => {
+                let _ = reply.send(operator(&call));
+                Seen::Operator(call)
+            }
             CoreRequest::StreamClosed { stream_id } => Seen::Closed(stream_id),
             CoreRequest::Services { request, reply } => {
                 let _ = reply.send(services(&request));
@@ -172,6 +178,26 @@ fn scheduler(call: &Call, stream_id: Option<&str>) -> SchedulerReply {
         (Some("away"), _) => refused(403, "Framework is not subscribed"),
         _ => refused(400, "Framework cannot be found"),
     }
+}
+
+/// Answers questions with what is empty, and refuses nobody but the agent `nobody`.
+fn operator(call: &master::Call) -> OperatorReply {
+    let agent = call.drain_agent.as_ref().map(|part| part.agent_id.value.as_str());
+    if agent == Some("nobody") {
+        return OperatorReply::Refused { status: 400, text: "Unknown agent nobody".into() };
+    }
+    let mut answer = master::Response::default();
+    match call.r#type() {
+        master::call::Type::GetAgents => answer.get_agents = Some(Default::default()),
+        master::call::Type::GetMaintenanceStatus => {
+            answer.get_maintenance_status = Some(Default::default());
+        }
+        master::call::Type::GetMaintenanceSchedule => {
+            answer.get_maintenance_schedule = Some(Default::default());
+        }
+        _ => return OperatorReply::Done,
+    }
+    OperatorReply::Answer(Box::new(answer))
 }
 
 fn services(request: &ServicesRequest) -> ServicesReply {

@@ -8,7 +8,7 @@ use mizzen_api::v1::TaskState;
 use mizzen_api::v1::framework_info::capability::Type as Capability;
 use serde_json::{Value, json};
 
-fn drain(agent: &str, more: Value) -> Value {
+fn drain(agent: &str, more: &Value) -> Value {
     let mut part = json!({ "agent_id": { "value": agent } });
     part.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     json!({ "type": "DRAIN_AGENT", "drain_agent": part })
@@ -37,7 +37,7 @@ fn state(text: &str) -> Option<String> {
 fn a_drain_from_the_call_to_the_return_of_the_agent() {
     let mut bench = running();
     bench.advance(6).log.clear();
-    let call = drain("m-S0", json!({ "max_grace_period": { "seconds": 10 } }));
+    let call = drain("m-S0", &json!({ "max_grace_period": { "seconds": 10 } }));
     assert_eq!(bench.operate(call), OperatorReply::Done);
     bench.expect(&["save master/agent/m-S0", "s1 rescind m-O1", "agent 1 drain within 10 s"]);
     assert_eq!(shown(&bench), (false, true, state("DRAINING")));
@@ -60,7 +60,7 @@ fn a_drain_from_the_call_to_the_return_of_the_agent() {
 #[test]
 fn a_drain_goes_on_after_restarts_and_absences() {
     let mut bench = running();
-    bench.operate(drain("m-S0", json!({})));
+    bench.operate(drain("m-S0", &json!({})));
     let task = || reported("t1", "m-0000", "cpus:1;mem:100", TaskState::TaskRunning);
     // Of the agent.
     bench.disconnect(1);
@@ -94,7 +94,7 @@ fn an_agent_that_is_away_is_drained_when_it_comes_back() {
     let mut bench = running();
     bench.disconnect(1);
     bench.advance(600).log.clear();
-    assert_eq!(bench.operate(drain("m-S0", json!({}))), OperatorReply::Done);
+    assert_eq!(bench.operate(drain("m-S0", &json!({}))), OperatorReply::Done);
     bench.expect(&["save master/agent/m-S0"]);
     let task = reported("t1", "m-0000", "cpus:1", TaskState::TaskRunning);
     bench.register(2, Some("m-S0"), ALL, vec![], vec![task]);
@@ -106,7 +106,7 @@ fn an_agent_that_is_away_is_drained_when_it_comes_back() {
 #[test]
 fn who_is_marked_gone_never_comes_back() {
     let mut bench = running();
-    bench.operate(drain("m-S0", json!({ "mark_gone": true })));
+    bench.operate(drain("m-S0", &json!({ "mark_gone": true })));
     bench.update(1, "m-0000", "t1", TaskState::TaskGoneByOperator, 2);
     bench.log.clear();
     bench.acknowledge("m-0000", "m-S0", "t1", 2);
@@ -115,7 +115,7 @@ fn who_is_marked_gone_never_comes_back() {
         "s1 failure m-S0",
         "agent 1 shut out: the agent has been marked as gone",
     ]);
-    for call in [drain("m-S0", json!({})), deactivate("m-S0"), reactivate("m-S0")] {
+    for call in [drain("m-S0", &json!({})), deactivate("m-S0"), reactivate("m-S0")] {
         assert_eq!(bench.refused(call).0, 409);
     }
     bench.reconcile("m-0000", &[("x", Some("m-S0"))]);
@@ -136,14 +136,14 @@ fn who_is_marked_gone_never_comes_back() {
 fn an_empty_agent_is_drained_at_once() {
     let mut bench = Bench::new();
     bench.register(1, None, ALL, vec![], vec![]);
-    bench.operate(drain("m-S0", json!({})));
+    bench.operate(drain("m-S0", &json!({})));
     assert_eq!(shown(&bench), (false, true, state("DRAINED")));
 }
 
 #[test]
 fn a_framework_that_is_removed_leaves_nothing_to_wait_for() {
     let mut bench = running();
-    bench.operate(drain("m-S0", json!({})));
+    bench.operate(drain("m-S0", &json!({})));
     bench.close("s1");
     bench.advance(60);
     assert_eq!(shown(&bench).2, state("DRAINED"));
@@ -174,15 +174,15 @@ fn what_cannot_be_is_refused_with_words() {
     let mut bench = running();
     #[rustfmt::skip]
     let table = [
-        (drain("nobody", json!({})),      400, "Unknown agent nobody"),
+        (drain("nobody", &json!({})),      400, "Unknown agent nobody"),
         (deactivate("nobody"),            400, "Unknown agent nobody"),
         (reactivate("nobody"),            400, "Unknown agent nobody"),
         (reactivate("m-S0"),              400, "is not deactivated"),
         (json!({}),                       400, "Expecting 'type'"),
         (json!({"type": "DRAIN_AGENT"}),  400, "Expecting 'drain_agent'"),
         (json!({"type": "GET_WEIGHTS"}),  501, "GET_WEIGHTS is not implemented"),
-        (drain("m-S0", json!({"max_grace_period": {"seconds": -1}})), 400, "must not be negative"),
-        (drain("m-S0", json!({"max_grace_period": {"seconds": i64::MAX}})), 400, "too long"),
+        (drain("m-S0", &json!({"max_grace_period": {"seconds": -1}})), 400, "must not be negative"),
+        (drain("m-S0", &json!({"max_grace_period": {"seconds": i64::MAX}})), 400, "too long"),
     ];
     bench.log.clear();
     for (call, status, part) in table {
@@ -201,7 +201,7 @@ fn operators_see_agents_and_their_drains() {
         };
         serde_json::to_value(answer).unwrap()
     };
-    bench.operate(drain("m-S0", json!({ "max_grace_period": { "seconds": 2, "nanos": 5 } })));
+    bench.operate(drain("m-S0", &json!({ "max_grace_period": { "seconds": 2, "nanos": 5 } })));
     let shown = agents(&mut bench);
     assert_eq!(shown["type"], "GET_AGENTS");
     let agent = &shown["get_agents"]["agents"][0];

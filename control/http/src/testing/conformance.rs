@@ -20,6 +20,11 @@ async fn master() {
 }
 
 #[tokio::test]
+async fn operator() {
+    run(Part::Master, "operator.txt").await;
+}
+
+#[tokio::test]
 async fn agent() {
     run(Part::Agent, "agent.txt").await;
 }

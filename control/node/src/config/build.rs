@@ -5,8 +5,8 @@ use super::error::{ConfigError, Origin, Problem};
 use super::host::HostFacts;
 use super::sources::{Layer, Layers, Text};
 use super::{
-    AdminConfig, AgentConfig, Config, EjectionConfig, LogConfig, LogFormat, MasterConfig,
-    DnsConfig, OverlayConfig, Role, ServicesConfig, VipConfig, VipEngine, value,
+    AdminConfig, AgentConfig, Config, DnsConfig, EjectionConfig, LogConfig, LogFormat,
+    MasterConfig, OverlayConfig, Role, ServicesConfig, VipConfig, VipEngine, value,
 };
 use crate::instance::{Instance, SOCKET_NAME};
 use ipnet::Ipv4Net;

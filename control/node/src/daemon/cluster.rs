@@ -5,8 +5,9 @@ use super::core::Core;
 use super::facts::Speaker;
 use super::saves::{Saves, chain};
 use super::streams::Delivery;
+use mizzen_api::v1::master;
 use mizzen_api::v1::scheduler::{Call, Event};
-use mizzen_http::core::SchedulerReply;
+use mizzen_http::core::{OperatorReply, SchedulerReply};
 use mizzen_master::{Effect, LinkId, Master};
 use mizzen_store::Store;
 use mizzen_types::time::{Mono, Now};
@@ -14,6 +15,9 @@ use tracing::warn;
 
 /// The link between the master and the agent of this process.
 pub(crate) const LOCAL_LINK: LinkId = LinkId(0);
+
+/// The part's name in problems.
+const RECORDS: &str = "master's records";
 
 /// Holds a part's effects back until the records in front of them are on the disk.
 #[derive(Debug)]
@@ -93,11 +97,11 @@ impl Core {
                     self.carry_out_master(effect, now);
                 }
                 Passed::Nothing => {
-                    self.problems.solve("master's records");
+                    self.problems.solve(RECORDS);
                     return worked;
                 }
                 Passed::Stalled(Some(error)) => {
-                    self.problems.report("master's records", error);
+                    self.problems.report(RECORDS, error);
                     return worked;
                 }
                 Passed::Stalled(None) => return worked,
@@ -122,6 +126,28 @@ impl Core {
                 let events = self.streams.open(&stream_id);
                 SchedulerReply::Subscribed { stream_id, events }
             }
+        }
+    }
+
+    /// An operator calls. While the disk refuses, nothing is changed: an answer must not
+    /// promise what a restart would forget.
+    pub(crate) fn operator_call(&mut self, call: master::Call) -> OperatorReply {
+        let now = super::clock::now();
+        let refused = |status, text: String| OperatorReply::Refused { status, text };
+        let Some(master) = self.master.as_mut() else {
+            return refused(404, "this node does not have the role `master`".to_owned());
+        };
+        if call.r#type().as_str_name().starts_with("GET_") {
+            return operator_reply(master.operator_call(call, now));
+        }
+        if let Some(problem) = self.problems.of(RECORDS) {
+            return refused(503, format!("the change cannot be written down: {problem}"));
+        }
+        let reply = operator_reply(master.operator_call(call, now));
+        self.settle();
+        match self.problems.of(RECORDS) {
+            Some(problem) => refused(503, format!("the change waits for the disk: {problem}")),
+            None => reply,
         }
     }
 
@@ -164,6 +190,16 @@ impl Core {
                 warn!(stream, "a framework does not keep up with its events and is dropped");
                 self.stream_closed(stream);
             }
+        }
+    }
+}
+
+fn operator_reply(reply: mizzen_master::OperatorReply) -> OperatorReply {
+    match reply {
+        mizzen_master::OperatorReply::Done => OperatorReply::Done,
+        mizzen_master::OperatorReply::Answer(response) => OperatorReply::Answer(response),
+        mizzen_master::OperatorReply::Refused { status, text } => {
+            OperatorReply::Refused { status, text }
         }
     }
 }

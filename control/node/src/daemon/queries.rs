@@ -18,6 +18,10 @@ impl Core {
                 let answer = self.scheduler_call(*call, stream_id.as_deref());
                 let _ = reply.send(answer);
             }
+            CoreRequest::Operator { call, reply } => {
+                let answer = self.operator_call(*call);
+                let _ = reply.send(answer);
+            }
             CoreRequest::StreamClosed { stream_id } => self.stream_closed(&stream_id),
             CoreRequest::Services { request, reply } => {
                 let answer = self.services_request(&request);
