@@ -1,7 +1,9 @@
 //! What can be typed after `mizzen`.
 
+mod agents;
 mod vip;
 
+pub use agents::{DrainArgs, ReactivateArgs};
 pub use vip::{ExplainArgs, VipCommand, VipRmArgs, VipSetArgs, VipsArgs};
 
 use crate::config::{KEYS, Key, Kind, Loader};
@@ -104,6 +106,22 @@ Examples:
   mizzen logs -f web.8d5f
   mizzen logs --stderr web")]
     Logs(LogsArgs),
+    /// List agents, and how they stand
+    #[command(after_help = "Examples:\n  mizzen agents\n  mizzen agents --json")]
+    Agents(Output),
+    /// End all tasks of an agent and start none there, until it is reactivated
+    #[command(after_help = "\
+Its tasks take no new connections of VIPs, finish the ones they have while their grace
+lasts, and are started elsewhere. It stays out over restarts, until `mizzen reactivate`.
+
+Examples:
+  mizzen drain anchor
+  mizzen drain 8d5f1c02 --grace 2m --wait
+  mizzen drain anchor --mark-gone")]
+    Drain(DrainArgs),
+    /// Let an agent that was drained or deactivated run tasks again
+    #[command(after_help = "Example:\n  mizzen reactivate anchor")]
+    Reactivate(ReactivateArgs),
     /// List VIPs and their backends, or what a change would do to them
     #[command(after_help = "\
 --plan FILE shows what `mizzen run FILE` would change about VIPs and names, or what
@@ -422,6 +440,9 @@ mod tests {
             &["mizzen", "vips", "--watch", "--interval", "0"],
             &["mizzen", "vips", "--watch", "--problems"],
             &["mizzen", "explain"],
+            &["mizzen", "drain"],
+            &["mizzen", "drain", "a", "--grace", "long"],
+            &["mizzen", "drain", "a", "--timeout", "5"],
         ] {
             assert_eq!(parse(words).unwrap_err().exit_code(), 2, "{words:?}");
         }

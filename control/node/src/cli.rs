@@ -4,12 +4,14 @@
 //! list is a function from what the node answered to text, so that it can be
 //! tested without a node.
 
+mod agents;
 mod apps;
 mod deploy;
 mod dns;
 mod error;
 mod explain;
 mod logs;
+mod progress;
 mod session;
 mod status;
 mod table;
@@ -72,6 +74,9 @@ async fn dispatch(session: &Session, command: Command) -> Result<(), CliError> {
         Command::Vips(args) => vips::run(session, &args).await,
         Command::Explain(args) => explain::run(session, &args).await,
         Command::Vip(command) => vip::run(session, &command).await,
+        Command::Agents(output) => agents::list(session, output).await,
+        Command::Drain(args) => agents::drain(session, &args).await,
+        Command::Reactivate(args) => agents::reactivate(session, &args).await,
         Command::Dns(args) => dns::run(session, &args).await,
         // They are no conversations, and `main` has taken them.
         Command::Node(_) | Command::Lab(_) => Ok(()),

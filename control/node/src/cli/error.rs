@@ -93,6 +93,28 @@ pub enum CliError {
         /// Their ids.
         tasks: Vec<String>,
     },
+    /// No agent has that name.
+    #[error("no agent `{agent}`; `mizzen agents` lists them")]
+    NoAgent {
+        /// As asked for.
+        agent: String,
+    },
+    /// Several agents have it.
+    #[error("`{agent}` are several agents, name one of them:\n  {}", .agents.join("\n  "))]
+    SeveralAgents {
+        /// As asked for.
+        agent: String,
+        /// Their ids.
+        agents: Vec<String>,
+    },
+    /// Something is left on the agent.
+    #[error("{agent} is not drained after {seconds} s; the drain goes on")]
+    Undrained {
+        /// The agent.
+        agent: String,
+        /// How long was waited.
+        seconds: u64,
+    },
     /// The app does not run yet.
     #[error("{app} does not run after {seconds} s; the deployment goes on{}", because(.why.as_deref()))]
     Late {
