@@ -76,6 +76,9 @@ pub struct Instance {
     pub healthy: Option<bool>,
     /// Addresses of its container.
     pub addresses: Vec<String>,
+    /// Whether it ends because its agent is drained.
+    #[serde(default)]
+    pub drained: bool,
 
     /// Health as shown to people; not kept.
     #[serde(skip)]
@@ -108,10 +111,11 @@ impl Instance {
         self.condition == Condition::Running && (!self.probed || self.healthy == Some(true))
     }
 
-    /// Whether it counts as one of the app's copies: wanted, and not given up.
+    /// Whether it counts as one of the app's copies: wanted, not given up, and not leaving
+    /// with its agent.
     #[must_use]
     pub fn is_active(&self, app: &App, now: Mono) -> bool {
-        self.goal == Goal::Run && !self.is_given_up(app, now)
+        self.goal == Goal::Run && !self.drained && !self.is_given_up(app, now)
     }
 
     /// When the app's patience with a lost agent ends: first for a replacement,
@@ -157,6 +161,7 @@ impl Instance {
                 self.started = Some(at);
             }
         }
+        self.drained |= status.state() == v1::TaskState::TaskKilling && is_drained(status);
         if let Some(healthy) = status.healthy {
             self.healthy = Some(healthy);
             self.probe.record(healthy, at);
@@ -201,6 +206,12 @@ pub fn sort_victims(copies: &mut [&Instance], selection: KillSelection) {
         };
         rank(a).cmp(&rank(b)).then(age).then_with(|| a.task_id.cmp(&b.task_id))
     });
+}
+
+/// Whether a task ends, or has ended, because its agent is drained.
+#[must_use]
+pub fn is_drained(status: &v1::TaskStatus) -> bool {
+    status.reason() == v1::task_status::Reason::AgentDraining && status.reason.is_some()
 }
 
 /// Whether a state is the end of a task.

@@ -9,6 +9,7 @@ use crate::why::{Reason, Rejection};
 use mizzen_api::v1;
 use mizzen_types::random::Dice;
 use mizzen_types::resources::{Ranges, Scalar};
+use mizzen_types::time::Wall;
 
 /// An offer of which parts may already be given away.
 #[derive(Debug, Clone)]
@@ -37,6 +38,16 @@ impl Pool {
         };
         let left = offer.resources.iter().filter(plain).cloned().collect();
         Self { offer, left }
+    }
+
+    /// Whether the time has come at which its machine is to be left.
+    #[must_use]
+    pub fn is_in_maintenance(&self, now: Wall) -> bool {
+        self.offer.unavailability.is_some_and(|planned| {
+            let (now, start) = (i128::from(now.0), i128::from(planned.start.nanoseconds));
+            let end = planned.duration.map(|duration| start + i128::from(duration.nanoseconds));
+            start <= now && end.is_none_or(|end| now < end)
+        })
     }
 
     /// Takes what one more copy of `app` needs; `copies` are those that it has.

@@ -83,10 +83,12 @@ pub fn plan<'a>(app: Option<&App>, copies: impl Iterator<Item = &'a Instance>, n
         copies.iter().copied().filter(|copy| copy.is_active(app, now)).collect()
     };
     let (new_active, old_active) = (active(&new), active(&old));
+    let leaving = count(new.iter().filter(|copy| copy.drained && copy.goal == Goal::Run).count());
     let mut plan = if old.is_empty() {
-        scale(app, &new_active)
+        scale(app, &new_active, leaving)
     } else {
-        upgrade(app, &new_active, &old_active, count(old.len()))
+        // Those that leave with their agent have successors and hold resources, as old ones.
+        upgrade(app, &new_active, &old_active, count(old.len()) + leaving)
     };
     plan.waits_for = waits_for(app, &copies, &new_active);
     plan
@@ -101,11 +103,22 @@ fn stop_all(copies: &[&Instance]) -> Plan {
     Plan { start: 0, kill: wanted.map(|copy| copy.task_id.clone()).collect(), waits_for }
 }
 
-fn scale(app: &App, active: &[&Instance]) -> Plan {
+fn scale(app: &App, active: &[&Instance], leaving: u32) -> Plan {
     let have = count(active.len());
     let surplus = have.saturating_sub(app.instances);
     let kill = victims(app, active, surplus);
-    Plan { start: app.instances.saturating_sub(have), kill, waits_for: None }
+    let missing = app.instances.saturating_sub(have);
+    // Successors of those that leave may be too many for a while, as in an upgrade.
+    let room = most_copies(app).saturating_sub(have + leaving);
+    let start = if leaving > 0 { missing.min(room) } else { missing };
+    Plan { start, kill, waits_for: None }
+}
+
+/// How many copies there may be while some are replaced.
+fn most_copies(app: &App) -> u32 {
+    let strategy = app.effective_strategy();
+    let counts = Counts { instances: app.instances, strategy, healthy: 0, old: 0, new: 0 };
+    steps(counts, 0).max_capacity
 }
 
 fn upgrade(app: &App, new: &[&Instance], old: &[&Instance], old_unended: u32) -> Plan {

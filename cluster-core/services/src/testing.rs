@@ -54,6 +54,7 @@ pub fn instance(task_id: &str) -> Instance {
         goal: Goal::Run,
         healthy: None,
         addresses: Vec::new(),
+        drained: false,
         probe: ProbeResult::default(),
         since: Mono(0),
         killed: None,
@@ -143,6 +144,17 @@ impl World {
         self.event(Event {
             r#type: Some(event::Type::Offers.into()),
             offers: Some(event::Offers { offers }),
+            ..Event::default()
+        });
+    }
+
+    /// An offer of the first agent, changed.
+    pub fn offer_with(&mut self, change: impl FnOnce(&mut v1::Offer)) {
+        let mut offer = offer(0);
+        change(&mut offer);
+        self.event(Event {
+            r#type: Some(event::Type::Offers.into()),
+            offers: Some(event::Offers { offers: vec![offer] }),
             ..Event::default()
         });
     }

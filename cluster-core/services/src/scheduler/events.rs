@@ -2,7 +2,7 @@
 
 use super::Services;
 use crate::app_id::AppId;
-use crate::instance::{Condition, Goal, is_terminal};
+use crate::instance::{Condition, Goal, is_drained, is_terminal};
 use crate::store::{Key, TaskFailure};
 use crate::task;
 use crate::version::Version;
@@ -218,7 +218,12 @@ impl Services {
 /// Whether the end of a copy says something about its app. Being killed does not,
 /// unless it was for its health; nor does an offer that was no longer valid.
 fn raises_delay(status: &v1::TaskStatus, sick: bool) -> bool {
+    // Who is drained, or whose machine goes down, says nothing about the app.
+    if is_drained(status) {
+        return false;
+    }
     match status.state() {
+        S::TaskGone if status.reason() == Reason::AgentRemoved => false,
         S::TaskDropped => status.reason() != Reason::InvalidOffers,
         S::TaskError | S::TaskFailed | S::TaskGone | S::TaskFinished => true,
         S::TaskKilled => sick,

@@ -12,6 +12,7 @@ use crate::service::Service;
 use crate::store::Key;
 use crate::task;
 use crate::version::Version;
+use crate::why::{Reason, Rejection};
 use mizzen_api::v1;
 use mizzen_api::v1::scheduler::{Call, call};
 use mizzen_types::time::Now;
@@ -83,6 +84,13 @@ impl Services {
         let (Some(app), Some(queue)) = (&service.app, &mut service.queue) else { return false };
         let agent = answer.pool.offer.agent_id.value.clone();
         let at = Version::at(now.wall);
+        if answer.pool.is_in_maintenance(now.wall) {
+            let words = "its machine is in maintenance";
+            let rejection = Rejection::words(Reason::AgentMaintenance, words);
+            queue.record(&agent, Some(rejection), at);
+            answer.refused.insert(id.clone());
+            return false;
+        }
         match answer.pool.take(app, service.instances.values(), &mut self.dice) {
             Err(rejection) => {
                 queue.record(&agent, Some(rejection), at);
@@ -156,6 +164,7 @@ fn copy(app: &App, pool: &Pool, taken: &Taken, task_id: String, at: Version) -> 
         goal: Goal::Run,
         healthy: None,
         addresses: Vec::new(),
+        drained: false,
         probe: ProbeResult::default(),
         since: mizzen_types::time::Mono(0),
         killed: None,

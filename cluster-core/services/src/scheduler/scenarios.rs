@@ -92,6 +92,86 @@ fn a_copy_that_dies_is_replaced_after_its_delay() {
     assert_eq!(app["tasks"].as_array().unwrap().len(), 2);
 }
 
+/// What an agent that is drained says of a task.
+fn drained(world: &mut World, task: &str, state: S) {
+    world.status(v1::TaskStatus {
+        task_id: v1::TaskId { value: task.to_owned() },
+        agent_id: Some(v1::AgentId { value: "S0".to_owned() }),
+        state: state.into(),
+        reason: Some(Reason::AgentDraining.into()),
+        uuid: Some(vec![7; 16]),
+        healthy: Some(false),
+        ..v1::TaskStatus::default()
+    });
+}
+
+#[test]
+fn copies_on_a_drained_agent_are_replaced_at_once_as_the_upgrade_strategy_has_room() {
+    let mut world = two_running();
+    let ids = world.ids();
+    for id in &ids {
+        drained(&mut world, id, S::TaskKilling);
+    }
+    assert!(world.take_calls().contains(&C::Revive));
+    world.offer(1);
+    world.run_from(2);
+    assert_eq!(world.launched.len(), 4, "both have successors before they end");
+    for (id, state) in ids.iter().zip([S::TaskKilled, S::TaskGoneByOperator]) {
+        drained(&mut world, id, state);
+    }
+    let app = &world.get("/v2/apps/web")["app"];
+    assert_eq!(app["tasks"].as_array().unwrap().len(), 2);
+    assert_eq!(world.get("/v2/queue")["queue"], json!([]));
+    assert_eq!(world.take_kills(), [""; 0]);
+
+    let strict = json!({"maximumOverCapacity": 0, "minimumHealthCapacity": 0});
+    let mut world = World::new();
+    let mut app = small(2);
+    app["upgradeStrategy"] = strict;
+    world.post(app);
+    world.offer(1);
+    world.run_from(0);
+    let first = world.ids()[0].clone();
+    drained(&mut world, &first, S::TaskKilling);
+    world.offer(1);
+    assert_eq!(world.launched.len(), 2, "there is no room for a third");
+    drained(&mut world, &first, S::TaskKilled);
+    world.offer(1);
+    assert_eq!(world.launched.len(), 3, "and no delay, though it was not healthy");
+}
+
+#[test]
+fn a_restart_knows_who_leaves_with_its_agent() {
+    let mut world = two_running();
+    let first = world.ids()[0].clone();
+    drained(&mut world, &first, S::TaskKilling);
+    world.restart();
+    world.subscribe();
+    world.offer(1);
+    assert_eq!(world.launched.len(), 3);
+}
+
+#[test]
+fn machines_in_maintenance_get_no_copies() {
+    let mut world = World::new();
+    world.post(small(1));
+    let now = i64::try_from(world.now.wall.0).unwrap();
+    let planned = |start: i64| {
+        let start = v1::TimeInfo { nanoseconds: start };
+        Some(v1::Unavailability { start, duration: Some(v1::DurationInfo { nanoseconds: 10 }) })
+    };
+    world.offer_with(|offer| offer.unavailability = planned(now - 5));
+    assert_eq!(world.launched.len(), 0);
+    let why = world.get("/v2/queue/why")[0]["why"].to_string();
+    assert!(why.contains("its machine is in maintenance"), "{why}");
+    for (start, launched) in [(now + 5, 1), (now - 15, 2)] {
+        world.request("PUT", "/v2/apps/web", &json!({"instances": launched}));
+        world.offer_with(|offer| offer.unavailability = planned(start));
+        assert_eq!(world.launched.len(), launched);
+        world.run_from(launched - 1);
+    }
+}
+
 #[test]
 fn the_delay_can_be_skipped() {
     let mut world = two_running();
