@@ -43,6 +43,8 @@ pub enum Key {
     VipClaim(String),
     /// A virtual service that was registered by hand on the owner.
     VipService(VipServiceId),
+    /// A name and a type of record (`A`, `SRV`, …) that were set by hand on the owner.
+    DnsRecord(String, String),
 }
 
 /// What the owner says.
@@ -61,6 +63,8 @@ pub enum Fact {
     VipClaim(IpAddr),
     /// See [`VipServiceFact`].
     VipService(VipServiceFact),
+    /// See [`DnsRecordFact`].
+    DnsRecord(DnsRecordFact),
 }
 
 /// One line of an owner log.
@@ -109,6 +113,16 @@ pub struct FrameworkFact {
     pub name: String,
     /// Where its scheduler runs, if it said so.
     pub hostname: Option<String>,
+}
+
+/// What a name leads to, for a host that is no task; set by hand.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DnsRecordFact {
+    /// Data of each record, as zone files write it.
+    pub values: Vec<String>,
+    /// How long clients may keep them, in seconds; as long as anything else if not said.
+    #[serde(default)]
+    pub ttl: Option<u32>,
 }
 
 /// How far a task has come. Terminal tasks have no fact.

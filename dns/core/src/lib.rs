@@ -9,6 +9,7 @@
 //! [`answer`] says what a question deserves. [`explain`] says the same to a person.
 //! The sockets are in `mizzen-dns-server`.
 
+pub mod by_hand;
 mod cache;
 mod explain;
 mod forward;

@@ -129,9 +129,14 @@ impl Zones {
         self.nodes.get(name)
     }
 
-    /// The nearest zone that holds `name`.
+    /// The nearest zone that holds `name`. A name with an SOA record and no NS record is
+    /// ours alone, and what is below it is not.
     pub(crate) fn apex_of(&self, name: &DnsName) -> Option<DnsName> {
-        name.lineage().find_map(|ancestor| self.apexes.get(ancestor)).cloned()
+        let holds = |apex: &&DnsName| {
+            let node = (*apex != name).then(|| self.node(apex.as_str())).flatten();
+            node.is_none_or(|node| !node.entries(Some(RecordType::NS)).is_empty())
+        };
+        name.lineage().filter_map(|ancestor| self.apexes.get(ancestor)).find(holds).cloned()
     }
 
     pub(crate) fn locate(&self, asked: &DnsName) -> Option<Place> {
