@@ -2,7 +2,7 @@
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup build install test lint check-ebpf demo up bench-node bench-vip
+.PHONY: help setup build install test lint check-ebpf demo up bench-node bench-vip bench-dns
 
 CARGO ?= cargo
 XTASK := $(CARGO) run --quiet --package xtask --
@@ -50,6 +50,11 @@ bench-vip: ## Measure VIPs beside HAProxy, nginx, iptables and nftables
 	@packaging/setup.sh peers
 	@$(CARGO) build --release --workspace --quiet
 	@$(SUDO) target/release/mizzen lab --no-node -- target/release/mizzen-bench vip
+
+bench-dns: ## Measure names beside unbound, bind9, knot, nsd and dnsmasq
+	@packaging/setup.sh name-servers
+	@$(CARGO) build --release --workspace --quiet
+	@$(SUDO) target/release/mizzen lab --no-node -- target/release/mizzen-bench dns
 
 lint: ## Check formatting, lints, and that no crate looks upstairs
 	@echo "lint: formatting"

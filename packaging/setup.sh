@@ -2,6 +2,7 @@
 # Installs what building, testing and the demo need and this machine lacks.
 # Debian and its relatives; elsewhere it says what is missing.
 # `setup.sh peers`: also the balancers that ours is measured beside.
+# `setup.sh name-servers`: also the name servers that ours is measured beside.
 set -eu
 
 # command:package
@@ -9,6 +10,8 @@ needs="cc:gcc ld:binutils git:git ip:iproute2 kill:procps setsid:util-linux ngin
 
 if [ "${1:-}" = peers ]; then
     needs="$needs haproxy:haproxy iptables:iptables nft:nftables ipset:ipset"
+elif [ "${1:-}" = name-servers ]; then
+    needs="$needs unbound:unbound named:bind9 knotd:knot nsd:nsd dnsmasq:dnsmasq-base dnsperf:dnsperf"
 fi
 
 PATH="$PATH:/usr/sbin:/sbin"
@@ -67,9 +70,10 @@ $root apt-get update -qq
 # shellcheck disable=SC2086 # a list of words
 $root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages
 if command -v systemctl >/dev/null 2>&1 && [ -d /run/systemd/system ]; then
-    for service in nginx haproxy; do
-        case " $packages " in *" $service "*)
-            $root systemctl disable --quiet "$service.service" || true ;;
+    # package:service
+    for pair in nginx:nginx haproxy:haproxy unbound:unbound bind9:named knot:knot nsd:nsd; do
+        case " $packages " in *" ${pair%%:*} "*)
+            $root systemctl disable --quiet "${pair##*:}.service" || true ;;
         esac
     done
 fi

@@ -9,17 +9,20 @@
 //!      ──▶ paired             variants in turns
 //!            └─▶ generator    a process per variant ──▶ server (`serve`, also the apps' program)
 //! vip ───▶ network, process   namespaces and programs beside the node
+//! dns ───▶ process            servers one beside the other, with a generator of their own
 //!      ──▶ report, statistics the table, and target/bench/<name>.json
 //! ```
 
 mod api;
 mod daemon;
+mod dns;
 mod generator;
 mod network;
 mod node;
 mod paired;
 mod process;
 mod report;
+mod rows;
 mod sandbox;
 mod server;
 mod statistics;
@@ -38,7 +41,10 @@ sections:
   node    figures of one node: idle, start, deployment, recovery, cost of a VIP
   vip [--quick] [--only ROW] [--among NAME,NAME…]
           figures of VIPs, beside those of other balancers; rows:
-          local, arriving, scale, loading, closed-loop, ejection, maglev";
+          local, arriving, scale, loading, closed-loop, ejection, maglev
+  dns [--quick] [--only ROW] [--among NAME,NAME…]
+          figures of names, beside those of other servers; rows:
+          authority, change, forwarding";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -55,9 +61,20 @@ fn main() -> ExitCode {
 fn run(words: &[&str]) -> Result<ExitCode> {
     match words {
         ["node"] => section("node", node::run),
-        ["vip", options @ ..] => {
-            let options = vip::Options::parse(options)?;
-            section("vip", |report| vip::run(&options, report))
+        ["vip", options @ ..] => section("vip", |report| vip::run(options, report)),
+        ["dns", options @ ..] => section("dns", |report| dns::run(options, report)),
+        ["dns-null", listen, core] => {
+            dns::serve::null(listen.parse()?, core.parse()?)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        ["dns-serve", listen, tasks, upstream, core] => {
+            let upstream = (*upstream != "-").then(|| upstream.parse()).transpose()?;
+            dns::serve::ours(listen.parse()?, tasks.parse()?, upstream, core.parse()?)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        ["dns-generate", questions, core] => {
+            dns::generator::run(questions.as_ref(), core.parse()?)?;
+            Ok(ExitCode::SUCCESS)
         }
         ["serve", options @ ..] => server::run(options).map(|()| ExitCode::SUCCESS),
         ["generate", cgroup, cpu] => {
