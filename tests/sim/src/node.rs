@@ -6,7 +6,7 @@ use mizzen_agent::task::{Ended, Started};
 use mizzen_agent::{Agent, Answer, CpuLimit, Effect, Orders, Settings};
 use mizzen_api::{resources, v1};
 use mizzen_master::registry::{PREFIX, Registry};
-use mizzen_master::{LinkId, Master, SchedulerReply};
+use mizzen_master::{LinkId, Master, OperatorReply, SchedulerReply};
 use mizzen_membership::log::OwnerLog;
 use mizzen_membership::view::View;
 use mizzen_services::{Reply, Request, Services};
@@ -23,7 +23,8 @@ use std::time::Duration;
 const LINK: LinkId = LinkId(0);
 const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 const SERVICES: &str = "services/";
-const AGENT_ID: &str = "agent/id";
+/// Key of the agent's id in the store.
+pub const AGENT_ID: &str = "agent/id";
 const AGENT_ORDERS: &str = "agent/orders";
 const SIGKILL: i32 = 9;
 
@@ -124,6 +125,30 @@ impl Node {
         let reply = self.services.handle_request(request, now);
         self.settle(machine, dice, now)?;
         Ok(reply)
+    }
+
+    /// An operator's call to the master.
+    ///
+    /// # Errors
+    ///
+    /// [`Crashed`], before or after the call took effect.
+    pub fn operate(
+        &mut self,
+        call: v1::master::Call,
+        machine: &mut Machine,
+        dice: &mut Dice,
+        now: Now,
+    ) -> Result<OperatorReply, Crashed> {
+        let reply = self.master.operator_call(call, now);
+        self.settle(machine, dice, now)?;
+        Ok(reply)
+    }
+
+    /// Whether the master shows the agent as drained.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        let slaves = self.master.slaves(None);
+        slaves["slaves"][0]["drain_info"]["state"] == "DRAINED"
     }
 
     /// A container's task ended by itself.

@@ -1,12 +1,15 @@
-//! A node under a random life: apps come, change and go, tasks die, the daemon is
-//! killed between any two of its steps. In the end everything must be as it was asked.
+//! A node under a random life: apps come, change and go, tasks die, the agent is drained,
+//! maintained and back, the daemon is killed between any two of its steps. In the end
+//! everything must be as it was asked.
 
+use mizzen_master::OperatorReply;
 use mizzen_services::Request;
 use mizzen_tests_sim::machine::Machine;
-use mizzen_tests_sim::node::{Crashed, Node};
+use mizzen_tests_sim::node::{AGENT_ID, Crashed, Node};
 use mizzen_types::container::Exit;
 use mizzen_types::random::Dice;
 use mizzen_types::time::{Now, Wall};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -104,6 +107,56 @@ impl World {
         self.asked.insert(app, instances);
     }
 
+    /// An operator's call; nothing if the daemon was killed meanwhile, so that it may have
+    /// been taken or not.
+    fn operate(&mut self, crashes: bool, call: &Value) -> Option<OperatorReply> {
+        let mut node = self.node(crashes);
+        let call = serde_json::from_value(call.clone()).expect("a call");
+        let reply = node.operate(call, &mut self.machine, &mut self.dice, self.now);
+        self.keep(node, reply)
+    }
+
+    fn agent(&self) -> Value {
+        let id = self.machine.store.get(AGENT_ID);
+        json!({ "value": id.map(|id| String::from_utf8_lossy(id)).unwrap_or_default() })
+    }
+
+    /// An operator drains the agent, maintains its machine, or ends one of that. What
+    /// cannot be is refused.
+    fn order(&mut self) {
+        let agent_id = json!({ "agent_id": self.agent() });
+        let call = match self.dice.below(6) {
+            0 | 1 => {
+                let seconds = self.dice.below(10);
+                let part =
+                    json!({ "agent_id": self.agent(), "max_grace_period": { "seconds": seconds } });
+                json!({ "type": "DRAIN_AGENT", "drain_agent": part })
+            }
+            2 => json!({ "type": "DEACTIVATE_AGENT", "deactivate_agent": agent_id }),
+            3 => plan(),
+            4 => down(),
+            _ => return self.restore(true),
+        };
+        self.operate(true, &call);
+    }
+
+    /// Ends whatever an operator began, as far as it can be ended now.
+    fn restore(&mut self, crashes: bool) {
+        let part = json!({ "agent_id": self.agent() });
+        for call in
+            [up(), no_plan(), json!({ "type": "REACTIVATE_AGENT", "reactivate_agent": part })]
+        {
+            self.operate(crashes, &call);
+        }
+    }
+
+    /// Who is drained has no task.
+    fn check_drained(&self) {
+        if self.node.as_ref().is_some_and(Node::is_drained) {
+            assert_eq!(self.machine.running().len(), 0, "drained with tasks, seed {}", self.seed);
+        }
+    }
+
     fn kill_a_task(&mut self) {
         let Some(container) = self.machine.any_running(&mut self.dice) else { return };
         let exit = [Exit::Code(0), Exit::Code(1), Exit::Signal(9)][self.dice.below(3)];
@@ -126,7 +179,8 @@ impl World {
     }
 
     fn step(&mut self) {
-        match self.dice.below(10) {
+        match self.dice.below(11) {
+            10 => self.order(),
             0 | 1 => self.ask(),
             2 => self.kill_a_task(),
             3 => {
@@ -142,6 +196,7 @@ impl World {
         let count = ids.len();
         ids.dedup();
         assert_eq!(ids.len(), count, "a task runs twice, seed {}", self.seed);
+        self.check_drained();
     }
 
     /// Without further trouble everything becomes as it was asked.
@@ -149,7 +204,10 @@ impl World {
         if let Some(node) = self.node.as_mut() {
             node.set_fuse(None);
         }
-        // Longer than every back-off, retry and grace period.
+        // Longer than every back-off, retry and grace period; a drain has to end first.
+        self.live(Duration::from_secs(2_000), false);
+        self.check_drained();
+        self.restore(false);
         self.live(Duration::from_secs(2_000), false);
         let mut running: BTreeMap<&str, u64> = BTreeMap::new();
         for (_, task) in self.machine.running() {
@@ -173,6 +231,32 @@ impl World {
         );
         assert_eq!(self.machine.records.len(), ids.len(), "a record is left, seed {}", self.seed);
     }
+}
+
+fn machines() -> Value {
+    json!([{ "hostname": "node" }])
+}
+
+fn schedule(windows: &Value) -> Value {
+    let part = json!({ "schedule": { "windows": windows } });
+    json!({ "type": "UPDATE_MAINTENANCE_SCHEDULE", "update_maintenance_schedule": part })
+}
+
+fn plan() -> Value {
+    let unavailability = json!({ "start": { "nanoseconds": 0 } });
+    schedule(&json!([{ "machine_ids": machines(), "unavailability": unavailability }]))
+}
+
+fn no_plan() -> Value {
+    schedule(&json!([]))
+}
+
+fn down() -> Value {
+    json!({ "type": "START_MAINTENANCE", "start_maintenance": { "machines": machines() } })
+}
+
+fn up() -> Value {
+    json!({ "type": "STOP_MAINTENANCE", "stop_maintenance": { "machines": machines() } })
 }
 
 fn life(seed: u64) {
