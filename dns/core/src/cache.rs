@@ -14,6 +14,9 @@ const MAX_POSITIVE: u32 = 86_400;
 const MAX_NEGATIVE: u32 = 3600;
 /// How long an upstream's failure is kept, in seconds (RFC 9520, 3.2 has 1 s to 5 min).
 const FAILURE: u32 = 5;
+/// How long it is kept that nobody answered, in seconds: the least that RFC 9520 allows,
+/// because upstreams that are down are left alone anyway.
+const SILENCE: u32 = 1;
 /// The last tenth of its life is the time to ask anew for what is popular.
 const LAST_PART: u32 = 10;
 /// Name, type, class and flags.
@@ -107,6 +110,12 @@ impl Kept {
         (lifetime > 0).then_some(Self { answer, came: now, lifetime, on_end })
     }
 
+    /// Keeps for a moment that nobody answered.
+    #[must_use]
+    pub fn silence(answer: Relayed, now: Mono) -> Self {
+        Self { answer, came: now, lifetime: SILENCE, on_end: OnEnd::Gone }
+    }
+
     /// The answer.
     #[must_use]
     pub fn answer(&self) -> &Relayed {
@@ -177,6 +186,9 @@ mod tests {
         }
         let kept = Kept::new(answer(60), at(0.0)).expect("it is kept");
         assert_eq!(kept.freshness(at(60.0), Duration::ZERO), Freshness::Gone, "not wanted");
+        let silence = Kept::silence(Relayed::bare(2, None), at(0.0));
+        assert_eq!(silence.freshness(at(0.9), SECOND), fresh(0, true));
+        assert_eq!(silence.freshness(at(1.0), SECOND), Freshness::Gone);
         assert_eq!(Kept::new(answer(0), at(0.0)), None, "TTL 0");
         assert_eq!(Kept::new(negative(60, 0), at(0.0)), None, "minimum 0");
         assert_eq!(Kept::new(Relayed::bare(0, None), at(0.0)), None, "no word of how long");

@@ -1,11 +1,16 @@
 //! A question of our own to a resolver, for people who want to see its answer.
 
-use crate::upstream::{Exchange, UpstreamError};
-use hickory_proto::op::{Message, Query, ResponseCode};
+use crate::reply::UDP_PAYLOAD;
+use crate::upstream::{Plain, Question, UpstreamError, wire_name};
+use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::Record;
-use mizzen_dns_core::{DnsName, NameError, RecordType};
+use mizzen_dns_core::{Age, Asker, DnsName, NameError, Opt, RecordType, Unfit};
 use std::net::SocketAddr;
 use std::time::Duration;
+use tokio::time::timeout;
+
+/// The Internet.
+const CLASS_IN: u16 = 1;
 
 /// What a resolver answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +58,7 @@ pub enum AskError {
 }
 
 /// Asks `resolver` for the records of `name`, by UDP and, if the answer was cut, by TCP;
-/// waits `limit` for each.
+/// waits `limit` in all.
 ///
 /// # Errors
 ///
@@ -66,10 +71,25 @@ pub async fn ask(
 ) -> Result<Answered, AskError> {
     let refused = |source| AskError::Name { name: name.to_owned(), source };
     let wire = DnsName::parse(name).map_err(|error| refused(Some(error)))?.to_wire();
-    let question = Query::query(wire.ok_or_else(|| refused(None))?, kind);
-    let answer = Exchange::of_ours(question).run(resolver, limit).await;
-    let answer = answer.map_err(|source| AskError::NoAnswer { resolver, source })?;
-    Ok(answered(&answer))
+    let name = wire_name(&wire.ok_or_else(|| refused(None))?);
+    let asker = Asker {
+        id: 0,
+        name: &name,
+        kind: kind.into(),
+        class: CLASS_IN,
+        recursion_desired: true,
+        checking_disabled: false,
+        room: usize::from(u16::MAX),
+        opt: Some(Opt { payload: UDP_PAYLOAD, dnssec_ok: false, options: &[] }),
+    };
+    let failed = |source| AskError::NoAnswer { resolver, source };
+    let (plain, question) = (Plain::new(resolver), Question::new(&asker));
+    let answer = timeout(limit, plain.ask(&question)).await;
+    let answer = answer.unwrap_or(Err(UpstreamError::TimedOut(limit))).map_err(failed)?;
+    let mut bytes = vec![0; asker.room];
+    let length = answer.write(&asker, Age::Fresh(0), &mut bytes).unwrap_or(0);
+    let message = Message::from_vec(bytes.get(..length).unwrap_or_default());
+    Ok(answered(&message.map_err(|_| failed(UpstreamError::Mismatch(Unfit::Malformed)))?))
 }
 
 fn answered(answer: &Message) -> Answered {

@@ -121,13 +121,13 @@ fn negative(request: &Request, code: ResponseCode, soa: Option<Record>) -> Reply
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::forward::ForwardSettings;
     use hickory_proto::op::{Edns, Message, Query};
     use hickory_proto::rr::{Name, RecordType};
     use hickory_proto::serialize::binary::BinEncoder;
     use hickory_server::net::xfer::Protocol;
-    use mizzen_dns_core::{Data, DnsName, ForwardTable, Options, OwnerKey, Zones};
+    use mizzen_dns_core::{Data, DnsName, Options, OwnerKey, Zones};
     use proptest::prelude::*;
-    use std::time::Duration;
 
     fn handler(tasks: u16) -> Handler {
         let mut zones = Zones::new(&Options::default());
@@ -137,13 +137,14 @@ mod tests {
             let [high, low] = task.to_be_bytes();
             let data = Data::A([10, 0, high, low].into());
             let srv = Data::Srv { priority: 0, weight: 1, port: task, target: name.clone() };
-            let record =
-                |name: &DnsName, data| mizzen_dns_core::Record::new(name.clone(), 5, data);
+            let record = |name: &DnsName, data| mizzen_dns_core::Record::new(name.clone(), 5, data);
             let records = vec![record(&name, data), record(&service, srv)];
             zones.set(OwnerKey::Static(task.to_string()), records);
         }
-        let forwarder = Forwarder::new(ForwardTable::default(), Duration::from_secs(1), 1);
-        Handler::new(Arc::new(SharedZones::new(zones)), forwarder)
+        let zones = Arc::new(SharedZones::new(zones));
+        let none = ForwardSettings::default();
+        let forwarder = Forwarder::new(&none, Arc::clone(&zones), &[]).expect("a forwarder");
+        Handler::new(zones, forwarder)
     }
 
     /// Takes bytes the whole way; returns the reply's bytes by either encoder.

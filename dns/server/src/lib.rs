@@ -26,7 +26,8 @@ mod tcp;
 mod upstream;
 
 pub use ask::{Answered, AnsweredRecord, AskError, ask};
+pub use forward::{CacheSnapshot, ForwardError, ForwardSettings, ForwardSnapshot};
 pub use server::{Server, Settings, StartError};
 pub use shared::SharedZones;
 pub use sockets::{BindError, Sockets, Transport};
-pub use upstream::UpstreamError;
+pub use upstream::{UpstreamError, UpstreamSnapshot};

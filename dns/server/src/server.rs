@@ -1,15 +1,13 @@
 //! Threads that serve: each a runtime of its own, so that none waits for another.
 
-use crate::forward::Forwarder;
+use crate::forward::{ForwardError, ForwardSettings, Forwarder};
 use crate::handler::{Handler, Hickory};
 use crate::shared::SharedZones;
 use crate::sockets::{BindError, Sockets, ThreadSockets};
 use crate::tcp::{self, TcpLimits};
 use hickory_server::Server as HickoryServer;
-use mizzen_dns_core::{ForwardTable, NameError};
-use std::collections::BTreeMap;
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -23,14 +21,8 @@ use tracing::{info, warn};
 pub struct Settings {
     /// Addresses for UDP and TCP; port 0 draws one that is free.
     pub listen: Vec<SocketAddr>,
-    /// Resolvers for names that are not ours, the preferred ones first.
-    pub upstreams: Vec<SocketAddr>,
-    /// Resolvers for the names below a suffix; the longest suffix wins.
-    pub forward_zones: BTreeMap<String, Vec<SocketAddr>>,
-    /// How long to wait for an upstream.
-    pub forward_timeout: Duration,
-    /// How many questions may wait for upstreams at once; each holds two sockets.
-    pub forward_limit: usize,
+    /// How names that are not ours are asked for.
+    pub forward: ForwardSettings,
     /// How many TCP connections an address may have at once, per thread.
     pub tcp_limit: usize,
     /// How long a TCP client may be silent.
@@ -45,9 +37,9 @@ pub enum StartError {
     /// An address cannot be listened on.
     #[error(transparent)]
     Bind(#[from] BindError),
-    /// A forward zone's suffix is no name.
-    #[error("forward zone is not usable")]
-    ForwardZone(#[source] NameError),
+    /// Forwarding cannot be set up.
+    #[error(transparent)]
+    Forward(#[from] ForwardError),
     /// No runtime or thread could be made.
     #[error("cannot {request} for the resolver")]
     Thread {
@@ -71,10 +63,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             listen: Vec::new(),
-            upstreams: Vec::new(),
-            forward_zones: BTreeMap::new(),
-            forward_timeout: Duration::from_secs(2),
-            forward_limit: 256,
+            forward: ForwardSettings::default(),
             tcp_limit: 100,
             tcp_idle: Duration::from_secs(10),
             threads: NonZeroUsize::MIN,
@@ -105,8 +94,7 @@ impl Server {
         zones: Arc<SharedZones>,
     ) -> Result<Self, StartError> {
         let addresses = sockets.addresses().to_vec();
-        let table = forward_table(settings, &addresses)?;
-        let forwarder = Forwarder::new(table, settings.forward_timeout, settings.forward_limit);
+        let forwarder = Forwarder::new(&settings.forward, Arc::clone(&zones), &addresses)?;
         let handler = Arc::new(Handler::new(zones, forwarder));
         let limits = TcpLimits { connections: settings.tcp_limit, idle: settings.tcp_idle };
         let (stop, stopped) = watch::channel(());
@@ -191,29 +179,4 @@ impl Worker {
             }
         });
     }
-}
-
-/// The forward table without ourselves: a resolver that asks itself asks for ever.
-fn forward_table(
-    settings: &Settings,
-    addresses: &[SocketAddr],
-) -> Result<ForwardTable<SocketAddr>, StartError> {
-    let mut table = ForwardTable::new(settings.upstreams.clone(), &settings.forward_zones)
-        .map_err(StartError::ForwardZone)?;
-    for loops in table.take_out(|upstream| is_ourselves(*upstream, addresses)) {
-        warn!(upstream = %loops, "upstream is this resolver itself and will not be asked");
-    }
-    Ok(table)
-}
-
-/// Whether a question sent to `upstream` would arrive at one of `addresses`.
-fn is_ourselves(upstream: SocketAddr, addresses: &[SocketAddr]) -> bool {
-    addresses.iter().any(|address| {
-        if address.port() != upstream.port() {
-            return false;
-        }
-        let all = address.ip().is_unspecified() && address.is_ipv4() == upstream.is_ipv4();
-        // An address can be bound if and only if it is one of this machine.
-        address.ip() == upstream.ip() || (all && UdpSocket::bind((upstream.ip(), 0)).is_ok())
-    })
 }

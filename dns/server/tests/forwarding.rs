@@ -12,13 +12,13 @@ use common::{Resolver, Upstream, loopback, question, with_edns};
 use hickory_proto::op::{Message, MessageType, ResponseCode};
 use hickory_proto::rr::rdata::A;
 use hickory_proto::rr::{Name, RData, Record, RecordType};
-use mizzen_dns_core::{Options, Zones};
-use mizzen_dns_server::{Server, Settings, SharedZones, Sockets};
+use mizzen_dns_core::{self as core, Options, Zones};
+use mizzen_dns_server::{ForwardSettings, Server, Settings, SharedZones, Sockets};
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 fn reply(asked: &Message, addresses: &[[u8; 4]]) -> Message {
     let mut reply = Message::response(asked.metadata.id, asked.metadata.op_code);
@@ -106,9 +106,14 @@ fn outcome(reply: &Message) -> (ResponseCode, Vec<String>) {
     (reply.metadata.response_code, answers)
 }
 
+fn forwarding(forward: ForwardSettings) -> Resolver {
+    Resolver::start(Settings { forward, ..Settings::default() })
+}
+
 fn short_patience(upstreams: Vec<SocketAddr>) -> Resolver {
-    let forward_timeout = Duration::from_secs(1);
-    Resolver::start(Settings { upstreams, forward_timeout, ..Settings::default() })
+    let upstreams = upstreams.into_iter().map(core::Upstream::plain).collect();
+    let deadline = Duration::from_secs(1);
+    forwarding(ForwardSettings { upstreams, deadline, ..ForwardSettings::default() })
 }
 
 #[test]
@@ -164,20 +169,29 @@ fn bad_upstreams_are_hidden_by_good_ones() {
 fn upstreams_that_come_back_are_asked_again() {
     let upstream = UdpSocket::bind(loopback(0)).expect("a port");
     let resolver = short_patience(vec![upstream.local_addr().expect("its address")]);
-    let asked = question("www.example.com.", RecordType::A);
+    let asked = |name: &str| question(name, RecordType::A);
     let receive = || {
         let mut buffer = [0; 512];
         let (length, client) = upstream.recv_from(&mut buffer).expect("a question");
         (Message::from_vec(&buffer[..length]).expect("a message"), client)
     };
-    assert_eq!(resolver.udp(&asked).metadata.response_code, ResponseCode::ServFail);
-    receive();
+    let fails = resolver.udp(&asked("www.example.com."));
+    assert_eq!(fails.metadata.response_code, ResponseCode::ServFail);
+    // It had been asked three times, so it is taken for down for a while.
+    for _ in 0..3 {
+        receive();
+    }
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let (asked, client) = receive();
             upstream.send_to(&good(&asked)[0], client).expect("it is sent");
         });
-        assert_eq!(outcome(&resolver.udp(&asked)).1, ["192.0.2.1"]);
+        let end = Instant::now() + common::PATIENCE;
+        let answers = |number| {
+            let name = format!("www{number}.example.com.");
+            outcome(&resolver.udp(&asked(&name))).1 == ["192.0.2.1"]
+        };
+        assert!((0..).take_while(|_| Instant::now() < end).any(answers), "it never is back");
     });
 }
 
@@ -201,13 +215,13 @@ fn what_upstream_cut_is_fetched_by_tcp() {
 #[test]
 fn zones_have_resolvers_of_their_own() {
     let (rest, corp) = (Upstream::start(good, silent), Upstream::start(other, silent));
-    let forward_zones = BTreeMap::from([
-        ("corp.example".to_owned(), vec![corp.address]),
+    let zones = BTreeMap::from([
+        ("corp.example".to_owned(), vec![corp.address.into()]),
         ("blocked.example".to_owned(), vec![]),
-        ("mesos".to_owned(), vec![corp.address]),
+        ("mesos".to_owned(), vec![corp.address.into()]),
     ]);
-    let upstreams = vec![rest.address];
-    let resolver = Resolver::start(Settings { upstreams, forward_zones, ..Settings::default() });
+    let upstreams = vec![rest.address.into()];
+    let resolver = forwarding(ForwardSettings { upstreams, zones, ..ForwardSettings::default() });
     #[rustfmt::skip]
     let table = [
         ("www.example.",         ResponseCode::NoError,  "192.0.2.1"),
@@ -219,8 +233,9 @@ fn zones_have_resolvers_of_their_own() {
         let answer = outcome(&resolver.udp(&question(name, RecordType::A)));
         assert_eq!((answer.0, answer.1.concat().as_str()), (code, address), "{name}");
     }
-    let forward_zones = BTreeMap::from([("a..b".to_owned(), vec![])]);
-    let settings = Settings { forward_zones, ..Settings::default() };
+    let zones = BTreeMap::from([("a..b".to_owned(), vec![])]);
+    let forward = ForwardSettings { zones, ..ForwardSettings::default() };
+    let settings = Settings { forward, ..Settings::default() };
     let zones = Arc::new(SharedZones::new(Zones::new(&Options::default())));
     assert!(Server::start(&settings, zones).is_err(), "a suffix that is no name");
 }
@@ -230,7 +245,9 @@ fn a_resolver_never_asks_itself() {
     for listen in [loopback(0), ([0, 0, 0, 0], 0).into()] {
         let sockets = Sockets::bind(&[listen], NonZeroUsize::MIN).expect("a port");
         let ourselves = loopback(sockets.addresses()[0].port());
-        let settings = Settings { upstreams: vec![ourselves], ..Settings::default() };
+        let upstreams = vec![ourselves.into()];
+        let forward = ForwardSettings { upstreams, ..ForwardSettings::default() };
+        let settings = Settings { forward, ..Settings::default() };
         let zones = Arc::new(SharedZones::new(Zones::new(&Options::default())));
         let server = Server::start_on(sockets, &settings, Arc::clone(&zones)).expect("it starts");
         let resolver = Resolver { server, zones, address: ourselves };
@@ -244,11 +261,11 @@ fn a_resolver_never_asks_itself() {
 fn questions_that_wait_are_bounded() {
     // This upstream says nothing, so that the first question holds the only slot.
     let upstream = UdpSocket::bind(loopback(0)).expect("a port");
-    let resolver = Resolver::start(Settings {
-        upstreams: vec![upstream.local_addr().expect("its address")],
-        forward_limit: 1,
-        forward_timeout: common::PATIENCE,
-        ..Settings::default()
+    let resolver = forwarding(ForwardSettings {
+        upstreams: vec![upstream.local_addr().expect("its address").into()],
+        in_flight: 1,
+        deadline: common::PATIENCE,
+        ..ForwardSettings::default()
     });
     let first = resolver.socket();
     first.send(&bytes(&question("slow.example.", RecordType::A))).expect("it is sent");

@@ -275,7 +275,10 @@ impl Core {
         let listen = self.config.dns.addresses.iter().map(|ip| SocketAddr::new(*ip, port));
         let settings = mizzen_dns_server::Settings {
             listen: listen.collect(),
-            upstreams: self.config.dns.upstreams.clone(),
+            forward: mizzen_dns_server::ForwardSettings {
+                upstreams: self.config.dns.upstreams.iter().copied().map(Into::into).collect(),
+                ..mizzen_dns_server::ForwardSettings::default()
+            },
             ..mizzen_dns_server::Settings::default()
         };
         self.server = None;

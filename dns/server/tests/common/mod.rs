@@ -3,8 +3,8 @@
 
 use hickory_proto::op::{Edns, Message, Query};
 use hickory_proto::rr::{Name, RecordType};
-use mizzen_dns_core::{Options, OwnerKey, Zones, records_of};
-use mizzen_dns_server::{Server, Settings, SharedZones};
+use mizzen_dns_core::{self as core, Options, OwnerKey, Zones, records_of};
+use mizzen_dns_server::{ForwardSettings, Server, Settings, SharedZones};
 use mizzen_types::fact::{Fact, Health, Key, PortFact, TaskFact, TaskPhase};
 use mizzen_types::time::Wall;
 use std::collections::BTreeMap;
@@ -39,7 +39,9 @@ impl Resolver {
 
     /// A resolver that forwards to `upstreams`.
     pub fn forwarding(upstreams: Vec<SocketAddr>) -> Self {
-        Self::start(Settings { upstreams, ..Settings::default() })
+        let upstreams = upstreams.into_iter().map(core::Upstream::plain).collect();
+        let forward = ForwardSettings { upstreams, ..ForwardSettings::default() };
+        Self::start(Settings { forward, ..Settings::default() })
     }
 
     pub fn udp(&self, message: &Message) -> Message {
