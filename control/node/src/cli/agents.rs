@@ -120,11 +120,11 @@ async fn agents(session: &Session) -> Result<Vec<Agent>, CliError> {
 }
 
 async fn find(session: &Session, wanted: &str) -> Result<Agent, CliError> {
-    choose(wanted, agents(session).await?)
+    choose(wanted, &agents(session).await?)
 }
 
 /// The agent that is meant: by its id, its host's name, or the beginning of an id.
-fn choose(wanted: &str, agents: Vec<Agent>) -> Result<Agent, CliError> {
+fn choose(wanted: &str, agents: &[Agent]) -> Result<Agent, CliError> {
     let tests: [&dyn Fn(&Agent) -> bool; 3] =
         [&|agent| agent.id == wanted, &|agent| agent.host == wanted, &|agent| {
             !wanted.is_empty() && agent.id.starts_with(wanted)
@@ -258,7 +258,7 @@ x-S4    host-x       away          -          -
     #[test]
     fn which_agent_is_meant() {
         let all = rows(&answer().get_agents);
-        let found = |wanted: &str| choose(wanted, all.clone()).map(|agent| agent.id);
+        let found = |wanted: &str| choose(wanted, &all).map(|agent| agent.id);
         assert_eq!(found("m-S1").unwrap(), "m-S1", "an id before the beginning of another");
         assert_eq!(found("host-m-S2").unwrap(), "m-S2");
         assert_eq!(found("x").unwrap(), "x-S4");
