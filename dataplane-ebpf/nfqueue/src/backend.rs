@@ -76,6 +76,8 @@ pub(crate) struct Backend {
     ejected_until: AtomicU64,
     waiting_since: AtomicU64,
     joined: AtomicU64,
+    /// When a handshake completed the last time, as far as was seen.
+    answered: AtomicU64,
     ejections: AtomicU64,
     failures: AtomicU32,
     level: AtomicU32,
@@ -158,6 +160,7 @@ impl Backend {
             ejected_until: zero(),
             waiting_since: zero(),
             joined: AtomicU64::new(joined),
+            answered: zero(),
             ejections: zero(),
             failures: AtomicU32::new(0),
             level: AtomicU32::new(0),
@@ -276,9 +279,20 @@ impl Backend {
         self.in_flight.fetch_add(share, Relaxed);
     }
 
+    /// A handshake was seen to complete.
+    pub fn answered(&self, now: u64) {
+        self.answered.store(now, Relaxed);
+    }
+
+    /// Whether a handshake was seen to complete after that time.
+    pub fn answered_since(&self, then: u64) -> bool {
+        self.answered.load(Relaxed) >= then
+    }
+
     /// A handshake completed after `nanos`: the backend lives, whatever was thought of it.
     pub fn succeeded(&self, share: u64, nanos: u64, now: u64) {
         self.established.fetch_add(share, Relaxed);
+        self.answered(now);
         self.waiting_since.store(now, Relaxed);
         self.failures.store(0, Relaxed);
         let micros = micros(nanos);

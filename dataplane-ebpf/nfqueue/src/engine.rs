@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use crate::backend::Tuning;
 use crate::channel::Channel;
 use crate::choice::Vip;
+use crate::cpu::{self, Home};
 use crate::error::{OpenError, QueueError};
 use crate::filter::{self, Filter};
 use crate::queue::{self, Worker};
@@ -21,10 +22,6 @@ use crate::rules::{QueueBy, RulesSpec};
 use crate::shared::{Shared, now};
 use crate::watch::{self, Order, Watcher};
 use crate::words::{BackendWanted, Connection, Counts, Latencies, Policy, VipAddress, VipWanted};
-
-/// Threads for the queues at most. Fewer read more packets at a time, and one can give more
-/// than 50,000 connects a second their way.
-const MOST_WORKERS: usize = 4;
 
 /// Where the engine lives.
 #[derive(Clone, Debug)]
@@ -70,13 +67,13 @@ impl Engine {
     /// [`OpenError`] with whatever is missing.
     pub fn open(options: &Options) -> Result<Self, OpenError> {
         let shared = Arc::new(Shared::new(options.tuning));
+        let (orders, inbox) = channel();
         let numbers: Vec<u16> = options.queues.clone().collect();
-        let Workers { waiting, sockets, watches } = workers(options, &numbers, &shared)?;
+        let Workers { waiting, sockets, watches } = workers(options, &numbers, &shared, &orders)?;
         let (filter, listed) = Filter::open(rules(options, &numbers))?;
         let routes = Routes::open(&options.networks, &options.addresses)?;
         let mechanism = mechanism(filter.queue_by(), &options.queues, watches);
         let filter = Arc::new(Mutex::new(filter));
-        let (orders, inbox) = channel();
         let mut engine = Self {
             shared: Arc::clone(&shared),
             filter: Arc::clone(&filter),
@@ -351,10 +348,14 @@ struct Workers {
     watches: bool,
 }
 
-/// Prepares threads, each with its share of the queues.
-fn workers(options: &Options, numbers: &[u16], shared: &Arc<Shared>) -> Result<Workers, OpenError> {
-    let count = std::thread::available_parallelism().map_or(1, usize::from).div_ceil(2);
-    let count = count.clamp(1, MOST_WORKERS).min(numbers.len().max(1));
+/// Prepares threads, one for each queue that CPUs have.
+fn workers(
+    options: &Options,
+    numbers: &[u16],
+    shared: &Arc<Shared>,
+    orders: &Sender<Order>,
+) -> Result<Workers, OpenError> {
+    let count = cpu::count().clamp(1, numbers.len().max(1));
     let mut workers = Workers { waiting: Vec::new(), sockets: Vec::new(), watches: false };
     for index in 0..count {
         let own: Vec<u16> = numbers.iter().skip(index).step_by(count).copied().collect();
@@ -370,8 +371,9 @@ fn workers(options: &Options, numbers: &[u16], shared: &Arc<Shared>) -> Result<W
         let packets = Arc::new(packets);
         workers.sockets.push((Arc::clone(&packets), own.first().copied().unwrap_or_default()));
         let paths = Paths::open(&options.masquerade)?;
-        let seed = now() ^ (index as u64) << 56;
-        let worker = Worker::new(Arc::clone(shared), packets, conntrack()?, paths, seed);
+        let home = Home::new(index, numbers.len());
+        let (shared, orders) = (Arc::clone(shared), orders.clone());
+        let worker = Worker::new(shared, packets, conntrack()?, paths, home, orders);
         workers.waiting.push(worker);
     }
     Ok(workers)

@@ -12,6 +12,9 @@ use crate::shared::Shared;
 use crate::wire::Messages;
 use crate::words::{Decision, Reason, TCP, UDP, VipAddress};
 
+/// Number of requests whose answer does not matter.
+const NOBODY: u32 = u32::MAX;
+
 /// A packet that waits for its verdict, and what becomes of it.
 pub(crate) struct Queued {
     pub flow: Flow,
@@ -62,12 +65,16 @@ impl Entries {
         }
         self.requests.clear();
         for (index, queued) in flows.iter().enumerate() {
+            if queued.is_sure_to_begin() && shared.recent.begin(&queued.flow, now) {
+                write_delete(&mut self.requests, NOBODY, &queued.flow);
+            }
             write_insert(&mut self.requests, index as u32, &queued.flow, &queued.to);
         }
         let mut taken = Vec::new();
         for answer in self.channel.answers(self.requests.bytes())? {
             match answer.error {
                 0 => {}
+                _ if answer.sequence == NOBODY => {}
                 libc::EEXIST => taken.push(answer.sequence as usize),
                 error => self.refuse(flows, answer.sequence as usize, error),
             }
@@ -129,7 +136,7 @@ impl Entries {
     /// Adds the requests that replace whatever entry a flow has.
     fn write_again(&mut self, flows: &[Queued], index: usize) {
         if let Some(queued) = flows.get(index).filter(|queued| queued.fate == Fate::Begins) {
-            write_delete(&mut self.requests, u32::MAX, &queued.flow);
+            write_delete(&mut self.requests, NOBODY, &queued.flow);
             write_insert(&mut self.requests, index as u32, &queued.flow, &queued.to);
         }
     }
@@ -143,7 +150,7 @@ impl Entries {
         for answer in self.channel.answers(self.requests.bytes())? {
             match answer.error {
                 0 => {}
-                _ if answer.sequence == u32::MAX => {}
+                _ if answer.sequence == NOBODY => {}
                 libc::EEXIST => clashes.push(answer.sequence as usize),
                 error => self.refuse(flows, answer.sequence as usize, error),
             }

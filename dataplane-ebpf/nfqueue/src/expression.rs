@@ -74,14 +74,14 @@ impl Rule<'_> {
         self.compare(libc::NFT_CMP_EQ, value)
     }
 
-    /// Goes on if the first cells are not all zero in `value.len()` bytes.
-    pub fn differs(&mut self, value: &[u8]) -> &mut Self {
+    /// Goes on if the first cells are not these bytes.
+    pub fn differs_from(&mut self, value: &[u8]) -> &mut Self {
         self.compare(libc::NFT_CMP_NEQ, value)
     }
 
     /// Goes on if one of these bits of what conntrack knows is set.
     pub fn conntrack_has(&mut self, key: libc::c_int, bits: u32) -> &mut Self {
-        self.conntrack(key).mask(&bits.to_ne_bytes()).differs(&[0; 4])
+        self.conntrack(key).mask(&bits.to_ne_bytes()).differs_from(&[0; 4])
     }
 
     /// Goes on if the packet travels as the first packet of its flow did (0), or back (1).
@@ -109,12 +109,13 @@ impl Rule<'_> {
         })
     }
 
-    /// Queues the packet to one of `total` queues; it passes if nobody listens there.
+    /// Queues the packet to that of `total` queues which is for its CPU; it passes if nobody listens there.
     pub fn queue(&mut self, first: u16, total: u16) -> &mut Self {
         self.expression("queue", |m| {
             m.be16(e::QUEUE_NUM, first);
             m.be16(e::QUEUE_TOTAL, total);
-            m.be16(e::QUEUE_FLAGS, libc::NFT_QUEUE_FLAG_BYPASS as u16);
+            let flags = libc::NFT_QUEUE_FLAG_BYPASS | libc::NFT_QUEUE_FLAG_CPU_FANOUT;
+            m.be16(e::QUEUE_FLAGS, flags as u16);
         })
     }
 
@@ -122,11 +123,11 @@ impl Rule<'_> {
     pub fn queue_by_target(&mut self, first: u16, total: u16) -> &mut Self {
         /// Revision of `struct xt_NFQ_info_v3`: three 16 bit numbers, filled up to 8 bytes.
         const REVISION: u32 = 3;
-        const BYPASS: u16 = 1;
+        const BYPASS_AND_CPU_FANOUT: u16 = 3;
         let mut info = [0; 8];
         info[0..2].copy_from_slice(&first.to_ne_bytes());
         info[2..4].copy_from_slice(&total.to_ne_bytes());
-        info[4..6].copy_from_slice(&BYPASS.to_ne_bytes());
+        info[4..6].copy_from_slice(&BYPASS_AND_CPU_FANOUT.to_ne_bytes());
         self.expression("target", |m| {
             m.text(e::TARGET_NAME, "NFQUEUE");
             m.be32(e::TARGET_REV, REVISION);

@@ -8,13 +8,17 @@
 //!            ├──RST, or no answer in time──▶ (failed)
 //!  datagram ─▶ flow ──idle time──▶ (over)
 //! ```
+//!
+//! Of connections that are not watched only the SYN is known. While their backend answers others,
+//! nothing is asked about them; if it answers nobody, conntrack knows how they stand.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::backend::{Backend, Tuning};
-use crate::packet::{ACK, FIN, Packet, RST, SYN};
+use crate::hash::Map;
+use crate::packet::{ACK, FIN, Flow, Packet, RST, SYN};
 use crate::words::{Connection, Decision, Reason, UDP, VipAddress};
 
 /// Time that a handshake may take: then the client's system sends its SYN again.
@@ -22,6 +26,12 @@ const HANDSHAKE: u64 = 1_000_000_000;
 
 /// Connections watched at a time; what goes beyond is not watched.
 const MOST: usize = 200_000;
+
+/// Time after which an unwatched handshake is doubted, unless the backend has answered others.
+const DOUBT: u64 = 250_000_000;
+
+/// Handshakes that are kept in case of doubt; what goes beyond is not.
+const MOST_UNWATCHED: usize = 16_384;
 
 /// What distinguishes a flow behind the translation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -41,6 +51,15 @@ pub(crate) struct Beginning {
     pub decision: Option<Decision>,
     /// For how many connections this one stands.
     pub share: u64,
+}
+
+/// A handshake that nobody sees.
+#[derive(Debug)]
+pub(crate) struct Unwatched {
+    pub since: u64,
+    pub flow: Flow,
+    pub backend: Arc<Backend>,
+    pub reason: Reason,
 }
 
 #[derive(Debug)]
@@ -65,7 +84,11 @@ enum Stage {
 /// All flows that are watched.
 #[derive(Debug)]
 pub(crate) struct Flows {
-    watched: HashMap<Key, Watched>,
+    watched: Map<Key, Watched>,
+    /// The backend of each client (transport, its address) and VIP.
+    towards: Map<(u8, SocketAddr, SocketAddr), SocketAddr>,
+    /// In the order in which they began.
+    unwatched: VecDeque<Unwatched>,
     /// Handshakes in the order in which they began.
     asked: VecDeque<(u64, Key)>,
     /// UDP flows in the order of their first datagrams.
@@ -75,8 +98,14 @@ pub(crate) struct Flows {
 
 impl Flows {
     pub fn new(tuning: Tuning) -> Self {
-        let (asked, flows) = (VecDeque::new(), VecDeque::new());
-        Self { watched: HashMap::new(), asked, flows, tuning }
+        Self {
+            watched: Map::default(),
+            towards: Map::default(),
+            unwatched: VecDeque::new(),
+            asked: VecDeque::new(),
+            flows: VecDeque::new(),
+            tuning,
+        }
     }
 
     /// Goes by something else from now on.
@@ -93,6 +122,28 @@ impl Flows {
             _ => Stage::Asked,
         };
         self.insert(beginning, stage, now);
+    }
+
+    /// Takes in a handshake of which nothing will be seen.
+    pub fn begin_unwatched(&mut self, unwatched: Unwatched) {
+        if self.unwatched.len() < MOST_UNWATCHED {
+            self.unwatched.push_back(unwatched);
+        }
+    }
+
+    /// The unwatched handshakes, `most` of them, whose backend has not answered anybody since:
+    /// for somebody to look how they stand.
+    pub fn doubtful(&mut self, most: usize, now: u64) -> Vec<Unwatched> {
+        let mut doubtful = Vec::new();
+        let limit = now.saturating_sub(DOUBT);
+        while doubtful.len() < most
+            && let Some(found) = self.unwatched.pop_front_if(|found| found.since <= limit)
+        {
+            if !found.backend.answered_since(found.since) {
+                doubtful.push(found);
+            }
+        }
+        doubtful
     }
 
     /// Takes in a connection that a former process began.
@@ -120,6 +171,7 @@ impl Flows {
                 self.flows.push_back((since, key));
             }
         }
+        self.towards.insert((key.protocol, key.client, vip), key.backend);
         self.watched.insert(key, Watched { vip, backend, decision, share, stage, since });
     }
 
@@ -140,16 +192,20 @@ impl Flows {
     pub fn seen(&mut self, packet: &Packet, now: u64) {
         let flow = &packet.flow;
         let key = |client, backend| Key { protocol: flow.protocol, client, backend };
-        let back = key(flow.destination, flow.source);
-        let there = key(flow.source, flow.destination);
-        let found = [back, there].into_iter().find(|key| self.watched.contains_key(key));
-        let Some(key) = found else { return };
-        let Some(watched) = self.watched.get_mut(&key) else { return };
-        if packet.flags & RST != 0 {
+        let towards = (flow.protocol, flow.source, flow.destination);
+        if packet.flags & RST != 0
+            && let Some(backend) = self.towards.get(&towards)
+        {
+            let there = key(flow.source, *backend);
             // A client resets a handshake when it is answered as an older connection of the
             // same ports, and asks again at once.
-            let is_clients = key == there && watched.stage == Stage::Asked;
-            return if is_clients { self.lose(&key, now) } else { self.end(&key, now) };
+            let is_asked = self.watched.get(&there).is_some_and(|flow| flow.stage == Stage::Asked);
+            return if is_asked { self.lose(&there, now) } else { self.end(&there, now) };
+        }
+        let key = key(flow.destination, flow.source);
+        let Some(watched) = self.watched.get_mut(&key) else { return };
+        if packet.flags & RST != 0 {
+            return self.end(&key, now);
         }
         match (watched.stage, packet.flags & (SYN | ACK | FIN)) {
             (Stage::Asked, flags) if flags == SYN | ACK => {
@@ -186,9 +242,7 @@ impl Flows {
     pub fn retain(&mut self, keep: impl Fn(&Key) -> bool, now: u64) {
         let others: Vec<Key> = self.watched.keys().filter(|key| !keep(key)).copied().collect();
         for key in others {
-            if let Some(watched) = self.watched.remove(&key) {
-                self.release(&watched, now);
-            }
+            self.lose(&key, now);
         }
     }
 
@@ -208,7 +262,7 @@ impl Flows {
 
     /// A flow is over, and nobody saw how.
     pub fn lose(&mut self, key: &Key, now: u64) {
-        if let Some(flow) = self.watched.remove(key) {
+        if let Some(flow) = self.take(key) {
             self.release(&flow, now);
         }
     }
@@ -219,9 +273,19 @@ impl Flows {
         }
     }
 
+    fn take(&mut self, key: &Key) -> Option<Watched> {
+        let flow = self.watched.remove(key)?;
+        let towards = (key.protocol, key.client, flow.vip);
+        // A later one of the same ports may go to another backend.
+        if self.towards.get(&towards) == Some(&key.backend) {
+            self.towards.remove(&towards);
+        }
+        Some(flow)
+    }
+
     /// Ends one for good.
     fn end(&mut self, key: &Key, now: u64) {
-        let Some(flow) = self.watched.remove(key) else { return };
+        let Some(flow) = self.take(key) else { return };
         let Watched { backend, decision, share, stage, since, .. } = flow;
         match stage {
             Stage::Asked => {
@@ -254,11 +318,12 @@ fn due(queue: &mut VecDeque<(u64, Key)>, limit: u64) -> Option<(u64, Key)> {
 mod tests {
     use super::*;
     use crate::backend::VipRow;
-    use crate::packet::Flow;
     use crate::words::{Counts, TCP};
+    use std::net::{IpAddr, Ipv4Addr};
 
     const SECOND: u64 = 1_000_000_000;
     const MILLI: u64 = 1_000_000;
+    const VIP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(11, 0, 0, 1)), 80);
 
     struct Bench {
         flows: Flows,
@@ -276,8 +341,7 @@ mod tests {
 
         fn begin(&mut self, now: u64) {
             let (key, backend) = (self.key, Arc::clone(&self.backend));
-            let vip = SocketAddr::from(([11, 0, 0, 1], 80));
-            self.flows.begin(Beginning { key, vip, backend, decision: None, share: 1 }, now);
+            self.flows.begin(Beginning { key, vip: VIP, backend, decision: None, share: 1 }, now);
         }
 
         fn back(&mut self, flags: u8, now: u64) {
@@ -287,8 +351,8 @@ mod tests {
         }
 
         fn there(&mut self, flags: u8, now: u64) {
-            let Key { protocol, client, backend } = self.key;
-            let flow = Flow { protocol, source: client, destination: backend };
+            let Key { protocol, client, .. } = self.key;
+            let flow = Flow { protocol, source: client, destination: VIP };
             self.flows.seen(&Packet { flow, flags }, now);
         }
 
@@ -347,6 +411,27 @@ mod tests {
         bench.flows.expire(101 * SECOND);
         let (counts, in_flight) = bench.found();
         assert_eq!((counts.started, counts.established, counts.closed, in_flight), (2, 2, 2, 0));
+    }
+
+    #[test]
+    fn unwatched_handshakes_are_doubted_where_nobody_is_answered() {
+        let mut bench = Bench::new(TCP);
+        let Key { client: source, backend: destination, .. } = bench.key;
+        let flow = Flow { protocol: TCP, source, destination };
+        let unwatched = |bench: &mut Bench, since| {
+            let backend = Arc::clone(&bench.backend);
+            let reason = Reason::Tie;
+            bench.flows.begin_unwatched(Unwatched { since, flow, backend, reason });
+        };
+        unwatched(&mut bench, SECOND);
+        bench.begin(SECOND);
+        bench.back(SYN | ACK, SECOND + MILLI);
+        unwatched(&mut bench, SECOND + 2 * MILLI);
+        assert!(bench.flows.doubtful(9, SECOND + 100 * MILLI).is_empty(), "too early");
+        let doubtful = bench.flows.doubtful(9, 2 * SECOND);
+        let since: Vec<u64> = doubtful.iter().map(|found| found.since).collect();
+        assert_eq!(since, [SECOND + 2 * MILLI], "the other began before an answer");
+        assert!(bench.flows.doubtful(9, 2 * SECOND).is_empty(), "once");
     }
 
     #[test]

@@ -10,17 +10,20 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 
 use mizzen_ebpf_core::select::mix;
 
 use crate::channel::{Channel, Inbox};
 use crate::conntrack::{Source, Translation};
+use crate::cpu::Home;
 use crate::entries::{Entries, Fate, Queued};
-use crate::flows::{Beginning, Key};
+use crate::flows::{Beginning, Key, Unwatched};
 use crate::packet::{Flow, Packet};
 use crate::routes::Paths;
 use crate::shared::{Shared, now};
 use crate::uapi::{log, message, queue};
+use crate::watch::Order;
 use crate::wire::{Head, Message, Messages, read_be32};
 use crate::words::{UDP, VipAddress};
 
@@ -36,6 +39,12 @@ const WAITING: u32 = 16_384;
 /// What may wait in the socket.
 const RECEIVE_BYTES: usize = 8 << 20;
 
+/// Packets that were shown since somebody looked how many are, after which somebody should.
+const MANY_GLIMPSES: u64 = 400;
+
+/// How often a thread that is not on its CPU goes there.
+const MOVES: u64 = 100_000_000;
+
 /// A thread's conversations and working memory.
 pub(crate) struct Worker {
     shared: Arc<Shared>,
@@ -44,6 +53,10 @@ pub(crate) struct Worker {
     paths: Paths,
     inbox: Inbox,
     seed: u64,
+    orders: Sender<Order>,
+    home: Home,
+    /// When it was found elsewhere.
+    away: u64,
     flows: Vec<Queued>,
     /// Packets that were only shown.
     shown: Vec<Packet>,
@@ -111,15 +124,19 @@ impl Worker {
         packets: Arc<Channel>,
         conntrack: Channel,
         paths: Paths,
-        seed: u64,
+        home: Home,
+        orders: Sender<Order>,
     ) -> Self {
         Self {
+            seed: now() ^ home.salt() << 56,
+            orders,
+            home,
+            away: 0,
             shared,
             packets,
             entries: Entries::new(conntrack),
             paths,
             inbox: Inbox::new(BATCH),
-            seed,
             flows: Vec::with_capacity(BATCH),
             shown: Vec::with_capacity(BATCH),
             read: Vec::new(),
@@ -140,8 +157,21 @@ impl Worker {
         }
     }
 
+    /// Stays where its packets come from, as far as it may. Somebody may move all threads of
+    /// the process from time to time.
+    fn go_home(&mut self, now: u64) {
+        if self.home.is_here() || now < self.away + MOVES {
+            return;
+        }
+        self.away = now;
+        if let Err(error) = self.home.enter() {
+            tracing::debug!(%error, "a thread of the VIP queues cannot be where its packets are");
+        }
+    }
+
     fn batch(&mut self) {
         let now = now();
+        self.go_home(now);
         self.choose(now);
         self.look(now);
         if let Err(error) = self.entries.write(&self.shared, &mut self.flows, now) {
@@ -198,7 +228,10 @@ impl Worker {
         if self.shown.is_empty() {
             return;
         }
-        self.shared.count_glimpses(self.shown.len() as u64);
+        if self.shared.count_glimpses(self.shown.len() as u64) > MANY_GLIMPSES {
+            // If the thread is gone, there will be no fewer.
+            let _ = self.orders.send(Order::Adapt);
+        }
         let mut flows = self.shared.flows.lock();
         self.shown.drain(..).for_each(|packet| flows.seen(&packet, now));
     }
@@ -216,13 +249,17 @@ impl Worker {
                 Fate::GoesOn if protocol == UDP => {}
                 Fate::GoesOn | Fate::Refused => continue,
             }
+            let flows = flows.get_or_insert_with(|| self.shared.flows.lock());
+            let key = Key { protocol, client: source, backend: queued.to.backend };
+            let Queued { flow, backend, decision, .. } = queued;
             // With another source, what comes back does not tell whose it is.
             if !watch.has(source.port()) || queued.to.source != Source::Kept {
+                if protocol != UDP {
+                    let reason = decision.reason;
+                    flows.begin_unwatched(Unwatched { since: now, flow, backend, reason });
+                }
                 continue;
             }
-            let key = Key { protocol, client: source, backend: queued.to.backend };
-            let Queued { backend, decision, .. } = queued;
-            let flows = flows.get_or_insert_with(|| self.shared.flows.lock());
             let decision = Some(decision);
             flows.begin(Beginning { key, vip, backend, decision, share }, now);
         }

@@ -5,10 +5,11 @@
 //!  prerouting, output              raw  SYN, or datagram of no known flow, to an element of `vips` ─▶ queue
 //!                                       (conntrack finds the entry that we wrote meanwhile)
 //!                      behind conntrack datagram to an element of `vips` with an entry ─▶ `flows`
-//!                                       SYN-ACK, FIN, RST from a backend, of a `watched` port ─▶ shown
-//!  postrouting, input                   RST to a backend, of a `watched` port ─▶ shown
-//!  output, forward, input       filter  anything that still goes to an element of `vips` ─▶ refused
-//!  all four                        nat  nothing: conntrack translates only where such chains are
+//!                                       SYN-ACK, FIN, RST from a backend, RST to a VIP,
+//!                                       of a `watched` port ─▶ shown
+//!  output, input                   nat  first packet that still goes to an element of `vips` ─▶ refused
+//!  forward                      filter  anything that still goes there ─▶ refused
+//!  prerouting, postrouting         nat  nothing: conntrack translates only where such chains are
 //! ```
 //!
 //! One table for each address family, because a table for both cannot have chains for
@@ -47,8 +48,6 @@ const SHOWN_BYTES: u32 = 96;
 
 /// Just behind conntrack (-200), before addresses are translated (-100).
 const BEHIND_CONNTRACK: i32 = -199;
-/// Before sources are translated (100), behind destinations.
-const BEHIND_TRANSLATION: i32 = 50;
 
 /// Index of the loopback link, in every network namespace.
 const LOOPBACK: u32 = 1;
@@ -101,7 +100,6 @@ impl RulesSpec {
         }
         self.watching(&mut table);
         self.refusing(&mut table);
-        translating(&mut table);
     }
 
     fn queueing(&self, table: &mut Table<'_>, chain: &str) {
@@ -112,9 +110,13 @@ impl RulesSpec {
                 QueueBy::Target => rule.queue_by_target(self.first_queue, self.queues),
             };
         };
+        // Most packets are of this kind, and one rule is all that they meet.
         table.rule(chain, |rule| {
-            rule.protocol(TCP).load(FLAGS, 0).mask(&[FIN | SYN | RST | ACK]).equals(&[SYN]);
-            queue(service(rule, family).is_in(VIPS));
+            let flags = rule.protocol(TCP).load(FLAGS, 0).mask(&[FIN | SYN | RST | ACK]);
+            flags.differs_from(&[SYN]).accept();
+        });
+        table.rule(chain, |rule| {
+            queue(service(rule.protocol(TCP), family).is_in(VIPS));
         });
         table.rule(chain, |rule| {
             service(rule.protocol(UDP), family).is_in(VIPS);
@@ -124,36 +126,30 @@ impl RulesSpec {
 
     fn watching(&self, table: &mut Table<'_>) {
         let family = table.family;
-        let hooks = [
-            ("seen-output", libc::NF_INET_LOCAL_OUT, BEHIND_CONNTRACK),
-            ("seen-prerouting", libc::NF_INET_PRE_ROUTING, BEHIND_CONNTRACK),
-            ("seen-postrouting", libc::NF_INET_POST_ROUTING, BEHIND_TRANSLATION),
-            ("seen-input", libc::NF_INET_LOCAL_IN, BEHIND_TRANSLATION),
-        ];
-        for (name, hook, priority) in hooks {
-            table.chain(&Chain { name, hook, priority, kind: "filter" });
-        }
-        for (chain, _, _) in &hooks[..2] {
+        // What was shown on its way out is not shown again where it comes in by loopback.
+        for (chain, hook, not_by) in [
+            ("seen-output", libc::NF_INET_LOCAL_OUT, None),
+            ("seen-prerouting", libc::NF_INET_PRE_ROUTING, Some(LOOPBACK)),
+        ] {
+            table.chain(&Chain { name: chain, hook, priority: BEHIND_CONNTRACK, kind: "filter" });
+            // Most packets are of this kind, and one rule is all that they meet.
+            table.rule(chain, |rule| {
+                rule.protocol(TCP).load(FLAGS, 0).mask(&[FIN | SYN | RST]).equals(&[0]).accept();
+            });
+            let back = Seen { flags: FIN | SYN | RST, client_port: DESTINATION_PORT, direction: 1 };
+            table.rule(chain, |rule| self.show(rule, not_by, back));
+            let there = Seen { flags: RST, client_port: SOURCE_PORT, direction: 0 };
+            table.rule(chain, |rule| self.show(rule, not_by, there));
             table.rule(chain, |rule| {
                 service(rule.protocol(UDP), family).is_in(VIPS);
                 rule.conntrack_has(libc::NFT_CT_STATUS, conntrack::IPS_DST_NAT);
                 flow(rule, family).keep_in(FLOWS, FLOW_MILLIS);
             });
         }
-        // What was shown on its way out is not shown again where it comes in by loopback.
-        let links = [("seen-output", None), ("seen-prerouting", Some(LOOPBACK))];
-        for (chain, not_by) in links {
-            let back = Seen { flags: FIN | SYN | RST, client_port: DESTINATION_PORT, direction: 1 };
-            table.rule(chain, |rule| self.show(rule, not_by, back));
-        }
-        for (chain, not_by) in [("seen-postrouting", None), ("seen-input", Some(LOOPBACK))] {
-            let there = Seen { flags: RST, client_port: SOURCE_PORT, direction: 0 };
-            table.rule(chain, |rule| self.show(rule, not_by, there));
-        }
     }
 
     fn show(&self, rule: &mut Rule<'_>, not_by: Option<u32>, seen: Seen) {
-        rule.protocol(TCP).load(FLAGS, 0).mask(&[seen.flags]).differs(&[0]);
+        rule.protocol(TCP).load(FLAGS, 0).mask(&[seen.flags]).differs_from(&[0]);
         if let Some(link) = not_by {
             rule.not_by_link(link);
         }
@@ -162,23 +158,23 @@ impl RulesSpec {
         rule.show(self.group, SHOWN_BYTES);
     }
 
+    /// Refuses what has no entry. Chains for address translation meet packets only as long as
+    /// their flow has none, so that this costs others nothing; there is no such chain for what is
+    /// forwarded.
     fn refusing(&self, table: &mut Table<'_>) {
-        let hooks = [
-            ("filter-output", libc::NF_INET_LOCAL_OUT),
-            ("filter-forward", libc::NF_INET_FORWARD),
-            ("filter-input", libc::NF_INET_LOCAL_IN),
-        ];
-        let networks = self.networks.iter().filter(|net| Family::of(net.addr()) == table.family);
+        translating(table);
+        let priority = libc::NF_IP_PRI_FILTER;
+        let hook = libc::NF_INET_FORWARD;
+        table.chain(&Chain { name: "filter-forward", hook, priority, kind: "filter" });
+        table.rule("filter-forward", |rule| {
+            const ESTABLISHED: u32 = 1 << 1;
+            const RELATED: u32 = 1 << 2;
+            rule.conntrack_has(libc::NFT_CT_STATE, ESTABLISHED | RELATED).accept();
+        });
+        let family = table.family;
+        let networks = self.networks.iter().filter(|net| Family::of(net.addr()) == family);
         let networks: Vec<&IpNet> = networks.collect();
-        for (name, hook) in hooks {
-            let priority = libc::NF_IP_PRI_FILTER;
-            table.chain(&Chain { name, hook, priority, kind: "filter" });
-            table.rule(name, |rule| {
-                const ESTABLISHED: u32 = 1 << 1;
-                const RELATED: u32 = 1 << 2;
-                rule.conntrack_has(libc::NFT_CT_STATE, ESTABLISHED | RELATED).accept();
-            });
-            let family = table.family;
+        for name in ["nat-output", "nat-input", "filter-forward"] {
             for protocol in [TCP, UDP] {
                 table.rule(name, |rule| {
                     service(rule.protocol(protocol), family).is_in(VIPS);
@@ -227,7 +223,7 @@ struct Seen {
     flags: u8,
     /// The lower byte of the client's port.
     client_port: Field,
-    /// 0 towards the backend, 1 back.
+    /// 0 towards the VIP, before it is translated; 1 back.
     direction: u8,
 }
 

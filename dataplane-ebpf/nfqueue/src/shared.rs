@@ -1,6 +1,5 @@
 //! What the engine's threads share.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
@@ -11,6 +10,8 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::backend::Tuning;
 use crate::choice::Vip;
 use crate::flows::Flows;
+use crate::hash::Map;
+use crate::recent::Recent;
 use crate::rules::CLASS_BITS;
 use crate::words::VipAddress;
 
@@ -19,8 +20,9 @@ use crate::words::VipAddress;
 pub(crate) struct Shared {
     /// Held for the length of a batch by readers, for one insertion by a change. Who holds it
     /// does not ask for `flows`, nor the other way round.
-    pub vips: RwLock<HashMap<VipAddress, Arc<Vip>>>,
+    pub vips: RwLock<Map<VipAddress, Arc<Vip>>>,
     pub flows: Mutex<Flows>,
+    pub recent: Recent,
     tuning: RwLock<Tuning>,
     /// Classes of client ports that are watched, one bit each.
     watched: AtomicU32,
@@ -58,6 +60,7 @@ impl Shared {
         Self {
             vips: RwLock::default(),
             flows: Mutex::new(Flows::new(tuning)),
+            recent: Recent::default(),
             tuning: RwLock::new(tuning),
             watched: AtomicU32::new(Classes::ALL.0),
             glimpses: AtomicU64::new(0),
@@ -90,9 +93,9 @@ impl Shared {
         self.watched.store(classes.0, Relaxed);
     }
 
-    /// Counts packets that were shown.
-    pub fn count_glimpses(&self, packets: u64) {
-        self.glimpses.fetch_add(packets, Relaxed);
+    /// Counts packets that were shown, and returns how many there were since they were taken.
+    pub fn count_glimpses(&self, packets: u64) -> u64 {
+        self.glimpses.fetch_add(packets, Relaxed) + packets
     }
 
     /// How many were counted since the last call.

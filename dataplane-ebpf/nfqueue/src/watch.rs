@@ -15,7 +15,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::channel::Channel;
-use crate::conntrack::{Entry, Stage, write_delete, write_dump, write_get_by_reply};
+use crate::conntrack::{Entry, Stage, write_delete, write_dump, write_get, write_get_by_reply};
 use crate::filter::Filter;
 use crate::flows::{Beginning, Key};
 use crate::packet::Flow;
@@ -30,9 +30,14 @@ const SECOND: u64 = 1_000 * MILLI;
 /// How often it looks after time-outs.
 const TICK: u64 = 200 * MILLI;
 
-/// Packets a second above which fewer classes are watched, and below which more are.
-const MANY: u64 = 4_000;
-const FEW: u64 = 800;
+/// Packets a second above which not all classes are watched; then so many classes are as show no
+/// more than a few. Well below the limit, all are watched again.
+const MANY: u64 = 14_000;
+const FEW: u64 = 3_000;
+const EASY: u64 = 10_000;
+
+/// The shortest time that a rate is taken from.
+const GLANCE: u64 = 10 * MILLI;
 
 /// How often more classes may be watched again.
 const CALM: u64 = SECOND;
@@ -47,6 +52,8 @@ const AUDITED: usize = 512;
 pub(crate) enum Order {
     /// These backends have left their VIP; the policy says what becomes of their connections.
     Left { vip: VipAddress, backends: BTreeSet<SocketAddr>, policy: OnRemoval },
+    /// Very many packets are shown.
+    Adapt,
     /// The engine ends.
     End,
 }
@@ -59,6 +66,8 @@ pub(crate) struct Watcher {
     orders: Receiver<Order>,
     /// When what is due.
     expire: u64,
+    /// When packets that were shown were counted last.
+    counted: u64,
     calm: u64,
     audit: u64,
 }
@@ -72,7 +81,7 @@ impl Watcher {
     ) -> Self {
         let now = now();
         let (expire, audit) = (now + TICK, now + AUDIT);
-        Self { shared, filter, conntrack, orders, expire, calm: 0, audit }
+        Self { shared, filter, conntrack, orders, expire, counted: now, calm: 0, audit }
     }
 
     /// Works until the engine ends.
@@ -81,6 +90,7 @@ impl Watcher {
             let wait = Duration::from_nanos(self.expire.saturating_sub(now()));
             let done = match self.orders.recv_timeout(wait) {
                 Ok(Order::Left { vip, backends, policy }) => self.sever(&vip, &backends, policy),
+                Ok(Order::Adapt) => self.hurry(now()),
                 Err(RecvTimeoutError::Timeout) => Ok(()),
                 Ok(Order::End) | Err(RecvTimeoutError::Disconnected) => return,
             };
@@ -93,10 +103,12 @@ impl Watcher {
 
     fn tick(&mut self, now: u64) {
         if now >= self.expire {
-            let elapsed = now - self.expire + TICK;
             self.expire = now + TICK;
             self.shared.flows.lock().expire(now);
-            self.adapt(self.shared.take_glimpses() * SECOND / elapsed, now);
+            if let Err(error) = self.doubt(now) {
+                tracing::debug!(%error, "cannot look up handshakes");
+            }
+            self.count(now);
         }
         if now >= self.audit {
             self.audit = now + AUDIT;
@@ -106,7 +118,45 @@ impl Watcher {
         }
     }
 
-    /// Watches as few classes as the rate asks for, or twice as many as before.
+    /// Counts before its time. Many of these orders may come for the same packets.
+    fn hurry(&mut self, now: u64) -> io::Result<()> {
+        if now >= self.counted + GLANCE {
+            self.count(now);
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, now: u64) {
+        let elapsed = now.saturating_sub(self.counted).max(GLANCE);
+        self.counted = now;
+        self.adapt(self.shared.take_glimpses() * SECOND / elapsed, now);
+    }
+
+    /// Looks how handshakes stand whose backend seems not to answer.
+    fn doubt(&mut self, now: u64) -> io::Result<()> {
+        let doubtful = self.shared.flows.lock().doubtful(AUDITED, now);
+        if doubtful.is_empty() {
+            return Ok(());
+        }
+        let mut requests = Messages::default();
+        for (index, found) in doubtful.iter().enumerate() {
+            write_get(&mut requests, index as u32, &found.flow);
+        }
+        let tuning = self.shared.tuning();
+        self.conntrack.transact(requests.bytes(), |message| {
+            let found = doubtful.get(message.sequence as usize);
+            let (Some(found), Some(entry)) = (found, Entry::read(message)) else { return };
+            match entry.stage {
+                Stage::Asked if entry.backend == found.backend.address => {
+                    found.backend.failed(0, found.reason, now, &tuning);
+                }
+                Stage::Alive => found.backend.answered(now),
+                _ => {}
+            }
+        })
+    }
+
+    /// Watches as few classes as the rate asks for, or all again.
     fn adapt(&mut self, rate: u64, now: u64) {
         let (classes, _) = self.shared.watch();
         let wanted = adapted(classes, rate);
@@ -240,19 +290,21 @@ fn dump(conntrack: &mut Channel, family: Family, mut take: impl FnMut(Entry)) ->
 
 /// The classes to watch where `rate` packets a second of the present ones are seen.
 fn adapted(classes: Classes, rate: u64) -> Classes {
-    let mut count = classes.count();
-    let mut rate = rate;
-    if rate < FEW && count < Classes::ALL.count() {
-        count *= 2;
+    let all = Classes::ALL.count();
+    let of_all = rate * u64::from(all) / u64::from(classes.count().max(1));
+    if of_all < EASY {
+        return Classes::ALL;
     }
-    while rate >= MANY && count > 1 {
-        (count, rate) = (count / 2, rate / 2);
-    }
-    if count == classes.count() {
+    let is_sampled = classes != Classes::ALL;
+    if of_all < MANY || is_sampled && rate < 2 * FEW {
         return classes;
     }
+    let mut count = all;
+    while count > 1 && of_all * u64::from(count) > FEW * u64::from(all) {
+        count /= 2;
+    }
     // The highest classes; which of them makes no difference.
-    Classes(u32::MAX << (Classes::ALL.count() - count))
+    Classes(u32::MAX << (all - count))
 }
 
 #[cfg(test)]
@@ -263,10 +315,10 @@ mod tests {
     fn fewer_are_watched_at_high_rates_and_all_at_low_ones() {
         let mut classes = Classes::ALL;
         let mut counts = Vec::new();
-        for rate in [0, 1_000, 5_000, 9_000, 3_000, 90_000, 90_000, 0, 0, 700, 900] {
+        for rate in [0, 9_000, 13_000, 14_000, 2_600, 1_500, 1_200, 50_000, 2_900, 7_000, 100, 0] {
             classes = adapted(classes, rate);
             counts.push(classes.count());
         }
-        assert_eq!(counts, [32, 32, 16, 4, 4, 1, 1, 2, 4, 8, 8]);
+        assert_eq!(counts, [32, 32, 32, 4, 4, 4, 32, 1, 1, 1, 32, 32]);
     }
 }
