@@ -372,7 +372,7 @@ fn flag(key: &'static Key) -> Arg {
             Kind::Text => "VALUE",
             Kind::Integer => "N",
             Kind::Boolean => "true|false",
-            Kind::List => "LIST",
+            Kind::List | Kind::Table => "LIST",
         });
     // `--dns-write-resolv-conf` alone means yes.
     if key.kind == Kind::Boolean {

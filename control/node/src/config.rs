@@ -6,6 +6,7 @@
 //! its file and line, variable or flag.
 
 mod build;
+mod dns;
 mod error;
 mod host;
 mod keys;
@@ -14,6 +15,7 @@ mod show;
 mod sources;
 mod value;
 
+pub use dns::{DnsConfig, ResolvConf};
 pub use error::{ConfigError, Origin, Problem};
 pub use host::HostFacts;
 pub use keys::{Applies, KEYS, Key, Kind};
@@ -162,19 +164,6 @@ pub struct ServicesConfig {
     pub framework_name: String,
 }
 
-/// The resolver.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct DnsConfig {
-    /// Where it answers.
-    pub addresses: Vec<IpAddr>,
-    /// On which port.
-    pub port: u16,
-    /// Resolvers for all other names; may be empty.
-    pub upstreams: Vec<SocketAddr>,
-    /// Time to live of answers in seconds.
-    pub ttl: u32,
-}
-
 /// What translates VIPs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -246,6 +235,8 @@ pub struct OverlayConfig {
 /// Listeners for this machine only.
 #[derive(Debug, Clone, Serialize)]
 pub struct AdminConfig {
+    /// Mesos-DNS' HTTP API.
+    pub mesos_dns: SocketAddr,
     /// Minuteman's HTTP API.
     pub minuteman: SocketAddr,
     /// The node's own HTTP API.
@@ -293,8 +284,7 @@ impl Config {
         config.log.level.clone_from(&new.log.level);
         config.agent.gc_delay = new.agent.gc_delay;
         config.agent.gc_disk_headroom = new.agent.gc_disk_headroom;
-        config.dns.upstreams.clone_from(&new.dns.upstreams);
-        config.dns.ttl = new.dns.ttl;
+        config.dns.apply(&new.dns);
         config.vip.ingress.clone_from(&new.vip.ingress);
         config.vip.ejection = new.vip.ejection;
         for key in KEYS.iter().filter(|key| key.applies == Applies::Now) {

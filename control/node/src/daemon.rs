@@ -20,6 +20,8 @@ mod master_views;
 mod names;
 mod problems;
 mod queries;
+pub(crate) mod resolv_conf;
+mod resolver;
 mod sandbox;
 mod saves;
 mod services;
@@ -71,6 +73,9 @@ pub async fn run(config: Config, frame: Frame) -> anyhow::Result<()> {
     info!(ready_ms = clock::now().mono.since(core.started.mono).as_millis() as u64, "ready");
 
     core.run(parts.inputs, parts.requests, signals, serving).await;
+    if let Some(problem) = resolver::restore_resolv_conf(&core.config) {
+        tracing::warn!(problem);
+    }
     info!("stopped; tasks and connections go on");
     Ok(())
 }

@@ -1,12 +1,13 @@
 //! From layers of text to a [`Config`]: reads each key, fills in defaults, and
 //! checks what no key can tell alone.
 
+use super::dns;
 use super::error::{ConfigError, Origin, Problem};
 use super::host::HostFacts;
 use super::sources::{Layer, Layers, Text};
 use super::{
-    AdminConfig, AgentConfig, Config, DnsConfig, EjectionConfig, LogConfig, LogFormat,
-    MasterConfig, OverlayConfig, Role, ServicesConfig, VipConfig, VipEngine, value,
+    AdminConfig, AgentConfig, Config, EjectionConfig, LogConfig, LogFormat, MasterConfig,
+    OverlayConfig, Role, ServicesConfig, VipConfig, VipEngine, value,
 };
 use crate::instance::{Instance, SOCKET_NAME};
 use ipnet::Ipv4Net;
@@ -26,7 +27,7 @@ pub(super) fn build(layers: &Layers, host: &HostFacts, errors: &mut Vec<ConfigEr
     let mut read = Reader { layers, errors, origins: BTreeMap::new() };
     let instance: Instance = read.one("instance", Instance::default(), value::instance);
     let overlay = overlay(&mut read, &instance);
-    let names_at = read.many("dns.addresses", vec![[198, 51, 100, 1].into()], value::ip);
+    let names_at = read.many("dns.addresses", dns::default_addresses(host), value::own_ip);
     let address = read.one("address", default_address(host, &overlay, &names_at), value::own_ip);
     let config = Config {
         roles: read.many("roles", ALL_ROLES.to_vec(), value::role).into_iter().collect(),
@@ -50,7 +51,7 @@ pub(super) fn build(layers: &Layers, host: &HostFacts, errors: &mut Vec<ConfigEr
                 value::plain_name,
             ),
         },
-        dns: dns(&mut read, names_at, host),
+        dns: dns::read(&mut read, names_at, overlay.network, host),
         vip: vip(&mut read, host),
         admin: admin(&mut read),
         instance,
@@ -66,7 +67,7 @@ pub(super) fn build(layers: &Layers, host: &HostFacts, errors: &mut Vec<ConfigEr
 const ALL_ROLES: [Role; 6] =
     [Role::Master, Role::Agent, Role::Services, Role::Dns, Role::Vip, Role::Overlay];
 
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     layers: &'a Layers,
     errors: &'a mut Vec<ConfigError>,
     origins: BTreeMap<&'static str, Origin>,
@@ -75,7 +76,7 @@ struct Reader<'a> {
 impl Reader<'_> {
     /// The value of the highest layer that has `key`. Lower layers are read as
     /// well: a mistake does not become right by being hidden.
-    fn one<T>(
+    pub(super) fn one<T>(
         &mut self,
         key: &'static str,
         default: T,
@@ -88,7 +89,7 @@ impl Reader<'_> {
     }
 
     /// Like [`Self::one`] for lists.
-    fn many<T>(
+    pub(super) fn many<T>(
         &mut self,
         key: &'static str,
         default: Vec<T>,
@@ -176,16 +177,6 @@ fn agent(read: &mut Reader<'_>, address: IpAddr, host: &HostFacts) -> AgentConfi
     }
 }
 
-fn dns(read: &mut Reader<'_>, addresses: Vec<IpAddr>, host: &HostFacts) -> DnsConfig {
-    let upstreams = host.upstreams(&addresses);
-    DnsConfig {
-        port: read.one("dns.port", 53, value::port),
-        upstreams: read.many("dns.upstreams", upstreams, value::upstream),
-        ttl: read.one("dns.ttl", 5, |t| value::number(t, "a number of seconds", 0..=86_400)),
-        addresses,
-    }
-}
-
 fn vip(read: &mut Reader<'_>, host: &HostFacts) -> VipConfig {
     let cgroup = host.cgroup2.clone().unwrap_or_else(|| PathBuf::from("/sys/fs/cgroup"));
     let range = Ipv4Net::new_assert(Ipv4Addr::new(11, 0, 0, 0), 8);
@@ -231,7 +222,11 @@ fn overlay(read: &mut Reader<'_>, instance: &Instance) -> OverlayConfig {
 fn admin(read: &mut Reader<'_>) -> AdminConfig {
     let local = IpAddr::from(Ipv4Addr::LOCALHOST);
     let mut listen = |key, port| read.one(key, at(local, port), |t| value::listen(t, local));
-    AdminConfig { minuteman: listen("admin.minuteman", 61421), node: listen("admin.node", 62080) }
+    AdminConfig {
+        mesos_dns: listen("admin.mesos_dns", 8123),
+        minuteman: listen("admin.minuteman", 61421),
+        node: listen("admin.node", 62080),
+    }
 }
 
 /// What no key can tell alone.
@@ -281,8 +276,10 @@ fn check(config: &Config, origins: &BTreeMap<&'static str, Origin>, errors: &mut
             format!("is too long for a socket in it (all of it at most {MAX_SOCKET_BYTES} bytes)"),
         );
     }
-    if config.dns.addresses.is_empty() && config.has(Role::Dns) {
-        conflict("dns.addresses", "[]".to_owned(), "leaves the role dns without one".into());
+    if config.has(Role::Dns) {
+        for (key, value, words) in dns::conflicts(&config.dns) {
+            conflict(key, value, words);
+        }
     }
     for (key, address, other) in double_listeners(config) {
         conflict(key, address.to_string(), format!("is also the value of {other}"));
@@ -311,6 +308,7 @@ fn double_listeners(config: &Config) -> Vec<(&'static str, SocketAddr, &'static 
         (Role::Agent, "agent.listen", config.agent.listen),
         (Role::Services, "services.listen", config.services.listen),
         (Role::Vip, "admin.minuteman", config.admin.minuteman),
+        (Role::Dns, "admin.mesos_dns", config.admin.mesos_dns),
     ];
     let mut seen: Vec<(&'static str, SocketAddr)> = vec![("admin.node", config.admin.node)];
     let mut double = Vec::new();

@@ -20,6 +20,8 @@ pub struct HostFacts {
     pub disk_mib: u64,
     /// Text of `/etc/resolv.conf`.
     pub resolv_conf: String,
+    /// Whether links can have IPv6 addresses.
+    pub ipv6: bool,
     /// Where the v2 cgroup hierarchy is mounted.
     pub cgroup2: Option<PathBuf>,
 }
@@ -39,6 +41,8 @@ impl HostFacts {
             disk_mib: rustix::fs::statvfs("/var/lib")
                 .map_or(0, |fs| fs.f_blocks.saturating_mul(fs.f_frsize) / (1 << 20)),
             resolv_conf: std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
+            ipv6: std::fs::read_to_string("/proc/sys/net/ipv6/conf/default/disable_ipv6")
+                .is_ok_and(|text| text.trim() == "0"),
             cgroup2: cgroup2_mount(
                 &std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default(),
             ),

@@ -13,6 +13,8 @@ pub enum Kind {
     Boolean,
     /// An array of strings.
     List,
+    /// A table of arrays of strings; elsewhere a list of `name=value`.
+    Table,
 }
 
 /// When a changed value takes effect.
@@ -96,7 +98,7 @@ const fn row(path: &'static str, kind: Kind, applies: Applies, help: &'static st
 #[rustfmt::skip]
 pub const KEYS: &[Key] = {
     use Applies::{NeedsRestart, Now};
-    use Kind::{Boolean, Integer, List, Text};
+    use Kind::{Boolean, Integer, List, Table, Text};
     &[
         row("instance", Text, NeedsRestart, "Name that keeps this node apart from others in the same kernel [a-z0-9-]{1,8}"),
         row("roles", List, NeedsRestart, "Parts that this node runs: master,agent,services,dns,vip,overlay; agent and services need master"),
@@ -120,10 +122,31 @@ pub const KEYS: &[Key] = {
         row("agent.gc_disk_headroom", Integer, Now, "Percentage of the disk that is to stay free of them"),
         row("services.listen", Text, NeedsRestart, "Where the service scheduler's API (/v2) listens: IP:PORT, or :PORT on the node's address"),
         row("services.framework_name", Text, NeedsRestart, "Framework name of the service scheduler, a part of its tasks' names"),
-        row("dns.addresses", List, NeedsRestart, "Addresses on which the resolver answers"),
-        row("dns.port", Integer, NeedsRestart, "Port on which the resolver answers"),
-        row("dns.upstreams", List, Now, "Resolvers for all other names: IP or IP:PORT"),
+        row("dns.addresses", List, NeedsRestart, "Addresses that the node gives itself for its resolver"),
+        row("dns.port", Integer, NeedsRestart, "Port on which the resolver answers there"),
+        row("dns.listen", List, NeedsRestart, "Further listeners of the resolver: IP:PORT"),
+        row("dns.upstreams", List, Now, "Resolvers for all other names: IP, IP:PORT, tls://IP#name or https://IP/path#name"),
+        row("dns.forward_zones", Table, Now, "Resolvers for names below a suffix: suffix=IP; several for one suffix by naming it again"),
+        row("dns.search", List, Now, "Search domains of clients, answered here where they cannot help"),
+        row("dns.clients", List, Now, "Networks that may ask about names of others"),
         row("dns.ttl", Integer, Now, "Time to live of answers, in seconds"),
+        row("dns.negative_ttl", Integer, Now, "Time to live of the answer that there is nothing, in seconds"),
+        row("dns.draining_ttl", Integer, Now, "Time to live of answers while something behind a name goes away, in seconds"),
+        row("dns.mode", Text, Now, "Where RFCs and the old servers differ: strict or legacy"),
+        row("dns.domain", Text, Now, "Zone of tasks and frameworks"),
+        row("dns.ip_sources", List, Now, "Which address of a task is taken, the first that it has: netinfo, host (mesos and docker mean netinfo)"),
+        row("dns.enforce_rfc952", Boolean, Now, "Whether labels are at most 24 letters and begin with one"),
+        row("dns.srv_weight", Integer, Now, "Weight of SRV records of tasks"),
+        row("dns.serve_unhealthy", Boolean, Now, "Whether tasks are answered whose health check fails"),
+        row("dns.serve_killing", Boolean, Now, "Whether tasks are answered that were told to stop"),
+        row("dns.cluster_key", Text, Now, "The cluster's public key in z-base-32, for names in <key>.dcos.directory"),
+        row("dns.cache_entries", Integer, Now, "How many forwarded answers are kept; 0 for none"),
+        row("dns.serve_stale", Integer, Now, "How long they are given after their end while no upstream answers, in seconds; 0 for never"),
+        row("dns.transfer_to", List, Now, "Networks that may have whole zones (AXFR)"),
+        row("dns.query_log", List, Now, "Suffixes of names whose questions are logged; . for all"),
+        row("dns.enumerate", Boolean, Now, "Whether /v1/enumerate of Mesos-DNS' HTTP answers"),
+        row("dns.threads", Integer, NeedsRestart, "Threads of the resolver"),
+        row("dns.resolv_conf", Text, NeedsRestart, "What is done with /etc/resolv.conf: leave or write"),
         row("vip.engine", Text, NeedsRestart, "What translates VIPs: auto, ebpf, nfqueue or off"),
         row("vip.cgroup", Text, NeedsRestart, "Directory of the v2 cgroup whose processes can use VIPs"),
         row("vip.ingress", List, Now, "Links that VIP traffic may arrive by: auto (our bridges), none, names, or beginnings of names with *"),
@@ -139,6 +162,7 @@ pub const KEYS: &[Key] = {
         row("overlay.bridge", Text, NeedsRestart, "Name of the bridge that containers attach to"),
         row("overlay.mtu", Integer, NeedsRestart, "Largest packet that containers send, in bytes"),
         row("overlay.subnet", Text, NeedsRestart, "This node's share of the overlay"),
+        row("admin.mesos_dns", Text, NeedsRestart, "Where Mesos-DNS' HTTP API (/v1/hosts, ...) listens"),
         row("admin.minuteman", Text, NeedsRestart, "Where Minuteman's HTTP API (/vips) listens"),
         row("admin.node", Text, NeedsRestart, "Where the node's own HTTP API listens"),
     ]

@@ -4,6 +4,7 @@
 use super::error::ConfigError;
 use super::sources::{self, Layers, Text};
 use super::{Config, HostFacts, Sources, value};
+use crate::daemon::resolv_conf::{self, ResolvConfFile};
 use crate::instance::Instance;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -47,7 +48,12 @@ impl Loader {
     ///
     /// See [`Config::load`]; a file that cannot be read is one more mistake.
     pub fn load(&self) -> Result<Config, Vec<ConfigError>> {
-        let (sources, unreadable) = self.sources(HostFacts::observe());
+        let (mut sources, unreadable) = self.sources(HostFacts::observe());
+        // Our own text names ourselves; who is to be asked stood in the former one.
+        let file = ResolvConfFile::new(Path::new(resolv_conf::PATH), &state_dir(&sources));
+        if let Some(before) = file.before() {
+            sources.host.resolv_conf = before;
+        }
         match (Config::load(&sources), unreadable) {
             (result, None) => result,
             (Ok(_), Some(error)) => Err(vec![error]),
@@ -84,6 +90,15 @@ pub fn run_dir(loader: &Loader) -> PathBuf {
     run_dir.unwrap_or_else(|| {
         let instance: Option<Instance> = top(&layers, "instance").and_then(|t| t.parse().ok());
         instance.unwrap_or_default().run_dir()
+    })
+}
+
+fn state_dir(sources: &Sources) -> PathBuf {
+    let layers = sources::layers(sources, &mut Vec::new());
+    let state_dir = top(&layers, "state_dir").and_then(|text| value::absolute_path(text).ok());
+    state_dir.unwrap_or_else(|| {
+        let instance: Option<Instance> = top(&layers, "instance").and_then(|t| t.parse().ok());
+        instance.unwrap_or_default().state_dir()
     })
 }
 

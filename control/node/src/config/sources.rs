@@ -79,7 +79,7 @@ pub(super) fn layers(sources: &Sources, errors: &mut Vec<ConfigError>) -> Layers
 /// Adds a value that is text, as in the environment and in flags.
 fn push(layers: &mut Layers, key: &'static Key, origin: Origin, text: &str) {
     let text = match key.kind {
-        Kind::List => Text::Many(
+        Kind::List | Kind::Table => Text::Many(
             text.split(',').map(str::trim).filter(|p| !p.is_empty()).map(str::to_owned).collect(),
         ),
         Kind::Text | Kind::Integer | Kind::Boolean => Text::One(text.to_owned()),
@@ -196,8 +196,23 @@ fn text(kind: Kind, value: &DeValue<'_>) -> Result<Text, Problem> {
             };
             parts.iter().map(|p| part(p.get_ref())).collect::<Result<_, _>>().map(Text::Many)
         }
+        (Kind::Table, DeValue::Table(table)) => pairs(table).map(Text::Many),
         (kind, value) => Err(Problem::Form { expected: expected(kind), found: form(value) }),
     }
+}
+
+/// Each string of a table of arrays as `name=value`; `name=` for an array without any.
+fn pairs(table: &DeTable<'_>) -> Result<Vec<String>, Problem> {
+    let mut pairs = Vec::new();
+    for (name, value) in table {
+        let name = name.get_ref();
+        match text(Kind::List, value.get_ref())? {
+            Text::Many(values) if values.is_empty() => pairs.push(format!("{name}=")),
+            Text::Many(values) => pairs.extend(values.iter().map(|v| format!("{name}={v}"))),
+            Text::One(value) => pairs.push(format!("{name}={value}")),
+        }
+    }
+    Ok(pairs)
 }
 
 fn expected(kind: Kind) -> &'static str {
@@ -206,6 +221,7 @@ fn expected(kind: Kind) -> &'static str {
         Kind::Integer => "an integer",
         Kind::Boolean => "true or false",
         Kind::List => "an array of strings",
+        Kind::Table => "a table of arrays of strings",
     }
 }
 

@@ -13,6 +13,7 @@ fn host() -> HostFacts {
         memory_mib: 4096,
         disk_mib: 20_480,
         resolv_conf: "nameserver 192.0.2.53\n".to_owned(),
+        ipv6: true,
         cgroup2: Some(PathBuf::from("/sys/fs/cgroup/unified")),
     }
 }
@@ -40,7 +41,9 @@ fn defaults_come_from_the_machine() {
     assert_eq!(config.address.to_string(), "192.0.2.7", "9.0.0.1 is our own bridge");
     assert_eq!(config.master.listen.to_string(), "192.0.2.7:5050");
     assert_eq!(config.agent.resources, "cpus:2;mem:3072;disk:15360;ports:[31000-32000]");
-    assert_eq!(config.dns.upstreams, ["192.0.2.53:53".parse().unwrap()]);
+    assert_eq!(config.dns.upstreams, ["192.0.2.53".parse().unwrap()]);
+    assert_eq!(config.dns.listeners().len(), 4);
+    assert_eq!(config.dns.listeners()[3].to_string(), "[fd01:d::c633:6401]:53");
     assert_eq!(config.vip.cgroup, PathBuf::from("/sys/fs/cgroup/unified"));
     assert_eq!(config.libexec_dir, PathBuf::from("/opt/mizzen"));
     assert_eq!(config.overlay.subnet.to_string(), "9.0.0.0/24");
@@ -83,6 +86,18 @@ fn values_are_understood() {
     assert_eq!(config.master.allocation_interval, Duration::from_millis(250));
     assert_eq!(config.dns.upstreams[1].to_string(), "[2001:db8::1]:5300");
     assert_eq!(config.dns.addresses.len(), 2);
+    let zones = "[dns.forward_zones]\n'corp.example' = ['10.0.0.2', 'tls://10.0.0.3#dns.corp.example']\nsecret = []\n";
+    let shown = load(zones, &[], &[]).to_annotated_toml();
+    assert!(shown.contains(r#""corp.example" = ["10.0.0.2:53", "tls://10.0.0.3:853#dns.corp.example"], secret = []"#), "{shown}");
+    let same = load(
+        "",
+        &[(
+            "MIZZEN_DNS_FORWARD_ZONES",
+            "corp.example=10.0.0.2,secret=,corp.example=tls://10.0.0.3#dns.corp.example",
+        )],
+        &[],
+    );
+    assert_eq!(load(zones, &[], &[]).difference(&same), []);
     assert!(config.agent.cpu_quota);
     assert_eq!(config.overlay.subnet.to_string(), "10.9.0.0/24");
     assert_eq!(load("", &[("MIZZEN_DNS_UPSTREAMS", "")], &[]).dns.upstreams, []);
@@ -165,7 +180,21 @@ fn each_kind_of_mistake() {
         ("roles = []",                   "m.toml:1: roles: `[]` leaves nothing to run"),
         ("[agent]\nresources = ''",      "m.toml:2: agent.resources: `` is not a list of resources, such as cpus:4;mem:4096 (nothing is offered)"),
         ("[agent]\nresources = 'cpus:1;mem:9;cpus:2'", "m.toml:2: agent.resources: `cpus:1;mem:9;cpus:2` is not a list of resources, such as cpus:4;mem:4096 (`cpus` is there twice)"),
-        ("[dns]\naddresses = []",      "m.toml:2: dns.addresses: `[]` leaves the role dns without one"),
+        ("[dns]\naddresses = []",      "m.toml:2: dns.addresses: `[]` leaves the role dns without one, and dns.listen is empty, too"),
+        ("[dns]\nlisten = ['127.0.0.1']",  "m.toml:2: dns.listen: `127.0.0.1` is not an IP address with a port, such as 127.0.0.1:61053"),
+        ("[dns]\nlisten = ['198.51.100.1:53']", "m.toml:2: dns.listen: `198.51.100.1:53` is listened on already"),
+        ("[dns]\nupstreams = ['dns.example']", "m.toml:2: dns.upstreams: `dns.example` is not a resolver (IP, IP:PORT, tls://IP#name or https://IP/dns-query#name)"),
+        ("[dns]\nforward_zones = ['corp.example']", "m.toml:2: dns.forward_zones: expected a table of arrays of strings, found an array"),
+        ("[dns.forward_zones]\n'a..b' = ['10.0.0.2']", "m.toml:1: dns.forward_zones: `a..b=10.0.0.2` is not a domain name"),
+        ("[dns]\nmode = 'lax'",          "m.toml:2: dns.mode: `lax` is not a mode (strict, legacy)"),
+        ("[dns]\ndomain = 'spartan'",    "m.toml:2: dns.domain: `spartan` is not a domain of its own (it meets a zone of the resolver)"),
+        ("[dns]\nip_sources = ['rkt']",  "m.toml:2: dns.ip_sources: `rkt` is not a source of addresses (host, netinfo, mesos, docker)"),
+        ("[dns]\ncluster_key = 'secret!'", "m.toml:2: dns.cluster_key: `secret!` is not a public key in z-base-32"),
+        ("[dns]\ntransfer_to = ['all']", "m.toml:2: dns.transfer_to: `all` is not a network, such as 10.0.0.0/8"),
+        ("[dns]\nthreads = 0",           "m.toml:2: dns.threads: `0` is not a number of threads (1 to 64)"),
+        ("[dns]\nresolv_conf = 'keep'",  "m.toml:2: dns.resolv_conf: `keep` is not what is done with /etc/resolv.conf (leave, write)"),
+        ("[dns]\nport = 54\nresolv_conf = 'write'", "m.toml:3: dns.resolv_conf: `write` needs an address of the resolver with port 53, the only one that programs ask"),
+        ("[admin]\nmesos_dns = '127.0.0.1:62080'", "m.toml:2: admin.mesos_dns: `127.0.0.1:62080` is also the value of admin.node"),
     ];
     for (file, want) in table {
         assert_eq!(mistakes(file, &[], &[]), [*want], "{file}");
@@ -240,7 +269,25 @@ fn a_reload_takes_over_what_it_says_it_can() {
         ("MIZZEN_AGENT_GC_DELAY", "12h"),
         ("MIZZEN_AGENT_GC_DISK_HEADROOM", "77"),
         ("MIZZEN_DNS_UPSTREAMS", "192.0.2.77"),
+        ("MIZZEN_DNS_FORWARD_ZONES", "corp.example=192.0.2.77"),
+        ("MIZZEN_DNS_SEARCH", "marathon.mesos"),
+        ("MIZZEN_DNS_CLIENTS", "10.0.0.0/8"),
         ("MIZZEN_DNS_TTL", "77"),
+        ("MIZZEN_DNS_NEGATIVE_TTL", "77"),
+        ("MIZZEN_DNS_DRAINING_TTL", "77"),
+        ("MIZZEN_DNS_MODE", "legacy"),
+        ("MIZZEN_DNS_DOMAIN", "cluster"),
+        ("MIZZEN_DNS_IP_SOURCES", "host"),
+        ("MIZZEN_DNS_ENFORCE_RFC952", "true"),
+        ("MIZZEN_DNS_SRV_WEIGHT", "7"),
+        ("MIZZEN_DNS_SERVE_UNHEALTHY", "true"),
+        ("MIZZEN_DNS_SERVE_KILLING", "true"),
+        ("MIZZEN_DNS_CLUSTER_KEY", "yybnd"),
+        ("MIZZEN_DNS_CACHE_ENTRIES", "77"),
+        ("MIZZEN_DNS_SERVE_STALE", "77"),
+        ("MIZZEN_DNS_TRANSFER_TO", "10.0.0.7"),
+        ("MIZZEN_DNS_QUERY_LOG", "."),
+        ("MIZZEN_DNS_ENUMERATE", "false"),
         ("MIZZEN_VIP_INGRESS", "eth0"),
         ("MIZZEN_VIP_EJECT_AFTER", "7"),
         ("MIZZEN_VIP_EJECT_PAUSE", "7s"),

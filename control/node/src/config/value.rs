@@ -92,12 +92,6 @@ pub(super) fn listen(text: &str, address: IpAddr) -> Read<SocketAddr> {
     parsed.filter(|a| a.port() != 0).ok_or_else(|| "an address and port, such as :5050".to_owned())
 }
 
-/// `IP`, or `IP:PORT`.
-pub(super) fn upstream(text: &str) -> Read<SocketAddr> {
-    let plain = text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53));
-    plain.or_else(|_| text.parse()).map_err(|_| "an IP address, or one with a port".to_owned())
-}
-
 pub(super) fn port(text: &str) -> Read<u16> {
     text.parse().ok().filter(|port| *port != 0).ok_or_else(|| "a port (1 to 65535)".to_owned())
 }

@@ -6,7 +6,9 @@ use super::core::{CLAIMS, Core, Input};
 use super::kept::{self, Kept};
 use super::leaving::Leaving;
 use super::names::Names;
+
 use super::problems::Problems;
+use super::resolv_conf;
 use super::saves::{Saves, chain, saved};
 use super::streams::Streams;
 use super::vip_engine::open_vips;
@@ -18,7 +20,6 @@ use crate::node::Frame;
 use anyhow::Context;
 use mizzen_agent::{Agent, CpuLimit, Found, Orders};
 use mizzen_api::{resources, v1};
-use mizzen_dns_server::{Server, SharedZones};
 use mizzen_http::core::{CoreHandle, CoreRequest, channel};
 use mizzen_http::server::{Address, Listeners, Part, Settings as ListenerSettings};
 use mizzen_isolators::{Containerizer, Settings as ContainerSettings};
@@ -37,7 +38,6 @@ use mizzen_types::time::Now;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::Arc;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
@@ -135,6 +135,7 @@ pub(crate) async fn build(config: Config, frame: Frame) -> anyhow::Result<Built>
     core.settle();
     // Only now, so that nobody is told that a name does not exist which does.
     core.start_resolver()?;
+    core.write_resolv_conf();
     core.recovering = false;
     core.reconcile_vips();
     core.watch_links();
@@ -251,43 +252,6 @@ impl Core {
         Ok(())
     }
 
-    /// Makes the zones, with everything in them that the owner logs say.
-    pub(crate) fn build_names(&mut self) {
-        if !self.config.has(Role::Dns) {
-            return;
-        }
-        let options = mizzen_dns_core::Options {
-            ttl: self.config.dns.ttl,
-            agent_port: self.config.agent.listen.port(),
-            resolver_addresses: self.config.dns.addresses.clone(),
-            node_addresses: vec![self.config.address],
-            ..mizzen_dns_core::Options::default()
-        };
-        let zones = Arc::new(SharedZones::new(mizzen_dns_core::Zones::new(&options)));
-        self.names = Names::new(zones, options);
-        self.fill_names();
-    }
-
-    /// Starts the resolver, in the place of one that runs.
-    pub(crate) fn start_resolver(&mut self) -> anyhow::Result<()> {
-        let Some(zones) = self.names.zones() else { return Ok(()) };
-        let port = self.config.dns.port;
-        let listen = self.config.dns.addresses.iter().map(|ip| SocketAddr::new(*ip, port));
-        let settings = mizzen_dns_server::Settings {
-            listen: listen.collect(),
-            forward: mizzen_dns_server::ForwardSettings {
-                upstreams: self.config.dns.upstreams.iter().copied().map(Into::into).collect(),
-                ..mizzen_dns_server::ForwardSettings::default()
-            },
-            ..mizzen_dns_server::Settings::default()
-        };
-        self.server = None;
-        let server = Server::start(&settings, zones).context("the resolver cannot start")?;
-        self.resolver = server.addresses().to_vec();
-        self.server = Some(server);
-        Ok(())
-    }
-
     /// Frees the addresses of containers that a reboot took away.
     fn collect_garbage(&self) {
         let Some(containers) = self.containers.clone() else { return };
@@ -312,10 +276,7 @@ impl Core {
         let containerizer = containerizer(&self.config)?;
         let checkpoints = Checkpoints::open(self.config.state_dir.join("tasks"))
             .context("cannot open the directory of task records")?;
-        let resolv_conf = self.config.has(Role::Dns).then(|| {
-            let lines = self.config.dns.addresses.iter().map(|ip| format!("nameserver {ip}\n"));
-            lines.collect()
-        });
+        let resolv_conf = self.config.has(Role::Dns).then(|| resolv_conf::text(&self.config.dns));
         let id = self.store.get(AGENT_ID)?.and_then(|bytes| String::from_utf8(bytes).ok());
         let mut agent = Agent::new(agent_settings(&self.config)?, id.map(Into::into), seed, now);
         if let Some(bytes) = self.store.get(AGENT_ORDERS)? {

@@ -245,6 +245,7 @@ impl Core {
         self.resync_at = now.mono + RESYNC;
         self.reconcile_vips();
         self.follow_links();
+        self.look_at_resolv_conf();
         let (spec, inputs) = (build::network_spec(&self.config), self.inputs.clone());
         tokio::task::spawn_blocking(move || {
             let report = mizzen_kernel::network::ensure_network(&spec);
@@ -321,14 +322,6 @@ impl Core {
                 let text = format!("{count} not fully removed yet, such as {container}: {why}");
                 self.problems.report("containers", text);
             }
-        }
-    }
-
-    fn restart_names(&mut self) {
-        self.build_names();
-        match self.start_resolver() {
-            Ok(()) => self.problems.solve("dns"),
-            Err(error) => self.problems.report("dns", format!("{error:#}")),
         }
     }
 

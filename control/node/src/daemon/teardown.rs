@@ -3,6 +3,7 @@
 //! state directory; the next start runs the apps again.
 
 use super::build::{containerizer, network_spec, run_root};
+use super::resolver::restore_resolv_conf;
 use super::saves::chain;
 use super::vip_engine::teardown_vips;
 use crate::config::Config;
@@ -31,6 +32,8 @@ pub async fn teardown(config: Config, _frame: Frame) -> anyhow::Result<()> {
         Ok(containerizer) => left.extend(end_containers(&containerizer).await),
         Err(error) => left.push(format!("{error:#}")),
     }
+    // Before the addresses that it names are gone.
+    left.extend(restore_resolv_conf(&config));
     let report = network::remove_network(&network_spec(&config));
     left.extend(report.errors.iter().map(|error| chain(error)));
     if left.is_empty() {

@@ -1,0 +1,168 @@
+//! The resolver of this node: its zones, made from what the configuration says, and the
+//! server that answers from them.
+
+use super::core::Core;
+use super::names::Names;
+use super::resolv_conf::{self, ResolvConfFile, Standing};
+use crate::config::{Config, DnsConfig, Origin, Role};
+use anyhow::Context;
+use mizzen_dns_core::mangle::LabelRules;
+use mizzen_dns_core::{DnsName, IpSource, Options, Zones};
+use mizzen_dns_server::{ForwardSettings, Server, Settings, SharedZones};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The resolver's name in problems.
+const RESOLVER: &str = "dns";
+
+impl Core {
+    /// Makes the zones, with everything in them that the owner logs say.
+    pub(crate) fn build_names(&mut self) {
+        if !self.config.has(Role::Dns) {
+            return;
+        }
+        let options = options(&self.config);
+        let zones = Arc::new(SharedZones::new(Zones::new(&options)));
+        self.names = Names::new(zones, options);
+        self.fill_names();
+    }
+
+    /// Starts the resolver, in the place of one that runs.
+    pub(crate) fn start_resolver(&mut self) -> anyhow::Result<()> {
+        let Some(zones) = self.names.zones() else { return Ok(()) };
+        let (listen, missing) = listeners(&self.config);
+        self.server = None;
+        let server = Server::start(&settings(&self.config.dns, listen), zones)
+            .context("the resolver cannot start")?;
+        self.resolver = server.addresses().to_vec();
+        self.server = Some(server);
+        match missing.as_slice() {
+            [] => self.problems.solve(RESOLVER),
+            [..] => {
+                let texts: Vec<String> = missing.iter().map(ToString::to_string).collect();
+                let text = format!("this machine does not have {}", texts.join(", "));
+                self.problems.report(RESOLVER, text);
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins anew with what the configuration says now.
+    pub(crate) fn restart_names(&mut self) {
+        self.build_names();
+        if let Err(error) = self.start_resolver() {
+            self.problems.report(RESOLVER, format!("{error:#}"));
+        }
+    }
+}
+
+/// `/etc/resolv.conf` of this machine.
+const RESOLV_CONF: &str = resolv_conf::PATH;
+
+impl Core {
+    /// Leads the machine's programs to our resolver, if that is wanted.
+    pub(crate) fn write_resolv_conf(&mut self) {
+        if !self.config.has(Role::Dns) || !resolv_conf::is_ours_to_write(&self.config.dns) {
+            return;
+        }
+        let written = file(&self.config).write(&resolv_conf::text(&self.config.dns));
+        self.note_resolv_conf(written);
+    }
+
+    /// Says if somebody else has changed it.
+    pub(crate) fn look_at_resolv_conf(&mut self) {
+        if self.config.has(Role::Dns) && resolv_conf::is_ours_to_write(&self.config.dns) {
+            let standing = file(&self.config).look();
+            self.note_resolv_conf(standing);
+        }
+    }
+
+    fn note_resolv_conf(&mut self, standing: std::io::Result<Standing>) {
+        match standing {
+            Ok(Standing::Ours) => self.problems.solve(RESOLV_CONF),
+            Ok(Standing::Changed) => {
+                let text = "somebody else has changed it, and it is left as it is";
+                self.problems.report(RESOLV_CONF, text.to_owned());
+            }
+            Err(error) => {
+                self.problems.report(RESOLV_CONF, format!("cannot be written: {error}"));
+            }
+        }
+    }
+}
+
+/// Puts back what was there before the node wrote it; nothing if it did not.
+pub(crate) fn restore_resolv_conf(config: &Config) -> Option<String> {
+    let restored = file(config).restore();
+    restored.err().map(|error| format!("{RESOLV_CONF} is not as it was: {error}"))
+}
+
+fn file(config: &Config) -> ResolvConfFile {
+    ResolvConfFile::new(Path::new(RESOLV_CONF), &config.state_dir)
+}
+
+/// Where to listen, and which addresses this machine could not be given. What was
+/// configured is listened on or there is no start; of the usual addresses some are enough.
+fn listeners(config: &Config) -> (Vec<SocketAddr>, Vec<IpAddr>) {
+    let all = config.dns.listeners();
+    if config.origins.get("dns.addresses") != Some(&Origin::Default) {
+        return (all, Vec::new());
+    }
+    let own = |address: &SocketAddr| config.dns.addresses.contains(&address.ip());
+    // An address can be bound if and only if the machine has it.
+    let has = |address: &SocketAddr| !own(address) || UdpSocket::bind((address.ip(), 0)).is_ok();
+    let (there, missing): (Vec<SocketAddr>, Vec<SocketAddr>) = all.iter().partition(|a| has(a));
+    match there.as_slice() {
+        // The server says what is wrong with them.
+        [] => (all, Vec::new()),
+        [..] => (there, missing.into_iter().map(|address| address.ip()).collect()),
+    }
+}
+
+/// What the zones are made by.
+pub(crate) fn options(config: &Config) -> Options {
+    let dns = &config.dns;
+    let usual = Options::default();
+    Options {
+        mode: dns.mode,
+        // The configuration has read the name already.
+        domain: DnsName::parse(&dns.domain).unwrap_or(usual.domain),
+        ttl: dns.ttl,
+        negative_ttl: dns.negative_ttl,
+        draining_ttl: dns.draining_ttl,
+        ip_sources: dns.ip_sources.iter().filter_map(|text| IpSource::from_text(text)).collect(),
+        labels: if dns.enforce_rfc952 { LabelRules::Rfc952 } else { LabelRules::Rfc1123 },
+        serve_unhealthy: dns.serve_unhealthy,
+        serve_killing: dns.serve_killing,
+        srv_weight: dns.srv_weight,
+        agent_port: config.agent.listen.port(),
+        resolver_addresses: dns.addresses.clone(),
+        node_addresses: vec![config.address],
+        masters: config
+            .has(Role::Master)
+            .then_some(config.master.listen.ip())
+            .into_iter()
+            .collect(),
+        cluster_key: Some(dns.cluster_key.clone()).filter(|key| !key.is_empty()),
+        ..usual
+    }
+}
+
+fn settings(dns: &DnsConfig, listen: Vec<SocketAddr>) -> Settings {
+    let forward = ForwardSettings {
+        upstreams: dns.upstreams.clone(),
+        zones: dns.forward_zones.clone(),
+        cache_entries: dns.cache_entries as usize,
+        serve_stale: Duration::from_secs(dns.serve_stale.into()),
+        search: names(&dns.search),
+        ..ForwardSettings::default()
+    };
+    Settings { listen, threads: dns.threads, forward, ..Settings::default() }
+}
+
+/// Names that the configuration has read already.
+fn names(texts: &[String]) -> Vec<DnsName> {
+    texts.iter().filter_map(|text| DnsName::parse(text).ok()).collect()
+}
