@@ -182,7 +182,6 @@ impl Forwarder {
     }
 
     /// What happened so far and how the upstreams stand.
-    #[allow(dead_code, reason = "metrics are read by the server's owner")]
     pub(crate) fn snapshot(&self) -> ForwardSnapshot {
         let shared = &self.0;
         ForwardSnapshot {
@@ -399,5 +398,8 @@ fn decoded(request: &Request, bytes: &[u8]) -> Reply {
     reply.answers = answer.answers;
     reply.authorities = answer.authorities;
     reply.additionals = answer.additionals;
+    if let (Some(edns), Some(said)) = (&mut reply.edns, &answer.edns) {
+        edns.options_mut().clone_from(said.options());
+    }
     reply
 }

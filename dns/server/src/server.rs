@@ -1,6 +1,6 @@
 //! Threads that serve: each a runtime of its own, so that none waits for another.
 
-use crate::forward::{ForwardError, ForwardSettings, Forwarder};
+use crate::forward::{ForwardError, ForwardSettings, ForwardSnapshot, Forwarder};
 use crate::handler::{Handler, Hickory};
 use crate::shared::SharedZones;
 use crate::sockets::{BindError, Sockets, ThreadSockets};
@@ -55,6 +55,7 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Server {
     addresses: Vec<SocketAddr>,
+    forwarder: Forwarder,
     stop: Option<watch::Sender<()>>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -95,10 +96,10 @@ impl Server {
     ) -> Result<Self, StartError> {
         let addresses = sockets.addresses().to_vec();
         let forwarder = Forwarder::new(&settings.forward, Arc::clone(&zones), &addresses)?;
-        let handler = Arc::new(Handler::new(zones, forwarder));
+        let handler = Arc::new(Handler::new(zones, forwarder.clone()));
         let limits = TcpLimits { connections: settings.tcp_limit, idle: settings.tcp_idle };
         let (stop, stopped) = watch::channel(());
-        let mut server = Self { addresses, stop: Some(stop), threads: Vec::new() };
+        let mut server = Self { addresses, forwarder, stop: Some(stop), threads: Vec::new() };
         for (number, sockets) in sockets.into_threads().into_iter().enumerate() {
             let worker = Worker::new(sockets, &handler, limits)?;
             let stopped = stopped.clone();
@@ -116,6 +117,12 @@ impl Server {
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// What forwarding did so far and how the upstreams stand.
+    #[must_use]
+    pub fn forwarding(&self) -> ForwardSnapshot {
+        self.forwarder.snapshot()
     }
 
     /// Stops: sockets are closed when this returns.
