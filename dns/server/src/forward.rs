@@ -398,8 +398,5 @@ fn decoded(request: &Request, bytes: &[u8]) -> Reply {
     reply.answers = answer.answers;
     reply.authorities = answer.authorities;
     reply.additionals = answer.additionals;
-    if let (Some(edns), Some(said)) = (&mut reply.edns, &answer.edns) {
-        edns.options_mut().clone_from(said.options());
-    }
     reply
 }
