@@ -23,19 +23,16 @@ mod settings;
 pub use counters::{CacheSnapshot, ForwardSnapshot};
 pub use settings::{ForwardError, ForwardSettings};
 
-use crate::reply::Reply;
 use crate::shared::SharedZones;
-use crate::upstream::{Pool, Question, wire_name};
+use crate::upstream::{Pool, Question};
 use cache::{Cache, Entry};
 use counters::Counters;
 use flight::{Flights, Joined, Outcome};
-use hickory_proto::op::{Message, Query, ResponseCode};
 use hickory_proto::rr::Name;
 use hickory_proto::serialize::binary::BinDecodable;
-use hickory_server::server::Request;
 use loops::LoopLog;
 use mizzen_dns_core::{
-    Age, Asker, CacheKey, DnsName, ForwardTable, Freshness, LocalNames, Notice, Opt, PlainQuestion,
+    Age, Asker, CacheKey, DnsName, ForwardTable, Freshness, LocalNames, Notice, PlainQuestion,
     Relayed,
 };
 use mizzen_types::time::Mono;
@@ -63,7 +60,6 @@ const NOT_AUTHORITATIVE: u16 = 20;
 pub(crate) struct Forwarder(Arc<Shared>);
 
 /// A reply from the cache.
-#[allow(dead_code, reason = "the short road reads it")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct CachedReply {
     /// Its bytes in the buffer.
@@ -132,7 +128,6 @@ impl Forwarder {
     /// The reply to a plain question, written into `out`, if it can be given at once.
     /// Everything else takes the full road. Must be called inside a runtime: it may
     /// begin to ask anew for what is popular and about to end.
-    #[allow(dead_code, reason = "the short road calls it")]
     pub(crate) fn cached(
         &self,
         question: &PlainQuestion<'_>,
@@ -157,28 +152,6 @@ impl Forwarder {
         let length = self.0.relay(asker, client, &mut out).await;
         out.truncate(length.unwrap_or(0));
         out
-    }
-
-    /// [`Self::relay`] for a request that was taken apart.
-    pub(crate) async fn forward(&self, request: &Request, question: &Query) -> Reply {
-        let name = wire_name(question.name());
-        let opt = request.edns.as_ref().map(|edns| Opt {
-            payload: crate::reply::UDP_PAYLOAD,
-            dnssec_ok: edns.flags().dnssec_ok,
-            options: &[],
-        });
-        let asker = Asker {
-            id: request.metadata.id,
-            name: &name,
-            kind: question.query_type().into(),
-            class: question.query_class().into(),
-            recursion_desired: request.metadata.recursion_desired,
-            checking_disabled: request.metadata.checking_disabled,
-            room: usize::from(u16::MAX),
-            opt,
-        };
-        let bytes = self.relay(&asker, request.src().ip()).await;
-        decoded(request, &bytes)
     }
 
     /// What happened so far and how the upstreams stand.
@@ -384,19 +357,4 @@ impl Drop for Waits<'_> {
 fn busy(text: &'static str) -> Outcome {
     debug!(text);
     Arc::new(Relayed::bare(SERVFAIL, Some(Notice { code: OTHER, text })))
-}
-
-/// The reply as it is made of records.
-fn decoded(request: &Request, bytes: &[u8]) -> Reply {
-    let Ok(answer) = Message::from_vec(bytes) else {
-        return Reply::to(request, ResponseCode::ServFail);
-    };
-    let mut reply = Reply::to(request, answer.metadata.response_code);
-    reply.metadata.authentic_data = answer.metadata.authentic_data;
-    reply.metadata.authoritative = answer.metadata.authoritative;
-    reply.metadata.truncation = answer.metadata.truncation;
-    reply.answers = answer.answers;
-    reply.authorities = answer.authorities;
-    reply.additionals = answer.additionals;
-    reply
 }

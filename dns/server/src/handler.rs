@@ -1,56 +1,161 @@
-//! From a request to its reply, the same for every transport.
+//! The full road: from the bytes of any message to its reply, the same for every
+//! transport.
+//!
+//! What the short road does not understand, or has no answer for, comes here: the message
+//! is taken apart, checked by RFC 8906's list, and answered from the zones, by upstreams
+//! or with the reason why not.
 
+use crate::access::Access;
+use crate::edns::{Identity, has_cookie};
+use crate::encode::{bare, encode, wire_options};
 use crate::forward::Forwarder;
-use crate::reply::{Reply, record_room};
+use crate::metrics::Tally;
+use crate::query_log::{Logged, QueryLog};
+use crate::reply::{ExtendedError, Reply, UDP_PAYLOAD, limit, record_room};
 use crate::shared::SharedZones;
-use hickory_proto::op::{Header, HeaderCounts, LowerQuery, OpCode, ResponseCode};
-use hickory_proto::rr::Record;
-use hickory_server::net::runtime::Time;
-use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
-use hickory_server::zone_handler::MessageResponseBuilder;
-use mizzen_dns_core::{Answer, Asked, answer};
+use crate::transfer::Transfer;
+use crate::upstream::wire_name;
+use hickory_proto::op::{Header, LowerQuery, MessageType, Metadata, OpCode, Query, ResponseCode};
+use hickory_proto::rr::{Record, RecordType};
+use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
+use hickory_server::net::xfer::Protocol;
+use hickory_server::server::Request;
+use mizzen_dns_core::{Answer, Asked, Asker, DnsName, Opt, ZoneNumber, Zones, answer};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tracing::debug;
+use std::time::Instant;
 
 /// The only version of EDNS (RFC 6891).
 const EDNS_VERSION: u8 = 0;
+/// The flag in the fourth byte of a message.
+const RECURSION_AVAILABLE: u8 = 0x80;
+/// Zones that are looked at to find a name's own; there are as many as a cluster has
+/// kinds of names.
+const MAX_ZONES: u16 = 64;
 
 /// What all threads share.
 #[derive(Debug)]
 pub(crate) struct Handler {
-    zones: Arc<SharedZones>,
-    forwarder: Forwarder,
+    pub(crate) zones: Arc<SharedZones>,
+    pub(crate) forwarder: Forwarder,
+    pub(crate) access: Access,
+    pub(crate) identity: Identity,
+    pub(crate) log: Arc<QueryLog>,
     /// Counts answers, for their rotation.
     turn: AtomicU64,
 }
 
-/// The handler as hickory's server takes it.
-pub(crate) struct Hickory(pub(crate) Arc<Handler>);
+/// What became of a message.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// It deserves no answer: it is none of ours to answer, or too short to have a number.
+    Nothing,
+    /// This is sent.
+    Reply(Vec<u8>, Tally),
+    /// A whole zone is sent, in many messages.
+    Transfer(Box<Transfer>, Tally),
+}
+
+/// A message that was looked at.
+enum Opened {
+    Nothing,
+    Unreadable(Metadata, ResponseCode),
+    Request(Box<Request>),
+}
+
+/// What a request deserves.
+enum Response {
+    Reply(Reply),
+    /// An answer of an upstream's, with the options of our own in it.
+    Relayed(Vec<u8>),
+    Transfer(Box<Transfer>),
+}
 
 impl Handler {
-    pub(crate) fn new(zones: Arc<SharedZones>, forwarder: Forwarder) -> Self {
-        Self { zones, forwarder, turn: AtomicU64::new(0) }
+    pub(crate) fn new(
+        zones: Arc<SharedZones>,
+        forwarder: Forwarder,
+        access: Access,
+        identity: Identity,
+    ) -> Self {
+        let (log, turn) = (Arc::default(), AtomicU64::new(0));
+        Self { zones, forwarder, access, identity, log, turn }
     }
 
-    /// Answers from the zones or asks an upstream; always gives a reply that fits.
-    pub(crate) async fn respond(&self, request: &Request) -> Reply {
-        let mut reply = match checked(request) {
-            Ok(query) => self.lookup(request, query).await,
-            Err(code) => Reply::to(request, code),
+    /// Whether names that are somebody else's are asked for.
+    pub(crate) fn recursion_available(&self) -> bool {
+        !self.forwarder.is_empty()
+    }
+
+    /// Takes a message the whole way.
+    pub(crate) async fn take(
+        &self,
+        message: Vec<u8>,
+        client: SocketAddr,
+        protocol: Protocol,
+    ) -> Outcome {
+        let begin = Instant::now();
+        let request = match open(message, client, protocol) {
+            Opened::Nothing => return Outcome::Nothing,
+            Opened::Unreadable(asked, code) => {
+                return Outcome::Reply(bare(&asked, code), Tally::bare(code.into()));
+            }
+            Opened::Request(request) => request,
         };
-        reply.metadata.recursion_available = !self.forwarder.is_empty();
-        reply.fit(request);
-        reply
+        let (bytes, code) = match self.respond(&request).await {
+            Response::Reply(reply) => {
+                let queries: Vec<Query> =
+                    request.queries.queries().iter().map(|q| q.original().clone()).collect();
+                let code = reply.metadata.response_code.into();
+                (encode(&reply, &queries, limit(&request)), code)
+            }
+            Response::Relayed(bytes) if bytes.is_empty() => return Outcome::Nothing,
+            Response::Relayed(bytes) => {
+                let code = bytes.get(3).map_or(0, |byte| u16::from(byte & 0x0f));
+                (bytes, code)
+            }
+            Response::Transfer(transfer) => {
+                return Outcome::Transfer(transfer, self.tally(&request, 0));
+            }
+        };
+        self.write_log(&request, code, begin);
+        let tally = self.tally(&request, code);
+        Outcome::Reply(bytes, tally)
     }
 
-    async fn lookup(&self, request: &Request, query: &LowerQuery) -> Reply {
+    async fn respond(&self, request: &Request) -> Response {
+        let options = match self.identity.options(request) {
+            Ok(options) => options,
+            Err(_) => return Response::Reply(Reply::to(request, ResponseCode::FormErr)),
+        };
+        let mut reply = match checked(request) {
+            Err(code) => Reply::to(request, code),
+            Ok(None) => Reply::to(request, ResponseCode::NoError),
+            Ok(Some(query)) if is_transfer(query) => match self.transfer(request, query) {
+                Response::Reply(reply) => reply,
+                other => return other,
+            },
+            Ok(Some(query)) => match self.lookup(request, query) {
+                Some(reply) => reply,
+                None => return Response::Relayed(self.relay(request, query, &options).await),
+            },
+        };
+        reply.metadata.recursion_available = self.recursion_available();
+        if let Some(edns) = &mut reply.edns {
+            edns.options.extend(options);
+        }
+        Response::Reply(reply)
+    }
+
+    /// The reply from the zones; `None` if upstreams are to be asked.
+    fn lookup(&self, request: &Request, query: &LowerQuery) -> Option<Reply> {
         let asked = Asked {
             question: query.original(),
             turn: self.turn.fetch_add(1, Ordering::Relaxed),
             room: record_room(request),
         };
-        match self.zones.read(|zones| answer(zones, asked)) {
+        Some(match self.zones.read(|zones| answer(zones, asked)) {
             Answer::Records { answers, additionals, cut } => {
                 let mut reply = Reply::to(request, ResponseCode::NoError);
                 reply.metadata.authoritative = true;
@@ -60,45 +165,119 @@ impl Handler {
             }
             Answer::NoData { soa } => negative(request, ResponseCode::NoError, soa),
             Answer::NxDomain { soa } => negative(request, ResponseCode::NXDomain, soa),
-            Answer::Refused => Reply::to(request, ResponseCode::Refused),
-            Answer::Forward => self.forwarder.forward(request, query.original()).await,
-        }
+            Answer::Refused => Reply::to(request, ResponseCode::Refused)
+                .because(ExtendedError::NotSupported, "no data is of this type or class"),
+            Answer::Forward if !self.access.may_forward(request.src().ip()) => {
+                Reply::to(request, ResponseCode::Refused)
+                    .because(ExtendedError::Prohibited, "not a client of this resolver")
+            }
+            Answer::Forward => return None,
+        })
     }
-}
 
-#[async_trait::async_trait]
-impl RequestHandler for Hickory {
-    async fn handle_request<R: ResponseHandler, T: Time>(
+    async fn relay(
         &self,
         request: &Request,
-        mut response: R,
-    ) -> ResponseInfo {
-        let reply = self.0.respond(request).await;
-        let mut builder = MessageResponseBuilder::from_message_request(request);
-        if let Some(edns) = &reply.edns {
-            builder.edns(edns);
+        query: &LowerQuery,
+        options: &[(u16, Vec<u8>)],
+    ) -> Vec<u8> {
+        let question = query.original();
+        let name = wire_name(question.name());
+        let options = wire_options(options);
+        let opt = request.edns.as_ref().map(|edns| Opt {
+            payload: UDP_PAYLOAD,
+            dnssec_ok: edns.flags().dnssec_ok,
+            options: &options,
+        });
+        let asker = Asker {
+            id: request.metadata.id,
+            name: &name,
+            kind: question.query_type().into(),
+            class: question.query_class().into(),
+            recursion_desired: request.metadata.recursion_desired,
+            checking_disabled: request.metadata.checking_disabled,
+            room: usize::from(limit(request)),
+            opt,
+        };
+        let mut reply = self.forwarder.relay(&asker, request.src().ip()).await;
+        if !self.recursion_available()
+            && let Some(flags) = reply.get_mut(3)
+        {
+            *flags &= !RECURSION_AVAILABLE;
         }
-        let none: [&Record; 0] = [];
-        let message = builder.build(
-            reply.metadata,
-            &reply.answers,
-            &reply.authorities,
-            none,
-            &reply.additionals,
-        );
-        match response.send_response(message).await {
-            Ok(info) => info,
-            Err(error) => {
-                debug!(client = %request.src(), %error, "reply not sent");
-                let counts = HeaderCounts::default();
-                Header { metadata: reply.metadata, counts }.into()
-            }
+        reply
+    }
+
+    /// AXFR, and IXFR, which is answered as AXFR (RFC 1995, 4).
+    fn transfer(&self, request: &Request, query: &LowerQuery) -> Response {
+        let refused = |why, text| {
+            Response::Reply(Reply::to(request, ResponseCode::Refused).because(why, text))
+        };
+        if !self.access.may_transfer(request.src().ip()) {
+            return refused(ExtendedError::Prohibited, "zones are not for this client");
+        }
+        let by_udp = request.protocol() == Protocol::Udp;
+        if by_udp && query.query_type() == RecordType::AXFR {
+            return refused(ExtendedError::NotSupported, "zones are transferred by TCP");
+        }
+        match Transfer::new(&self.zones, request, query.original()) {
+            // The zone's start alone sends the client to TCP (RFC 1995, 2).
+            Some(transfer) if by_udp => Response::Reply(transfer.start(request)),
+            Some(transfer) => Response::Transfer(Box::new(transfer)),
+            None => refused(ExtendedError::Prohibited, "not a zone of this server"),
+        }
+    }
+
+    fn tally(&self, request: &Request, code: u16) -> Tally {
+        let Some(query) = request.queries.queries().first() else { return Tally::bare(code) };
+        let name = DnsName::from_wire(query.original().name());
+        let zone = self.zones.read(|zones| zone_of(zones, &name));
+        Tally { zone, kind: Some(query.query_type().into()), code }
+    }
+
+    fn write_log(&self, request: &Request, code: u16, begin: Instant) {
+        let Some(query) = request.queries.queries().first().filter(|_| self.log.is_on()) else {
+            return;
+        };
+        let name = DnsName::from_wire(query.original().name());
+        if self.log.wants(&name) {
+            self.log.write(&Logged {
+                client: request.src(),
+                transport: if request.protocol() == Protocol::Udp { "udp" } else { "tcp" },
+                name: &name,
+                kind: query.query_type(),
+                code,
+                took: begin.elapsed(),
+            });
         }
     }
 }
 
-/// The one question of a request that may be asked here.
-fn checked(request: &Request) -> Result<&LowerQuery, ResponseCode> {
+/// Reads a message as far as it can be read.
+fn open(message: Vec<u8>, client: SocketAddr, protocol: Protocol) -> Opened {
+    let Ok(Header { metadata, counts }) = Header::read(&mut BinDecoder::new(&message)) else {
+        return Opened::Nothing;
+    };
+    // A reply that is answered begins a conversation of two servers without an end.
+    if metadata.message_type == MessageType::Response {
+        return Opened::Nothing;
+    }
+    let code = match metadata.op_code {
+        OpCode::Query => ResponseCode::FormErr,
+        _ => ResponseCode::NotImp,
+    };
+    // Nobody asks two questions at once; memory is not set aside for 65,535.
+    if counts.queries > 1 {
+        return Opened::Unreadable(metadata, code);
+    }
+    match Request::from_bytes(message, client, protocol) {
+        Ok(request) => Opened::Request(Box::new(request)),
+        Err(_) => Opened::Unreadable(metadata, code),
+    }
+}
+
+/// The question of a request that may be asked here; none if it only wants a cookie.
+fn checked(request: &Request) -> Result<Option<&LowerQuery>, ResponseCode> {
     if request.version() > EDNS_VERSION {
         return Err(ResponseCode::BADVERS);
     }
@@ -106,9 +285,14 @@ fn checked(request: &Request) -> Result<&LowerQuery, ResponseCode> {
         return Err(ResponseCode::NotImp);
     }
     match request.queries.queries() {
-        [query] => Ok(query),
+        [query] => Ok(Some(query)),
+        [] if has_cookie(request) => Ok(None),
         _ => Err(ResponseCode::FormErr),
     }
+}
+
+fn is_transfer(query: &LowerQuery) -> bool {
+    matches!(query.query_type(), RecordType::AXFR | RecordType::IXFR)
 }
 
 fn negative(request: &Request, code: ResponseCode, soa: Option<Record>) -> Reply {
@@ -118,119 +302,14 @@ fn negative(request: &Request, code: ResponseCode, soa: Option<Record>) -> Reply
     reply
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::forward::ForwardSettings;
-    use hickory_proto::op::{Edns, Message, Query};
-    use hickory_proto::rr::{Name, RecordType};
-    use hickory_proto::serialize::binary::BinEncoder;
-    use hickory_server::net::xfer::Protocol;
-    use mizzen_dns_core::{Data, DnsName, Options, OwnerKey, Zones};
-    use proptest::prelude::*;
-
-    fn handler(tasks: u16) -> Handler {
-        let mut zones = Zones::new(&Options::default());
-        let name = DnsName::parse("web.m.mesos").expect("a name");
-        let service = DnsName::parse("_web._tcp.m.mesos").expect("a name");
-        for task in 0..tasks {
-            let [high, low] = task.to_be_bytes();
-            let data = Data::A([10, 0, high, low].into());
-            let srv = Data::Srv { priority: 0, weight: 1, port: task, target: name.clone() };
-            let record = |name: &DnsName, data| mizzen_dns_core::Record::new(name.clone(), 5, data);
-            let records = vec![record(&name, data), record(&service, srv)];
-            zones.set(OwnerKey::Static(task.to_string()), records);
-        }
-        let zones = Arc::new(SharedZones::new(zones));
-        let none = ForwardSettings::default();
-        let forwarder = Forwarder::new(&none, Arc::clone(&zones), &[]).expect("a forwarder");
-        Handler::new(zones, forwarder)
-    }
-
-    /// Takes bytes the whole way; returns the reply's bytes by either encoder.
-    fn road(handler: &Handler, bytes: &[u8], protocol: Protocol) -> Option<Vec<u8>> {
-        let client = ([127, 0, 0, 1], 4000).into();
-        let request = Request::from_bytes(bytes.to_vec(), client, protocol).ok()?;
-        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-        let reply = runtime.block_on(handler.respond(&request));
-        if protocol == Protocol::Tcp {
-            return reply.encode(request.queries.queries()).ok();
-        }
-        let mut builder = MessageResponseBuilder::from_message_request(&request);
-        if let Some(edns) = &reply.edns {
-            builder.edns(edns);
-        }
-        let none: [&Record; 0] = [];
-        let (answers, authorities) = (&reply.answers, &reply.authorities);
-        let message = builder.build(reply.metadata, answers, authorities, none, &reply.additionals);
-        let mut bytes = Vec::new();
-        message.destructive_emit(&mut BinEncoder::new(&mut bytes)).expect("it is encoded");
-        Some(bytes)
-    }
-
-    proptest! {
-        #[test]
-        fn no_bytes_stop_the_road(
-            mut bytes in prop::collection::vec(any::<u8>(), 0..600),
-            header in any::<bool>(),
-        ) {
-            // A plausible header leads further in than pure noise does.
-            if header && bytes.len() > 12 {
-                bytes[2..12].copy_from_slice(&[1, 0, 0, 1, 0, 0, 0, 0, 0, 1]);
-            }
-            let handler = handler(3);
-            for protocol in [Protocol::Udp, Protocol::Tcp] {
-                road(&handler, &bytes, protocol);
-            }
-        }
-
-        #[test]
-        fn no_spoiled_question_stops_the_road(
-            at in prop::collection::vec((0..60_usize, any::<u8>()), 1..8)
-        ) {
-            let mut message = Message::query();
-            let name = Name::from_ascii("web.m.mesos.").expect("a name");
-            message.add_query(Query::query(name, RecordType::A)).set_edns(Edns::new());
-            let mut bytes = message.to_vec().expect("it is encoded");
-            for (at, value) in at {
-                let length = bytes.len();
-                bytes[at % length] = value;
-            }
-            let handler = handler(3);
-            for protocol in [Protocol::Udp, Protocol::Tcp] {
-                road(&handler, &bytes, protocol);
-            }
-        }
-
-        /// Whatever is asked, the reply fits what the client takes, and what had to go
-        /// is announced.
-        #[test]
-        fn replies_fit(
-            tasks in 0..400_u16,
-            payload in prop::option::of(any::<u16>()),
-            kind in prop::sample::select(vec![RecordType::A, RecordType::SRV]),
-        ) {
-            let handler = handler(tasks);
-            let mut message = Message::query();
-            let name = if kind == RecordType::A { "WEB.m.mesos." } else { "_web._TCP.m.mesos." };
-            message.add_query(Query::query(Name::from_ascii(name).expect("a name"), kind));
-            if let Some(payload) = payload {
-                let mut edns = Edns::new();
-                edns.set_max_payload(payload);
-                message.set_edns(edns);
-            }
-            let bytes = message.to_vec().expect("it is encoded");
-            let limit = payload.map_or(512, |payload| payload.clamp(512, 1232));
-            let udp = road(&handler, &bytes, Protocol::Udp).expect("a reply");
-            prop_assert!(udp.len() <= usize::from(limit), "{} > {limit}", udp.len());
-            let udp = Message::from_vec(&udp).expect("a message");
-            prop_assert_eq!(udp.metadata.truncation, udp.answers.len() < usize::from(tasks));
-            prop_assert_eq!(udp.edns.is_some(), payload.is_some());
-            let tcp = road(&handler, &bytes, Protocol::Tcp).expect("a reply");
-            let tcp = Message::from_vec(&tcp).expect("a message");
-            prop_assert_eq!(tcp.answers.len(), usize::from(tasks));
-            prop_assert!(!tcp.metadata.truncation);
-            prop_assert_eq!(tcp.edns.is_some(), payload.is_some());
-        }
-    }
+/// The nearest zone that holds a name.
+fn zone_of(zones: &Zones, name: &DnsName) -> Option<ZoneNumber> {
+    let holds = |number: &ZoneNumber| {
+        zones.zone_name(*number).is_some_and(|apex| name.before(apex).is_some())
+    };
+    let length = |number: &ZoneNumber| zones.zone_name(*number).map(|apex| apex.as_str().len());
+    (0..MAX_ZONES).map(ZoneNumber).filter(holds).max_by_key(length)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,10 @@
 //! The resolver's sockets: UDP, TCP and forwarding.
 //!
 //! ```text
-//! UDP ── hickory-server ──┐                      ┌── mizzen-dns-core::answer ── zones
-//!                         ├──▶ Handler::respond ─┤
-//! TCP ── accept loop ─────┘                      └── Forwarder ── upstreams
+//! UDP, by the batch ──┐   plain, ours   ┌── Zones::answer_plain ── bytes
+//!                     ├──▶ thread.rs ───┤
+//! TCP, pipelined ─────┘   all else      └── handler.rs ── mizzen-dns-core::answer, Forwarder,
+//!                                           a whole zone ── encode.rs ── bytes
 //! ```
 //!
 //! What a question deserves is decided in `mizzen-dns-core`. This crate makes messages
@@ -12,21 +13,34 @@
 //! namespace of the thread that calls [`Sockets::bind`], questions to upstreams to that
 //! of the thread that calls [`Server::start`].
 //!
-//! TCP has an accept loop of its own because hickory's takes any number of connections
-//! and gives up compressing names after 120, so that 1,000 SRV records would not fit.
+//! The sockets' loops are our own: hickory-server makes a task of every datagram without
+//! a bound, takes any number of connections, and gives up compressing names after 120,
+//! so that 1,000 SRV records would not fit.
 
+mod access;
 mod ask;
+mod edns;
+mod encode;
+mod fair;
 mod forward;
 mod handler;
+mod metrics;
+mod query_log;
 mod reply;
 mod server;
 mod shared;
 mod sockets;
 mod tcp;
+mod thread;
+mod transfer;
+mod udp;
 mod upstream;
 
+pub use access::Access;
 pub use ask::{Answered, AnsweredRecord, AskError, ask};
 pub use forward::{CacheSnapshot, ForwardError, ForwardSettings, ForwardSnapshot};
+pub use metrics::{Durations, Metrics, Road};
+pub use query_log::QueryLog;
 pub use server::{Server, Settings, StartError};
 pub use shared::SharedZones;
 pub use sockets::{BindError, Sockets, Transport};

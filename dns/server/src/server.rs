@@ -1,19 +1,30 @@
 //! Threads that serve: each a runtime of its own, so that none waits for another.
 
+use crate::access::Access;
+use crate::edns::Identity;
+use crate::fair::{Limits, Room};
 use crate::forward::{ForwardError, ForwardSettings, ForwardSnapshot, Forwarder};
-use crate::handler::{Handler, Hickory};
+use crate::handler::Handler;
+use crate::metrics::{Counters, Metrics, sum};
+use crate::query_log::QueryLog;
 use crate::shared::SharedZones;
 use crate::sockets::{BindError, Sockets, ThreadSockets};
 use crate::tcp::{self, TcpLimits};
-use hickory_server::Server as HickoryServer;
+use crate::thread::Thread;
+use crate::udp::{self, Port};
+use mizzen_dns_core::DnsName;
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::rc::Rc;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
+use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
+use tokio::task::LocalSet;
 use tracing::{info, warn};
 
 /// How a server is run.
@@ -23,10 +34,29 @@ pub struct Settings {
     pub listen: Vec<SocketAddr>,
     /// How names that are not ours are asked for.
     pub forward: ForwardSettings,
+    /// Who may ask what.
+    pub access: Access,
+    /// How many datagrams may be answered at once that do not take the short road, per
+    /// thread; questions that wait for upstreams are among them.
+    pub udp_limit: usize,
+    /// How many of them may be one client's.
+    pub udp_per_client: usize,
     /// How many TCP connections an address may have at once, per thread.
     pub tcp_limit: usize,
-    /// How long a TCP client may be silent.
+    /// How many of them may be one client's.
+    pub tcp_per_client: usize,
+    /// How many questions of one connection are answered at once.
+    pub tcp_in_flight: usize,
+    /// How long a TCP client may be silent, or leave its answers unread.
     pub tcp_idle: Duration,
+    /// How long one message may take to arrive by TCP.
+    pub tcp_message: Duration,
+    /// What clients are told that ask who this is (RFC 5001).
+    pub nsid: Option<String>,
+    /// What cookies are made with (RFC 9018); drawn at each start if it is not given.
+    pub cookie_secret: Option<[u8; 16]>,
+    /// Questions at or below these names are logged; see [`QueryLog::set`].
+    pub query_log: Vec<DnsName>,
     /// How many threads share the sockets.
     pub threads: NonZeroUsize,
 }
@@ -55,7 +85,8 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Server {
     addresses: Vec<SocketAddr>,
-    forwarder: Forwarder,
+    handler: Arc<Handler>,
+    counters: Vec<Arc<Counters>>,
     stop: Option<watch::Sender<()>>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -65,8 +96,17 @@ impl Default for Settings {
         Self {
             listen: Vec::new(),
             forward: ForwardSettings::default(),
-            tcp_limit: 100,
+            access: Access::default(),
+            udp_limit: 2048,
+            udp_per_client: 512,
+            tcp_limit: 256,
+            tcp_per_client: 64,
+            tcp_in_flight: 32,
             tcp_idle: Duration::from_secs(10),
+            tcp_message: Duration::from_secs(5),
+            nsid: None,
+            cookie_secret: None,
+            query_log: Vec::new(),
             threads: NonZeroUsize::MIN,
         }
     }
@@ -96,18 +136,14 @@ impl Server {
     ) -> Result<Self, StartError> {
         let addresses = sockets.addresses().to_vec();
         let forwarder = Forwarder::new(&settings.forward, Arc::clone(&zones), &addresses)?;
-        let handler = Arc::new(Handler::new(zones, forwarder.clone()));
-        let limits = TcpLimits { connections: settings.tcp_limit, idle: settings.tcp_idle };
+        let (access, identity) = (settings.access.clone(), identity(settings));
+        let handler = Arc::new(Handler::new(zones, forwarder, access, identity));
+        handler.log.set(settings.query_log.clone());
         let (stop, stopped) = watch::channel(());
-        let mut server = Self { addresses, forwarder, stop: Some(stop), threads: Vec::new() };
+        let (counters, threads) = (Vec::new(), Vec::new());
+        let mut server = Self { addresses, handler, counters, stop: Some(stop), threads };
         for (number, sockets) in sockets.into_threads().into_iter().enumerate() {
-            let worker = Worker::new(sockets, &handler, limits)?;
-            let stopped = stopped.clone();
-            let thread = thread::Builder::new()
-                .name(format!("mizzen-dns-{number}"))
-                .spawn(move || worker.run(stopped))
-                .map_err(|source| StartError::Thread { request: "start a thread", source })?;
-            server.threads.push(thread);
+            server.start_thread(number, sockets, settings, stopped.clone())?;
         }
         info!(addresses = ?server.addresses, "resolver answers");
         Ok(server)
@@ -119,15 +155,47 @@ impl Server {
         &self.addresses
     }
 
+    /// What was answered since the start.
+    #[must_use]
+    pub fn metrics(&self) -> Metrics {
+        let zones = &self.handler.zones;
+        let name = |zone| zones.read(|zones| zones.zone_name(zone).map(ToString::to_string));
+        sum(self.counters.iter().map(|counters| &**counters), name)
+    }
+
+    /// The log of questions, to be switched.
+    #[must_use]
+    pub fn query_log(&self) -> &QueryLog {
+        &self.handler.log
+    }
+
     /// What forwarding did so far and how the upstreams stand.
     #[must_use]
     pub fn forwarding(&self) -> ForwardSnapshot {
-        self.forwarder.snapshot()
+        self.handler.forwarder.snapshot()
     }
 
     /// Stops: sockets are closed when this returns.
     pub fn stop(mut self) {
         self.end();
+    }
+
+    fn start_thread(
+        &mut self,
+        number: usize,
+        sockets: ThreadSockets,
+        settings: &Settings,
+        stopped: watch::Receiver<()>,
+    ) -> Result<(), StartError> {
+        let counters = Arc::new(Counters::new());
+        self.counters.push(Arc::clone(&counters));
+        let worker = Worker::new(sockets, &self.handler, counters, settings)?;
+        let thread = std::thread::Builder::new()
+            .name(format!("mizzen-dns-{number}"))
+            .spawn(move || worker.run(stopped))
+            .map_err(|source| StartError::Thread { request: "start a thread", source })?;
+        self.threads.push(thread);
+        Ok(())
     }
 
     fn end(&mut self) {
@@ -149,41 +217,68 @@ impl Drop for Server {
 /// One thread's runtime with everything that runs on it.
 struct Worker {
     runtime: Runtime,
-    udp: HickoryServer<Hickory>,
+    ports: Vec<Port>,
+    listeners: Vec<TcpListener>,
+    tcp: TcpLimits,
+    handler: Arc<Handler>,
+    counters: Arc<Counters>,
+    udp: Limits,
 }
 
 impl Worker {
     fn new(
         sockets: ThreadSockets,
         handler: &Arc<Handler>,
-        limits: TcpLimits,
+        counters: Arc<Counters>,
+        settings: &Settings,
     ) -> Result<Self, StartError> {
         let failed = |request| move |source| StartError::Thread { request, source };
         let runtime =
             Builder::new_current_thread().enable_all().build().map_err(failed("make a runtime"))?;
-        let mut udp = HickoryServer::new(Hickory(Arc::clone(handler)));
-        {
+        let (ports, listeners) = {
             let _inside = runtime.enter();
-            for socket in sockets.udp {
-                let socket = tokio::net::UdpSocket::from_std(socket);
-                udp.register_socket(socket.map_err(failed("watch a UDP socket"))?);
-            }
-            for listener in sockets.tcp {
-                let listener = tokio::net::TcpListener::from_std(listener);
-                let listener = listener.map_err(failed("watch a TCP socket"))?;
-                runtime.spawn(tcp::serve(listener, Arc::clone(handler), limits));
-            }
-        }
-        Ok(Self { runtime, udp })
+            let ports: io::Result<_> = sockets.udp.into_iter().map(Port::new).collect();
+            let listeners: io::Result<_> =
+                sockets.tcp.into_iter().map(TcpListener::from_std).collect();
+            let watch = (failed("watch a UDP socket"), failed("watch a TCP socket"));
+            (ports.map_err(watch.0)?, listeners.map_err(watch.1)?)
+        };
+        let tcp = TcpLimits {
+            connections: settings.tcp_limit,
+            per_client: settings.tcp_per_client,
+            in_flight: settings.tcp_in_flight,
+            idle: settings.tcp_idle,
+            message: settings.tcp_message,
+        };
+        let udp = Limits { total: settings.udp_limit, per_client: settings.udp_per_client };
+        let handler = Arc::clone(handler);
+        Ok(Self { runtime, ports, listeners, tcp, handler, counters, udp })
     }
 
     /// Serves until the sender of `stopped` is gone.
-    fn run(mut self, mut stopped: watch::Receiver<()>) {
-        self.runtime.block_on(async {
-            while stopped.changed().await.is_ok() {}
-            if let Err(error) = self.udp.shutdown_gracefully().await {
-                warn!(%error, "resolver did not stop cleanly");
-            }
-        });
+    fn run(self, mut stopped: watch::Receiver<()>) {
+        let first_turn = RandomState::new().hash_one(0);
+        let room = Room::new(self.udp);
+        let thread = Rc::new(Thread::new(self.handler, self.counters, room, first_turn));
+        let tasks = LocalSet::new();
+        for port in self.ports {
+            tasks.spawn_local(udp::serve(Rc::new(port), Rc::clone(&thread)));
+        }
+        for listener in self.listeners {
+            tasks.spawn_local(tcp::serve(listener, Rc::clone(&thread), self.tcp));
+        }
+        self.runtime.block_on(tasks.run_until(async { while stopped.changed().await.is_ok() {} }));
+    }
+}
+
+fn identity(settings: &Settings) -> Identity {
+    let draw = || {
+        let random = RandomState::new();
+        (u128::from(random.hash_one(0)) << 64 | u128::from(random.hash_one(1))).to_ne_bytes()
+    };
+    Identity {
+        nsid: settings.nsid.as_ref().map(|nsid| nsid.as_bytes().to_vec()),
+        cookie_secret: settings.cookie_secret.unwrap_or_else(draw),
+        tcp_idle: settings.tcp_idle,
     }
 }

@@ -2,12 +2,20 @@
 //!
 //! The first socket of an address is bound without `SO_REUSEPORT`, whose whole point is
 //! that nobody is told of a second server; only then it is opened to our own threads.
+//!
+//! Sockets outlive the process that bound them if somebody else has their descriptors
+//! ([`crate::handover`]): what clients send meanwhile waits in them. A successor serves
+//! every one of them, whatever its number of threads: the kernel goes on spreading
+//! clients over all sockets that anybody holds.
 
+use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::num::NonZeroUsize;
+use std::os::fd::OwnedFd;
 
 /// Receive buffer of a UDP socket, in bytes: a burst of some thousand questions.
 const UDP_BUFFER: usize = 1 << 20;
@@ -31,7 +39,7 @@ pub(crate) struct ThreadSockets {
 }
 
 /// How a socket talks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Transport {
     /// Datagrams.
     Udp,
@@ -88,14 +96,52 @@ impl Sockets {
     ///
     /// [`BindError`] for the first address that cannot be had; the others are let go.
     pub fn bind(listen: &[SocketAddr], threads: NonZeroUsize) -> Result<Self, BindError> {
+        Self::take_over(Vec::new(), listen, threads)
+    }
+
+    /// Goes on with the sockets of a predecessor, and binds what they leave out.
+    ///
+    /// * `held` — its descriptors; those that listen elsewhere are closed.
+    /// * `threads` — how many threads will share them.
+    ///
+    /// # Errors
+    ///
+    /// [`BindError`] for the first address that cannot be had; the others are let go.
+    pub fn take_over(
+        held: Vec<OwnedFd>,
+        listen: &[SocketAddr],
+        threads: NonZeroUsize,
+    ) -> Result<Self, BindError> {
         let mut sockets = Self {
             addresses: Vec::with_capacity(listen.len()),
             threads: (0..threads.get()).map(|_| ThreadSockets::default()).collect(),
         };
+        let mut held = by_address(held);
         for address in listen {
-            sockets.bind_one(*address)?;
+            let mut of = |transport| held.remove(&(*address, transport)).unwrap_or_default();
+            let (udp, tcp) = (of(Transport::Udp), of(Transport::Tcp));
+            sockets.add(*address, udp, tcp)?;
         }
         Ok(sockets)
+    }
+
+    /// Second descriptors of all sockets, for whoever keeps them while the daemon is
+    /// away.
+    ///
+    /// # Errors
+    ///
+    /// That of the kernel, if there are no more descriptors.
+    pub fn descriptors(&self) -> io::Result<Vec<OwnedFd>> {
+        let mut descriptors = Vec::new();
+        for thread in &self.threads {
+            for socket in &thread.udp {
+                descriptors.push(socket.try_clone()?.into());
+            }
+            for listener in &thread.tcp {
+                descriptors.push(listener.try_clone()?.into());
+            }
+        }
+        Ok(descriptors)
     }
 
     /// The addresses with the ports that were drawn for those given as 0.
@@ -108,27 +154,56 @@ impl Sockets {
         self.threads
     }
 
-    fn bind_one(&mut self, wanted: SocketAddr) -> Result<(), BindError> {
-        let (address, udp, tcp) = first_pair(wanted)?;
-        let several = self.threads.len() > 1;
-        if several {
-            reuse_port(&udp, address, Transport::Udp)?;
-            reuse_port(&tcp, address, Transport::Tcp)?;
+    /// Gives each thread its sockets of one address.
+    fn add(
+        &mut self,
+        wanted: SocketAddr,
+        mut udp: Vec<Socket>,
+        mut tcp: Vec<Socket>,
+    ) -> Result<(), BindError> {
+        let mut address = wanted;
+        if udp.is_empty() && tcp.is_empty() {
+            let (drawn, first_udp, first_tcp) = first_pair(wanted)?;
+            address = drawn;
+            udp.push(first_udp);
+            tcp.push(first_tcp);
         }
-        let mut first = Some((udp, tcp));
-        for thread in &mut self.threads {
-            let (udp, tcp) = match first.take() {
-                Some(pair) => pair,
-                None => (
-                    bind(address, Transport::Udp, Sharing::Own)?,
-                    bind(address, Transport::Tcp, Sharing::Own)?,
-                ),
-            };
-            tcp.listen(TCP_BACKLOG).map_err(|e| failure(address, Transport::Tcp, e))?;
-            thread.udp.push(udp.into());
-            thread.tcp.push(tcp.into());
-        }
+        self.share_out(address, Transport::Udp, udp)?;
+        self.share_out(address, Transport::Tcp, tcp)?;
         self.addresses.push(address);
+        Ok(())
+    }
+
+    /// Gives every thread at least one of the sockets and binds those that are missing.
+    fn share_out(
+        &mut self,
+        address: SocketAddr,
+        transport: Transport,
+        mut sockets: Vec<Socket>,
+    ) -> Result<(), BindError> {
+        let failed = |error| failure(address, transport, error);
+        if sockets.is_empty() {
+            sockets.push(bind(address, transport, Sharing::Nobody)?);
+        }
+        if sockets.len() < self.threads.len() {
+            for socket in &sockets {
+                socket.set_reuse_port(true).map_err(failed)?;
+            }
+        }
+        while sockets.len() < self.threads.len() {
+            sockets.push(bind(address, transport, Sharing::Own)?);
+        }
+        let threads = self.threads.len();
+        for (number, socket) in sockets.into_iter().enumerate() {
+            let Some(thread) = self.threads.get_mut(number % threads) else { continue };
+            match transport {
+                Transport::Udp => thread.udp.push(socket.into()),
+                Transport::Tcp => {
+                    socket.listen(TCP_BACKLOG).map_err(failed)?;
+                    thread.tcp.push(socket.into());
+                }
+            }
+        }
         Ok(())
     }
 }
@@ -170,8 +245,7 @@ fn bind(address: SocketAddr, transport: Transport, sharing: Sharing) -> Result<S
             socket.set_only_v6(true)?;
         }
         match transport {
-            // The kernel may give less; that is no reason to fail.
-            Transport::Udp => drop(socket.set_recv_buffer_size(UDP_BUFFER)),
+            Transport::Udp => enlarge_buffer(&socket),
             // Connections of a former process may linger; a listener is refused all the same.
             Transport::Tcp => socket.set_reuse_address(true)?,
         }
@@ -184,8 +258,31 @@ fn bind(address: SocketAddr, transport: Transport, sharing: Sharing) -> Result<S
     make().map_err(|error| failure(address, transport, error))
 }
 
-fn reuse_port(socket: &Socket, address: SocketAddr, transport: Transport) -> Result<(), BindError> {
-    socket.set_reuse_port(true).map_err(|error| failure(address, transport, error))
+/// Makes room for a burst, beyond what the machine allows everybody if we may. The
+/// kernel may give less; that is no reason to fail.
+fn enlarge_buffer(socket: &Socket) {
+    if setsockopt(socket, sockopt::RcvBufForce, &UDP_BUFFER).is_err() {
+        drop(socket.set_recv_buffer_size(UDP_BUFFER));
+    }
+}
+
+/// What a predecessor left, by where it listens; what is no socket of ours is closed.
+fn by_address(held: Vec<OwnedFd>) -> BTreeMap<(SocketAddr, Transport), Vec<Socket>> {
+    let mut sockets: BTreeMap<_, Vec<Socket>> = BTreeMap::new();
+    for socket in held.into_iter().map(Socket::from) {
+        let transport = match socket.r#type() {
+            Ok(Type::DGRAM) => Transport::Udp,
+            Ok(Type::STREAM) => Transport::Tcp,
+            _ => continue,
+        };
+        let address = socket.local_addr().ok().and_then(|address| address.as_socket());
+        if let Some(address) = address
+            && socket.set_nonblocking(true).is_ok()
+        {
+            sockets.entry((address, transport)).or_default().push(socket);
+        }
+    }
+    sockets
 }
 
 fn failure(address: SocketAddr, transport: Transport, source: io::Error) -> BindError {
@@ -203,6 +300,17 @@ impl fmt::Display for Transport {
             Self::Udp => "UDP",
             Self::Tcp => "TCP",
         })
+    }
+}
+
+impl Transport {
+    /// As metrics label it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+        }
     }
 }
 
@@ -242,5 +350,48 @@ mod tests {
             let error = Sockets::bind(sockets.addresses(), second).expect_err("it is taken");
             assert!(matches!(error, BindError::InUse { .. }), "{first} then {second}: {error}");
         }
+    }
+
+    #[test]
+    fn what_waits_in_a_socket_is_there_for_the_successor() {
+        for (before, after) in [(ONE, ONE), (ONE, TWO), (TWO, ONE), (TWO, TWO)] {
+            let sockets = Sockets::bind(&[local(0)], before).expect("a port");
+            let listen = sockets.addresses().to_vec();
+            let held = sockets.descriptors().expect("descriptors");
+            drop(sockets);
+            let clients: Vec<UdpSocket> = (0..16)
+                .map(|_| {
+                    let client = UdpSocket::bind(local(0)).expect("a socket");
+                    client.send_to(b"question", listen[0]).expect("it is sent");
+                    client
+                })
+                .collect();
+            let connection = std::net::TcpStream::connect(listen[0]).expect("it waits");
+            let heir = Sockets::take_over(held, &listen, after).expect("they are there");
+            assert_eq!(heir.addresses(), listen);
+            assert!(heir.threads.iter().all(|t| !t.udp.is_empty() && !t.tcp.is_empty()));
+            let mut received = 0;
+            for socket in heir.threads.iter().flat_map(|thread| &thread.udp) {
+                while socket.recv(&mut [0; 16]).is_ok() {
+                    received += 1;
+                }
+            }
+            assert_eq!(received, clients.len(), "{before} then {after}");
+            let listeners = heir.threads.iter().flat_map(|thread| &thread.tcp);
+            assert_eq!(listeners.filter(|l| l.accept().is_ok()).count(), 1);
+            drop(connection);
+        }
+    }
+
+    #[test]
+    fn what_is_not_wanted_any_more_is_closed() {
+        let sockets = Sockets::bind(&[local(0), local(0)], ONE).expect("ports");
+        let (first, second) = (sockets.addresses()[0], sockets.addresses()[1]);
+        let mut held = sockets.descriptors().expect("descriptors");
+        held.push(std::fs::File::open("/dev/null").expect("a file").into());
+        drop(sockets);
+        let heir = Sockets::take_over(held, &[second], ONE).expect("it is there");
+        assert_eq!(heir.addresses(), [second]);
+        Sockets::bind(&[first], ONE).expect("the other one is free");
     }
 }
