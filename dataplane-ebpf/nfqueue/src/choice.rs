@@ -61,7 +61,7 @@ impl Vip {
     pub fn new(wanted: &[BackendWanted], policy: Policy, before: Option<&Self>, now: u64) -> Self {
         let row = before.map(|vip| Arc::clone(&vip.row)).unwrap_or_default();
         let known: BTreeMap<SocketAddr, &Arc<Backend>> = before
-            .iter()
+            .into_iter()
             .flat_map(|vip| &vip.seats)
             .map(|seat| (seat.backend.address, &seat.backend))
             .collect();
@@ -296,6 +296,9 @@ impl Seat {
 /// Works out the shares of draws from a part of the seats that begins at `start`.
 fn share(seats: &mut [Seat], start: u32) {
     let weights: Vec<u32> = seats.iter().map(|seat| seat.wanted.effective_weight()).collect();
+    if weights.windows(2).all(|pair| pair[0] == pair[1]) {
+        return;
+    }
     let (mut small, mut large) = (vec![0; weights.len()], vec![0; weights.len()]);
     let mut left = vec![0; weights.len()];
     let put = |index: usize, threshold, alias| {

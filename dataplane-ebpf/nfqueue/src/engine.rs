@@ -1,6 +1,6 @@
 //! The engine: rules, threads and the tables between them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -156,6 +156,10 @@ impl Engine {
                 self.routes.add(vip.socket.ip()).map_err(failed)?;
             }
         }
+        let mut vips = self.shared.vips.write();
+        let missing = wanted.len().saturating_sub(vips.len());
+        vips.reserve(missing);
+        drop(vips);
         wanted.iter().for_each(|vip| self.replace(vip));
         let is_new = |vip: &VipAddress| !self.listed.contains(vip);
         let new: Vec<VipAddress> = wanted.iter().map(|vip| vip.address).filter(is_new).collect();
@@ -405,14 +409,13 @@ fn mechanism(queue_by: QueueBy, queues: &RangeInclusive<u16>, watches: bool) -> 
 
 fn check(wanted: &VipWanted) -> Result<(), QueueError> {
     let vip = wanted.address;
-    let mut seen = HashMap::new();
-    for BackendWanted { address: backend, .. } in &wanted.backends {
-        if backend.is_ipv4() != vip.socket.is_ipv4() {
-            return Err(QueueError::Family { vip, backend: *backend });
-        }
-        if seen.insert(*backend, ()).is_some() {
-            return Err(QueueError::Duplicate { vip, backend: *backend });
-        }
+    let mut backends: Vec<SocketAddr> = wanted.backends.iter().map(|one| one.address).collect();
+    if let Some(backend) = backends.iter().find(|one| one.is_ipv4() != vip.socket.is_ipv4()) {
+        return Err(QueueError::Family { vip, backend: *backend });
     }
-    Ok(())
+    backends.sort_unstable();
+    match backends.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => Err(QueueError::Duplicate { vip, backend: pair[0] }),
+        None => Ok(()),
+    }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::channel::Channel;
 use crate::error::{OpenError, QueueError};
@@ -20,6 +20,9 @@ const MARK: &str = "mizzen-nfqueue";
 
 /// Elements in one request: what they take fits the 16 bit length of an attribute.
 const ELEMENTS: usize = 1_000;
+
+/// Bytes of the key of a VIP of IPv6.
+const LONGEST_KEY: usize = 24;
 
 /// Bytes of the largest transaction: 100,000 VIPs.
 const LARGEST_SEND: i32 = 8 << 20;
@@ -326,8 +329,12 @@ fn write_set(
 
 /// Transport, address and port, each in cells of its own.
 fn key(vip: &VipAddress) -> Vec<u8> {
-    let mut key = vec![vip.protocol, 0, 0, 0];
-    key.extend(octets(vip.socket.ip()));
+    let mut key = Vec::with_capacity(LONGEST_KEY);
+    key.extend([vip.protocol, 0, 0, 0]);
+    match vip.socket.ip() {
+        IpAddr::V4(address) => key.extend(address.octets()),
+        IpAddr::V6(address) => key.extend(address.octets()),
+    }
     key.extend(vip.socket.port().to_be_bytes());
     key.extend([0, 0]);
     key

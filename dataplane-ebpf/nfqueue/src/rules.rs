@@ -19,7 +19,8 @@ use ipnet::IpNet;
 
 use crate::expression::{Field, Rule};
 use crate::table::{
-    Chain, Family, SetSpec, TYPE_BITS, TYPE_INTEGER, TYPE_PORT, TYPE_PROTOCOL, Table, octets,
+    Chain, Family, Filled, SetSpec, TYPE_BITS, TYPE_INTEGER, TYPE_PORT, TYPE_PROTOCOL, Table,
+    octets,
 };
 use crate::uapi::conntrack;
 use crate::wire::Messages;
@@ -39,6 +40,9 @@ pub(crate) const CLASS_BITS: u8 = 0x3e;
 /// conntrack, so that a flow that is known has its entry; and a flow whose entry was removed
 /// gets a new one after so long a pause at the latest.
 const FLOW_MILLIS: u64 = 3_000;
+
+/// VIPs of one family.
+const VIPS_SIZE: u32 = 65_536;
 
 /// Flows that can be known at a time; datagrams of others are queued one by one.
 const FLOWS_SIZE: u32 = 262_144;
@@ -193,15 +197,37 @@ impl RulesSpec {
 }
 
 fn sets(family: Family) -> [SetSpec; 3] {
+    use Filled::{ByPackets, ByRequests};
     let (cells, address) = (family.cells(), family.address_type());
     let types = |parts: [u32; 3]| parts.iter().fold(0, |sum, part| sum << TYPE_BITS | part);
     let vips = types([TYPE_PROTOCOL, address, TYPE_PORT]);
     let flows = types([address, address, TYPE_INTEGER]);
     let (vip_key, flow_key) = (4 * (2 + cells), 4 * (2 * cells + 1));
     [
-        SetSpec { name: VIPS, id: 1, key: vip_key, types: vips, dynamic: None },
-        SetSpec { name: FLOWS, id: 2, key: flow_key, types: flows, dynamic: Some(FLOWS_SIZE) },
-        SetSpec { name: WATCHED, id: 3, key: 1, types: TYPE_INTEGER, dynamic: None },
+        SetSpec {
+            name: VIPS,
+            id: 1,
+            key: vip_key,
+            types: vips,
+            room: Some(VIPS_SIZE),
+            filled: ByRequests,
+        },
+        SetSpec {
+            name: FLOWS,
+            id: 2,
+            key: flow_key,
+            types: flows,
+            room: Some(FLOWS_SIZE),
+            filled: ByPackets,
+        },
+        SetSpec {
+            name: WATCHED,
+            id: 3,
+            key: 1,
+            types: TYPE_INTEGER,
+            room: None,
+            filled: ByRequests,
+        },
     ]
 }
 

@@ -78,8 +78,10 @@ pub(crate) struct SetSpec {
     pub key: u32,
     /// For people who list the set with the nft tool.
     pub types: u32,
-    /// Room for keys that packets put in and that go by themselves; `None` if only we do.
-    pub dynamic: Option<u32>,
+    /// The most keys that there may be. The kernel makes the whole table at once, where a growing one is slow.
+    pub room: Option<u32>,
+    /// Who puts keys in.
+    pub filled: Filled,
 }
 
 /// Types of the nft tool, and how it combines them.
@@ -87,6 +89,15 @@ pub(crate) const TYPE_INTEGER: u32 = 4;
 pub(crate) const TYPE_PROTOCOL: u32 = 12;
 pub(crate) const TYPE_PORT: u32 = 13;
 pub(crate) const TYPE_BITS: u32 = 6;
+
+/// Who puts keys into a set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Filled {
+    /// We do.
+    ByRequests,
+    /// Packets do, and the keys go by themselves.
+    ByPackets,
+}
 
 /// Requests for one table.
 pub(crate) struct Table<'a> {
@@ -118,8 +129,10 @@ impl Table<'_> {
             m.be32(nft::SET_KEY_TYPE, set.types);
             m.be32(nft::SET_KEY_LEN, set.key);
             m.be32(nft::SET_ID, set.id);
-            if let Some(size) = set.dynamic {
+            if set.filled == Filled::ByPackets {
                 m.be32(nft::SET_FLAGS, nft::SET_TIMEOUT | nft::SET_EVAL);
+            }
+            if let Some(size) = set.room {
                 m.nest(nft::SET_DESC, |m| m.be32(nft::DESC_SIZE, size));
             }
         });
