@@ -161,6 +161,7 @@ fn start(options: &Options) -> Start {
     Start {
         server: DnsName::fixed("ns.spartan"),
         mailbox: DnsName::fixed("hostmaster.spartan"),
+        retry: 180,
         negative_ttl: options.negative_ttl,
     }
 }

@@ -1,13 +1,21 @@
 //! An answer for people: what is there, whose it is, and what was left out and why.
 //!
-//! It looks through all owners, which a question from the network never does.
+//! The same as texts is the answer to a question for TXT records.
 
 use crate::name::{DnsName, NameError};
-use crate::record::{Record, Withheld};
+use crate::owner::OwnerKey;
+use crate::record::{Data, Withheld};
+use crate::store::node::{CNAME, Claim, Node, TXT};
 use crate::zone::Zones;
 use hickory_proto::rr::RecordType;
+use mizzen_types::time::Wall;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Longest text of a TXT record, in bytes.
+const MAX_TEXT: usize = 255;
+/// How many owners are told about by TXT records.
+const MAX_OWNERS: usize = 256;
 
 /// What the resolver knows about a name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -53,6 +61,8 @@ pub struct Explained {
     pub ttl: u32,
     /// Who brings it.
     pub sources: Vec<String>,
+    /// Since when somebody has brought it, if that is known.
+    pub since: Option<Wall>,
 }
 
 /// Explains what is known about `name`, of one type or of all.
@@ -78,9 +88,10 @@ pub fn explain(
     };
     let Some(place) = place else { return Ok(explanation) };
     explanation.stands_for = (place.name != asked).then(|| place.name.to_string());
-    explanation.records = sources(zones, &place.name, kind);
+    let node = zones.node(&place.name);
+    explanation.records = node.map(|node| sources(zones, node, kind)).unwrap_or_default();
     let found = explanation.records.iter().any(|record| record.withheld.is_none());
-    explanation.verdict = match (found, zones.node(place.name.as_str())) {
+    explanation.verdict = match (found, node) {
         (true, _) => Verdict::Found,
         (false, Some(_)) => Verdict::NoData,
         (false, None) => Verdict::NxDomain,
@@ -88,30 +99,72 @@ pub fn explain(
     Ok(explanation)
 }
 
-/// All records at `name`, each once with everybody who brings it. A CNAME record is an
-/// answer to any type.
-fn sources(zones: &Zones, name: &DnsName, kind: Option<RecordType>) -> Vec<Explained> {
-    let fits = |record: &Record| {
-        let is = record.data.kind();
-        record.name == *name && kind.is_none_or(|kind| kind == is || is == RecordType::CNAME)
+/// What a name's TXT records say: those that were set, then for every owner who it is,
+/// how long it has brought what it brings, and why that is left out if it is. Each item is
+/// one record; a text has at most 255 bytes.
+#[must_use]
+pub fn explain_txt(zones: &Zones, name: &DnsName, now: Wall) -> Vec<Vec<Vec<u8>>> {
+    let Some(node) = zones.locate(name).and_then(|place| zones.node(&place.name)) else {
+        return Vec::new();
     };
-    let mut found: BTreeMap<_, Vec<String>> = BTreeMap::new();
-    for (owner, records) in zones.owners() {
-        for record in records.iter().filter(|record| fits(record)) {
-            let key = (record.withheld, &record.data, record.ttl);
-            found.entry(key).or_default().push(owner.to_string());
-        }
-    }
-    found
-        .into_iter()
-        .map(|((withheld, data, ttl), sources)| Explained {
-            withheld,
-            kind: data.kind().to_string(),
-            data: data.to_string(),
-            ttl,
-            sources,
+    let set = node.set(TXT).into_iter().flat_map(|set| set.iter());
+    let mut texts: Vec<Vec<Vec<u8>>> = set
+        .filter_map(|sent| match Data::from_bytes(TXT, sent.data()) {
+            Data::Txt(texts) => Some(texts),
+            _ => None,
         })
-        .collect()
+        .collect();
+    let mut owners = BTreeSet::new();
+    node.claims(|kind, _, claim| {
+        if kind != TXT && owners.len() < MAX_OWNERS {
+            owners.insert((claim.withheld, claim.owner));
+        }
+    });
+    let told = owners.into_iter().filter_map(|(withheld, owner)| tell(zones, owner, withheld, now));
+    texts.extend(told.map(|text| vec![text]));
+    texts
+}
+
+/// One owner in words; `None` for what every node has.
+fn tell(zones: &Zones, owner: u32, withheld: Option<Withheld>, now: Wall) -> Option<Vec<u8>> {
+    let owner = zones.owner(owner)?;
+    let key = OwnerKey::from_bytes(owner.key()).filter(|key| *key != OwnerKey::built_in())?;
+    let mut text = key.to_string();
+    if let Some(since) = owner.since() {
+        let age = now.0.saturating_sub(since.0) / 1_000_000_000;
+        text += &format!(", for {age} s");
+    }
+    if let Some(reason) = withheld {
+        text += &format!(", left out: {reason}");
+    }
+    text.truncate(text.floor_char_boundary(MAX_TEXT));
+    Some(text.into_bytes())
+}
+
+/// All records of a name, each once with everybody who brings it. A CNAME record is an
+/// answer to any type.
+fn sources(zones: &Zones, node: Node<'_>, wanted: Option<RecordType>) -> Vec<Explained> {
+    let wanted = wanted.map(u16::from);
+    let mut found: BTreeMap<_, (Vec<String>, Option<Wall>)> = BTreeMap::new();
+    node.claims(|kind, data, Claim { owner, withheld, ttl, .. }| {
+        if wanted.is_some_and(|wanted| kind != wanted && kind != CNAME) {
+            return;
+        }
+        // What is served has one TTL.
+        let served = withheld.is_none().then(|| node.set(kind)).flatten();
+        let ttl = served.map_or(ttl, |set| set.ttl());
+        let (names, since) =
+            found.entry((withheld, Data::from_bytes(kind, data), ttl)).or_default();
+        let Some(owner) = zones.owner(owner) else { return };
+        names.extend(OwnerKey::from_bytes(owner.key()).map(|key| key.to_string()));
+        *since = [*since, owner.since()].into_iter().flatten().min();
+    });
+    let explained = found.into_iter().map(|((withheld, data, ttl), (mut sources, since))| {
+        sources.sort();
+        let (kind, data) = (data.kind().to_string(), data.to_string());
+        Explained { withheld, kind, data, ttl, sources, since }
+    });
+    explained.collect()
 }
 
 #[cfg(test)]
@@ -119,9 +172,9 @@ mod tests {
     use super::*;
     use crate::options::Options;
     use crate::owner::OwnerKey;
-    use crate::records::records_of;
+    use crate::task::task_records;
     use crate::task::tests::task;
-    use mizzen_types::fact::{Fact, Key, TaskPhase};
+    use mizzen_types::fact::{Key, TaskPhase};
 
     fn zones() -> Zones {
         let mut zones = Zones::new(&Options::default());
@@ -133,7 +186,7 @@ mod tests {
             let mut fact = task(id, "web");
             fact.phase = phase;
             let key = Key::Task(fact.framework_id.clone(), fact.task_id.clone());
-            let records = records_of(&key, &Fact::Task(Box::new(fact)), &Options::default());
+            let records = task_records(&fact, &Options::default());
             zones.set(OwnerKey::Fact { owner: "n1".into(), key }, records);
         }
         zones
@@ -144,12 +197,13 @@ mod tests {
         let zones = zones();
         let got = explain(&zones, "Web.Marathon.mesos.thisdcos.directory", Some(RecordType::A));
         let source = |task: u8| format!("task web.{task} of framework m-0001 on node n1");
-        let record = |withheld, sources| Explained {
+        let record = |withheld, ttl, sources| Explained {
             withheld,
             kind: "A".into(),
             data: "10.0.0.2".into(),
-            ttl: 5,
+            ttl,
             sources,
+            since: None,
         };
         let want = Explanation {
             name: "web.marathon.mesos.thisdcos.directory.".into(),
@@ -158,8 +212,8 @@ mod tests {
             serial: zones.serial(),
             verdict: Verdict::Found,
             records: vec![
-                record(None, vec![source(1), source(2)]),
-                record(Some(Withheld::Killing), vec![source(3)]),
+                record(None, 1, vec![source(1), source(2)]),
+                record(Some(Withheld::Killing), 5, vec![source(3)]),
             ],
         };
         assert_eq!(got, Ok(want));
@@ -174,7 +228,7 @@ mod tests {
         }
         #[rustfmt::skip]
         let table = [
-            ("web.marathon.mesos", None,                   Verdict::NxDomain, 1),
+            ("web.marathon.mesos", None,                   Verdict::NoData,   1),
             ("ready.spartan",      None,                   Verdict::Found,    1),
             ("ready.spartan",      Some(RecordType::AAAA), Verdict::NoData,   0),
             ("no.mesos",           None,                   Verdict::NxDomain, 0),

@@ -20,11 +20,33 @@ pub(crate) fn hash(seed: Seed, bytes: &[u8]) -> u64 {
     }
     let mut last = [0; 8];
     last[..rest.len()].copy_from_slice(rest);
+    // Only the length modulo 256 counts, and it is no letter.
     last[7] = bytes.len() as u8;
-    // The length is no letter.
     let tail = lower(u64::from_le_bytes(last) & (u64::MAX >> 8));
     state.absorb(tail | (u64::from(last[7]) << 56));
     state.finish()
+}
+
+/// Hash of `bytes` as they are, beginning with another key for each `salt`.
+#[must_use]
+pub(crate) fn exact(Seed(k0, k1): Seed, salt: u64, bytes: &[u8]) -> u64 {
+    let mut state = State::new(Seed(k0 ^ salt, !k1));
+    let (words, rest) = bytes.as_chunks::<8>();
+    for word in words {
+        state.absorb(u64::from_le_bytes(*word));
+    }
+    let mut last = [0; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    // Only the length modulo 256 counts.
+    last[7] = bytes.len() as u8;
+    state.absorb(u64::from_le_bytes(last));
+    state.finish()
+}
+
+/// The part of a hash by which names are kept.
+#[must_use]
+pub(crate) fn short(hash: u64) -> u32 {
+    (hash ^ (hash >> 32)) as u32
 }
 
 /// Whether two texts are the same but for capitals.

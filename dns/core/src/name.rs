@@ -100,6 +100,43 @@ impl DnsName {
         Name::from_labels(labels.iter().map(Vec::as_slice)).ok()
     }
 
+    /// The name as it is sent, without compression.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.0.len() + 2);
+        self.push_wire(&mut bytes);
+        bytes
+    }
+
+    /// Reads a name that is all of `bytes`.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        if Self::length_of(bytes)? != bytes.len() {
+            return None;
+        }
+        let mut text = String::with_capacity(bytes.len());
+        let mut rest = bytes;
+        while let Some((length, after)) = rest.split_first().filter(|(length, _)| **length > 0) {
+            if !text.is_empty() {
+                text.push('.');
+            }
+            let (label, after) = after.split_at(usize::from(*length));
+            label.iter().for_each(|byte| push_byte(&mut text, *byte));
+            rest = after;
+        }
+        Some(Self(Arc::from(text)))
+    }
+
+    /// Bytes of the name at the start of `bytes`; `None` if there is no whole one.
+    pub(crate) fn length_of(bytes: &[u8]) -> Option<usize> {
+        let mut at = 0;
+        loop {
+            match *bytes.get(at)? {
+                0 => return (at < MAX_WIRE).then_some(at + 1),
+                length if usize::from(length) <= MAX_LABEL => at += 1 + usize::from(length),
+                _ => return None,
+            }
+        }
+    }
+
     /// Appends the name as it is sent, without compression.
     pub(crate) fn push_wire(&self, bytes: &mut Vec<u8>) {
         for label in self.labels() {

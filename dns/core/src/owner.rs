@@ -4,6 +4,11 @@ use mizzen_types::fact::Key;
 use mizzen_types::ids::OwnerId;
 use std::fmt;
 
+/// What the first byte of a key says.
+const STATIC: u8 = 1;
+const VIP: u8 = 2;
+const FACT: u8 = 3;
+
 /// Whose records these are.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum OwnerKey {
@@ -26,6 +31,43 @@ impl OwnerKey {
     pub fn built_in() -> Self {
         Self::Static("built-in".to_owned())
     }
+
+    /// The key as bytes, by which it is kept.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(128);
+        match self {
+            Self::Static(name) => push(&mut bytes, STATIC, name.as_bytes()),
+            Self::Vip(name) => push(&mut bytes, VIP, name.as_bytes()),
+            Self::Fact { owner, key } => {
+                push(&mut bytes, FACT, owner.as_str().as_bytes());
+                bytes.push(0);
+                // A key is made of texts, which can always be written.
+                let _ = serde_json::to_writer(&mut bytes, key);
+            }
+        }
+        bytes.truncate(usize::from(u16::MAX));
+        bytes
+    }
+
+    /// Reads what [`Self::to_bytes`] wrote.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let text = |bytes: &[u8]| Some(std::str::from_utf8(bytes).ok()?.to_owned());
+        match bytes.split_first()? {
+            (&STATIC, name) => Some(Self::Static(text(name)?)),
+            (&VIP, name) => Some(Self::Vip(text(name)?)),
+            (&FACT, rest) => {
+                let end = rest.iter().rposition(|byte| *byte == 0)?;
+                let key = serde_json::from_slice(rest.get(end + 1..)?).ok()?;
+                Some(Self::Fact { owner: text(&rest[..end])?.as_str().into(), key })
+            }
+            _ => None,
+        }
+    }
+}
+
+fn push(bytes: &mut Vec<u8>, tag: u8, text: &[u8]) {
+    bytes.push(tag);
+    bytes.extend_from_slice(text);
 }
 
 impl fmt::Display for OwnerKey {

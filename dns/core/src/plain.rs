@@ -314,10 +314,7 @@ mod tests {
         prop_assert_eq!(plain.hash(), hash::hash(Seed(1, 2), &lower));
         let edns = message.edns.as_ref();
         prop_assert_eq!(plain.edns().map(|e| e.dnssec_ok), edns.map(|e| e.flags().dnssec_ok));
-        prop_assert_eq!(
-            plain.edns().map(|e| e.udp_size.max(512)),
-            edns.map(Edns::max_payload)
-        );
+        prop_assert_eq!(plain.edns().map(|e| e.udp_size.max(512)), edns.map(Edns::max_payload));
         Ok(true)
     }
 

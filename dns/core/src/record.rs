@@ -8,14 +8,15 @@ use serde::Serialize;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Timers of our SOA records, in seconds: refresh, retry, expire. Secondaries that
-/// poll use them; the values are those of the dispatcher.
-const SOA_TIMERS: (i32, i32, i32) = (60, 180, 86_400);
+/// How often secondaries that poll look for a new serial, in seconds.
+const REFRESH: i32 = 60;
+/// How long they answer without having found us, in seconds.
+const EXPIRE: i32 = 86_400;
 /// Numbers of SVCB parameters (RFC 9460, 14.3.2).
-const ALPN: u16 = 1;
-const PORT: u16 = 3;
-const IPV4_HINT: u16 = 4;
-const IPV6_HINT: u16 = 6;
+pub(crate) const ALPN: u16 = 1;
+pub(crate) const PORT: u16 = 3;
+pub(crate) const IPV4_HINT: u16 = 4;
+pub(crate) const IPV6_HINT: u16 = 6;
 
 /// A name and one thing that it leads to.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -104,6 +105,8 @@ pub struct Start {
     pub server: DnsName,
     /// Who looks after it, a mailbox with its `@` as a dot.
     pub mailbox: DnsName,
+    /// How long a secondary waits before it asks again in vain, in seconds.
+    pub retry: u16,
     /// How long a client may remember that there is nothing, in seconds.
     pub negative_ttl: u32,
 }
@@ -120,6 +123,8 @@ pub enum Withheld {
     Draining,
     /// Its health check fails.
     Unhealthy,
+    /// Its name is one of the cluster's own.
+    Reserved,
 }
 
 impl Record {
@@ -131,6 +136,10 @@ impl Record {
 }
 
 impl Withheld {
+    /// All reasons, by their numbers.
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Starting, Self::Killing, Self::Draining, Self::Unhealthy, Self::Reserved];
+
     /// Whether clients that know the record should soon ask again, because what it
     /// leads to goes away.
     #[must_use]
@@ -204,10 +213,28 @@ impl Data {
 }
 
 impl Start {
+    /// Serial and timers in their order.
+    pub(crate) fn numbers(&self, serial: u32) -> [u32; 5] {
+        [
+            serial,
+            REFRESH.unsigned_abs(),
+            self.retry.into(),
+            EXPIRE.unsigned_abs(),
+            self.negative_ttl,
+        ]
+    }
+
     fn to_wire(&self, serial: u32) -> Option<SOA> {
-        let (refresh, retry, expire) = SOA_TIMERS;
         let (server, mailbox) = (self.server.to_wire()?, self.mailbox.to_wire()?);
-        Some(SOA::new(server, mailbox, serial, refresh, retry, expire, self.negative_ttl))
+        Some(SOA::new(
+            server,
+            mailbox,
+            serial,
+            REFRESH,
+            self.retry.into(),
+            EXPIRE,
+            self.negative_ttl,
+        ))
     }
 }
 
@@ -323,6 +350,7 @@ impl fmt::Display for Withheld {
             Self::Killing => "the task was told to stop",
             Self::Draining => "the task's machine is being maintained",
             Self::Unhealthy => "the task's health check fails",
+            Self::Reserved => "the name is one of the cluster's own",
         })
     }
 }

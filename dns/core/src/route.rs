@@ -49,6 +49,11 @@ impl Aliases {
         Self(aliases)
     }
 
+    /// The other forms of our suffixes.
+    pub(crate) fn forms(&self) -> impl Iterator<Item = &DnsName> {
+        self.0.iter().map(|alias| &alias.from)
+    }
+
     /// Finds the place of a name; `None` if it is somebody else's.
     pub(crate) fn locate(&self, asked: &DnsName, zones: &Zones) -> Option<Place> {
         let alias = self.0.iter().find_map(|alias| Some((alias, asked.before(&alias.from)?)));

@@ -69,6 +69,7 @@ fn apex(zone: &DnsName, server: &DnsName, mailbox: &DnsName, options: &Options) 
     let start = Start {
         server: server.clone(),
         mailbox: mailbox.clone(),
+        retry: 180,
         negative_ttl: options.negative_ttl,
     };
     let record = |data, ttl| Record::new(zone.clone(), ttl, data);

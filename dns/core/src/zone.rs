@@ -2,62 +2,86 @@
 //!
 //! An owner's records are replaced as a whole and only what differs is touched, so a
 //! change costs what changed, whatever the zones hold. A record that several owners
-//! bring (three tasks on one agent: one address) is held once and counted.
+//! bring (three tasks on one agent: one address) is held once. A name all of whose
+//! records are withheld exists and has nothing to answer.
 
-use crate::name::{DnsName, parent};
-use crate::options::Options;
+use crate::hash::Seed;
+use crate::name::DnsName;
+use crate::options::{Mode, Options};
 use crate::owner::OwnerKey;
 use crate::record::{Data, Record};
 use crate::route::{Aliases, Place};
 use crate::statics::static_records;
+use crate::store::delivery::Delivery;
+use crate::store::draft::Rules;
+use crate::store::names::{Effect, Names};
+use crate::store::node::{CNAME, NO_ZONE, NS, Node, SOA};
+use crate::store::owners::{Owner, Owners, Row};
+use crate::store::suffixes::{Belongs, Suffixes};
+use crate::wire::SOA_NUMBERS;
 use hickory_proto::rr::RecordType;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use mizzen_types::time::Wall;
+use std::collections::{BTreeMap, HashMap};
 
 /// The zones of a node.
 #[derive(Debug, Clone)]
 pub struct Zones {
-    /// Every name, those included that only have names below them.
-    nodes: HashMap<DnsName, Node>,
-    /// What each owner brought, sorted.
-    owners: BTreeMap<OwnerKey, Vec<Record>>,
-    /// Names with an SOA record.
-    apexes: BTreeSet<DnsName>,
+    names: Names,
+    owners: Owners,
+    /// Zones by number.
+    zones: Vec<Option<Zone>>,
+    numbers: BTreeMap<DnsName, u16>,
+    suffixes: Suffixes,
     aliases: Aliases,
     domain: DnsName,
+    mode: Mode,
     serial: u32,
+    /// How many records all owners bring.
+    records: usize,
 }
 
-/// What is at a name.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Node {
-    /// Sorted by data, which sorts by type first.
-    entries: Vec<Entry>,
-    /// How many names are directly below.
-    children: usize,
+/// Which zone an answer comes from; see [`Zones::zone_name`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ZoneNumber(pub u16);
+
+/// Which names a zone holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// The one where it starts, which has no NS record: what is below is not ours.
+    Name,
+    /// All that are below its start, too.
+    Tree,
 }
 
-/// One record of a name.
+/// A name with an SOA record.
 #[derive(Debug, Clone)]
-pub(crate) struct Entry {
-    /// What the name leads to.
-    pub(crate) data: Data,
-    /// TTL that its first owner gave it, in seconds.
-    pub(crate) ttl: u32,
-    /// How many owners bring it.
-    owners: u32,
+pub(crate) struct Zone {
+    pub(crate) name: DnsName,
+    /// Bytes of the name as it is sent.
+    pub(crate) length: usize,
+    extent: Extent,
+    /// The SOA record of a negative answer from its type on; its serial stands in front
+    /// of the last sixteen bytes.
+    pub(crate) authority: Vec<u8>,
 }
 
 impl Zones {
     /// Zones with nothing but what every node answers.
     #[must_use]
     pub fn new(options: &Options) -> Self {
+        let aliases = Aliases::new(options);
+        let rules = Rules { seed: options.seed, draining_ttl: options.draining_ttl };
         let mut zones = Self {
-            nodes: HashMap::new(),
-            owners: BTreeMap::new(),
-            apexes: BTreeSet::new(),
-            aliases: Aliases::new(options),
+            names: Names::new(rules),
+            owners: Owners::new(options.seed),
+            zones: Vec::new(),
+            numbers: BTreeMap::new(),
+            suffixes: Suffixes::default(),
+            aliases,
             domain: options.domain.clone(),
+            mode: options.mode,
             serial: options.first_serial,
+            records: 0,
         };
         zones.set(OwnerKey::built_in(), static_records(options));
         zones.serial = options.first_serial;
@@ -65,37 +89,42 @@ impl Zones {
     }
 
     /// Replaces what `owner` brings. Returns whether an answer can differ from now on.
-    pub fn set(&mut self, owner: OwnerKey, mut records: Vec<Record>) -> bool {
-        records.sort();
-        records.dedup_by(|a, b| (&a.name, &a.data) == (&b.name, &b.data));
-        let before = self.owners.remove(&owner).unwrap_or_default();
-        let mut changed = false;
-        // First what comes, so that a name which stays is never taken down.
-        for record in &mut records {
-            changed |= match same(&before, record) {
-                Some(old) if record.withheld.is_none() => self.keep(record, old.ttl),
-                _ => self.acquire(record),
-            };
+    #[expect(clippy::needless_pass_by_value, reason = "they are made to be given away")]
+    pub fn set(&mut self, owner: OwnerKey, records: Vec<Record>) -> bool {
+        self.set_since(&owner, &records, None)
+    }
+
+    /// The same, with the time since when it is so: that of the task's start, or of the
+    /// change.
+    pub fn set_since(&mut self, owner: &OwnerKey, records: &[Record], since: Option<Wall>) -> bool {
+        let key = owner.to_bytes();
+        let delivery = Delivery::new(self.seed(), records);
+        let before: Vec<Row> =
+            self.owners.find(&key).map(|o| o.rows().collect()).unwrap_or_default();
+        let now: Vec<Row> = delivery.parcels().map(|parcel| parcel.row(self.seed())).collect();
+        if before.is_empty() && now.is_empty() {
+            return false;
         }
-        for record in &before {
-            if same(&records, record).is_none() {
-                changed |= self.release(record);
-            }
+        let number = self.owners.number(&key);
+        let effect = self.deliver(&delivery, number, &before, &now);
+        match now.is_empty() {
+            true => self.owners.remove(&key),
+            false => self.owners.update(&key, since, &now),
         }
-        if !records.is_empty() {
-            records.shrink_to_fit();
-            self.owners.insert(owner, records);
+        let starts = self.names.take_starts();
+        if !starts.is_empty() {
+            self.follow(&starts);
         }
-        if changed {
+        if effect.answers {
             // Serial numbers live on a circle (RFC 1982); 0 is left out, some take it for none.
             self.serial = self.serial.wrapping_add(1).max(1);
         }
-        changed
+        effect.answers
     }
 
     /// Takes away all that `owner` brought. Returns whether an answer can differ.
     pub fn remove(&mut self, owner: &OwnerKey) -> bool {
-        if self.owners.contains_key(owner) { self.set(owner.clone(), Vec::new()) } else { false }
+        self.set_since(owner, &[], None)
     }
 
     /// Grows with every change of an answer.
@@ -106,18 +135,47 @@ impl Zones {
 
     /// The names of all zones, sorted.
     pub fn apexes(&self) -> impl Iterator<Item = &DnsName> {
-        self.apexes.iter()
+        self.numbers.keys()
     }
 
-    /// What every owner brings, withheld records included, sorted by owner.
-    pub fn owners(&self) -> impl Iterator<Item = (&OwnerKey, &[Record])> {
-        self.owners.iter().map(|(owner, records)| (owner, records.as_slice()))
+    /// The name of a zone; `None` once it is gone.
+    #[must_use]
+    pub fn zone_name(&self, zone: ZoneNumber) -> Option<&DnsName> {
+        self.zone(zone.0).map(|zone| &zone.name)
+    }
+
+    /// How many records all owners bring, withheld ones included.
+    #[must_use]
+    pub fn records(&self) -> usize {
+        self.records
+    }
+
+    /// How many names there are, those included that only have names below them.
+    #[must_use]
+    pub fn names(&self) -> usize {
+        self.names.len()
+    }
+
+    /// How many owners there are.
+    #[must_use]
+    pub fn owners(&self) -> usize {
+        self.owners.len()
     }
 
     /// The served data of a name as the zones hold it, of one type or of all.
-    pub fn lookup(&self, name: &str, kind: Option<RecordType>) -> impl Iterator<Item = &Data> {
-        let entries = self.node(name).map(|node| node.entries(kind)).unwrap_or_default();
-        entries.iter().map(|entry| &entry.data)
+    pub fn lookup(&self, name: &str, kind: Option<RecordType>) -> impl Iterator<Item = Data> {
+        let name = DnsName::parse(name).ok();
+        let wanted = kind.map(u16::from);
+        let node = name.and_then(|name| self.node(&name));
+        let sets = node.into_iter().flat_map(Node::sets);
+        let sets = sets.filter(move |set| wanted.is_none_or(|wanted| wanted == set.kind));
+        sets.flat_map(|set| set.iter().map(move |sent| Data::from_bytes(set.kind, sent.data())))
+    }
+
+    /// The key by which questions to these zones are read.
+    #[must_use]
+    pub fn seed(&self) -> Seed {
+        self.names.rules().seed
     }
 
     /// The zone of tasks.
@@ -125,270 +183,170 @@ impl Zones {
         &self.domain
     }
 
-    pub(crate) fn node(&self, name: &str) -> Option<&Node> {
-        self.nodes.get(name)
+    pub(crate) fn mode(&self) -> Mode {
+        self.mode
     }
 
-    /// The nearest zone that holds `name`. A name with an SOA record and no NS record is
-    /// ours alone, and what is below it is not.
+    pub(crate) fn node(&self, name: &DnsName) -> Option<Node<'_>> {
+        self.names.find(&name.to_bytes())
+    }
+
+    /// The names as they are kept.
+    pub(crate) fn store(&self) -> &Names {
+        &self.names
+    }
+
+    pub(crate) fn suffixes(&self) -> &Suffixes {
+        &self.suffixes
+    }
+
+    pub(crate) fn owner(&self, number: u32) -> Option<Owner<'_>> {
+        self.owners.numbered(number)
+    }
+
+    pub(crate) fn zone(&self, number: u16) -> Option<&Zone> {
+        self.zones.get(usize::from(number))?.as_ref()
+    }
+
+    pub(crate) fn zone_number(&self, apex: &DnsName) -> Option<ZoneNumber> {
+        self.numbers.get(apex).copied().map(ZoneNumber)
+    }
+
+    /// The nearest zone that holds `name`.
     pub(crate) fn apex_of(&self, name: &DnsName) -> Option<DnsName> {
-        let holds = |apex: &&DnsName| {
-            let node = (*apex != name).then(|| self.node(apex.as_str())).flatten();
-            node.is_none_or(|node| !node.entries(Some(RecordType::NS)).is_empty())
-        };
-        name.lineage().filter_map(|ancestor| self.apexes.get(ancestor)).find(holds).cloned()
+        let starts = name.lineage().filter_map(|ancestor| self.numbers.get(ancestor));
+        let mut zones = starts.filter_map(|number| self.zone(*number));
+        let holds = |zone: &&Zone| zone.extent == Extent::Tree || zone.name == *name;
+        zones.find(holds).map(|zone| zone.name.clone())
     }
 
     pub(crate) fn locate(&self, asked: &DnsName) -> Option<Place> {
         self.aliases.locate(asked, self)
     }
 
-    /// Adds a served record; `record`'s name becomes the one that is held already.
-    fn acquire(&mut self, record: &mut Record) -> bool {
-        if record.withheld.is_some() {
-            return false;
-        }
-        self.ensure_node(&record.name);
-        if let Some((held, _)) = self.nodes.get_key_value(&record.name) {
-            record.name = held.clone();
-        }
-        if matches!(record.data, Data::Soa(_)) {
-            self.apexes.insert(record.name.clone());
-        }
-        let Some(node) = self.nodes.get_mut(&record.name) else { return false };
-        match node.position(&record.data) {
-            Ok(at) => {
-                node.entries[at].owners += 1;
-                false
-            }
-            Err(at) => {
-                let entry = Entry { data: record.data.clone(), ttl: record.ttl, owners: 1 };
-                node.entries.insert(at, entry);
-                true
+    /// Brings the names from what an owner said to what it says.
+    fn deliver(&mut self, delivery: &Delivery, owner: u32, before: &[Row], now: &[Row]) -> Effect {
+        let mut sum = Effect::default();
+        // First what comes, so that names above one which goes are not made anew.
+        for (parcel, row) in delivery.parcels().zip(now) {
+            if before.binary_search(row).is_err() {
+                let (name, sayings) = (parcel.name(), parcel.sayings(owner));
+                self.replace(name, owner, sayings, &mut sum);
             }
         }
-    }
-
-    /// Goes on with a record that was there; its TTL may be another one.
-    fn keep(&mut self, record: &Record, ttl_before: u32) -> bool {
-        if record.ttl == ttl_before {
-            return false;
-        }
-        let Some(node) = self.nodes.get_mut(&record.name) else { return false };
-        let Ok(at) = node.position(&record.data) else { return false };
-        node.entries[at].ttl = record.ttl;
-        true
-    }
-
-    fn release(&mut self, record: &Record) -> bool {
-        if record.withheld.is_some() {
-            return false;
-        }
-        let Some(node) = self.nodes.get_mut(&record.name) else { return false };
-        let Ok(at) = node.position(&record.data) else { return false };
-        node.entries[at].owners -= 1;
-        if node.entries[at].owners > 0 {
-            return false;
-        }
-        node.entries.remove(at);
-        if matches!(record.data, Data::Soa(_)) && node.entries(Some(RecordType::SOA)).is_empty() {
-            self.apexes.remove(&record.name);
-        }
-        self.drop_empty(record.name.as_str());
-        true
-    }
-
-    /// Makes the node of a name and those of the names above it.
-    fn ensure_node(&mut self, name: &DnsName) {
-        if self.nodes.contains_key(name) {
-            return;
-        }
-        self.nodes.insert(name.clone(), Node::default());
-        let mut above = parent(name.as_str());
-        while let Some(ancestor) = above {
-            if let Some(node) = self.nodes.get_mut(ancestor) {
-                node.children += 1;
-                return;
+        let mut gone = Vec::new();
+        for row in before {
+            if now.binary_search(row).is_ok() {
+                continue;
             }
-            let node = Node { children: 1, ..Node::default() };
-            self.nodes.insert(DnsName::root().under(ancestor), node);
-            above = parent(ancestor);
-        }
-    }
-
-    /// Removes the node of a name, and those above it, as far as they hold nothing.
-    fn drop_empty(&mut self, name: &str) {
-        let mut here = Some(name);
-        while let Some(name) = here {
-            let empty = self.nodes.get(name).is_some_and(Node::is_empty);
-            if !empty {
-                return;
-            }
-            self.nodes.remove(name);
-            here = parent(name);
-            if let Some(node) = here.and_then(|above| self.nodes.get_mut(above)) {
-                node.children -= 1;
-            }
-        }
-    }
-}
-
-impl Node {
-    /// Its entries of one type, or all of them.
-    pub(crate) fn entries(&self, kind: Option<RecordType>) -> &[Entry] {
-        let Some(kind) = kind else { return &self.entries };
-        let Some(wanted) = rank(kind) else { return &[] };
-        let before = |entry: &Entry| rank(entry.data.kind()) < Some(wanted);
-        let upto = |entry: &Entry| rank(entry.data.kind()) <= Some(wanted);
-        let (start, end) =
-            (self.entries.partition_point(before), self.entries.partition_point(upto));
-        self.entries.get(start..end).unwrap_or_default()
-    }
-
-    fn position(&self, data: &Data) -> Result<usize, usize> {
-        self.entries.binary_search_by(|entry| entry.data.cmp(data))
-    }
-
-    fn is_empty(&self) -> bool {
-        self.entries.is_empty() && self.children == 0
-    }
-}
-
-/// The served record among `records`, which are sorted, that says what `record` says.
-fn same<'a>(records: &'a [Record], record: &Record) -> Option<&'a Record> {
-    let at =
-        records.binary_search_by(|r| (&r.name, &r.data).cmp(&(&record.name, &record.data))).ok()?;
-    records.get(at).filter(|found| found.withheld.is_none())
-}
-
-/// Where a type stands in the order of [`Data`]; `None` if no record can have it.
-fn rank(kind: RecordType) -> Option<usize> {
-    use RecordType as T;
-    [T::A, T::AAAA, T::CNAME, T::NS, T::SOA, T::SRV, T::PTR, T::TXT, T::MX, T::SVCB, T::HTTPS]
-        .iter()
-        .position(|known| *known == kind)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn record(name: &str, address: &str) -> Record {
-        let name = DnsName::parse(name).unwrap();
-        Record::new(name, 5, Data::address(address.parse().unwrap()))
-    }
-
-    fn owner(name: &str) -> OwnerKey {
-        OwnerKey::Static(name.into())
-    }
-
-    fn addresses(zones: &Zones, name: &str) -> Vec<String> {
-        zones.lookup(name, Some(RecordType::A)).map(ToString::to_string).collect()
-    }
-
-    #[test]
-    fn a_shared_record_stays_until_its_last_owner_goes() {
-        let mut zones = Zones::new(&Options::default());
-        assert!(zones.set(owner("a"), vec![record("w.m.mesos", "10.0.0.1")]));
-        let serial = zones.serial();
-        assert!(!zones.set(owner("b"), vec![record("w.m.mesos", "10.0.0.1")]), "nothing new");
-        assert!(zones.set(
-            owner("c"),
-            vec![record("w.m.mesos", "10.0.0.2"), record("w.m.mesos", "10.0.0.2")]
-        ));
-        assert_eq!(addresses(&zones, "w.m.mesos"), ["10.0.0.1", "10.0.0.2"]);
-        assert!(!zones.remove(&owner("a")), "b still brings it");
-        assert_eq!(addresses(&zones, "w.m.mesos"), ["10.0.0.1", "10.0.0.2"]);
-        assert!(zones.remove(&owner("b")));
-        assert_eq!(addresses(&zones, "w.m.mesos"), ["10.0.0.2"]);
-        assert!(zones.remove(&owner("c")));
-        assert!(!zones.remove(&owner("c")), "gone already");
-        assert!(zones.node("w.m.mesos").is_none() && zones.node("m.mesos").is_none());
-        assert!(zones.node("mesos").is_some());
-        assert_eq!(zones.serial(), serial + 3, "one step for each change of an answer");
-    }
-
-    #[test]
-    fn an_owner_is_replaced_as_a_whole() {
-        let mut zones = Zones::new(&Options::default());
-        zones.set(
-            owner("a"),
-            vec![record("w.m.mesos", "10.0.0.1"), record("x.m.mesos", "10.0.0.1")],
-        );
-        assert!(!zones.set(
-            owner("a"),
-            vec![record("x.m.mesos", "10.0.0.1"), record("w.m.mesos", "10.0.0.1")]
-        ));
-        assert!(zones.set(owner("a"), vec![record("w.m.mesos", "10.0.0.3")]));
-        assert_eq!(addresses(&zones, "w.m.mesos"), ["10.0.0.3"]);
-        assert!(zones.node("x.m.mesos").is_none());
-        let longer = Record { ttl: 60, ..record("w.m.mesos", "10.0.0.3") };
-        assert!(zones.set(owner("a"), vec![longer]), "another TTL is another answer");
-    }
-
-    #[test]
-    fn withheld_records_are_kept_and_not_served() {
-        use crate::record::Withheld;
-        let mut zones = Zones::new(&Options::default());
-        let shown = record("w.m.mesos", "10.0.0.1");
-        let hidden = Record { withheld: Some(Withheld::Unhealthy), ..shown.clone() };
-        assert!(!zones.set(owner("a"), vec![hidden.clone()]));
-        assert!(zones.node("w.m.mesos").is_none());
-        assert!(zones.set(owner("a"), vec![shown]));
-        assert_eq!(addresses(&zones, "w.m.mesos"), ["10.0.0.1"]);
-        assert!(zones.set(owner("a"), vec![hidden]));
-        assert!(zones.node("w.m.mesos").is_none());
-        assert_eq!(zones.owners().filter(|(key, _)| **key == owner("a")).count(), 1);
-        assert!(!zones.remove(&owner("a")));
-    }
-
-    #[test]
-    fn names_above_a_record_exist_as_long_as_it_does() {
-        let mut zones = Zones::new(&Options::default());
-        zones.set(owner("a"), vec![record("a.b.c.mesos", "10.0.0.1")]);
-        zones.set(owner("b"), vec![record("x.c.mesos", "10.0.0.1"), record("c.mesos", "10.0.0.9")]);
-        zones.remove(&owner("b"));
-        assert!(zones.node("c.mesos").is_some_and(|node| node.entries.is_empty()));
-        assert!(zones.node("x.c.mesos").is_none());
-        zones.remove(&owner("a"));
-        assert!(zones.node("c.mesos").is_none());
-        assert_eq!(zones.nodes.len(), Zones::new(&Options::default()).nodes.len());
-    }
-
-    #[test]
-    fn the_serial_never_is_zero() {
-        let options = Options { first_serial: u32::MAX, ..Options::default() };
-        let mut zones = Zones::new(&options);
-        zones.set(owner("a"), vec![record("a.mesos", "10.0.0.1")]);
-        assert_eq!(zones.serial(), 1);
-    }
-
-    /// Whatever happened before, the zones hold what their owners bring now.
-    #[test]
-    fn any_order_of_changes_ends_at_the_same_zones() {
-        use proptest::prelude::*;
-        let step = (0..6_u8, prop::collection::vec((0..4_u8, 0..3_u8, any::<bool>()), 0..5));
-        proptest!(|(steps in prop::collection::vec(step, 0..40))| {
-            let mut zones = Zones::new(&Options::default());
-            let mut last = BTreeMap::new();
-            for (who, what) in steps {
-                let records: Vec<Record> = what.iter().map(|(name, address, hidden)| {
-                    let names = ["mesos", "a.mesos", "b.a.mesos", "c.b.a.mesos"];
-                    let mut record = record(names[usize::from(*name)], &format!("10.0.0.{address}"));
-                    record.withheld = hidden.then_some(crate::record::Withheld::Killing);
-                    record
-                }).collect();
-                zones.set(owner(&who.to_string()), records.clone());
-                last.insert(who, records);
-            }
-            let mut fresh = Zones::new(&Options::default());
-            for (who, records) in last {
-                fresh.set(owner(&who.to_string()), records);
-            }
-            let dump = |zones: &Zones| -> BTreeMap<String, String> {
-                zones.nodes.iter().map(|(name, node)| (name.to_string(), format!("{node:?}"))).collect()
+            let stays = |name: &[u8]| {
+                delivery.parcels().filter(|p| p.hash() == row.name).any(|p| p.name() == name)
             };
-            prop_assert_eq!(dump(&zones), dump(&fresh));
+            let here = self.names.candidates(row.name).map(Node::name);
+            gone.extend(here.filter(|name| !stays(name)).map(<[u8]>::to_vec));
+        }
+        for name in gone {
+            self.replace(&name, owner, std::iter::empty(), &mut sum);
+        }
+        sum
+    }
+
+    fn replace<'a>(
+        &mut self,
+        name: &[u8],
+        owner: u32,
+        sayings: impl Iterator<Item = crate::store::names::Saying<'a>>,
+        sum: &mut Effect,
+    ) {
+        let suffixes = &self.suffixes;
+        let effect = self.names.replace(name, owner, sayings, &|name| suffixes.zone_of(name));
+        sum.answers |= effect.answers;
+        let (before, now) = effect.records;
+        self.records = self.records + now - before;
+    }
+
+    /// Looks again at names where a zone may start. Only for a zone with names below its
+    /// start is every name looked at.
+    fn follow(&mut self, names: &[Vec<u8>]) {
+        let mut trees = false;
+        for bytes in names {
+            let Some(name) = DnsName::from_bytes(bytes) else { continue };
+            let zone = self.names.find(bytes).and_then(Zone::of);
+            let held = self.numbers.get(&name).copied();
+            let old = held.and_then(|number| self.zones[usize::from(number)].take());
+            let is_tree = |zone: &Option<Zone>| zone.as_ref().map(|zone| zone.extent);
+            trees |= [is_tree(&old), is_tree(&zone)].contains(&Some(Extent::Tree))
+                && is_tree(&old) != is_tree(&zone);
+            self.numbers.remove(&name);
+            let Some(zone) = zone else {
+                self.names.set_zone(bytes, self.suffixes.zone_of(bytes));
+                continue;
+            };
+            let Some(number) = held.or_else(|| self.free_number()) else { continue };
+            if zone.extent == Extent::Name && self.suffixes.find(bytes) != Belongs::Alias {
+                self.names.set_zone(bytes, number);
+            }
+            self.zones[usize::from(number)] = Some(zone);
+            self.numbers.insert(name, number);
+        }
+        if trees {
+            self.renumber();
+        }
+    }
+
+    /// A number that no zone has; `None` beyond 65,535 zones.
+    fn free_number(&mut self) -> Option<u16> {
+        let at = self.zones.iter().position(Option::is_none).unwrap_or(self.zones.len());
+        let number = u16::try_from(at).ok().filter(|number| *number != NO_ZONE)?;
+        if at == self.zones.len() {
+            self.zones.push(None);
+        }
+        Some(number)
+    }
+
+    fn renumber(&mut self) {
+        let zones = &self.zones;
+        let extent = |number: u16| zones[usize::from(number)].as_ref().map(|zone| zone.extent);
+        let (trees, alone): (Vec<_>, Vec<_>) =
+            self.numbers.iter().partition(|(_, number)| extent(**number) == Some(Extent::Tree));
+        let starts = trees.into_iter().map(|(name, number)| (name, Belongs::Zone(*number)));
+        let aliases = self.aliases.forms().map(|name| (name, Belongs::Alias));
+        let all = starts.chain(aliases).map(|(name, to)| (name.to_bytes().into(), to));
+        self.suffixes = Suffixes::new(all.collect());
+        let alone: HashMap<Vec<u8>, u16> =
+            alone.into_iter().map(|(name, number)| (name.to_bytes(), *number)).collect();
+        let suffixes = &self.suffixes;
+        self.names.renumber(|name| match (suffixes.find(name), alone.get(name)) {
+            (Belongs::Alias, _) => NO_ZONE,
+            (_, Some(number)) => *number,
+            _ => suffixes.zone_of(name),
         });
     }
 }
+
+impl Zone {
+    /// The zone that starts at a name, if one does.
+    fn of(node: Node<'_>) -> Option<Self> {
+        let set = node.set(SOA)?;
+        let sent = set.iter().next()?;
+        let minimum = sent.data().last_chunk::<4>().map(|bytes| u32::from_be_bytes(*bytes))?;
+        // The TTL of a negative answer (RFC 2308, 5).
+        let ttl = set.ttl().min(minimum);
+        let mut authority = sent.bytes[2..].to_vec();
+        authority[4..8].copy_from_slice(&ttl.to_be_bytes());
+        let extent = if node.set(NS).is_some() { Extent::Tree } else { Extent::Name };
+        let (name, length) = (DnsName::from_bytes(node.name())?, node.name().len());
+        Some(Self { name, length, extent, authority })
+    }
+}
+
+/// Where the serial stands in an SOA record, from its end.
+pub(crate) const SERIAL_FROM_END: usize = SOA_NUMBERS;
+
+/// Whether a node says that it is another one.
+pub(crate) fn is_alias(node: Node<'_>) -> bool {
+    node.set(CNAME).is_some()
+}
+
+#[cfg(test)]
+mod tests;

@@ -68,10 +68,7 @@ impl Names {
     /// The zones' serial and how many records they hold.
     pub(crate) fn size(&self) -> Option<(u32, usize)> {
         let zones = self.zones.as_ref()?;
-        let count = |zones: &mizzen_dns_core::Zones| {
-            (zones.serial(), zones.owners().map(|(_, records)| records.len()).sum())
-        };
-        Some(zones.read(count))
+        Some(zones.read(|zones| (zones.serial(), zones.records())))
     }
 }
 

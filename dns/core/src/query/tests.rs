@@ -1,0 +1,280 @@
+//! What every kind of question gets.
+
+use super::*;
+use crate::options::Options;
+use crate::owner::OwnerKey;
+use crate::records::{records_of, vip_records};
+use crate::task::tests::{port, task};
+use mizzen_types::fact::{Fact, Health, Key, TaskFact};
+use std::collections::{BTreeMap, BTreeSet};
+
+fn owner(task: &TaskFact) -> OwnerKey {
+    let key = Key::Task(task.framework_id.clone(), task.task_id.clone());
+    OwnerKey::Fact { owner: "n1".into(), key }
+}
+
+fn add(zones: &mut Zones, task: &TaskFact) {
+    let OwnerKey::Fact { key, .. } = owner(task) else { unreachable!() };
+    let records = records_of(&key, &Fact::Task(Box::new(task.clone())), &Options::default());
+    zones.set(owner(task), records);
+}
+
+fn zones() -> Zones {
+    let mut zones = Zones::new(&Options {
+        node_addresses: vec!["10.0.0.2".parse().unwrap()],
+        ..Options::default()
+    });
+    let mut web = task("web.1", "web");
+    web.discovery_name = Some("web".into());
+    web.container_addresses = vec!["9.0.1.5".parse().unwrap()];
+    web.ports = vec![port(80, Some(31042), "http", "tcp")];
+    add(&mut zones, &web);
+    (web.task_id, web.container_addresses) = ("web.2".into(), vec!["9.0.1.6".parse().unwrap()]);
+    add(&mut zones, &web);
+    (web.task_id, web.health) = ("web.3".into(), Health::Unhealthy);
+    web.container_addresses = vec!["9.0.1.7".parse().unwrap()];
+    add(&mut zones, &web);
+    let vip = vip_records("web.marathon", &["11.0.0.7".parse().unwrap()], &Options::default());
+    zones.set(OwnerKey::Vip("web.marathon".into()), vip);
+    zones
+}
+
+fn ask(zones: &Zones, name: &str, kind: RecordType, turn: u64) -> Answer {
+    let question = Query::query(Name::from_ascii(name).unwrap(), kind);
+    answer(zones, Asked { question: &question, turn, room: 100 })
+}
+
+/// `code owner-of-SOA` or the sorted records, additional ones behind a `+`.
+fn short(answer: Answer) -> String {
+    let line = |record: &Record| format!("{} {}", record.record_type(), record.data);
+    match answer {
+        Answer::Records { answers, additionals, cut } => {
+            let mut lines: Vec<String> = answers.iter().map(line).collect();
+            lines.extend(additionals.iter().map(|r| format!("+{} {}", r.name, line(r))));
+            lines.sort();
+            lines.join(", ") + if cut { " cut" } else { "" }
+        }
+        Answer::NoData { soa } => format!("nodata {}", soa.expect("an SOA record").name),
+        Answer::NxDomain { soa } => format!("nxdomain {}", soa.expect("an SOA record").name),
+        Answer::Forward => "forward".into(),
+        Answer::Refused => "refused".into(),
+    }
+}
+
+#[test]
+fn every_kind_of_question() {
+    use RecordType as T;
+    let zones = zones();
+    let (one, two) = (crate::mangle::task_hash("web.1"), crate::mangle::task_hash("web.2"));
+    let mut services = [
+        format!("+web-{one}-s3.marathon.mesos. A 9.0.1.5"),
+        format!("+web-{two}-s3.marathon.mesos. A 9.0.1.6"),
+        format!("SRV 0 1 80 web-{one}-s3.marathon.mesos."),
+        format!("SRV 0 1 80 web-{two}-s3.marathon.mesos."),
+    ];
+    services.sort();
+    let services = services.join(", ");
+    #[rustfmt::skip]
+    let table: &[(&str, T, &str)] = &[
+        ("web.marathon.mesos.",                  T::A,    "A 9.0.1.5, A 9.0.1.6"),
+        ("WeB.mArAtHoN.MESOS.",                  T::A,    "A 9.0.1.5, A 9.0.1.6"),
+        ("web.*.marathon.mesos.",                T::A,    "A 9.0.1.5, A 9.0.1.6"),
+        ("web.marathon.mesos.",                  T::AAAA, "nodata mesos."),
+        ("web.marathon.mesos.",                  T::TXT,  "nodata mesos."),
+        ("web.marathon.mesos.",                  T::ANY,  "A 9.0.1.5, A 9.0.1.6"),
+        ("web.marathon.mesos.",                  T::AXFR, "refused"),
+        ("marathon.mesos.",                      T::A,    "nodata mesos."),
+        ("_tcp.marathon.mesos.",                 T::SRV,  "nodata mesos."),
+        ("api.marathon.mesos.",                  T::A,    "nxdomain mesos."),
+        ("_api._tcp.marathon.mesos.",            T::SRV,  "nxdomain mesos."),
+        ("web.marathon.slave.mesos.",            T::A,    "A 10.0.0.2"),
+        ("_web._tcp.marathon.mesos.",            T::SRV,  &services),
+        ("_http._web._tcp.marathon.mesos.",      T::SRV,  &services),
+        ("_web._udp.marathon.mesos.",            T::SRV,  "nxdomain mesos."),
+        ("web.marathon.mesos.thisdcos.directory.", T::A,  "A 9.0.1.5, A 9.0.1.6"),
+        ("x.marathon.mesos.thisdcos.directory.", T::A,    "nxdomain mesos.thisdcos.directory."),
+        ("web.marathon.agentip.dcos.thisdcos.directory.",     T::A, "A 10.0.0.2"),
+        ("web.marathon.containerip.dcos.thisdcos.directory.", T::A, "A 9.0.1.5, A 9.0.1.6"),
+        ("web.marathon.autoip.dcos.thisdcos.global.",         T::A, "A 10.0.0.2"),
+        ("web.marathon.l4lb.thisdcos.directory.", T::A,   "A 11.0.0.7"),
+        ("web.marathon.dclb.thisdcos.directory.", T::A,   "A 11.0.0.7"),
+        ("web.marathon.l4lb.thisdcos.directory.", T::AAAA, "nodata l4lb.thisdcos.directory."),
+        ("no.marathon.dclb.thisdcos.global.",     T::A,   "nxdomain dclb.thisdcos.global."),
+        ("x.thisdcos.directory.",                 T::A,   "nxdomain thisdcos.directory."),
+        ("thisnode.thisdcos.directory.",          T::A,   "A 10.0.0.2"),
+        ("ready.spartan.",                        T::A,   "A 127.0.0.1"),
+        ("ns.spartan.",                           T::A,   "A 198.51.100.1"),
+        ("ns1.mesos.",                            T::A,   "A 198.51.100.1"),
+        ("localhost.",                            T::AAAA, "AAAA ::1"),
+        ("zk-1.zk.",                              T::A,   "nxdomain zk."),
+        ("mesos.",                                T::NS,  "NS ns1.mesos."),
+        ("spartan.",                              T::NS,  "NS ns.spartan."),
+        ("mesos.",                                T::A,   "nodata mesos."),
+        ("web.marathon.mesos.",                   T::SOA, "nodata mesos."),
+        ("example.com.",                          T::A,   "forward"),
+        (".",                                     T::NS,  "forward"),
+        ("1.100.51.198.in-addr.arpa.",            T::PTR, "forward"),
+    ];
+    for (name, kind, want) in table {
+        assert_eq!(short(ask(&zones, name, *kind, 7)), *want, "{name} {kind}");
+    }
+    let mut chaos = Query::query(Name::from_ascii("version.bind.").unwrap(), T::TXT);
+    chaos.set_query_class(DNSClass::CH);
+    let asked = Asked { question: &chaos, turn: 0, room: 9 };
+    assert_eq!(answer(&zones, asked), Answer::Refused);
+}
+
+#[test]
+fn an_answer_repeats_the_name_as_it_was_asked() {
+    let Answer::Records { answers, .. } =
+        ask(&zones(), "WeB.MaRaThOn.mesos.", RecordType::A, 0)
+    else {
+        panic!("no records")
+    };
+    assert!(answers.iter().all(|record| record.name.to_ascii() == "WeB.MaRaThOn.mesos."));
+}
+
+#[test]
+fn soa_records_carry_the_serial_and_the_negative_ttl() {
+    let mut zones = zones();
+    let before = ask(&zones, "mesos.", RecordType::SOA, 0);
+    let serial = |answer: &Answer| match answer {
+        Answer::Records { answers, .. } => match &answers[0].data {
+            hickory_proto::rr::RData::SOA(soa) => soa.serial,
+            other => panic!("{other}"),
+        },
+        other => panic!("{other:?}"),
+    };
+    zones.remove(&OwnerKey::Vip("web.marathon".into()));
+    assert_eq!(serial(&ask(&zones, "mesos.", RecordType::SOA, 0)), serial(&before) + 1);
+    let Answer::NxDomain { soa: Some(soa) } = ask(&zones, "no.mesos.", RecordType::A, 0) else {
+        panic!("it exists")
+    };
+    assert_eq!((soa.ttl, soa.record_type()), (1, RecordType::SOA));
+}
+
+#[test]
+fn answers_take_turns_also_for_clients_that_ask_in_pairs() {
+    let mut zones = Zones::new(&Options::default());
+    for number in 0..5_u8 {
+        let mut web = task(&format!("web.{number}"), "web");
+        web.host_address = [10, 0, 0, number].into();
+        add(&mut zones, &web);
+    }
+    for stride in 1..=4 {
+        let mut first: BTreeMap<String, u32> = BTreeMap::new();
+        for turn in (0..1000).step_by(stride) {
+            let Answer::Records { answers, cut, .. } =
+                ask(&zones, "web.marathon.mesos.", RecordType::A, turn)
+            else {
+                panic!("no records")
+            };
+            assert_eq!((answers.len(), cut), (5, false));
+            *first.entry(answers[0].data.to_string()).or_default() += 1;
+        }
+        let fair = 1000 / u32::try_from(stride).unwrap() / 5;
+        assert!(
+            first.len() == 5 && first.values().all(|n| n.abs_diff(fair) <= fair / 10),
+            "{first:?}"
+        );
+    }
+}
+
+#[test]
+fn a_large_set_is_cut_to_the_room() {
+    let mut zones = Zones::new(&Options::default());
+    for number in 0..1000_u16 {
+        let [high, low] = number.to_be_bytes();
+        let mut web = task(&format!("web.{number}"), "web");
+        web.host_address = [10, 0, high, low].into();
+        add(&mut zones, &web);
+    }
+    let mut seen = BTreeSet::new();
+    for turn in 0..200 {
+        let Answer::Records { answers, cut, .. } =
+            ask(&zones, "web.marathon.mesos.", RecordType::A, turn)
+        else {
+            panic!("no records")
+        };
+        assert_eq!((answers.len(), cut), (100, true));
+        seen.extend(answers.iter().map(|record| record.data.to_string()));
+    }
+    assert_eq!(seen.len(), 1000, "every task is seen by somebody");
+}
+
+#[test]
+fn chains_of_names_are_followed_inside_our_zones() {
+    let mut zones = zones();
+    let alias = |name: &str, target: &str| {
+        let (name, target) = (DnsName::parse(name).unwrap(), DnsName::parse(target).unwrap());
+        crate::record::Record::new(name, 5, Data::Cname(target))
+    };
+    let records = vec![
+        alias("shop.component.thisdcos.directory", "web.marathon.dclb.thisdcos.directory"),
+        alias("out.component.thisdcos.directory", "example.com"),
+        alias("a.component.thisdcos.directory", "b.component.thisdcos.directory"),
+        alias("b.component.thisdcos.directory", "a.component.thisdcos.directory"),
+    ];
+    zones.set(OwnerKey::Static("test".into()), records);
+    let text = |name: &str| short(ask(&zones, name, RecordType::A, 0));
+    let shop = text("shop.component.thisdcos.directory.");
+    assert_eq!(shop, "A 11.0.0.7, CNAME web.marathon.dclb.thisdcos.directory.");
+    assert_eq!(text("out.component.thisdcos.directory."), "CNAME example.com.");
+    assert!(text("a.component.thisdcos.directory.").starts_with("CNAME"), "a circle ends");
+}
+
+/// Where Mesos-DNS' ways and the RFCs' differ.
+#[test]
+fn both_modes() {
+    use RecordType as T;
+    let of = |mode| {
+        let mut zones = Zones::new(&Options { mode, ttl: 9, ..Options::default() });
+        let mut web = task("web.1", "web");
+        web.container_addresses = vec!["9.0.1.5".parse().unwrap(), "fd00::5".parse().unwrap()];
+        add(&mut zones, &web);
+        (web.task_id, web.name, web.phase) =
+            ("late.1".into(), "late".into(), mizzen_types::fact::TaskPhase::Staging);
+        add(&mut zones, &web);
+        zones
+    };
+    let (strict, legacy) = (of(Mode::Strict), of(Mode::Legacy));
+    let told = |zones: &Zones, name: &str, kind| {
+        let soa = |soa: Option<Record>| {
+            soa.map_or("-".into(), |soa| format!("{} {}", soa.name, soa.record_type()))
+        };
+        match ask(zones, name, kind, 0) {
+            Answer::NoData { soa: record } => format!("nodata {}", soa(record)),
+            Answer::NxDomain { soa: record } => format!("nxdomain {}", soa(record)),
+            other => short(other),
+        }
+    };
+    #[rustfmt::skip]
+    let table: &[(&str, T, &str, &str)] = &[
+        // name                      type      strict                          legacy
+        ("web.marathon.mesos.",      T::A,     "A 9.0.1.5",                    "A 9.0.1.5"),
+        ("web.marathon.mesos.",      T::ANY,   "A 9.0.1.5",                    "A 9.0.1.5, AAAA fd00::5"),
+        ("web.marathon.mesos.",      T::MX,    "nodata mesos. SOA",            "nodata web.marathon.mesos. SOA"),
+        ("no.mesos.",                T::A,     "nxdomain mesos. SOA",          "nxdomain no.mesos. SOA"),
+        ("No.mesos.",                T::AAAA,  "nxdomain mesos. SOA",          "nxdomain No.mesos. SOA"),
+        ("marathon.mesos.",          T::A,     "nodata mesos. SOA",            "nxdomain marathon.mesos. SOA"),
+        ("late.marathon.mesos.",     T::A,     "nodata mesos. SOA",            "nxdomain late.marathon.mesos. SOA"),
+        ("_no._tcp.mesos.",          T::SRV,   "nxdomain mesos. SOA",          "nodata -"),
+        ("web.marathon.mesos.",      T::SRV,   "nodata mesos. SOA",            "nodata -"),
+        ("web.marathon.mesos.",      T::SOA,   "nodata mesos. SOA",            "nodata -"),
+        ("no.mesos.",                T::NS,    "nxdomain mesos. SOA",          "nodata -"),
+        ("mesos.",                   T::NS,    "NS ns1.mesos.",                "nodata mesos. NS"),
+        ("no.thisdcos.directory.",   T::A,     "nxdomain thisdcos.directory. SOA", "nxdomain thisdcos.directory. SOA"),
+        ("no.thisdcos.directory.",   T::SRV,   "nxdomain thisdcos.directory. SOA", "nxdomain thisdcos.directory. SOA"),
+        ("spartan.",                 T::NS,    "NS ns.spartan.",               "NS ns.spartan."),
+    ];
+    for (name, kind, in_strict, in_legacy) in table {
+        assert_eq!(told(&strict, name, *kind), *in_strict, "{name} {kind} strict");
+        assert_eq!(told(&legacy, name, *kind), *in_legacy, "{name} {kind} legacy");
+    }
+    let ttl = |zones| match ask(zones, "no.mesos.", T::A, 0) {
+        Answer::NxDomain { soa } => soa.map(|soa| soa.ttl),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(ttl(&strict), Some(1));
+    assert!(ttl(&legacy) >= Some(9), "as long as an answer");
+}

@@ -1,0 +1,16 @@
+//! Where names are kept: in wire form, so that an answer is copied and not made.
+//!
+//! ```text
+//! hash ──table──▶ block of a name (node) ──▶ records as they are sent
+//!                       ▲ draft: claims, sorted and written down
+//! owner ──table──▶ block of an owner: hashes of its names
+//! ```
+
+pub(crate) mod arena;
+pub(crate) mod delivery;
+pub(crate) mod draft;
+pub(crate) mod names;
+pub(crate) mod node;
+pub(crate) mod owners;
+pub(crate) mod suffixes;
+pub(crate) mod table;
