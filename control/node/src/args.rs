@@ -1,15 +1,20 @@
 //! What can be typed after `mizzen`.
 
 mod agents;
+mod apps;
+mod daemon;
+mod invocation;
 mod vip;
 
 pub use agents::{DrainArgs, ReactivateArgs};
+pub use apps::{LogsArgs, RmArgs, RunArgs, ScaleArgs, TasksArgs};
+pub use daemon::{LabArgs, NodeArgs};
+pub use invocation::{Invocation, command};
 pub use vip::{ExplainArgs, VipCommand, VipRmArgs, VipSetArgs, VipsArgs};
 
-use crate::config::{KEYS, Key, Kind, Loader};
-use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use crate::config::Loader;
+use clap::{Args, Parser, Subcommand};
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// Turns this machine into a node of a cluster: containers, names, VIPs and an
@@ -173,114 +178,12 @@ Examples:
     Dns(DnsArgs),
 }
 
-/// Of `mizzen node`; the configuration keys are added to these.
-#[derive(Debug, Args)]
-pub struct NodeArgs {
-    /// Print the configuration in force with where each value comes from, and exit
-    #[arg(long, conflicts_with = "teardown")]
-    pub check_config: bool,
-    /// End this node's tasks and remove everything that it made, then exit
-    #[arg(long)]
-    pub teardown: bool,
-}
-
-/// Of `mizzen lab`.
-#[derive(Debug, Args)]
-pub struct LabArgs {
-    /// How many nodes, each with a network of its own
-    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
-    pub nodes: u8,
-    /// Make the sandbox and start no node in it
-    #[arg(long)]
-    pub no_node: bool,
-    /// Leave the sandbox standing after COMMAND, until it is interrupted
-    #[arg(long)]
-    pub keep: bool,
-    /// Run COMMAND in the sandbox of the lab with this process id
-    #[arg(long, value_name = "PID", conflicts_with_all = ["nodes", "no_node", "keep"])]
-    pub enter: Option<u32>,
-    /// Which of the nodes to enter
-    #[arg(long, default_value_t = 1, value_name = "N", requires = "enter")]
-    pub node: u8,
-    /// What to run inside, beside node 1 [default: $SHELL]
-    #[arg(last = true, value_name = "COMMAND")]
-    pub command: Vec<OsString>,
-}
-
 /// Of commands that list something.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct Output {
     /// Print what the node answered, as JSON
     #[arg(long)]
     pub json: bool,
-}
-
-/// Of `mizzen run`.
-#[derive(Debug, Args)]
-pub struct RunArgs {
-    /// App definition as JSON, one app or an array of them; `-` is stdin
-    #[arg(value_name = "FILE")]
-    pub file: PathBuf,
-    /// Do not wait until the app runs
-    #[arg(long)]
-    pub no_wait: bool,
-    /// Longest time to wait, in seconds
-    #[arg(long, default_value_t = 300, value_name = "SECONDS")]
-    pub timeout: u64,
-    /// Form of the answer.
-    #[command(flatten)]
-    pub output: Output,
-}
-
-/// Of `mizzen scale`.
-#[derive(Debug, Args)]
-pub struct ScaleArgs {
-    /// App, with or without its leading slash
-    pub app: String,
-    /// How many instances
-    pub instances: u32,
-    /// Do not wait until that many run
-    #[arg(long)]
-    pub no_wait: bool,
-    /// Longest time to wait, in seconds
-    #[arg(long, default_value_t = 300, value_name = "SECONDS")]
-    pub timeout: u64,
-    /// Form of the answer.
-    #[command(flatten)]
-    pub output: Output,
-}
-
-/// Of `mizzen rm`.
-#[derive(Debug, Args)]
-pub struct RmArgs {
-    /// App, with or without its leading slash
-    pub app: String,
-    /// Form of the answer.
-    #[command(flatten)]
-    pub output: Output,
-}
-
-/// Of `mizzen tasks`.
-#[derive(Debug, Args)]
-pub struct TasksArgs {
-    /// Only tasks of this app, or the one with this id or beginning of an id
-    pub task: Option<String>,
-    /// Form of the answer.
-    #[command(flatten)]
-    pub output: Output,
-}
-
-/// Of `mizzen logs`.
-#[derive(Debug, Args)]
-pub struct LogsArgs {
-    /// Task, an app, or the beginning of an id
-    pub task: String,
-    /// Go on with what is written from now on
-    #[arg(short, long)]
-    pub follow: bool,
-    /// What it wrote to stderr instead of stdout
-    #[arg(long)]
-    pub stderr: bool,
 }
 
 /// Of `mizzen dns`.
@@ -296,49 +199,6 @@ pub struct DnsArgs {
     pub output: Output,
 }
 
-/// A command line, taken apart.
-#[derive(Debug)]
-pub struct Invocation {
-    /// Which node is meant.
-    pub global: Global,
-    /// What to do.
-    pub command: Command,
-    /// Configuration keys given as flags.
-    pub flags: BTreeMap<String, String>,
-}
-
-impl Invocation {
-    /// Reads a command line; prints help or what is wrong with it, and exits, where
-    /// there is nothing to run.
-    #[must_use]
-    pub fn parse(words: impl IntoIterator<Item = OsString>) -> Self {
-        Self::try_parse(words).unwrap_or_else(|error| error.exit())
-    }
-
-    /// # Errors
-    ///
-    /// clap's error, which also is how help is asked for.
-    pub fn try_parse(words: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
-        let matches = command().try_get_matches_from(words)?;
-        let line = Line::from_arg_matches(&matches)?;
-        let mut flags: BTreeMap<String, String> = BTreeMap::new();
-        if let Some(node) = matches.subcommand_matches("node") {
-            for key in node_keys() {
-                if let Some(text) = node.get_one::<String>(key.path) {
-                    flags.insert(key.path.to_owned(), text.clone());
-                }
-            }
-        }
-        if let Some(instance) = &line.global.instance {
-            flags.insert("instance".to_owned(), instance.clone());
-        }
-        if let Some(run_dir) = &line.global.run_dir {
-            flags.insert("run_dir".to_owned(), run_dir.display().to_string());
-        }
-        Ok(Self { global: line.global, command: line.command, flags })
-    }
-}
-
 impl Global {
     /// The configuration's layers for this node.
     #[must_use]
@@ -351,40 +211,10 @@ impl Global {
     }
 }
 
-/// The whole command line, configuration keys included.
-#[must_use]
-pub fn command() -> clap::Command {
-    Line::command().mut_subcommand("node", |node| node.args(node_keys().map(flag)))
-}
-
-/// Keys that `mizzen node` takes as flags of its own; the others are global.
-fn node_keys() -> impl Iterator<Item = &'static Key> {
-    KEYS.iter().filter(|key| !matches!(key.path, "instance" | "run_dir"))
-}
-
-fn flag(key: &'static Key) -> Arg {
-    let arg = Arg::new(key.path)
-        .long(key.flag())
-        .help(key.help)
-        .help_heading("Configuration")
-        .allow_hyphen_values(key.kind == Kind::Integer)
-        .value_name(match key.kind {
-            Kind::Text => "VALUE",
-            Kind::Integer => "N",
-            Kind::Boolean => "true|false",
-            Kind::List | Kind::Table => "LIST",
-        });
-    // `--dns-write-resolv-conf` alone means yes.
-    if key.kind == Kind::Boolean {
-        arg.num_args(0..=1).require_equals(true).default_missing_value("true")
-    } else {
-        arg.num_args(1)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::ffi::OsString;
 
     fn parse(words: &[&str]) -> Result<Invocation, clap::Error> {
         Invocation::try_parse(words.iter().map(OsString::from))
@@ -393,33 +223,6 @@ mod tests {
     #[test]
     fn the_command_line_holds_together() {
         command().debug_assert();
-    }
-
-    #[test]
-    fn keys_are_flags() {
-        let words = [
-            "mizzen",
-            "--instance",
-            "blue",
-            "node",
-            "--vip-engine",
-            "off",
-            "--dns-ttl",
-            "-1",
-            "--agent-cpu-quota",
-            "--run-dir",
-            "/r",
-        ];
-        let flags = parse(&words).unwrap().flags;
-        let want = [
-            ("agent.cpu_quota", "true"),
-            ("instance", "blue"),
-            ("dns.ttl", "-1"),
-            ("run_dir", "/r"),
-            ("vip.engine", "off"),
-        ];
-        let want: BTreeMap<_, _> = want.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
-        assert_eq!(flags, want);
     }
 
     #[test]

@@ -1,0 +1,38 @@
+//! Of `mizzen node` and `mizzen lab`.
+
+use clap::Args;
+use std::ffi::OsString;
+
+/// Of `mizzen node`; the configuration keys are added to these.
+#[derive(Debug, Args)]
+pub struct NodeArgs {
+    /// Print the configuration in force with where each value comes from, and exit
+    #[arg(long, conflicts_with = "teardown")]
+    pub check_config: bool,
+    /// End this node's tasks and remove everything that it made, then exit
+    #[arg(long)]
+    pub teardown: bool,
+}
+
+/// Of `mizzen lab`.
+#[derive(Debug, Args)]
+pub struct LabArgs {
+    /// How many nodes, each with a network of its own
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub nodes: u8,
+    /// Make the sandbox and start no node in it
+    #[arg(long)]
+    pub no_node: bool,
+    /// Leave the sandbox standing after COMMAND, until it is interrupted
+    #[arg(long)]
+    pub keep: bool,
+    /// Run COMMAND in the sandbox of the lab with this process id
+    #[arg(long, value_name = "PID", conflicts_with_all = ["nodes", "no_node", "keep"])]
+    pub enter: Option<u32>,
+    /// Which of the nodes to enter
+    #[arg(long, default_value_t = 1, value_name = "N", requires = "enter")]
+    pub node: u8,
+    /// What to run inside, beside node 1 [default: $SHELL]
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
