@@ -138,7 +138,13 @@ impl Framework {
 
     /// What names are made of.
     pub(crate) fn fact(&self) -> FrameworkFact {
-        FrameworkFact { name: self.info.name.clone(), hostname: self.info.hostname.clone() }
+        let web = self.info.webui_url.as_deref().and_then(web_place);
+        let said = self.info.hostname.clone().filter(|host| !host.is_empty());
+        FrameworkFact {
+            name: self.info.name.clone(),
+            hostname: said.or_else(|| web.as_ref().map(|(host, _)| host.clone())),
+            port: web.map(|(_, port)| port),
+        }
     }
 
     /// What its tasks use.
@@ -169,6 +175,27 @@ impl Framework {
     }
 }
 
+/// Host and port of an HTTP address. A scheduler that speaks HTTP names no other port.
+fn web_place(url: &str) -> Option<(String, u16)> {
+    let (scheme, rest) = url.split_once("://")?;
+    let default = match scheme {
+        "http" => 80,
+        "https" => 443,
+        _ => return None,
+    };
+    let authority = rest.split(['/', '?', '#']).next()?;
+    let (_, place) = authority.rsplit_once('@').unwrap_or(("", authority));
+    let (host, port) = match place.strip_prefix('[') {
+        Some(rest) => rest.split_once(']')?,
+        None => place.split_at(place.find(':').unwrap_or(place.len())),
+    };
+    let port = match port.strip_prefix(':') {
+        Some(port) => port.parse().ok().filter(|port| *port > 0)?,
+        None => default,
+    };
+    (!host.is_empty()).then(|| (host.to_owned(), port))
+}
+
 /// Whether a framework says that it has a capability.
 pub(crate) fn can(info: &v1::FrameworkInfo, capability: Capability) -> bool {
     info.capabilities.iter().any(|c| c.r#type() == capability)
@@ -195,4 +222,29 @@ fn minima(filters: &v1::OfferFilters) -> Option<Vec<Quantities>> {
         quantities
     };
     Some(minimum.quantities.iter().map(one).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_of_schedulers() {
+        #[rustfmt::skip]
+        let table = [
+            ("http://10.0.0.3:8080/ui",    Some(("10.0.0.3", 8080))),
+            ("https://marathon.example",   Some(("marathon.example", 443))),
+            ("http://n1?x=1:2",            Some(("n1", 80))),
+            ("http://[fd00::3]:81/",       Some(("fd00::3", 81))),
+            ("http://me:secret@n1:8080",   Some(("n1", 8080))),
+            ("http://n1:0",                None),
+            ("http://n1:x",                None),
+            ("http://",                    None),
+            ("n1:8080",                    None),
+            ("ftp://n1",                   None),
+        ];
+        for (url, want) in table {
+            assert_eq!(web_place(url), want.map(|(host, port)| (host.to_owned(), port)), "{url}");
+        }
+    }
 }

@@ -113,6 +113,9 @@ pub struct FrameworkFact {
     pub name: String,
     /// Where its scheduler runs, if it said so.
     pub hostname: Option<String>,
+    /// TCP port that the scheduler says people find it at, if it does.
+    #[serde(default)]
+    pub port: Option<u16>,
 }
 
 /// What a name leads to, for a host that is no task; set by hand.

@@ -62,6 +62,33 @@ impl fmt::Display for VipKey {
     }
 }
 
+/// What a label asks a VIP to be called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VipText<'a> {
+    /// An address that is spelled out.
+    Address(IpAddr),
+    /// A name, as it was written.
+    Name(&'a str),
+}
+
+impl<'a> VipText<'a> {
+    /// Whether a label of this key, on a port, may ask for a VIP.
+    #[must_use]
+    pub fn is_key(key: &str) -> bool {
+        key.starts_with("VIP") || key.starts_with("vip")
+    }
+
+    /// Reads `/web:80`, `1.2.3.4:80` or `[fd00::1]:80`; the port is never zero.
+    #[must_use]
+    pub fn read(value: &'a str) -> Option<(Self, u16)> {
+        let (left, right) = value.rsplit_once(':')?;
+        let port = right.parse().ok().filter(|port| *port > 0)?;
+        let bare = left.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(left);
+        let address = bare.parse::<IpAddr>().ok();
+        Some((address.map_or(Self::Name(left), |ip| Self::Address(ip.to_canonical())), port))
+    }
+}
+
 /// What a VIP should look like.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VipSpec {

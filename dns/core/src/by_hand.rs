@@ -9,8 +9,8 @@
 
 use crate::name::{DnsName, NameError};
 use crate::options::Options;
-use crate::record::{Binding, Data, Record, Start};
-use crate::statics::BUILT_IN;
+use crate::record::{Binding, Data, Record};
+use crate::statics::{BUILT_IN, start};
 use hickory_proto::rr::rdata::svcb::{SVCB, SvcParamValue};
 use hickory_proto::rr::{RData, RecordType};
 use hickory_proto::serialize::binary::{BinEncodable, BinEncoder};
@@ -152,18 +152,9 @@ pub fn records(name: &str, kind: &str, fact: &DnsRecordFact, options: &Options) 
     let data = fact.values.iter().filter_map(|value| parse(kind, value).ok());
     let mut records: Vec<Record> = data.map(|data| Record::new(name.clone(), ttl, data)).collect();
     if !records.is_empty() {
-        records.push(Record::new(name.clone(), options.ttl, Data::Soa(Box::new(start(options)))));
+        records.push(start(&name, options));
     }
     records
-}
-
-fn start(options: &Options) -> Start {
-    Start {
-        server: DnsName::fixed("ns.spartan"),
-        mailbox: DnsName::fixed("hostmaster.spartan"),
-        retry: 180,
-        negative_ttl: options.negative_ttl,
-    }
 }
 
 fn parse(kind: RecordType, value: &str) -> Result<Data, ByHandError> {

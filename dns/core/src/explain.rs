@@ -175,6 +175,7 @@ mod tests {
     use crate::task::task_records;
     use crate::task::tests::task;
     use mizzen_types::fact::{Key, TaskPhase};
+    use mizzen_types::vip::Distance;
 
     fn zones() -> Zones {
         let mut zones = Zones::new(&Options::default());
@@ -186,7 +187,7 @@ mod tests {
             let mut fact = task(id, "web");
             fact.phase = phase;
             let key = Key::Task(fact.framework_id.clone(), fact.task_id.clone());
-            let records = task_records(&fact, &Options::default());
+            let records = task_records(&fact, &Options::default(), Distance::Far);
             zones.set(OwnerKey::Fact { owner: "n1".into(), key }, records);
         }
         zones

@@ -71,9 +71,15 @@ pub fn agent_tail(agent_id: &str) -> String {
 /// three do not fit into a label.
 #[must_use]
 pub fn canonical_label(task_label: &str, task_id: &str, agent_id: &str) -> String {
-    let tail = format!("-{}-{}", task_hash(task_id), agent_tail(agent_id));
+    let tail = canonical_tail(task_id, agent_id);
     let room = MAX_LABEL.saturating_sub(tail.len());
     format!("{}{tail}", fit(task_label, room))
+}
+
+/// What follows a task's label in the name of that task alone: `-hash-agent`.
+#[must_use]
+pub fn canonical_tail(task_id: &str, agent_id: &str) -> String {
+    format!("-{}-{}", task_hash(task_id), agent_tail(agent_id))
 }
 
 /// The name of a VIP without its zone: `label.framework`, both as fragments. `None` if

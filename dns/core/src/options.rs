@@ -12,15 +12,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 const RESOLVER: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1));
 /// How long clients kept an answer of Mesos-DNS, in seconds.
 const MESOS_DNS_TTL: u32 = 60;
-/// The networks of a cluster as DC/OS sets it up: VIPs, overlays and resolvers, each
-/// in both families.
-const NETWORKS: [IpNet; 6] = [
-    v4([11, 0, 0, 0], 8),
-    v6([0xfd01, 0xc, 0, 0], 64),
-    v4([9, 0, 0, 0], 8),
-    v6([0xfd01, 0xb, 0, 0], 64),
-    v4([198, 51, 100, 0], 24),
-    v6([0xfd01, 0xd, 0, 0], 64),
+/// The networks of VIPs and of the overlay as DC/OS sets them up.
+const VIPS: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(11, 0, 0, 0), 8);
+const OVERLAY: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(9, 0, 0, 0), 8);
+/// Their twins of IPv6, and the networks of resolvers.
+const FIXED: [IpNet; 4] = [
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(0xfd01, 0xc, 0, 0, 0, 0, 0, 0), 64)),
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(0xfd01, 0xb, 0, 0, 0, 0, 0, 0), 64)),
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(198, 51, 100, 0), 24)),
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(0xfd01, 0xd, 0, 0, 0, 0, 0, 0), 64)),
 ];
 
 /// Which address a task's name leads to, if it has one of that source.
@@ -152,6 +152,12 @@ impl Options {
         })
     }
 
+    /// The cluster's own networks, for [`Self::reverse_networks`].
+    #[must_use]
+    pub fn networks(vips: Ipv4Net, overlay: Ipv4Net) -> Vec<IpNet> {
+        [IpNet::V4(vips), IpNet::V4(overlay)].into_iter().chain(FIXED).collect()
+    }
+
     /// Whether names can be made by these options.
     ///
     /// # Errors
@@ -195,21 +201,12 @@ impl Default for Options {
             masters: Vec::new(),
             ensemble: Vec::new(),
             components: BTreeMap::new(),
-            reverse_networks: NETWORKS.to_vec(),
+            reverse_networks: Self::networks(VIPS, OVERLAY),
             cluster_key: None,
             seed: Seed::default(),
             first_serial: 1,
         }
     }
-}
-
-const fn v4([a, b, c, d]: [u8; 4], prefix: u8) -> IpNet {
-    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), prefix))
-}
-
-/// The lower half of the address is zero.
-const fn v6([a, b, c, d]: [u16; 4], prefix: u8) -> IpNet {
-    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0), prefix))
 }
 
 #[cfg(test)]

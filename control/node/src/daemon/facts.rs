@@ -3,8 +3,11 @@
 
 use super::core::{CLAIMS, Core};
 use super::saves::chain;
+use mizzen_dns_core::depends_on_places;
 use mizzen_membership::view::Change;
 use mizzen_types::fact::{Entry, Fact, Key};
+use mizzen_types::ids::OwnerId;
+use mizzen_types::place::Moved;
 use mizzen_types::vip::VipKey;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -37,16 +40,33 @@ impl Core {
     fn follow(&mut self, entry: Entry) {
         for change in self.view.apply(entry) {
             debug!(owner = %change.owner, key = ?change.key, gone = change.after.is_none(), "fact");
-            self.names.apply(&change);
+            let moved = self.names.apply(&change);
             self.follow_vips(&change);
+            self.name_again(moved, &change.owner);
+        }
+    }
+
+    /// Names anew what leads to nodes, because one of them is elsewhere.
+    fn name_again(&mut self, moved: Moved, node: &OwnerId) {
+        for (owner, key, fact) in self.view.facts() {
+            let concerned = match moved {
+                Moved::Nothing => return,
+                Moved::Node => owner == node || depends_on_places(key),
+                Moved::Here => true,
+            };
+            if concerned {
+                self.names.set(owner, key, Some(fact));
+            }
         }
     }
 
     /// Gives new zones everything that is known.
     pub(crate) fn fill_names(&mut self) {
         for (owner, key, fact) in self.view.facts() {
-            let (owner, key, after) = (owner.clone(), key.clone(), Some(fact.clone()));
-            self.names.apply(&Change { owner, key, before: None, after });
+            self.names.place(owner, key, Some(fact));
+        }
+        for (owner, key, fact) in self.view.facts() {
+            self.names.set(owner, key, Some(fact));
         }
         let specs = self.planner.specs();
         let names: BTreeSet<String> = specs.into_values().filter_map(|spec| spec.name).collect();

@@ -6,6 +6,9 @@ use mizzen_dns_core::{
 };
 use mizzen_dns_server::SharedZones;
 use mizzen_membership::view::Change;
+use mizzen_types::fact::{Fact, Key};
+use mizzen_types::ids::OwnerId;
+use mizzen_types::place::{Moved, Places};
 use serde_json::{Value, json};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,17 +17,18 @@ use std::sync::Arc;
 pub(crate) struct Names {
     zones: Option<Arc<SharedZones>>,
     options: Options,
+    places: Places,
 }
 
 impl Names {
     /// Names without a resolver: every change is forgotten.
     pub(crate) fn off() -> Self {
-        Self { zones: None, options: Options::default() }
+        Self { zones: None, options: Options::default(), places: Places::new(OwnerId::from("")) }
     }
 
-    /// Names that the resolver serves from `zones`.
-    pub(crate) fn new(zones: Arc<SharedZones>, options: Options) -> Self {
-        Self { zones: Some(zones), options }
+    /// Names that the resolver of the node `here` serves from `zones`.
+    pub(crate) fn new(zones: Arc<SharedZones>, options: Options, here: OwnerId) -> Self {
+        Self { zones: Some(zones), options, places: Places::new(here) }
     }
 
     /// The zones, for the server.
@@ -32,14 +36,29 @@ impl Names {
         self.zones.clone()
     }
 
-    /// Follows one change of one fact.
-    pub(crate) fn apply(&self, change: &Change) {
+    /// Follows one change of one fact. What is returned tells which other facts have to
+    /// be [`set`](Self::set) again.
+    pub(crate) fn apply(&mut self, change: &Change) -> Moved {
+        let moved = self.place(&change.owner, &change.key, change.after.as_ref());
+        self.set(&change.owner, &change.key, change.after.as_ref());
+        moved
+    }
+
+    /// Takes in where a node is, if that is what the fact is about.
+    pub(crate) fn place(&mut self, owner: &OwnerId, key: &Key, fact: Option<&Fact>) -> Moved {
+        match (key, fact, &self.zones) {
+            (Key::Node, Some(Fact::Node(node)), Some(_)) => self.places.apply(owner, Some(node)),
+            (Key::Node, None, Some(_)) => self.places.apply(owner, None),
+            _ => Moved::Nothing,
+        }
+    }
+
+    /// Names what a fact is about, or forgets it.
+    pub(crate) fn set(&self, owner: &OwnerId, key: &Key, fact: Option<&Fact>) {
         let Some(zones) = &self.zones else { return };
-        let owner = OwnerKey::Fact { owner: change.owner.clone(), key: change.key.clone() };
-        let records = match &change.after {
-            Some(fact) => records_of(&change.key, fact, &self.options),
-            None => Vec::new(),
-        };
+        let named = |fact| records_of(owner, key, fact, &self.options, &self.places);
+        let records = fact.map(named).unwrap_or_default();
+        let owner = OwnerKey::Fact { owner: owner.clone(), key: key.clone() };
         zones.update(|zones| zones.set(owner, records));
     }
 

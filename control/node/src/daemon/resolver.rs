@@ -25,7 +25,7 @@ impl Core {
         }
         let options = options(&self.config);
         let zones = Arc::new(SharedZones::new(Zones::new(&options)));
-        self.names = Names::new(zones, options);
+        self.names = Names::new(zones, options, self.node_log.owner().clone());
         self.fill_names();
     }
 
@@ -139,6 +139,7 @@ pub(crate) fn options(config: &Config) -> Options {
         srv_weight: dns.srv_weight,
         agent_port: config.agent.listen.port(),
         resolver_addresses: dns.addresses.clone(),
+        reverse_networks: Options::networks(config.vip.named_range, config.overlay.network),
         node_addresses: vec![config.address],
         masters: config
             .has(Role::Master)

@@ -12,7 +12,7 @@ use super::problem::LabelError;
 use super::source::Target;
 use mizzen_dns_core::mangle;
 use mizzen_types::fact::{PortFact, TaskFact};
-use mizzen_types::vip::{PolicyWish, Protocol};
+use mizzen_types::vip::{PolicyWish, Protocol, VipText};
 use std::net::IpAddr;
 
 /// Most labels of one task that make VIPs: each may claim an address for good.
@@ -69,7 +69,7 @@ pub(super) fn wishes(task: &TaskFact) -> (Vec<Wish<'_>>, Vec<LabelError>) {
 
 /// Whether a port's label of this key makes a VIP.
 pub(super) fn is_vip(key: &str) -> bool {
-    (key.starts_with("VIP") || key.starts_with("vip")) && key != policy::OLD_WEIGHT
+    VipText::is_key(key) && key != policy::OLD_WEIGHT
 }
 
 fn asking<'a>(task: &'a TaskFact, problems: &mut Vec<LabelError>) -> Vec<Asking<'a>> {
@@ -119,18 +119,16 @@ fn target(
     value: &str,
     text: &str,
 ) -> Result<(Target, u16), LabelError> {
-    let (left, right) = text.rsplit_once(':').ok_or_else(|| form(label, value))?;
-    let port = right.parse().ok().filter(|port| *port > 0).ok_or_else(|| form(label, value))?;
-    let literal = left.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(left);
-    if let Ok(address) = literal.parse::<IpAddr>() {
-        let address = address.to_canonical();
-        if is_private(address) {
-            return Err(LabelError::Address { label: label.to_owned(), address });
+    match VipText::read(text).ok_or_else(|| form(label, value))? {
+        (VipText::Address(address), _) if is_private(address) => {
+            Err(LabelError::Address { label: label.to_owned(), address })
         }
-        return Ok((Target::Address(address), port));
+        (VipText::Address(address), port) => Ok((Target::Address(address), port)),
+        (VipText::Name(name), port) => {
+            let name = mangle::vip_name(name, &task.framework_name);
+            Ok((Target::Name(name.ok_or_else(|| form(label, value))?), port))
+        }
     }
-    let name = mangle::vip_name(left, &task.framework_name).ok_or_else(|| form(label, value))?;
-    Ok((Target::Name(name), port))
 }
 
 /// Addresses that mean something else on each node, or nothing: a task must not take

@@ -3,9 +3,11 @@
 use super::*;
 use crate::options::Options;
 use crate::owner::OwnerKey;
-use crate::records::{records_of, vip_records};
+use crate::records::vip_records;
+use crate::task::task_records;
 use crate::task::tests::{port, task};
-use mizzen_types::fact::{Fact, Health, Key, TaskFact};
+use mizzen_types::fact::{Health, Key, TaskFact};
+use mizzen_types::vip::Distance;
 use std::collections::{BTreeMap, BTreeSet};
 
 fn owner(task: &TaskFact) -> OwnerKey {
@@ -14,9 +16,7 @@ fn owner(task: &TaskFact) -> OwnerKey {
 }
 
 fn add(zones: &mut Zones, task: &TaskFact) {
-    let OwnerKey::Fact { key, .. } = owner(task) else { unreachable!() };
-    let records = records_of(&key, &Fact::Task(Box::new(task.clone())), &Options::default());
-    zones.set(owner(task), records);
+    zones.set(owner(task), task_records(task, &Options::default(), Distance::Far));
 }
 
 fn zones() -> Zones {
@@ -74,6 +74,7 @@ fn every_kind_of_question() {
     ];
     services.sort();
     let services = services.join(", ");
+    let back = format!("PTR web-{one}-s3.marathon.mesos.");
     #[rustfmt::skip]
     let table: &[(&str, T, &str)] = &[
         ("web.marathon.mesos.",                  T::A,    "A 9.0.1.5, A 9.0.1.6"),
@@ -113,7 +114,11 @@ fn every_kind_of_question() {
         ("web.marathon.mesos.",                   T::SOA, "nodata mesos."),
         ("example.com.",                          T::A,   "forward"),
         (".",                                     T::NS,  "forward"),
-        ("1.100.51.198.in-addr.arpa.",            T::PTR, "forward"),
+        ("1.100.51.198.in-addr.arpa.",            T::PTR, "PTR ns.spartan."),
+        ("7.0.0.11.in-addr.arpa.",                T::PTR, "PTR web.marathon.l4lb.thisdcos.directory."),
+        ("8.0.0.11.in-addr.arpa.",                T::PTR, "nxdomain 11.in-addr.arpa."),
+        ("5.1.0.9.in-addr.arpa.",                 T::PTR, &back),
+        ("1.0.0.10.in-addr.arpa.",                T::PTR, "forward"),
     ];
     for (name, kind, want) in table {
         assert_eq!(short(ask(&zones, name, *kind, 7)), *want, "{name} {kind}");
@@ -126,8 +131,7 @@ fn every_kind_of_question() {
 
 #[test]
 fn an_answer_repeats_the_name_as_it_was_asked() {
-    let Answer::Records { answers, .. } =
-        ask(&zones(), "WeB.MaRaThOn.mesos.", RecordType::A, 0)
+    let Answer::Records { answers, .. } = ask(&zones(), "WeB.MaRaThOn.mesos.", RecordType::A, 0)
     else {
         panic!("no records")
     };

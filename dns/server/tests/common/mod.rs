@@ -6,6 +6,8 @@ use hickory_proto::rr::{Name, RecordType};
 use mizzen_dns_core::{self as core, Options, OwnerKey, Zones, records_of};
 use mizzen_dns_server::{ForwardSettings, Server, Settings, SharedZones};
 use mizzen_types::fact::{Fact, Health, Key, PortFact, TaskFact, TaskPhase};
+use mizzen_types::ids::OwnerId;
+use mizzen_types::place::Places;
 use mizzen_types::time::Wall;
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -74,8 +76,10 @@ impl Resolver {
     /// Adds a task's records as the daemon does.
     pub fn add(&self, task: TaskFact) {
         let key = Key::Task(task.framework_id.clone(), task.task_id.clone());
-        let records = records_of(&key, &Fact::Task(Box::new(task)), &Options::default());
-        let owner = OwnerKey::Fact { owner: "n1".into(), key };
+        let (owner, places) = (OwnerId::from("n1"), Places::new("n1".into()));
+        let fact = Fact::Task(Box::new(task));
+        let records = records_of(&owner, &key, &fact, &Options::default(), &places);
+        let owner = OwnerKey::Fact { owner, key };
         self.zones.update(|zones| zones.set(owner, records));
     }
 }
