@@ -179,6 +179,11 @@ impl Inbox {
         Ok(())
     }
 
+    /// How many datagrams were read last.
+    pub fn len(&self) -> usize {
+        self.lengths.len()
+    }
+
     /// The messages that were read last.
     pub fn messages(&self) -> impl Iterator<Item = Message<'_>> {
         let datagrams = self.buffers.iter().zip(&self.lengths);

@@ -25,6 +25,7 @@ mod expression;
 mod filter;
 mod flows;
 mod hash;
+mod pace;
 mod packet;
 mod queue;
 mod recent;

@@ -19,6 +19,7 @@ use crate::conntrack::{Source, Translation};
 use crate::cpu::Home;
 use crate::entries::{Entries, Fate, Queued};
 use crate::flows::{Beginning, Key, Unwatched};
+use crate::pace::Pace;
 use crate::packet::{Flow, Packet};
 use crate::routes::Paths;
 use crate::shared::{Shared, now};
@@ -54,6 +55,7 @@ pub(crate) struct Worker {
     inbox: Inbox,
     seed: u64,
     orders: Sender<Order>,
+    pace: Pace,
     home: Home,
     /// When it was found elsewhere.
     away: u64,
@@ -130,6 +132,7 @@ impl Worker {
         Self {
             seed: now() ^ home.salt() << 56,
             orders,
+            pace: Pace::default(),
             home,
             away: 0,
             shared,
@@ -147,6 +150,7 @@ impl Worker {
     /// Works until the engine ends.
     pub fn run(mut self) {
         while !self.shared.stops() {
+            self.pace.wait();
             if let Err(error) = self.inbox.read(&self.packets)
                 && !is_passing(&error)
             {
@@ -172,6 +176,7 @@ impl Worker {
     fn batch(&mut self) {
         let now = now();
         self.go_home(now);
+        self.pace.read(self.inbox.len());
         self.choose(now);
         self.look(now);
         if let Err(error) = self.entries.write(&self.shared, &mut self.flows, now) {
