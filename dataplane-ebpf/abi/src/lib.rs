@@ -13,7 +13,7 @@
 //! VIPS[VipKey] ─▶ VipValue ─base, length─▶ SLOTS[base .. base + length] ─row─▶ ROWS[row] ─▶ HISTOGRAMS
 //!                   │  └──ring_base, ring_length──▶ RINGS[…] (position in the run)   ▲  ▲
 //!                   └──────────────────────── row ───────────────────────────────────┘  │
-//! SOCKETS[cookie mod capacity] ─▶ Origin ──────────────────── row ──────────────────────┤
+//! OWNERS, SOCKETS[cookie mod capacity] ─▶ Owner, Origin ────── row ──────────────────────┤
 //! FLOWS[FlowKey] ─▶ Flow ──────────────────────────────────── row ──────────────────────┘
 //! ```
 //!
@@ -31,13 +31,13 @@ mod row;
 
 pub use address::{Be16, Ip16};
 pub use flow::{Flow, FlowKey, Link, Network};
-pub use origin::{DatagramKey, DatagramOrigin, Decision, Origin, reason, stage};
+pub use origin::{DatagramKey, DatagramOrigin, Decision, Origin, Owner, reason, stage};
 pub use row::{NO_HISTOGRAM, Row};
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Version of everything in this crate. Maps of another version are never opened.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Key of `VIPS`: one virtual service, `11.0.0.1:80/tcp` or its IPv6 twin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -211,6 +211,7 @@ const _: () = assert!(size_of::<VipValue>() == 40, "VIPS value is part of the AB
 const _: () = assert!(size_of::<Slot>() == 48, "SLOTS value is part of the ABI");
 const _: () = assert!(size_of::<Place>() == 8, "RINGS value is part of the ABI");
 const _: () = assert!(size_of::<Row>() == 128, "ROWS value is part of the ABI");
+const _: () = assert!(size_of::<Owner>() == 16, "OWNERS value is part of the ABI");
 const _: () = assert!(size_of::<Origin>() == 128, "SOCKETS value is part of the ABI");
 const _: () = assert!(size_of::<DatagramKey>() == 32, "DATAGRAMS key is part of the ABI");
 const _: () = assert!(size_of::<DatagramOrigin>() == 20, "DATAGRAMS value is part of the ABI");

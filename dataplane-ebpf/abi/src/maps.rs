@@ -13,7 +13,9 @@ pub const ROWS: &str = "ROWS";
 pub const RINGS: &str = "RINGS";
 /// Per-CPU array of [`Histogram`](crate::Histogram), two for each backend that has them.
 pub const HISTOGRAMS: &str = "HISTOGRAMS";
-/// Array of [`Origin`](crate::Origin), by socket cookie modulo its capacity.
+/// Array of [`Owner`](crate::Owner), by socket cookie modulo its capacity.
+pub const OWNERS: &str = "OWNERS";
+/// Array of [`Origin`](crate::Origin), likewise.
 pub const SOCKETS: &str = "SOCKETS";
 /// LRU hash of socket cookie to [`Origin`](crate::Origin), for those that found no place in `SOCKETS`.
 pub const ORIGINS: &str = "ORIGINS";
@@ -28,9 +30,9 @@ pub const SETTINGS: &str = "SETTINGS";
 /// Array of one [`Control`](crate::Control).
 pub const CONTROL: &str = "CONTROL";
 /// Every map, in the order in which user space lists them.
-pub const ALL: [&str; 12] = [
-    VIPS, SLOTS, ROWS, RINGS, HISTOGRAMS, SOCKETS, ORIGINS, DATAGRAMS, FLOWS, LINKS, SETTINGS,
-    CONTROL,
+pub const ALL: [&str; 13] = [
+    VIPS, SLOTS, ROWS, RINGS, HISTOGRAMS, OWNERS, SOCKETS, ORIGINS, DATAGRAMS, FLOWS, LINKS,
+    SETTINGS, CONTROL,
 ];
 
 /// VIPs at once: ten thousand services with an IPv6 twin each, and room to spare.

@@ -4,27 +4,35 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::{Be16, Ip16};
 
+/// Element of `OWNERS`: who has the place with the same index in `SOCKETS`.
+///
+/// The two are apart because every connect and every close asks this one, whether the socket was translated or not:
+/// cookies follow each other, so the answer is in the cache line that the last socket asked.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct Owner {
+    /// Cookie of the living socket that has this place; zero if the place is free.
+    pub cookie: u64,
+    /// Not zero once a socket that belonged here had to go to `ORIGINS`.
+    pub spilled: u64,
+}
+
 /// Element of `SOCKETS` and value of `ORIGINS`: a translated socket.
 ///
 /// `SOCKETS` is a table without collision handling: a socket whose place is taken by a living one goes to `ORIGINS`.
-/// What a dead socket left stays readable until the place is taken again.
+/// What a dead socket left stays readable until the place is taken again. What the events of a connection need is in the
+/// first cache line.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
 #[repr(C)]
 pub struct Origin {
-    /// Cookie of the living socket that has this place; zero if the place is free.
-    pub owner: u64,
     /// Cookie of the socket that this is about.
     pub cookie: u64,
-    /// Virtual address that the program connected to.
-    pub vip: Ip16,
     /// Address it was sent to; a socket whose peer is another one was reused for something else.
     pub backend: Ip16,
-    /// Virtual port.
-    pub vip_port: Be16,
-    /// Backend port.
-    pub backend_port: Be16,
     /// The backend's row in `ROWS`.
     pub row: u32,
     /// Epoch of that row when the backend was chosen.
@@ -37,20 +45,27 @@ pub struct Origin {
     pub flags: u8,
     /// Zero.
     pub reserved: u8,
+    /// Backend port.
+    pub backend_port: Be16,
+    /// Virtual port.
+    pub vip_port: Be16,
     /// When the backend was chosen, or the last datagram was sent (nanoseconds, `CLOCK_MONOTONIC`).
     pub chosen_at: u64,
     /// When the handshake completed; zero before.
     pub established_at: u64,
     /// Cookie of the network namespace of the socket.
     pub netns: u64,
+
+    /// Virtual address that the program connected to.
+    pub vip: Ip16,
     /// Local address; unspecified until the SYN leaves.
     pub local: Ip16,
-    /// Local port, likewise.
-    pub local_port: Be16,
-    /// Not zero once a socket that belonged here had to go to `ORIGINS`. Of the place, not of the socket.
-    pub spilled: u16,
     /// Why this backend.
     pub decision: Decision,
+    /// Local port; zero until the SYN leaves.
+    pub local_port: Be16,
+    /// Zero.
+    pub reserved_too: [u16; 5],
 }
 
 impl Origin {
@@ -59,24 +74,21 @@ impl Origin {
 
     /// Of no socket.
     pub const BLANK: Self = Self {
-        owner: 0,
         cookie: 0,
-        vip: Ip16::UNSPECIFIED,
         backend: Ip16::UNSPECIFIED,
-        vip_port: Be16::new(0),
-        backend_port: Be16::new(0),
         row: 0,
         epoch: 0,
         protocol: 0,
         stage: 0,
         flags: 0,
         reserved: 0,
+        backend_port: Be16::new(0),
+        vip_port: Be16::new(0),
         chosen_at: 0,
         established_at: 0,
         netns: 0,
+        vip: Ip16::UNSPECIFIED,
         local: Ip16::UNSPECIFIED,
-        local_port: Be16::new(0),
-        spilled: 0,
         decision: Decision {
             reason: 0,
             passed_over: 0,
@@ -87,6 +99,8 @@ impl Origin {
             in_flight: 0,
             other_in_flight: 0,
         },
+        local_port: Be16::new(0),
+        reserved_too: [0; 5],
     };
 }
 

@@ -77,6 +77,17 @@ impl Average {
         whole - ((whole as u64 * (age % HALF_LIFE) as u64 / HALF_LIFE as u64) >> 1) as u32
     }
 
+    /// Whether a sample of `micros` at `now` ([`ticks`]) says nothing new: the average was moved in this very tick, and
+    /// both are so short that they count as alike.
+    ///
+    /// A fast backend that is asked by many would otherwise have its average written, and its cache line sent from CPU to
+    /// CPU, several times for each of its connections.
+    #[inline(always)]
+    #[must_use]
+    pub const fn knows(self, micros: u32, now: u32) -> bool {
+        self.stamp == now && self.micros != 0 && self.micros <= FLOOR && micros <= FLOOR
+    }
+
     /// The average after a sample of `micros` at `now` ([`ticks`]).
     #[inline(always)]
     #[must_use]
@@ -141,6 +152,21 @@ mod tests {
         ];
         for (name, samples, now, want) in table {
             assert_eq!(fed(samples).at(*now), *want, "{name}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_alike_within_one_tick_says_nothing_new() {
+        #[rustfmt::skip]
+        let table = [
+            ("again in the same tick",      Average { micros: 50,    stamp: 7 },    90, 7, true),
+            ("in the next one",             Average { micros: 50,    stamp: 7 },    90, 8, false),
+            ("the first sample",            Average { micros: 0,     stamp: 0 },    90, 0, false),
+            ("slow for once",               Average { micros: 50,    stamp: 7 }, 9_000, 7, false),
+            ("fast again",                  Average { micros: 9_000, stamp: 7 },    90, 7, false),
+        ];
+        for (name, average, micros, now, want) in table {
+            assert_eq!(average.knows(micros, now), want, "{name}");
         }
     }
 

@@ -11,6 +11,7 @@ use mizzen_ebpf_core::account::Reason;
 
 use crate::leavers::Leaver;
 use crate::mapped::FlowEnd;
+use crate::recount::Recount;
 use crate::slab::Slab;
 use crate::sockets::{Stage, reason_from_number};
 use crate::table::Table;
@@ -59,8 +60,8 @@ impl Flows {
         Ok(requests.map(|(key, flow)| arriving(&key, &flow, &by_row, now)).collect())
     }
 
-    /// Ends what fell silent and forgets what ended.
-    pub fn expire(&self, slab: &Slab) -> Result<(), MapError> {
+    /// Ends what fell silent and forgets what ended; counts what is left.
+    pub fn expire(&self, slab: &Slab, recount: &mut Recount) -> Result<(), MapError> {
         let now = clock::monotonic();
         let idle = slab.settings().idle;
         let entries: HashMap<FlowKey, Flow> = self.entries()?.into_iter().collect();
@@ -77,6 +78,7 @@ impl Flows {
                 continue;
             }
             if silent <= patience(key, flow, idle) {
+                recount.see(flow.row, flow.epoch, key.protocol, stage(flow));
                 continue;
             }
             self.delete(key)?;

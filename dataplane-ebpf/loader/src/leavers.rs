@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 
-use mizzen_ebpf_abi::{Origin, Row};
+use mizzen_ebpf_abi::{Origin, Owner, Row};
 
 use crate::flows::Flows;
 use crate::mapped::Mapped;
-use crate::sockets::{Socket, socket};
+use crate::sockets::{Socket, places, socket};
 use crate::table::Table;
 use crate::{MapError, Removal, TCP, UDP, VipAddress, clock};
 
@@ -53,6 +53,7 @@ impl Leaver {
 /// The tables of translated sockets and flows, for a thread of its own to read.
 #[derive(Debug)]
 pub struct SocketTable {
+    pub(crate) owners: Mapped<Owner>,
     pub(crate) sockets: Mapped<Origin>,
     pub(crate) rows: Mapped<Row>,
     pub(crate) spilled: Table<u64, Origin>,
@@ -65,7 +66,7 @@ impl SocketTable {
     #[must_use]
     pub fn may_have_sockets(&self, leaver: &Leaver) -> bool {
         // A row that has another owner by now says nothing about the former one.
-        self.rows.get(leaver.row).is_none_or(|row| row.epoch != 0 || row.in_flight != 0)
+        self.rows.get(leaver.row).is_none_or(|row| row.epoch != 0 || row.load != 0)
     }
 
     /// Ends the flows that come from elsewhere and go to backends that left: their next packet is refused, or goes to
@@ -93,18 +94,16 @@ impl SocketTable {
         };
         let mut found = Vec::new();
         let mut has_spilled = false;
-        self.sockets.scan(|_, origin| {
-            has_spilled |= origin.spilled != 0;
-            if origin.owner != 0 && origin.owner == origin.cookie && is_theirs(&origin) {
+        places(&self.owners, &self.sockets, |_, owner, origin| {
+            has_spilled |= owner.spilled != 0;
+            if owner.cookie != 0 && owner.cookie == origin.cookie && is_theirs(&origin) {
                 found.push(socket(&origin, None, now));
             }
         })?;
         if has_spilled {
             let spilled = self.spilled.entries()?.into_iter();
             let theirs = spilled.filter(|(_, origin)| is_theirs(origin));
-            found.extend(
-                theirs.map(|(_, origin)| Socket { is_open: true, ..socket(&origin, None, now) }),
-            );
+            found.extend(theirs.map(|(_, origin)| socket(&origin, None, now)));
         }
         Ok(found)
     }

@@ -25,6 +25,7 @@ mod leavers;
 mod mapped;
 mod object;
 mod probe;
+mod recount;
 mod slab;
 mod sockets;
 mod standing;
@@ -40,6 +41,7 @@ use std::sync::Arc;
 use flows::Flows;
 use ingress::Ingress;
 use mizzen_ebpf_abi::Settings;
+use recount::{Recount, Suspicions};
 use slab::Slab;
 
 pub use error::{LoadError, MapError};
@@ -81,6 +83,7 @@ pub struct Dataplane {
     flows: Flows,
     /// Missing where the kernel takes the other programs and not these.
     ingress: Result<Ingress, Arc<LoadError>>,
+    suspicions: Suspicions,
     pin_dir: PathBuf,
 }
 
@@ -104,7 +107,8 @@ impl Dataplane {
         let ingress = Ingress::open(&mut object, &directory).map_err(Arc::new);
         let cgroup = options.cgroup.display();
         tracing::info!(pins = %directory.display(), %cgroup, "VIP programs attached");
-        Ok(Self { slab, flows, ingress, pin_dir: options.pin_dir.clone() })
+        let (suspicions, pin_dir) = (Suspicions::default(), options.pin_dir.clone());
+        Ok(Self { slab, flows, ingress, suspicions, pin_dir })
     }
 
     /// Makes the programs for traffic that arrives stand on these network links of the calling thread's namespace, and
@@ -278,18 +282,29 @@ impl Dataplane {
     ///
     /// The kernel's, if descriptors run out.
     pub fn socket_table(&self) -> io::Result<SocketTable> {
-        let Slab { sockets, rows, origins, .. } = &self.slab;
-        let (sockets, rows) = (sockets.again()?, rows.again()?);
+        let Slab { owners, sockets, rows, origins, .. } = &self.slab;
+        let (owners, sockets, rows) = (owners.again()?, sockets.again()?, rows.again()?);
         let (spilled, flows) = (origins.again()?, self.flows.again()?);
-        Ok(SocketTable { sockets, rows, spilled, flows })
+        Ok(SocketTable { owners, sockets, rows, spilled, flows })
     }
 
-    /// Frees what unconnected datagram sockets and arriving flows that fell silent still hold.
+    /// Frees what unconnected datagram sockets and arriving flows that fell silent still hold, and takes off the backends'
+    /// loads what nobody else will: connections whose records were pushed out of a full table. To be called now and then.
     pub fn expire_flows(&mut self) {
-        sockets::expire(&self.slab);
-        if let Err(error) = self.flows.expire(&self.slab) {
-            tracing::warn!(%error, "cannot look for arriving flows that fell silent");
+        if let Err(error) = self.try_expire_flows() {
+            tracing::warn!(%error, "cannot look for flows that fell silent");
         }
+    }
+
+    fn try_expire_flows(&mut self) -> Result<(), MapError> {
+        let mut recount = Recount::begin(&self.slab)?;
+        sockets::expire(&self.slab, &mut recount)?;
+        self.flows.expire(&self.slab, &mut recount)?;
+        let taken = recount.finish(&self.slab, &mut self.suspicions);
+        if taken > 0 {
+            tracing::info!(connections = taken, "took lost connections off their backends");
+        }
+        Ok(())
     }
 
     /// Reads how many connects and datagrams each VIP refused for want of an admitted backend.

@@ -13,7 +13,7 @@ use std::ptr::{NonNull, null_mut};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use mizzen_ebpf_abi::{Origin, Row};
+use mizzen_ebpf_abi::{Owner, Row};
 
 use crate::bpf::{self, MapShape};
 use crate::table::Plain;
@@ -190,12 +190,30 @@ impl Mapped<Row> {
             // SAFETY: aligned fields of the mapping, which programs change with atomics.
             unsafe {
                 if AtomicU32::from_ptr(&raw mut (*row).epoch).load(Ordering::Acquire) == epoch {
-                    AtomicU64::from_ptr(&raw mut (*row).in_flight).fetch_sub(1, Ordering::AcqRel);
-                    let count = match how {
-                        FlowEnd::Closed => &raw mut (*row).closed,
-                        FlowEnd::Failed => &raw mut (*row).failed,
+                    let part = match how {
+                        FlowEnd::Closed => Row::CONNECTION,
+                        FlowEnd::Failed => {
+                            let failed = AtomicU64::from_ptr(&raw mut (*row).failed);
+                            failed.fetch_add(1, Ordering::AcqRel);
+                            Row::CONNECTION + Row::HANDSHAKE
+                        }
                     };
-                    AtomicU64::from_ptr(count).fetch_add(1, Ordering::AcqRel);
+                    AtomicU64::from_ptr(&raw mut (*row).load).fetch_sub(part, Ordering::AcqRel);
+                }
+            }
+        }
+    }
+
+    /// Takes connections off that nobody will end, and handshakes, which failed; unless the row has another owner.
+    pub fn take_load(&self, row: u32, epoch: u32, connections: u64, handshakes: u64) {
+        if let Some(row) = self.element(row) {
+            // SAFETY: aligned fields of the mapping, which programs change with atomics.
+            unsafe {
+                if AtomicU32::from_ptr(&raw mut (*row).epoch).load(Ordering::Acquire) == epoch {
+                    let failed = AtomicU64::from_ptr(&raw mut (*row).failed);
+                    failed.fetch_add(handshakes, Ordering::AcqRel);
+                    let part = Row::CONNECTION * connections + Row::HANDSHAKE * handshakes;
+                    AtomicU64::from_ptr(&raw mut (*row).load).fetch_sub(part, Ordering::AcqRel);
                 }
             }
         }
@@ -220,12 +238,12 @@ impl Mapped<Row> {
     }
 }
 
-impl Mapped<Origin> {
+impl Mapped<Owner> {
     /// Frees the place of a socket that no longer needs it; false if somebody else has it by now.
     pub fn free(&self, index: u32, owner: u64) -> bool {
         let Some(place) = self.element(index) else { return false };
         // SAFETY: an aligned field of the mapping, which programs change with atomics.
-        let cookie = unsafe { AtomicU64::from_ptr(&raw mut (*place).owner) };
+        let cookie = unsafe { AtomicU64::from_ptr(&raw mut (*place).cookie) };
         cookie.compare_exchange(owner, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 }

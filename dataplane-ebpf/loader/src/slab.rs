@@ -12,8 +12,8 @@ use std::thread;
 use std::time::Duration;
 
 use mizzen_ebpf_abi::{
-    ABI_VERSION, Control, DatagramKey, DatagramOrigin, NO_HISTOGRAM, Origin, Place, Row, Settings,
-    Slot, VipKey, VipValue, maps,
+    ABI_VERSION, Control, DatagramKey, DatagramOrigin, NO_HISTOGRAM, Origin, Owner, Place, Row,
+    Settings, Slot, VipKey, VipValue, maps,
 };
 
 use zerocopy::FromZeros;
@@ -36,6 +36,7 @@ pub struct Slab {
     slots: Mapped<Slot>,
     pub rows: Mapped<Row>,
     rings: Mapped<Place>,
+    pub owners: Mapped<Owner>,
     pub sockets: Mapped<Origin>,
     pub origins: Table<u64, Origin>,
     settings: Mapped<Settings>,
@@ -67,6 +68,7 @@ impl Slab {
             slots: mapped(directory, maps::SLOTS, maps::SLOTS_CAPACITY)?,
             rows: mapped(directory, maps::ROWS, maps::ROWS_CAPACITY)?,
             rings: mapped(directory, maps::RINGS, maps::RINGS_CAPACITY)?,
+            owners: mapped(directory, maps::OWNERS, maps::SOCKETS_CAPACITY)?,
             sockets: mapped(directory, maps::SOCKETS, maps::SOCKETS_CAPACITY)?,
             origins: table(directory, maps::ORIGINS, maps::ORIGINS_CAPACITY)?,
             settings: mapped(directory, maps::SETTINGS, 1)?,

@@ -1,13 +1,15 @@
 //! Translated sockets, for people who ask what became of a connection.
 
+use std::io;
 use std::net::SocketAddr;
 
-use mizzen_ebpf_abi::{Be16, Ip16, Origin, reason, stage};
+use mizzen_ebpf_abi::{Be16, Ip16, Origin, Owner, maps, reason, stage};
 use mizzen_ebpf_core::account::Reason;
 
-use crate::mapped::FlowEnd;
+use crate::mapped::{FlowEnd, Mapped};
+use crate::recount::Recount;
 use crate::slab::Slab;
-use crate::{VipAddress, clock};
+use crate::{MapError, VipAddress, clock};
 
 /// A socket that was sent to a backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,36 +86,62 @@ pub fn all(slab: &Slab) -> Vec<Socket> {
     let now = clock::monotonic();
     let by_row = slab.addresses_by_row();
     let mut sockets = Vec::new();
-    each(slab, |_, origin| {
+    each(slab, |_, owner, origin| {
         if origin.cookie != 0 {
             let other = by_row.get(&origin.decision.other_row).copied();
-            sockets.push(socket(&origin, other, now));
+            let is_open = owner.cookie == origin.cookie;
+            sockets.push(Socket { is_open, ..socket(&origin, other, now) });
         }
     });
     sockets
 }
 
-/// Frees the places of flows without a connected socket that fell silent.
-pub fn expire(slab: &Slab) {
+/// Frees the places of flows without a connected socket that fell silent; counts what is left.
+pub fn expire(slab: &Slab, recount: &mut Recount) -> Result<(), MapError> {
     let now = clock::monotonic();
     let idle = slab.settings().idle;
-    each(slab, |index, origin| {
-        let is_flow = origin.owner != 0 && origin.flags & Origin::UNCONNECTED != 0;
+    let mut has_spilled = false;
+    each(slab, |index, owner, origin| {
+        let is_flow = owner.cookie != 0 && origin.flags & Origin::UNCONNECTED != 0;
         if is_flow
             && now.saturating_sub(origin.chosen_at) > idle
-            && slab.sockets.free(index, origin.owner)
+            && slab.owners.free(index, owner.cookie)
         {
             slab.rows.end_flow(origin.row, origin.epoch, FlowEnd::Closed);
+        } else if owner.cookie != 0 && owner.cookie == origin.cookie {
+            recount.see(origin.row, origin.epoch, origin.protocol, origin.stage);
         }
+        has_spilled |= owner.spilled != 0;
     });
+    if has_spilled {
+        let failed = |source| MapError::Request { request: "list", map: maps::ORIGINS, source };
+        for (_, origin) in slab.origins.entries().map_err(failed)? {
+            recount.see(origin.row, origin.epoch, origin.protocol, origin.stage);
+        }
+    }
+    Ok(())
 }
 
-fn each(slab: &Slab, each: impl FnMut(u32, Origin)) {
-    if let Err(error) = slab.sockets.scan(each) {
+fn each(slab: &Slab, each: impl FnMut(u32, Owner, Origin)) {
+    if let Err(error) = places(&slab.owners, &slab.sockets, each) {
         tracing::warn!(%error, "cannot read the table of translated sockets");
     }
 }
 
+/// Calls `each` with every place of the table: its number, who has it, and what is in it.
+pub fn places(
+    owners: &Mapped<Owner>,
+    sockets: &Mapped<Origin>,
+    mut each: impl FnMut(u32, Owner, Origin),
+) -> io::Result<()> {
+    let mut all = Vec::with_capacity(owners.capacity() as usize);
+    owners.scan(|_, owner| all.push(owner))?;
+    sockets.scan(|index, origin| {
+        each(index, all.get(index as usize).copied().unwrap_or_default(), origin);
+    })
+}
+
+/// What a record says; that of an open socket.
 pub fn socket(origin: &Origin, other: Option<SocketAddr>, now: u64) -> Socket {
     let decision = &origin.decision;
     let backend = address(origin.backend, origin.backend_port);
@@ -128,7 +156,7 @@ pub fn socket(origin: &Origin, other: Option<SocketAddr>, now: u64) -> Socket {
         backend,
         local,
         stage: Stage::from_number(origin.stage),
-        is_open: origin.owner == origin.cookie,
+        is_open: true,
         age: now.saturating_sub(origin.chosen_at) / 1_000_000,
         reason: reason_from_number(decision.reason),
         passed_over: decision.passed_over != 0,

@@ -332,23 +332,21 @@ impl Removal {
 pub(crate) fn counts_at(row: &Row, now: u64) -> Counts {
     let ticks = ticks(now);
     let since = |then: u64| (then != 0).then(|| now.saturating_sub(then) / 1_000_000);
-    let pending = row.started.wrapping_sub(row.established).wrapping_sub(row.failed);
+    let is_waiting = Row::handshakes(row.load) != 0;
     Counts {
-        chosen: row.chosen,
+        chosen: row.started.wrapping_add(row.unstarted),
         started: row.started,
-        established: row.established,
+        established: row.established(),
         failed: row.failed,
-        closed: row.closed,
-        // Below zero for a moment, if a count was read between two that belong together.
-        in_flight: if row.in_flight > u64::MAX / 2 { 0 } else { row.in_flight },
+        closed: row.closed(),
+        in_flight: u64::from(Row::in_flight(row.load)),
         connect_micros: Average::unpack(row.connect).at(ticks),
         duration_micros: Average::unpack(row.duration).at(ticks),
         failures_in_a_row: row.failures,
         ejections: row.ejections,
         ejected_for: (row.ejected_until != 0)
             .then(|| row.ejected_until.saturating_sub(now) / 1_000_000),
-        // More than half of all numbers is a count that went below zero for a moment.
-        waiting_for: since(row.waiting_since).filter(|_| (1..1 << 63).contains(&pending)),
+        waiting_for: since(row.waiting_since).filter(|_| is_waiting),
         joined_for: since(row.joined),
     }
 }

@@ -137,13 +137,13 @@ pub fn judge(found: u64, sky: Sky, chance: u32) -> Candidate {
 /// Whether `second` costs less than `first`.
 #[inline(always)]
 pub fn second_is_better(first: Candidate, second: Candidate) -> bool {
-    mizzen_compare(first.slot, first.word, second.slot, second.word, 0) != 0
+    mizzen_compare(u64::from(first.slot), first.word, second.slot, second.word) != 0
 }
 
 /// Whether `far` costs so much less than `near` that it is worth the way.
 #[inline(always)]
 pub fn far_is_better(near: Candidate, far: Candidate) -> bool {
-    mizzen_compare(near.slot, near.word, far.slot, far.word, 1) != 0
+    mizzen_compare(u64::from(near.slot) | FAR, near.word, far.slot, far.word) != 0
 }
 
 /// Index of the slot that a draw hits.
@@ -196,30 +196,31 @@ pub extern "C" fn mizzen_judge(slot: u32, now: u64, slow_start: u64, chance: u32
     let now = ticks(now);
     // SAFETY: `row` is an element of an array map, its fields are numbers that others may be
     // changing; each is read once and whole.
-    let (connect, duration, in_flight) = unsafe {
+    let (connect, duration, load) = unsafe {
         (
             (&raw const (*row).connect).read_volatile(),
             (&raw const (*row).duration).read_volatile(),
-            (&raw const (*row).in_flight).read_volatile(),
+            (&raw const (*row).load).read_volatile(),
         )
     };
     let micros = Average::unpack(connect).at(now) + Average::unpack(duration).at(now);
-    // More is a count that went below zero for a moment.
-    let in_flight = if in_flight > u64::from(u32::MAX) { 0 } else { in_flight };
-    verdict | u64::from(micros & MICROS) << 3 | in_flight << 32
+    verdict | u64::from(micros & MICROS) << 3 | u64::from(Row::in_flight(load)) << 32
 }
 
-/// Whether the second costs less; much less, if it is `far`.
+/// Says, beside the first slot, that the second is far.
+const FAR: u64 = 1 << 32;
+
+/// Whether the second costs less; much less, if it is [`FAR`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn mizzen_compare(
-    first: u32,
+    first: u64,
     first_word: u64,
     second: u32,
     second_word: u64,
-    far: u32,
 ) -> u32 {
-    let first = load(Candidate { slot: first, word: first_word });
+    let far = first & FAR;
+    let first = load(Candidate { slot: first as u32, word: first_word });
     let second = load(Candidate { slot: second, word: second_word });
     let better = match far {
         0 => select::second_is_better(first, second),
@@ -256,13 +257,10 @@ fn verdict(row: *mut Row, sky: Sky, chance: u32) -> Verdict {
                 }
             }
             let since = (&raw const (*row).waiting_since).read_volatile();
-            // The counts are in another cache line, which hardly any judgement needs.
-            if since != 0 && sky.now.saturating_sub(since) > settings.handshake {
-                let open =
-                    (*row).started.wrapping_sub((*row).established).wrapping_sub((*row).failed);
-                if keeps_waiting(open, since, sky.now, settings.handshake) {
-                    return Verdict::Shut;
-                }
+            let load = (&raw const (*row).load).read_volatile();
+            let waiting = u64::from(Row::handshakes(load));
+            if keeps_waiting(waiting, since, sky.now, settings.handshake) {
+                return Verdict::Shut;
             }
         }
         let joined = (&raw const (*row).joined).read_volatile();

@@ -18,7 +18,6 @@ use mizzen_ebpf_core::select::{self, LOOKS, mix, point, spread};
 use crate::candidate::{Candidate, Part, Sky, Verdict, draw, far_is_better, judge};
 use crate::candidate::{at_place, second_is_better};
 use crate::counts::refused;
-use crate::endpoint::Reach;
 use crate::maps::{RINGS, SLOTS, VIPS};
 
 /// Why a call is not translated.
@@ -33,9 +32,21 @@ pub enum Stop {
 /// What is asked, and the answer.
 #[repr(C)]
 pub struct Request {
+    /// What is asked.
+    pub asked: Question,
+    /// The answer.
+    pub answer: Answer,
+}
+
+/// What is asked.
+#[repr(C)]
+pub struct Question {
     /// The VIP.
     pub vip: VipKey,
-    /// Families that can be used: a [`Reach`].
+    /// What it is. If user space replaces that while it is copied, the copy may mix two versions; then the generation of
+    /// the slot that it leads to differs, and the VIP is looked up again.
+    pub value: VipValue,
+    /// Families that can be used: a [`Reach`](crate::endpoint::Reach).
     pub reach: u32,
     /// Number of the connection, for rings and for [`Chance::Sticky`].
     pub connection: u64,
@@ -43,11 +54,16 @@ pub struct Request {
     pub client: u64,
     /// Nanoseconds of `CLOCK_MONOTONIC`.
     pub now: u64,
-    /// Where chance comes from: a [`Chance`].
+}
+
+/// Who it shall be.
+#[repr(C)]
+pub struct Answer {
+    /// Where chance comes from: a [`Chance`]. Part of the question, but here it fills a hole.
     pub chance: u32,
-    /// Answer: index in `SLOTS`.
+    /// Index in `SLOTS`.
     pub slot: u32,
-    /// Answer: why.
+    /// Why.
     pub decision: Decision,
     /// Zero; keeps the structure a multiple of eight.
     pub reserved: u32,
@@ -63,140 +79,162 @@ pub enum Chance {
 }
 
 impl Request {
-    /// Asks for a backend of `vip`.
+    /// Asks for a backend of `vip`, as it was looked up.
     #[inline(always)]
-    pub fn new(vip: VipKey, reach: Reach, connection: u64, client: u64, now: u64) -> Self {
-        let (chance, reach) = (Chance::Random as u32, reach as u32);
-        let (slot, decision, reserved) = (0, Decision::default(), 0);
-        Self { vip, reach, connection, client, now, chance, slot, decision, reserved }
+    pub fn new(asked: Question, chance: Chance) -> Self {
+        Self { asked, answer: Answer::blank(chance) }
     }
+}
+
+impl Answer {
+    /// None yet.
+    #[inline(always)]
+    pub fn blank(chance: Chance) -> Self {
+        Self { chance: chance as u32, slot: 0, decision: Decision::default(), reserved: 0 }
+    }
+}
+
+/// The VIP with this key, if there is one. Of all destinations this is the first question, and of most the only one.
+#[inline(always)]
+pub fn look_up(vip: &VipKey) -> Option<&'static VipValue> {
+    // SAFETY: an element of a map, which the kernel keeps for as long as the program runs.
+    unsafe { VIPS.get(vip) }
 }
 
 /// Chooses a backend, and counts the refusal if there is none.
 #[inline(always)]
 pub fn choose(request: &mut Request) -> Result<&'static Slot, Stop> {
+    for _ in 0..ATTEMPTS {
+        if let Some(slot) = attempt(request)? {
+            return Ok(slot);
+        }
+    }
+    // Changes that follow each other faster than a few dozen instructions.
+    Err(Stop::NoBackend)
+}
+
+/// The same; none if the VIP was changed meanwhile, and another attempt may go better.
+#[inline(always)]
+pub fn attempt(request: &mut Request) -> Result<Option<&'static Slot>, Stop> {
     match mizzen_choose(request) {
-        CHOSEN => SLOTS.get(request.slot).ok_or(Stop::NoBackend),
-        NOT_A_VIP => Err(Stop::NotAVip),
-        _ => Err(Stop::NoBackend),
+        CHOSEN => SLOTS.get(request.answer.slot).map(Some).ok_or(Stop::NoBackend),
+        OVERTAKEN => {
+            let value = look_up(&request.asked.vip).ok_or(Stop::NotAVip)?;
+            request.asked.value = *value;
+            Ok(None)
+        }
+        _ => {
+            refused(request.asked.value.row);
+            Err(Stop::NoBackend)
+        }
     }
 }
 
 const CHOSEN: u32 = 0;
-const NOT_A_VIP: u32 = 1;
-const NO_BACKEND: u32 = 2;
+const NO_BACKEND: u32 = 1;
 /// The VIP was changed after it was looked up.
-const OVERTAKEN: u32 = 3;
+const OVERTAKEN: u32 = 2;
 
 /// Times that a change may overtake a connect.
-const ATTEMPTS: u32 = 3;
+pub const ATTEMPTS: u32 = 3;
 
-/// [`choose`], as the verifier wants it.
+/// [`attempt`], as the verifier wants it.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn mizzen_choose(request: *mut Request) -> u32 {
-    // SAFETY: null, or a structure on the caller's stack.
-    let Some(request) = (unsafe { request.as_mut() }) else { return NOT_A_VIP };
-    for _ in 0..ATTEMPTS {
-        // SAFETY: the value is copied at once. If user space replaces it meanwhile, the copy may mix
-        // two versions; then the generation of the slot it leads to differs and the draw is repeated.
-        let Some(vip) = unsafe { VIPS.get(&request.vip) }.copied() else { return NOT_A_VIP };
-        if vip.open == 0 {
-            refused(vip.row);
-            return NO_BACKEND;
-        }
-        let sky = Sky::of(&vip, request.now);
-        let ring = by_ring(&vip, request, sky);
-        let answer = if ring == NO_BACKEND { by_draw(&vip, request, sky) } else { ring };
-        if answer == NO_BACKEND {
-            refused(vip.row);
-        }
-        if answer != OVERTAKEN {
-            return answer;
-        }
+    // SAFETY: null, or a structure on the caller's stack or in a map.
+    let Some(Request { asked, answer }) = (unsafe { request.as_mut() }) else { return NO_BACKEND };
+    if asked.value.open == 0 {
+        return NO_BACKEND;
     }
-    // Changes that follow each other faster than a few dozen instructions.
-    NO_BACKEND
+    let sky = Sky::of(&asked.value, asked.now);
+    match by_ring(asked, answer, sky) {
+        NO_BACKEND => by_draw(asked, answer, sky),
+        found => found,
+    }
 }
 
 #[inline(always)]
-fn by_ring(vip: &VipValue, request: &mut Request, sky: Sky) -> u32 {
+fn by_ring(asked: &Question, answer: &mut Answer, sky: Sky) -> u32 {
+    let vip = &asked.value;
     if vip.ring_length == 0 {
         return NO_BACKEND;
     }
-    let number = if vip.rule == rule::SOURCE { request.client } else { request.connection };
+    let number = if vip.rule == rule::SOURCE { asked.client } else { asked.connection };
     let place = vip.ring_base.wrapping_add(point(spread(number), vip.ring_length));
     let Some(place) = RINGS.get(place) else { return NO_BACKEND };
     if place.generation != vip.generation {
         return OVERTAKEN;
     }
-    let found = judge(at_place(vip, place.index, request.reach), sky, 0);
+    let found = judge(at_place(vip, place.index, asked.reach), sky, 0);
     match found.verdict() {
-        Verdict::Usable | Verdict::Warming => settle(request, found, found, reason::RING),
-        Verdict::Probe => settle(request, found, found, reason::PROBE),
+        Verdict::Usable | Verdict::Warming => settle(answer, found, found, reason::RING),
+        Verdict::Probe => settle(answer, found, found, reason::PROBE),
         Verdict::Overtaken => OVERTAKEN,
         Verdict::Shut | Verdict::Unreachable => NO_BACKEND,
     }
 }
 
 #[inline(always)]
-fn by_draw(vip: &VipValue, request: &mut Request, sky: Sky) -> u32 {
-    let is_sticky = request.chance == Chance::Sticky as u32;
+fn by_draw(asked: &Question, answer: &mut Answer, sky: Sky) -> u32 {
+    let vip = &asked.value;
+    let is_sticky = answer.chance == Chance::Sticky as u32;
     let seed = match is_sticky {
-        true => request.connection,
+        true => asked.connection,
         // No two sockets have a number in common, and hardly two of them the same nanosecond.
-        false => request.connection << 32 ^ request.now,
+        false => asked.connection << 32 ^ asked.now,
     };
     let near = Part { start: 0, length: vip.near };
-    let first = look(vip, near, mix(seed), u32::MAX, request.reach, sky);
+    let first = look(vip, near, mix(seed), u32::MAX, asked.reach, sky);
     match first.verdict() {
         Verdict::Overtaken => return OVERTAKEN,
-        Verdict::Probe => return settle(request, first, first, reason::PROBE),
+        Verdict::Probe => return settle(answer, first, first, reason::PROBE),
         Verdict::Usable if vip.near == 1 => {
-            return spill_over(vip, request, sky, seed, first, first, reason::ONLY);
+            return spill_over(asked, answer, sky, seed, first, first, reason::ONLY);
         }
         Verdict::Usable if is_sticky || vip.rule == rule::RANDOM => {
-            return spill_over(vip, request, sky, seed, first, first, reason::DRAWN);
+            return spill_over(asked, answer, sky, seed, first, first, reason::DRAWN);
         }
         _ => {}
     }
-    let second = look(vip, near, mix(seed ^ 1 << 40), first.slot, request.reach, sky);
+    let second = look(vip, near, mix(seed ^ 1 << 40), first.slot, asked.reach, sky);
     match (first.verdict(), second.verdict()) {
         (_, Verdict::Overtaken) => OVERTAKEN,
-        (_, Verdict::Probe) => settle(request, second, second, reason::PROBE),
+        (_, Verdict::Probe) => settle(answer, second, second, reason::PROBE),
         (Verdict::Usable, Verdict::Usable) => {
             let (a, b) = (weighed(vip, first), weighed(vip, second));
             if second_is_better(a, b) {
-                return spill_over(vip, request, sky, seed, second, first, reason::CHEAPER);
+                return spill_over(asked, answer, sky, seed, second, first, reason::CHEAPER);
             }
-            spill_over(vip, request, sky, seed, first, second, reason::TIE)
+            spill_over(asked, answer, sky, seed, first, second, reason::TIE)
         }
         (Verdict::Usable, _) => {
-            request.decision.passed_over = 1;
-            spill_over(vip, request, sky, seed, first, second, reason::ONLY)
+            answer.decision.passed_over = 1;
+            spill_over(asked, answer, sky, seed, first, second, reason::ONLY)
         }
         (_, Verdict::Usable) => {
-            request.decision.passed_over = 1;
-            spill_over(vip, request, sky, seed, second, first, reason::ONLY)
+            answer.decision.passed_over = 1;
+            spill_over(asked, answer, sky, seed, second, first, reason::ONLY)
         }
-        _ => others(vip, request, sky, seed, first),
+        _ => others(asked, answer, sky, seed, first),
     }
 }
 
 /// Neither of the first two may be used: takes the first other that may.
 #[inline(always)]
-fn others(vip: &VipValue, request: &mut Request, sky: Sky, seed: u64, first: Candidate) -> u32 {
-    request.decision.passed_over = 1;
+fn others(asked: &Question, answer: &mut Answer, sky: Sky, seed: u64, first: Candidate) -> u32 {
+    let vip = &asked.value;
+    answer.decision.passed_over = 1;
     let mut resort = first;
     let start = mix(seed ^ 2 << 40);
     for number in 0..LOOKS {
         let position = point(select::look(start as u32, number), vip.open);
-        let found = at_place(vip, position, request.reach);
+        let found = at_place(vip, position, asked.reach);
         let found = judge(found, sky, (start >> 32 >> number) as u32);
         match found.verdict() {
             Verdict::Overtaken => return OVERTAKEN,
-            Verdict::Usable => return settle(request, found, first, reason::ONLY),
-            Verdict::Probe => return settle(request, found, found, reason::PROBE),
+            Verdict::Usable => return settle(answer, found, first, reason::ONLY),
+            Verdict::Probe => return settle(answer, found, found, reason::PROBE),
             // Of those that are passed over, one that only warms up is the best.
             Verdict::Warming => resort = found,
             Verdict::Shut if resort.verdict() == Verdict::Unreachable => resort = found,
@@ -205,32 +243,33 @@ fn others(vip: &VipValue, request: &mut Request, sky: Sky, seed: u64, first: Can
     }
     match resort.verdict() {
         Verdict::Unreachable => NO_BACKEND,
-        _ => settle(request, resort, resort, reason::LAST_RESORT),
+        _ => settle(answer, resort, resort, reason::LAST_RESORT),
     }
 }
 
 /// Near backends go first, until one that is farther away costs much less.
 #[inline(always)]
 fn spill_over(
-    vip: &VipValue,
-    request: &mut Request,
+    asked: &Question,
+    answer: &mut Answer,
     sky: Sky,
     seed: u64,
     winner: Candidate,
     loser: Candidate,
     reason: u8,
 ) -> u32 {
+    let vip = &asked.value;
     let far = Part { start: vip.near, length: vip.open.wrapping_sub(vip.near) };
     if far.length == 0 {
-        return settle(request, winner, loser, reason);
+        return settle(answer, winner, loser, reason);
     }
-    let found = look(vip, far, mix(seed ^ 63 << 40), u32::MAX, request.reach, sky);
+    let found = look(vip, far, mix(seed ^ 63 << 40), u32::MAX, asked.reach, sky);
     if found.verdict() == Verdict::Usable
         && far_is_better(weighed(vip, winner), weighed(vip, found))
     {
-        return settle(request, found, winner, reason::SPILLED);
+        return settle(answer, found, winner, reason::SPILLED);
     }
-    settle(request, winner, loser, reason)
+    settle(answer, winner, loser, reason)
 }
 
 /// Draws a candidate and judges it.
@@ -250,14 +289,14 @@ fn weighed(vip: &VipValue, candidate: Candidate) -> Candidate {
 
 /// Writes the answer.
 #[inline(always)]
-fn settle(request: &mut Request, winner: Candidate, loser: Candidate, reason: u8) -> u32 {
-    request.slot = winner.slot;
-    request.decision.reason = reason;
-    request.decision.other_row = SLOTS.get(loser.slot).map_or(0, |slot| slot.row);
-    request.decision.micros = winner.micros();
-    request.decision.other_micros = loser.micros();
-    request.decision.in_flight = cut(winner.in_flight());
-    request.decision.other_in_flight = cut(loser.in_flight());
+fn settle(answer: &mut Answer, winner: Candidate, loser: Candidate, reason: u8) -> u32 {
+    answer.slot = winner.slot;
+    answer.decision.reason = reason;
+    answer.decision.other_row = SLOTS.get(loser.slot).map_or(0, |slot| slot.row);
+    answer.decision.micros = winner.micros();
+    answer.decision.other_micros = loser.micros();
+    answer.decision.in_flight = cut(winner.in_flight());
+    answer.decision.other_in_flight = cut(loser.in_flight());
     CHOSEN
 }
 

@@ -1,19 +1,19 @@
 //! `connect()` to a VIP.
 
-use mizzen_ebpf_abi::{Be16, Ip16, Slot, stage};
+use mizzen_ebpf_abi::{Be16, Ip16, Slot, VipKey, VipValue, stage};
 
-use crate::choose::{Request, Stop, choose};
-use crate::counts::add;
-use crate::endpoint::Endpoint;
+use crate::choose::{Chance, Question, Request, Stop, choose, look_up};
+use crate::counts::{add, epoch_of};
+use crate::endpoint::{Endpoint, Reach};
 use crate::maps::ROWS;
-use crate::sockets;
+use crate::{sockets, standing};
 
 /// Replaces the VIP by a backend and remembers what was asked for.
 #[inline(always)]
 pub fn translate<E: Endpoint>(end: &E) -> Result<(), Stop> {
     let key = end.vip_key();
-    let (cookie, netns, now) = (end.cookie(), end.netns(), sockets::now());
-    let mut request = Request::new(key, E::CONNECTS_TO, cookie, netns, now);
+    let Some(vip) = look_up(&key) else { return Err(Stop::NotAVip) };
+    let mut request = Request::new(question(end, key, vip, E::CONNECTS_TO), Chance::Random);
     let slot = choose(&mut request)?;
     let begun = match key.protocol {
         // Nothing tells when the first datagram leaves.
@@ -23,6 +23,14 @@ pub fn translate<E: Endpoint>(end: &E) -> Result<(), Stop> {
     record(&request, slot, begun, 0);
     end.set(slot.address, slot.port);
     Ok(())
+}
+
+/// What a socket asks about a VIP.
+#[inline(always)]
+pub fn question<E: Endpoint>(end: &E, vip: VipKey, value: &VipValue, reach: Reach) -> Question {
+    // The helpers first: what lies on the stack before a call is copied once more after it.
+    let (connection, client, now) = (end.cookie(), end.netns(), sockets::now());
+    Question { vip, value: *value, reach: reach as u32, connection, client, now }
 }
 
 /// IP protocol number of UDP.
@@ -40,44 +48,44 @@ pub enum Begun {
 /// Counts the choice and records it for the socket.
 #[inline(always)]
 pub fn record(request: &Request, slot: &Slot, begun: Begun, flags: u8) {
-    let epoch = count_choice(slot.row, begun);
-    let Some(place) = sockets::reserve(request.connection, request.now) else { return };
+    let Request { asked, answer } = request;
+    let Some(place) = sockets::reserve(asked.connection, asked.now) else {
+        return count_unstarted(slot.row);
+    };
+    let epoch = epoch_of(slot.row);
     // SAFETY: the place is this socket's now. A reader that takes it for its former owner's compares
     // addresses before it acts.
     unsafe {
-        (*place).cookie = request.connection;
-        (*place).vip = request.vip.address;
-        (*place).vip_port = request.vip.port;
+        (*place).cookie = asked.connection;
+        (*place).vip = asked.vip.address;
+        (*place).vip_port = asked.vip.port;
         (*place).backend = slot.address;
         (*place).backend_port = slot.port;
         (*place).row = slot.row;
         (*place).epoch = epoch;
-        (*place).protocol = request.vip.protocol;
+        (*place).protocol = asked.vip.protocol;
         (*place).flags = flags;
-        (*place).chosen_at = request.now;
+        (*place).chosen_at = asked.now;
         (*place).established_at = 0;
-        (*place).netns = request.client;
+        (*place).netns = asked.client;
         (*place).local = Ip16::UNSPECIFIED;
         (*place).local_port = Be16::new(0);
-        (*place).decision = request.decision;
+        (*place).decision = answer.decision;
         (*place).stage = if begun == Begun::Flow { stage::STARTED } else { stage::CHOSEN };
+    }
+    if begun == Begun::Flow
+        && let Some(row) = ROWS.get_ptr_mut(slot.row)
+    {
+        // SAFETY: an element of `ROWS`.
+        unsafe { standing::begins(row) };
     }
 }
 
-/// Counts a choice; returns the epoch of the row, by which its end is counted only if the row is
-/// the same backend's then.
+/// Counts a choice of which nothing more will be known.
 #[inline(always)]
-pub fn count_choice(row: u32, begun: Begun) -> u32 {
-    let Some(row) = ROWS.get_ptr_mut(row) else { return 0 };
-    // SAFETY: an element of an array map: aligned, never freed, its counts changed by programs
-    // through atomics only.
-    unsafe {
-        add(&raw mut (*row).chosen, 1);
-        if begun == Begun::Flow {
-            add(&raw mut (*row).started, 1);
-            add(&raw mut (*row).established, 1);
-            add(&raw mut (*row).in_flight, 1);
-        }
-        (&raw const (*row).epoch).read_volatile()
+pub fn count_unstarted(row: u32) {
+    if let Some(row) = ROWS.get_ptr_mut(row) {
+        // SAFETY: an element of `ROWS`.
+        unsafe { add(&raw mut (*row).unstarted, 1) };
     }
 }

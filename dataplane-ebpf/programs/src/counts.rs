@@ -35,7 +35,14 @@ pub fn refused(row: u32) {
     }
 }
 
-/// Adds to a count; `u64::MAX` takes one away.
+/// The epoch of a row, by which what begins now is counted later only if the row is the same backend's then.
+#[inline(always)]
+pub fn epoch_of(row: u32) -> u32 {
+    // SAFETY: an element of `ROWS`.
+    ROWS.get_ptr_mut(row).map_or(0, |row| unsafe { (&raw const (*row).epoch).read_volatile() })
+}
+
+/// Adds to a count; a number below zero, as two's complement has it, takes away.
 ///
 /// # Safety
 ///
@@ -80,6 +87,3 @@ pub unsafe fn replace(place: *mut u64, old: u64, new: u64) -> bool {
     }
     found == old
 }
-
-/// What is left to count down.
-pub const ONE_LESS: u64 = u64::MAX;

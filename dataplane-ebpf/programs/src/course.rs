@@ -12,8 +12,8 @@
 
 use mizzen_ebpf_abi::{Flow, stage};
 
-use crate::counts::{ONE_LESS, add, replace, row_at};
-use crate::flow::{SCRATCH, Scratch, behind, other_of};
+use crate::counts::{replace, row_at};
+use crate::flow::{SCRATCH, Scratch, behind, turn};
 use crate::maps::{FLOWS, settings};
 use crate::packet::{IPPROTO_UDP, Packet, flag};
 use crate::sockets::now;
@@ -73,7 +73,7 @@ pub extern "C" fn mizzen_note(came: u32, flags: u32) -> u32 {
     let Some(flow) = FLOWS.get_ptr_mut(&*key) else { return Course::Anew as u32 };
     // SAFETY: an element of a map, whose fields are plain numbers.
     let (kind, address, port) = unsafe { ((*flow).kind, (*flow).address, (*flow).port) };
-    *other = other_of(key, kind, address, port);
+    turn(other, key, kind, address, port);
     let opposite = FLOWS.get_ptr_mut(&*other);
     let (requests, answers) = match kind {
         Flow::ANSWERS => (opposite, Some(flow)),
@@ -242,15 +242,14 @@ fn end(flow: *mut Flow, answers: Option<*mut Flow>, state: u64, how: End, now: u
             (&raw mut (*answers).state).write_volatile(ended);
         }
         let Some(row) = row_at((*flow).row, (*flow).epoch) else { return };
-        add(&raw mut (*row).in_flight, ONE_LESS);
         if !was_open {
-            add(&raw mut (*row).failed, 1);
+            standing::given_up(row);
             if how == End::Refused {
                 standing::failed(row, &(*flow).decision, now);
             }
             return;
         }
-        add(&raw mut (*row).closed, 1);
+        standing::closed(row);
         // That a flow of datagrams fell silent says nothing of the backend.
         if (*flow).established_at != (*flow).chosen_at {
             standing::ended(row, now.saturating_sub((*flow).established_at), 0, now);
@@ -271,7 +270,6 @@ fn establish(flow: *mut Flow, state: u64, now: u64) {
         }
         (*flow).established_at = now;
         let Some(row) = row_at((*flow).row, (*flow).epoch) else { return };
-        add(&raw mut (*row).established, 1);
         standing::succeeded(row, now);
         standing::sample(row, Sample::Handshake, now.saturating_sub((*flow).chosen_at), now);
     }

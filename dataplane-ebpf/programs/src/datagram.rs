@@ -7,8 +7,8 @@
 
 use mizzen_ebpf_abi::{DatagramKey, DatagramOrigin, Origin, Settings, Slot, VipKey, stage};
 
-use crate::choose::{Chance, Request, Stop, choose};
-use crate::connect::{Begun, IPPROTO_UDP, count_choice, record};
+use crate::choose::{Chance, Request, Stop, choose, look_up};
+use crate::connect::{Begun, IPPROTO_UDP, count_unstarted, question, record};
 use crate::counts::row_of;
 use crate::endpoint::Endpoint;
 use crate::maps::{DATAGRAMS, settings};
@@ -19,11 +19,9 @@ use crate::{peername, sockets};
 pub fn translate<E: Endpoint>(end: &E) -> Result<(), Stop> {
     let key = end.vip_key();
     let cookie = end.cookie();
-    let now = sockets::now();
-    let known = sockets::find(cookie);
     let mut chance = Chance::Random;
-    if let Some(flow) = known {
-        let settings = settings();
+    if let Some(flow) = sockets::find(cookie) {
+        let (settings, now) = (settings(), sockets::now());
         if is_for(flow, &key) && goes_on(flow, settings, now) {
             // SAFETY: a record of this socket.
             unsafe {
@@ -36,8 +34,8 @@ pub fn translate<E: Endpoint>(end: &E) -> Result<(), Stop> {
             chance = Chance::Sticky;
         }
     }
-    let mut request = Request::new(key, E::SENDS_TO, cookie, end.netns(), now);
-    request.chance = chance as u32;
+    let Some(vip) = look_up(&key) else { return Err(Stop::NotAVip) };
+    let mut request = Request::new(question(end, key, vip, E::SENDS_TO), chance);
     let slot = choose(&mut request)?;
     if chance == Chance::Random {
         record(&request, slot, Begun::Flow, Origin::UNCONNECTED);
@@ -101,7 +99,7 @@ fn remember(cookie: u64, key: &VipKey, slot: &Slot) {
     // SAFETY: the record is compared at once; a wrong answer costs one more write.
     let known = unsafe { DATAGRAMS.get(flow) }.is_some_and(|known| *known == origin);
     if !known {
-        count_choice(slot.row, Begun::Nothing);
+        count_unstarted(slot.row);
         // Without the record the answer arrives under the backend's name.
         let _ = DATAGRAMS.insert(flow, origin, 0);
     }

@@ -2,17 +2,17 @@
 
 use aya_ebpf::btf_maps::PerCpuArray;
 use aya_ebpf::macros::btf_map;
-use mizzen_ebpf_abi::{Be16, Flow, FlowKey, Ip16, Row, VipKey, stage};
+use mizzen_ebpf_abi::{Be16, Flow, FlowKey, Ip16, Slot, stage};
 use mizzen_ebpf_core::select::mix;
 
-use crate::choose::{Request, Stop, choose};
-use crate::connect::{Begun, count_choice};
-use crate::counts::add;
+use crate::choose::{ATTEMPTS, Answer, Chance, Request, Stop, attempt, look_up};
+use crate::counts::epoch_of;
 use crate::course::is_living;
 use crate::endpoint::Reach;
 use crate::maps::{FLOWS, LINKS, ROWS};
 use crate::packet::{IPPROTO_UDP, Packet};
 use crate::sockets::now;
+use crate::standing;
 
 /// What the stack has no room for. Programs on links run one at a time on each CPU.
 #[btf_map]
@@ -26,32 +26,42 @@ pub struct Scratch {
     pub other: FlowKey,
     /// The flow that begins.
     flow: Flow,
-    /// What is asked of [`choose`].
+    /// What is asked of [`attempt`].
     request: Request,
 }
 
-/// The VIP that a packet goes to, if it is one.
+/// Whether a packet goes to a VIP.
 #[inline(always)]
-pub fn vip_of(key: &FlowKey) -> VipKey {
-    VipKey { address: key.target, port: key.target_port, protocol: key.protocol, reserved: 0 }
+pub fn is_for_vip(packet: &Packet) -> bool {
+    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return false };
+    let FlowKey { target, target_port, protocol, .. } = packet.key;
+    // SAFETY: nobody else uses this CPU's element meanwhile.
+    let vip = unsafe { &mut (*scratch).request.asked.vip };
+    (vip.address, vip.port, vip.protocol, vip.reserved) = (target, target_port, protocol, 0);
+    look_up(vip).is_some()
 }
 
-/// Key of the packets that go the other way than those with `key`, one end of which is translated to `address` and
-/// `port`: the requests' target to the backend, the answers' source to the VIP.
+/// Makes `other` the key of the packets that go the other way than those with `key`, one end of which is translated to
+/// `address` and `port`: the requests' target to the backend, the answers' source to the VIP.
+///
+/// Field by field, because the stack has no room for another key.
 #[inline(always)]
-pub fn other_of(key: &FlowKey, kind: u8, address: Ip16, port: Be16) -> FlowKey {
-    let is_request = kind == Flow::REQUESTS;
-    FlowKey {
-        source: if is_request { address } else { key.target },
-        target: if is_request { key.source } else { address },
-        source_port: if is_request { port } else { key.target_port },
-        target_port: if is_request { key.source_port } else { port },
-        protocol: key.protocol,
-        reserved: [0; 3],
+pub fn turn(other: &mut FlowKey, key: &FlowKey, kind: u8, address: Ip16, port: Be16) {
+    match kind {
+        Flow::REQUESTS => {
+            (other.source, other.source_port) = (address, port);
+            (other.target, other.target_port) = (key.source, key.source_port);
+        }
+        _ => {
+            (other.source, other.source_port) = (key.target, key.target_port);
+            (other.target, other.target_port) = (address, port);
+        }
     }
+    (other.protocol, other.reserved) = (key.protocol, [0; 3]);
 }
 
-/// Chooses a backend for a first packet, which came by the link with number `came`, and remembers it.
+/// Chooses a backend for a first packet, of which [`is_for_vip`] has been asked, and which came by the link with number
+/// `came`; and remembers it.
 #[inline(always)]
 pub fn begin(packet: &Packet, came: u32) -> Result<(Ip16, Be16), Stop> {
     let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return Err(Stop::NotAVip) };
@@ -70,84 +80,80 @@ const BEGUN: u32 = 0;
 const NOT_A_VIP: u32 = 1;
 const NO_BACKEND: u32 = 2;
 
-/// Backends that are tried before the packet is refused, if their answers could not be told from those of another
-/// flow.
-const ATTEMPTS: u32 = 3;
-
 /// [`begin`], as the verifier wants it: see `choose.rs`.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn mizzen_begin(came: u32) -> u32 {
-    let now = now();
     let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return NOT_A_VIP };
     // SAFETY: nobody else uses this CPU's element meanwhile.
     let Scratch { key, other, flow, request } = unsafe { &mut *scratch };
-    let reach = if key.target.is_v4() { Reach::V4 } else { Reach::V6 };
-    let client = number_of(key.source);
-    let ports = u64::from(key.source_port.to_network()) << 16;
-    let connection = mix(client ^ (ports | u64::from(key.target_port.to_network())));
-    *request = Request::new(vip_of(key), reach, connection, client, now);
-    for _ in 0..ATTEMPTS {
-        let slot = match choose(request) {
-            Ok(slot) => slot,
-            Err(Stop::NotAVip) => return NOT_A_VIP,
-            Err(Stop::NoBackend) => return NO_BACKEND,
-        };
-        *other = other_of(key, Flow::REQUESTS, slot.address, slot.port);
-        // A client that is its own backend would get packets that seem to come from itself.
-        if slot.address == key.source || is_taken(other, key) {
-            continue;
-        }
-        begin_at(flow, slot.row, request, key.protocol, now);
-        (flow.address, flow.port, flow.kind) = (key.target, key.target_port, Flow::ANSWERS);
-        let back = behind(came, key.source);
-        (flow.leaves, flow.mtu, flow.neighbour) = (back.link, back.mtu, back.neighbour);
-        if FLOWS.insert(&*other, &*flow, 0).is_err() {
-            return NO_BACKEND;
-        }
-        (flow.address, flow.port, flow.kind) = (slot.address, slot.port, Flow::REQUESTS);
-        (flow.came, flow.leaves, flow.neighbour) = (came, 0, 0);
-        let datagram = key.protocol == IPPROTO_UDP;
-        flow.epoch = count_choice(slot.row, if datagram { Begun::Flow } else { Begun::Nothing });
-        if FLOWS.insert(&*key, &*flow, 0).is_err() {
-            return NO_BACKEND;
-        }
-        if !datagram && let Some(row) = ROWS.get_ptr_mut(slot.row) {
-            // SAFETY: an element of an array map: aligned and never freed.
-            unsafe { started(row, now) };
-        }
-        return BEGUN;
+    let slot = match pick(key, other, request) {
+        Ok(slot) => slot,
+        Err(Stop::NotAVip) => return NOT_A_VIP,
+        Err(Stop::NoBackend) => return NO_BACKEND,
+    };
+    begin_at(flow, slot.row, request, key.protocol);
+    (flow.address, flow.port, flow.kind) = (key.target, key.target_port, Flow::ANSWERS);
+    let back = behind(came, key.source);
+    (flow.leaves, flow.mtu, flow.neighbour) = (back.link, back.mtu, back.neighbour);
+    if FLOWS.insert(&*other, &*flow, 0).is_err() {
+        return NO_BACKEND;
     }
-    NO_BACKEND
+    (flow.address, flow.port, flow.kind) = (slot.address, slot.port, Flow::REQUESTS);
+    (flow.came, flow.leaves, flow.neighbour) = (came, 0, 0);
+    flow.epoch = epoch_of(slot.row);
+    if FLOWS.insert(&*key, &*flow, 0).is_err() {
+        return NO_BACKEND;
+    }
+    if let Some(row) = ROWS.get_ptr_mut(slot.row) {
+        // SAFETY: an element of an array map: aligned and never freed.
+        match key.protocol {
+            IPPROTO_UDP => unsafe { standing::begins(row) },
+            _ => unsafe { standing::handshake_begins(row, flow.chosen_at) },
+        }
+    }
+    BEGUN
 }
 
-/// A handshake begins.
-///
-/// # Safety
-///
-/// `row` is an element of `ROWS`.
+/// Finds a backend whose answers, with the key `other`, can be told from those of all other flows.
 #[inline(always)]
-unsafe fn started(row: *mut Row, since: u64) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let pending = (*row).started.wrapping_sub((*row).established);
-        if pending == (*row).failed {
-            (&raw mut (*row).waiting_since).write_volatile(since);
+fn pick(key: &FlowKey, other: &mut FlowKey, request: &mut Request) -> Result<&'static Slot, Stop> {
+    ask(key, request)?;
+    for _ in 0..ATTEMPTS {
+        let Some(slot) = attempt(request)? else { continue };
+        turn(other, key, Flow::REQUESTS, slot.address, slot.port);
+        // A client that is its own backend would get packets that seem to come from itself.
+        if slot.address != key.source && !is_taken(other, key) {
+            return Ok(slot);
         }
-        add(&raw mut (*row).started, 1);
-        add(&raw mut (*row).in_flight, 1);
     }
+    Err(Stop::NoBackend)
+}
+
+/// Asks for a backend for packets with this key.
+#[inline(always)]
+fn ask(key: &FlowKey, request: &mut Request) -> Result<(), Stop> {
+    let Request { asked, answer } = request;
+    asked.value = *look_up(&asked.vip).ok_or(Stop::NotAVip)?;
+    asked.reach = if key.target.is_v4() { Reach::V4 } else { Reach::V6 } as u32;
+    asked.client = number_of(key.source);
+    let ports = u64::from(key.source_port.to_network()) << 16;
+    asked.connection = mix(asked.client ^ (ports | u64::from(key.target_port.to_network())));
+    asked.now = now();
+    *answer = Answer::blank(Chance::Random);
+    Ok(())
 }
 
 /// What both elements of a new flow have in common.
 #[inline(always)]
-fn begin_at(flow: &mut Flow, row: u32, request: &Request, protocol: u8, now: u64) {
+fn begin_at(flow: &mut Flow, row: u32, request: &Request, protocol: u8) {
+    let now = request.asked.now;
     let is_datagram = protocol == IPPROTO_UDP;
     let first = if is_datagram { stage::ESTABLISHED } else { stage::STARTED };
     flow.row = row;
     flow.state = u64::from(first);
     flow.epoch = 0;
-    flow.decision = request.decision;
+    flow.decision = request.answer.decision;
     flow.chosen_at = now;
     flow.established_at = if is_datagram { now } else { 0 };
     flow.last = now;

@@ -128,78 +128,126 @@ impl Quote {
     /// Puts into the quotation what its reader knows, and turns the error to him.
     #[inline(always)]
     fn translate(&self, buffer: Buffer, packet: &Packet, flow: *mut Flow, hop: Hop) -> Option<()> {
-        // SAFETY: an element of a map, whose fields are plain numbers.
-        let (address, port, kind) = unsafe { ((*flow).address, (*flow).port, (*flow).kind) };
-        let (quoted, side) = match kind {
-            Flow::ANSWERS => (Side::Target, Side::Source),
-            _ => (Side::Source, Side::Target),
+        let change = Change::of(self, flow);
+        let (header, place) = match packet.is_v4() {
+            true => (V4_LENGTH, if change.quoted == Side::Source { 12 } else { 16 }),
+            false => (V6_LENGTH, if change.quoted == Side::Source { 8 } else { 24 }),
         };
-        // The key is the other way round.
-        let (old, old_port) = match quoted {
-            Side::Target => (self.key.source, self.key.source_port),
-            Side::Source => (self.key.target, self.key.target_port),
-        };
-        let ports = (old_port, port);
-        let outer = match side {
-            // A router keeps its name; only the backend's is not shown.
-            Side::Source if packet.key.source != old => packet.key.source,
-            _ => address,
-        };
+        let port = self.offset + header + if change.quoted == Side::Source { 0 } else { 2 };
+        store(buffer, port, &change.port.to_network(), 0)?;
         match packet.is_v4() {
-            true => {
-                self.translate_v4(buffer, packet, (quoted, side), (old, address), ports, outer, hop)
-            }
-            false => {
-                self.translate_v6(buffer, packet, (quoted, side), (old, address), ports, outer, hop)
-            }
+            true => self.translate_v4(buffer, packet, &change, self.offset + place, hop),
+            false => self.translate_v6(buffer, packet, &change, self.offset + place, hop),
         }
     }
 
+    /// The rest of an IPv4 packet, where the quoted address lies at `place`.
     #[inline(always)]
     fn translate_v4(
         &self,
         buffer: Buffer,
         packet: &Packet,
-        (quoted, side): (Side, Side),
-        (old, new): (Ip16, Ip16),
-        (old_port, port): (Be16, Be16),
-        outer: Ip16,
+        change: &Change,
+        place: u32,
         hop: Hop,
     ) -> Option<()> {
-        let inner = rewrite::change_words(0, old.words(), new.words());
-        let [_, _, _, word] = new.words();
-        store(buffer, self.offset + 10, &rewrite::replaced(self.checksum, inner), 0)?;
-        store(buffer, self.offset + if quoted == Side::Source { 12 } else { 16 }, &word, 0)?;
-        let place = self.offset + V4_LENGTH + if quoted == Side::Source { 0 } else { 2 };
-        store(buffer, place, &port.to_network(), 0)?;
+        let [_, _, _, word] = change.new.words();
+        let quoted = rewrite::replaced(self.checksum, change.of_address(0));
+        store(buffer, self.offset + 10, &quoted, 0)?;
+        store(buffer, place, &word, 0)?;
         // The quoted header makes up for its own change, the port does not.
-        replace_checksum(buffer, V4_END + 2, port_change(old_port, port), 0)?;
-        let before = if side == Side::Source { packet.key.source } else { packet.key.target };
-        let difference = rewrite::change_words(0, before.words(), outer.words());
-        packet.write_v4(buffer, side, outer, difference, hop)
+        replace_checksum(buffer, V4_END + 2, change.of_port(), 0)?;
+        packet.write_v4(buffer, change.side, change.outer(packet), change.of_outer(packet), hop)
     }
 
+    /// The rest of an IPv6 packet, where the quoted address lies at `place`.
     #[inline(always)]
     fn translate_v6(
         &self,
         buffer: Buffer,
         packet: &Packet,
-        (quoted, side): (Side, Side),
-        (old, new): (Ip16, Ip16),
-        (old_port, port): (Be16, Be16),
-        outer: Ip16,
+        change: &Change,
+        place: u32,
         hop: Hop,
     ) -> Option<()> {
-        let place = self.offset + if quoted == Side::Source { 8 } else { 24 };
-        store(buffer, place, &new.words(), 0)?;
-        let place = self.offset + V6_LENGTH + if quoted == Side::Source { 0 } else { 2 };
-        store(buffer, place, &port.to_network(), 0)?;
-        let inner = rewrite::change_words(port_change(old_port, port), old.words(), new.words());
-        replace_checksum(buffer, V6_END + 2, inner, 0)?;
-        let before = if side == Side::Source { packet.key.source } else { packet.key.target };
-        let difference = rewrite::change_words(0, before.words(), outer.words());
-        replace_checksum(buffer, V6_END + 2, difference, u64::from(BPF_F_PSEUDO_HDR))?;
-        packet.write_v6(buffer, side, outer, hop)
+        store(buffer, place, &change.new.words(), 0)?;
+        let checksum = V6_END + 2;
+        replace_checksum(buffer, checksum, change.of_address(change.of_port()), 0)?;
+        let pseudo = u64::from(BPF_F_PSEUDO_HDR);
+        replace_checksum(buffer, checksum, change.of_outer(packet), pseudo)?;
+        packet.write_v6(buffer, change.side, change.outer(packet), hop)
+    }
+}
+
+/// What an error and its quotation become.
+struct Change {
+    /// Which end of the quoted packet is another.
+    quoted: Side,
+    /// That end, and what it becomes.
+    old: Ip16,
+    old_port: Be16,
+    new: Ip16,
+    port: Be16,
+    /// Which end of the error is another.
+    side: Side,
+}
+
+impl Change {
+    #[inline(always)]
+    fn of(quote: &Quote, flow: *mut Flow) -> Self {
+        // SAFETY: an element of a map, whose fields are plain numbers.
+        let (new, port, kind) = unsafe { ((*flow).address, (*flow).port, (*flow).kind) };
+        // The key of the quotation is the other way round.
+        let FlowKey { source, source_port, target, target_port, .. } = quote.key;
+        match kind {
+            Flow::ANSWERS => Self {
+                quoted: Side::Target,
+                old: source,
+                old_port: source_port,
+                new,
+                port,
+                side: Side::Source,
+            },
+            _ => Self {
+                quoted: Side::Source,
+                old: target,
+                old_port: target_port,
+                new,
+                port,
+                side: Side::Target,
+            },
+        }
+    }
+
+    /// What the error's own end becomes.
+    #[inline(always)]
+    fn outer(&self, packet: &Packet) -> Ip16 {
+        match self.side {
+            // A router keeps its name; only the backend's is not shown.
+            Side::Source if packet.key.source != self.old => packet.key.source,
+            _ => self.new,
+        }
+    }
+
+    /// By what the quoted address changes a sum that changes by `sum` besides.
+    #[inline(always)]
+    fn of_address(&self, sum: u32) -> u32 {
+        rewrite::change_words(sum, self.old.words(), self.new.words())
+    }
+
+    /// By what the quoted port changes a sum.
+    #[inline(always)]
+    fn of_port(&self) -> u32 {
+        let (old, new) = (self.old_port.to_network(), self.port.to_network());
+        rewrite::change(0, u32::from(old), u32::from(new))
+    }
+
+    /// By what the error's own address changes a sum.
+    #[inline(always)]
+    fn of_outer(&self, packet: &Packet) -> u32 {
+        let key = &packet.key;
+        let before = if self.side == Side::Source { key.source } else { key.target };
+        rewrite::change_words(0, before.words(), self.outer(packet).words())
     }
 }
 
@@ -224,11 +272,6 @@ fn reversed(
         protocol,
         reserved: [0; 3],
     })
-}
-
-#[inline(always)]
-fn port_change(old: Be16, new: Be16) -> u32 {
-    rewrite::change(0, u32::from(old.to_network()), u32::from(new.to_network()))
 }
 
 const ICMP_LENGTH: u32 = 8;

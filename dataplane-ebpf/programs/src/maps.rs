@@ -8,8 +8,8 @@ use mizzen_ebpf_abi::maps::{
     RINGS_CAPACITY, ROWS_CAPACITY, SLOTS_CAPACITY, SOCKETS_CAPACITY, VIPS_CAPACITY,
 };
 use mizzen_ebpf_abi::{
-    Control, DatagramKey, DatagramOrigin, Flow, FlowKey, Histogram, Link, Origin, Place, Row,
-    Settings, Slot, VipKey, VipValue,
+    Control, DatagramKey, DatagramOrigin, Flow, FlowKey, Histogram, Link, Origin, Owner, Place,
+    Row, Settings, Slot, VipKey, VipValue,
 };
 
 /// Where each VIP's backends lie.
@@ -31,6 +31,10 @@ pub static RINGS: Array<Place, RINGS_CAPACITY, MAPPABLE> = Array::new();
 /// Latencies of handshakes and connections.
 #[btf_map]
 pub static HISTOGRAMS: PerCpuArray<Histogram, HISTOGRAMS_CAPACITY> = PerCpuArray::new();
+
+/// Who has which place in `SOCKETS`.
+#[btf_map]
+pub static OWNERS: Array<Owner, SOCKETS_CAPACITY, MAPPABLE> = Array::new();
 
 /// What a socket had asked for, by its cookie modulo the capacity.
 #[btf_map]

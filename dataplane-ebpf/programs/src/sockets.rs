@@ -7,21 +7,26 @@
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use mizzen_ebpf_abi::maps::SOCKETS_CAPACITY;
-use mizzen_ebpf_abi::{Origin, stage};
+use mizzen_ebpf_abi::{Origin, Owner, stage};
 
-use crate::counts::{ONE_LESS, add, replace, row_of};
-use crate::maps::{ORIGINS, SOCKETS};
+use crate::connect::IPPROTO_UDP;
+use crate::counts::{add, replace, row_of};
+use crate::maps::{ORIGINS, OWNERS, SOCKETS};
+use crate::standing;
 
 /// The record of the living socket `cookie`.
 #[inline(always)]
 pub fn find(cookie: u64) -> Option<*mut Origin> {
-    let place = place(cookie)?;
+    let owner = owner(cookie)?;
     // SAFETY: elements of an array map are aligned and never freed.
     let (owner, spilled) = unsafe {
-        ((&raw const (*place).owner).read_volatile(), (&raw const (*place).spilled).read_volatile())
+        (
+            (&raw const (*owner).cookie).read_volatile(),
+            (&raw const (*owner).spilled).read_volatile(),
+        )
     };
     if owner == cookie {
-        return Some(place);
+        return SOCKETS.get_ptr_mut(place(cookie));
     }
     if spilled == 0 {
         return None;
@@ -31,24 +36,30 @@ pub fn find(cookie: u64) -> Option<*mut Origin> {
 
 /// Takes a place for the record of the socket `cookie`; what it had before ends.
 ///
-/// Everything but the owner and the mark of spilling is the caller's to write. Without a place the
-/// connection works all the same; it shows its backend as its peer and its end is not counted.
+/// Everything in it is the caller's to write. Without a place the connection works all the same; it shows its backend as
+/// its peer and its end is not counted.
 #[inline(always)]
 pub fn reserve(cookie: u64, now: u64) -> Option<*mut Origin> {
-    let place = place(cookie)?;
+    let owner = owner(cookie)?;
+    let origin = SOCKETS.get_ptr_mut(place(cookie))?;
     // SAFETY: as in `find`.
-    let owner = unsafe { (&raw const (*place).owner).read_volatile() };
-    if owner == cookie {
-        count_end(place);
-        return Some(place);
+    let present = unsafe { (&raw const (*owner).cookie).read_volatile() };
+    if present == cookie {
+        count_end(origin);
+        return Some(origin);
     }
-    let is_free = owner == 0 || is_abandoned(place, now);
+    let is_abandoned = present != 0 && is_abandoned(origin, now);
     // SAFETY: an aligned u64 of a map.
-    if is_free && unsafe { replace(&raw mut (*place).owner, owner, cookie) } {
-        return Some(place);
+    if (present == 0 || is_abandoned)
+        && unsafe { replace(&raw mut (*owner).cookie, present, cookie) }
+    {
+        if is_abandoned {
+            count_end(origin);
+        }
+        return Some(origin);
     }
     // SAFETY: an element of a map; every writer writes the same.
-    unsafe { (&raw mut (*place).spilled).write_volatile(1) };
+    unsafe { (&raw mut (*owner).spilled).write_volatile(1) };
     if let Some(known) = ORIGINS.get_ptr_mut(cookie) {
         count_end(known);
         return Some(known);
@@ -61,10 +72,12 @@ pub fn reserve(cookie: u64, now: u64) -> Option<*mut Origin> {
 #[inline(always)]
 pub fn end(origin: *mut Origin, cookie: u64, last: u8) {
     // SAFETY: `origin` is an element of a map and of a socket that is locked or gone.
+    unsafe { (&raw mut (*origin).stage).write_volatile(last) };
+    let Some(owner) = owner(cookie) else { return };
+    // SAFETY: as in `find`.
     unsafe {
-        (&raw mut (*origin).stage).write_volatile(last);
-        if (*origin).owner == cookie {
-            (&raw mut (*origin).owner).write_volatile(0);
+        if (&raw const (*owner).cookie).read_volatile() == cookie {
+            (&raw mut (*owner).cookie).write_volatile(0);
             return;
         }
     }
@@ -72,19 +85,23 @@ pub fn end(origin: *mut Origin, cookie: u64, last: u8) {
     let _ = ORIGINS.remove(cookie);
 }
 
-/// Counts the end of what has begun but not ended.
+/// Counts the end of what was chosen and has not ended.
 #[inline(always)]
 pub fn count_end(origin: *mut Origin) {
     // SAFETY: an element of a map.
-    let stage = unsafe { (&raw const (*origin).stage).read_volatile() };
-    if stage != stage::STARTED && stage != stage::ESTABLISHED {
+    let (stage, protocol) =
+        unsafe { ((&raw const (*origin).stage).read_volatile(), (*origin).protocol) };
+    if stage != stage::CHOSEN && stage != stage::STARTED && stage != stage::ESTABLISHED {
         return;
     }
     let Some(row) = row_of(origin) else { return };
-    // SAFETY: fields of an element of `ROWS`.
+    // SAFETY: an element of `ROWS`.
     unsafe {
-        add(&raw mut (*row).in_flight, ONE_LESS);
-        add(&raw mut (*row).closed, 1);
+        match stage {
+            stage::CHOSEN => add(&raw mut (*row).unstarted, 1),
+            stage::STARTED if protocol != IPPROTO_UDP => standing::given_up(row),
+            _ => standing::closed(row),
+        }
     }
 }
 
@@ -113,6 +130,11 @@ const ABANDONED: u64 = 10_000_000_000;
 static BLANK: Origin = Origin::BLANK;
 
 #[inline(always)]
-fn place(cookie: u64) -> Option<*mut Origin> {
-    SOCKETS.get_ptr_mut((cookie % SOCKETS_CAPACITY as u64) as u32)
+fn owner(cookie: u64) -> Option<*mut Owner> {
+    OWNERS.get_ptr_mut(place(cookie))
+}
+
+#[inline(always)]
+fn place(cookie: u64) -> u32 {
+    (cookie % SOCKETS_CAPACITY as u64) as u32
 }

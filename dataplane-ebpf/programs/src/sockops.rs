@@ -7,12 +7,13 @@ use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{
     BPF_SOCK_OPS_RETRANS_CB, BPF_SOCK_OPS_RETRANS_CB_FLAG, BPF_SOCK_OPS_STATE_CB,
     BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_TCP_CLOSE, BPF_TCP_ESTABLISHED,
+    BPF_TCP_LAST_ACK,
 };
 use aya_ebpf::helpers::bpf_get_socket_cookie;
 use aya_ebpf::programs::SockOpsContext;
 use mizzen_ebpf_abi::{Be16, Ip16, Origin, Row, stage};
 
-use crate::counts::{ONE_LESS, add, row_of};
+use crate::counts::row_of;
 use crate::sockets;
 use crate::standing::{self, Sample};
 
@@ -23,7 +24,7 @@ pub fn observe(ctx: &SockOpsContext) {
         BPF_SOCK_OPS_TCP_CONNECT_CB => started(ctx),
         BPF_SOCK_OPS_STATE_CB => match ctx.arg(1) {
             BPF_TCP_ESTABLISHED => established(ctx),
-            BPF_TCP_CLOSE => closed(ctx),
+            BPF_TCP_CLOSE | BPF_TCP_LAST_ACK => closed(ctx),
             _ => {}
         },
         BPF_SOCK_OPS_RETRANS_CB => retransmitted(ctx),
@@ -49,12 +50,7 @@ fn started(ctx: &SockOpsContext) {
         (*origin).local = local_address(ctx);
         (*origin).local_port = Be16::new(ctx.local_port() as u16);
         if let Some(row) = row_of(origin) {
-            let pending = (*row).started.wrapping_sub((*row).established);
-            if pending == (*row).failed {
-                (&raw mut (*row).waiting_since).write_volatile((*origin).chosen_at);
-            }
-            add(&raw mut (*row).started, 1);
-            add(&raw mut (*row).in_flight, 1);
+            standing::handshake_begins(row, (*origin).chosen_at);
         }
     }
 }
@@ -68,7 +64,6 @@ fn established(ctx: &SockOpsContext) {
         (*origin).stage = stage::ESTABLISHED;
         (*origin).established_at = now;
         let Some(row) = row else { return };
-        add(&raw mut (*row).established, 1);
         standing::succeeded(row, now);
         standing::sample(row, Sample::Handshake, now - (*origin).chosen_at, now);
     }
@@ -88,20 +83,21 @@ fn retransmitted(ctx: &SockOpsContext) {
     }
 }
 
+/// Both sides have ended it, or it is gone: nothing more is asked for.
 #[inline(always)]
 fn closed(ctx: &SockOpsContext) {
+    let _ = ctx.set_cb_flags(0);
     let Some((origin, row)) = followed(ctx) else { return };
     // SAFETY: as in `established`.
     unsafe {
         let was_open = (*origin).stage == stage::ESTABLISHED;
         if let Some(row) = row {
             let now = sockets::now();
-            add(&raw mut (*row).in_flight, ONE_LESS);
             if was_open {
-                add(&raw mut (*row).closed, 1);
+                standing::closed(row);
                 standing::ended(row, now - (*origin).established_at, srtt(ctx), now);
             } else {
-                add(&raw mut (*row).failed, 1);
+                standing::given_up(row);
                 standing::failed(row, &(*origin).decision, now);
             }
         }

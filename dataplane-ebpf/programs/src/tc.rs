@@ -17,7 +17,7 @@ use crate::choose::Stop;
 use crate::course::{self, Course};
 use crate::flow;
 use crate::icmp::{self, Way};
-use crate::maps::{FLOWS, LINKS, VIPS};
+use crate::maps::{FLOWS, LINKS};
 use crate::packet::{Buffer, Hop, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_UDP, Packet, Side, flag};
 use crate::refuse;
 
@@ -136,8 +136,7 @@ fn is_icmp(packet: &Packet) -> bool {
 /// A packet that belongs to no flow.
 #[inline(always)]
 fn first(buffer: Buffer, packet: &Packet, came: u32) -> Option<i32> {
-    // SAFETY: nothing is read.
-    if unsafe { VIPS.get(flow::vip_of(&packet.key)) }.is_none() {
+    if !flow::is_for_vip(packet) {
         return Some(NEXT);
     }
     let begins = packet.flags & (flag::SYN | flag::ACK | flag::RST | flag::FIN) == flag::SYN;

@@ -5,6 +5,7 @@
 
 mod leaving;
 mod lifecycle;
+mod lost;
 mod net;
 mod packet;
 mod paths;

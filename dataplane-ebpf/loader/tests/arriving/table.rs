@@ -257,7 +257,7 @@ impl Bench {
         let followed = dataplane.follow_links(&[loopback]).expect("loadable");
         assert!(followed.errors.is_empty(), "{:?}", followed.errors);
 
-        let pins = options.pin_dir.join("v2");
+        let pins = options.pin_dir.join(format!("v{}", mizzen_ebpf_abi::ABI_VERSION));
         let names: Vec<String> = pins
             .read_dir()
             .expect("a directory")
