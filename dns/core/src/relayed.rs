@@ -47,6 +47,8 @@ pub struct Relayed {
     ttls: Box<[u16]>,
     /// Answer, authority and additional records.
     counts: [u16; 3],
+    /// The bytes of each answer, if they can be given in any order.
+    turning: Option<u16>,
     code: u16,
     authoritative: bool,
     authentic: bool,
@@ -136,6 +138,7 @@ impl Relayed {
             records: Box::default(),
             ttls: Box::default(),
             counts: [0; 3],
+            turning: None,
             code,
             authoritative: false,
             authentic: false,
@@ -172,6 +175,12 @@ impl Relayed {
         matches!(self.code, 0 | 3)
     }
 
+    /// Whether nothing better can come: it is good, and not cut.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.is_good() && !self.truncated
+    }
+
     /// How long it may be kept.
     #[must_use]
     pub fn worth(&self) -> Worth {
@@ -201,6 +210,7 @@ impl Relayed {
         relayed.records = message.get(start..end).unwrap_or_default().into();
         relayed.ttls = ttls.collect();
         relayed.counts = counts;
+        relayed.turning = walked.equal_answers(message);
         if let Some(opt) = opt {
             // The upper eight bits of the code stand where other records have their TTL.
             relayed.code = (u16::try_from(opt.ttl >> 24).unwrap_or(0)) << 4;

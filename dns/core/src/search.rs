@@ -155,7 +155,7 @@ mod tests {
             opt: None,
         };
         let mut buffer = [0; 512];
-        let length = answer.write(&asker, Age::Fresh(0), &mut buffer).expect("room");
+        let length = answer.write(&asker, Age::Fresh(0), 0, &mut buffer).expect("room");
         let message = Message::from_vec(&buffer[..length]).expect("a message");
         let section = |mark: &str, records: &[hickory_proto::rr::Record]| {
             let line =

@@ -87,7 +87,7 @@ pub async fn ask(
     let answer = timeout(limit, plain.ask(&question)).await;
     let answer = answer.unwrap_or(Err(UpstreamError::TimedOut(limit))).map_err(failed)?;
     let mut bytes = vec![0; asker.room];
-    let length = answer.write(&asker, Age::Fresh(0), &mut bytes).unwrap_or(0);
+    let length = answer.write(&asker, Age::Fresh(0), 0, &mut bytes).unwrap_or(0);
     let message = Message::from_vec(bytes.get(..length).unwrap_or_default());
     Ok(answered(&message.map_err(|_| failed(UpstreamError::Mismatch(Unfit::Malformed)))?))
 }

@@ -67,6 +67,20 @@ fn an_answer_is_given_again_with_less_time() {
 }
 
 #[test]
+fn addresses_of_a_kept_answer_begin_with_another_one_each_time() {
+    let upstream = Fake::udp(|datagram| {
+        let mut reply = empty(&datagram.asked);
+        reply.add_answers((1..4).map(|last| fake::address(&datagram.asked, 60, last)));
+        datagram.reply(&reply);
+    });
+    let resolver = usual(&upstream);
+    resolver.udp(&ask("www.example."));
+    let firsts = (0..3).map(|_| outcome(&resolver.udp(&ask("www.example."))).1[0].clone());
+    let firsts: std::collections::BTreeSet<String> = firsts.collect();
+    assert_eq!((firsts.len(), upstream.asked()), (3, 1));
+}
+
+#[test]
 fn what_may_be_kept_and_what_not() {
     let keep: fn(&Message) -> Message = |asked| nothing(asked, 60);
     type Row = (&'static str, fn(&Message) -> Message, usize);
@@ -95,7 +109,7 @@ fn what_may_be_kept_and_what_not() {
     for _ in 0..3 {
         assert!(resolver.udp(&ask("www.example.")).metadata.truncation);
     }
-    assert_eq!(upstream.asked(), 3, "what is cut");
+    assert_eq!(upstream.asked(), 9, "what is cut is not kept, and asked for again at once");
 }
 
 #[test]

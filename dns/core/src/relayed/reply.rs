@@ -84,7 +84,9 @@ impl Relayed {
     ///
     /// TTLs count down with the age. What he does not take is left out: additional
     /// records silently, others with the TC bit, which makes him ask by TCP.
-    pub fn write(&self, asker: &Asker<'_>, age: Age, out: &mut [u8]) -> Option<usize> {
+    ///
+    /// * `turn` — counts answers: several addresses begin with another one each time.
+    pub fn write(&self, asker: &Asker<'_>, age: Age, turn: u32, out: &mut [u8]) -> Option<usize> {
         let limit = asker.room.min(out.len());
         let out = out.get_mut(..limit)?;
         let notice = asker.opt.and(self.notice_at(age));
@@ -94,13 +96,41 @@ impl Relayed {
         let (head, rest) = out.split_at_mut_checked(start)?;
         self.write_head(asker, counts, cut, head)?;
         let (records, rest) = rest.split_at_mut_checked(length)?;
-        records.copy_from_slice(self.records.get(..length)?);
+        self.copy_records(turn, records);
         self.write_ttls(age, records);
         let mut end = start + length;
         if let Some(opt) = &asker.opt {
             end += write_opt(opt, notice, self.code, rest)?;
         }
         Some(end)
+    }
+
+    /// Bytes that the whole message for `asker` needs; it never is longer.
+    #[must_use]
+    pub fn room_for(&self, asker: &Asker<'_>) -> usize {
+        let notice = [self.notice, Some(STALE)]
+            .into_iter()
+            .max_by_key(|notice| notice.map_or(0, |notice| notice.text.len() + 1));
+        let question = HEADER + asker.name.len() + QUESTION_TAIL;
+        let whole = question + self.records.len() + opt_size(asker, notice.flatten());
+        whole.min(asker.room)
+    }
+
+    /// Copies the records as far as they fit into `out`, which ends between two of them.
+    fn copy_records(&self, turn: u32, mut out: &mut [u8]) {
+        let count = u32::from(self.counts[0]);
+        let size = self.turning.map_or(0, usize::from);
+        let first = turn.checked_rem(count).map_or(0, |first| size * first as usize);
+        let answers = size * count as usize;
+        let (answers, others) = self.records.split_at_checked(answers).unwrap_or_default();
+        let (tail, head) = answers.split_at_checked(first).unwrap_or_default();
+        for part in [head, tail, others] {
+            let Some((place, rest)) = out.split_at_mut_checked(part.len().min(out.len())) else {
+                return;
+            };
+            place.copy_from_slice(part.get(..place.len()).unwrap_or_default());
+            out = rest;
+        }
     }
 
     fn notice_at(&self, age: Age) -> Option<Notice> {

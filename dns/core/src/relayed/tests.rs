@@ -26,8 +26,9 @@ const OPT: Opt<'_> = Opt { payload: 1232, dnssec_ok: true, options: &[] };
 
 fn written(relayed: &Relayed, room: usize, opt: Option<Opt<'_>>, age: Age) -> Message {
     let mut buffer = vec![0; 65535];
-    let length = relayed.write(&asker(room, opt), age, &mut buffer).expect("room");
-    assert!(length <= room);
+    let asker = asker(room, opt);
+    let length = relayed.write(&asker, age, 0, &mut buffer).expect("room");
+    assert!(length <= relayed.room_for(&asker) && length <= room);
     Message::from_vec(&buffer[..length]).expect("a message")
 }
 
@@ -171,6 +172,30 @@ fn a_client_gets_his_own_question_and_what_the_upstream_said() {
     assert_eq!(notices(&stale.edns.expect("an OPT record")), [19]);
 }
 
+#[test]
+fn addresses_begin_with_another_one_each_time() {
+    let mut message = reply();
+    let www = "wWw.example.com.";
+    message.add_answers((1..4).map(|last| address(www, 60, last)));
+    message.add_authority(soa("example.com.", 40, 5));
+    let told = |message: &Message, turn, room| {
+        let mut buffer = [0; 512];
+        let relayed = read(message);
+        let length = relayed.write(&asker(room, None), Age::Fresh(1), turn, &mut buffer);
+        let got = Message::from_vec(&buffer[..length.expect("room")]).expect("a message");
+        let lines = got.answers.iter().map(|r| format!("{} {}", r.data, r.ttl));
+        (lines.collect::<Vec<_>>().join(", "), got.authorities.len())
+    };
+    let one = |first: u8| ["192.0.2.1 59", "192.0.2.2 59", "192.0.2.3 59"][usize::from(first) - 1];
+    let order = |numbers: [u8; 3]| numbers.map(one).join(", ");
+    for (turn, want) in [(0, [1, 2, 3]), (1, [2, 3, 1]), (2, [3, 1, 2]), (3, [1, 2, 3])] {
+        assert_eq!(told(&message, turn, 512), (order(want), 1), "turn {turn}");
+    }
+    assert_eq!(told(&message, 1, 69), (format!("{}, {}", one(2), one(3)), 0), "cut");
+    message.add_answer(alias(www, "a.b.", 60));
+    assert!(told(&message, 1, 512).0.starts_with("192.0.2.1"), "others keep their places");
+}
+
 fn notices(edns: &Edns) -> Vec<u16> {
     let codes = edns.options().as_ref().iter().filter_map(|(_, option)| match option {
         EdnsOption::Unknown(15, data) => Some(u16::from_be_bytes([data[0], data[1]])),
@@ -208,12 +233,13 @@ fn options_of_our_own_and_notices_are_written() {
     let options = [0, 10, 0, 2, 7, 7];
     let opt = Opt { payload: 1232, dnssec_ok: false, options: &options };
     let mut buffer = [0; 512];
-    let length = relayed.write(&asker(512, Some(opt)), Age::Fresh(0), &mut buffer).expect("room");
+    let length =
+        relayed.write(&asker(512, Some(opt)), Age::Fresh(0), 0, &mut buffer).expect("room");
     let tail = [&options[..], &[0, 15, 0, 10, 0, 0], b"too busy"].concat();
     assert!(buffer[..length].ends_with(&tail));
-    let without = relayed.write(&asker(512, None), Age::Fresh(0), &mut buffer).expect("room");
+    let without = relayed.write(&asker(512, None), Age::Fresh(0), 0, &mut buffer).expect("room");
     assert_eq!(without, HEADER + NAME.len() + 4);
-    assert_eq!(relayed.write(&asker(20, None), Age::Fresh(0), &mut buffer), None);
+    assert_eq!(relayed.write(&asker(20, None), Age::Fresh(0), 0, &mut buffer), None);
 }
 
 #[test]
@@ -271,7 +297,7 @@ proptest! {
             if let Ok(relayed) = Relayed::read(bytes, &sent()) {
                 let mut buffer = [0; 600];
                 for age in [Age::Fresh(9), Age::Stale] {
-                    let length = relayed.write(&asker(600, Some(OPT)), age, &mut buffer);
+                    let length = relayed.write(&asker(600, Some(OPT)), age, 0, &mut buffer);
                     prop_assert!(length.is_none_or(|length| length <= 600));
                 }
             }

@@ -4,10 +4,14 @@ use std::collections::BTreeSet;
 
 /// Longest name in bytes (RFC 1035, 2.3.4).
 const MAX_NAME: usize = 255;
+/// A pointer to the question's name (RFC 1035, 4.1.4).
+const ASKED_NAME: [u8; 2] = [0xc0, 12];
 /// Longest chain of CNAME records that is followed.
 const MAX_CHAIN: usize = 32;
 /// Type, class, TTL and length behind a record's name, in bytes.
 const FIXED: usize = 10;
+const A: u16 = 1;
+const AAAA: u16 = 28;
 const CNAME: u16 = 5;
 const DNAME: u16 = 39;
 const OPT: u16 = 41;
@@ -86,6 +90,21 @@ impl Walked {
             }
         }
         Some(walked)
+    }
+
+    /// The length of each answer if they are several addresses of the asked name, written
+    /// alike, so that they may change places (RFC 1034, 3.6).
+    pub(super) fn equal_answers(&self, message: &[u8]) -> Option<u16> {
+        let mut answers = self.entries.iter().filter(|entry| entry.section == Section::Answer);
+        let first = answers.next()?;
+        let size = |entry: &Entry| entry.end - entry.start;
+        let is_alike = |entry: &Entry| {
+            let name = message.get(entry.start..entry.start + 2);
+            entry.kind == first.kind && size(entry) == size(first) && name == Some(&ASKED_NAME)
+        };
+        let several = answers.clone().next().is_some();
+        let alike = matches!(first.kind, A | AAAA) && is_alike(first) && answers.all(is_alike);
+        (several && alike).then(|| u16::try_from(size(first)).ok()).flatten()
     }
 }
 

@@ -23,7 +23,7 @@ const NO_REACHABLE_AUTHORITY: u16 = 22;
 /// How it ended.
 #[derive(Debug)]
 pub(super) enum Ended {
-    /// An upstream's answer; if none was good, its excuse.
+    /// An upstream's answer; if none was good, one that is cut or an excuse.
     Answer(Relayed),
     /// Nobody answered.
     NoAnswer,
@@ -64,7 +64,7 @@ pub(super) async fn ask(
         // The first rounds are short: a lost packet shall not cost the whole time.
         let until = if round == ROUNDS { end } else { Instant::now() + deadline / 4 };
         match listen(&mut heard, &mut running, until.min(end)).await {
-            Some(answer) if answer.is_good() => return Ended::Answer(answer),
+            Some(answer) if answer.is_whole() => return Ended::Answer(answer),
             Some(answer) => excuse = excuse.or(Some(answer)),
             None => {}
         }
@@ -79,7 +79,7 @@ pub(super) async fn ask(
     }
 }
 
-/// Waits until a good answer comes, all who were asked have ended, or the time is over.
+/// Waits until a good answer comes that is not cut, all who were asked have ended, or the time is over.
 async fn listen(
     heard: &mut mpsc::Receiver<Heard>,
     running: &mut usize,
@@ -90,7 +90,7 @@ async fn listen(
         let Ok(Some(answer)) = timeout_at(until, heard.recv()).await else { break };
         *running -= 1;
         match answer {
-            Ok(answer) if answer.is_good() => return Some(answer),
+            Ok(answer) if answer.is_whole() => return Some(answer),
             Ok(answer) => excuse = excuse.or(Some(answer)),
             Err(error) => debug!(%error, "upstream gave no answer"),
         }

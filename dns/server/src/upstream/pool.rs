@@ -118,7 +118,7 @@ impl Pool {
         let answer = answer.unwrap_or(Err(UpstreamError::TimedOut(limit)));
         let after = begin.elapsed();
         asked.how = match &answer {
-            Ok(answer) if answer.is_good() => Ended::Answered { after },
+            Ok(answer) if answer.is_whole() => Ended::Answered { after },
             Ok(_) | Err(UpstreamError::Mismatch(_) | UpstreamError::Status(_)) => {
                 Ended::Excused { after }
             }
