@@ -133,6 +133,14 @@ impl Record {
     pub fn new(name: DnsName, ttl: u32, data: Data) -> Self {
         Self { name, data, ttl, withheld: None, distance: Distance::Far }
     }
+
+    /// The record for a message; `None` if a name in it is none.
+    ///
+    /// * `serial` — that of the zones, for SOA records.
+    #[must_use]
+    pub fn to_message(&self, serial: u32) -> Option<hickory_proto::rr::Record> {
+        self.data.to_record(&self.name.to_wire()?, self.ttl, serial)
+    }
 }
 
 impl Withheld {

@@ -24,6 +24,7 @@ mod encode;
 mod fair;
 mod forward;
 mod handler;
+pub mod handover;
 mod metrics;
 mod query_log;
 mod reply;

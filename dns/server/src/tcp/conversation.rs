@@ -10,7 +10,7 @@ use crate::handler::Outcome;
 use crate::metrics::Road;
 use crate::sockets::Transport;
 use crate::thread::Thread;
-use crate::transfer::Transfer;
+use crate::transfer::{Piece, Transfer};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use hickory_server::net::xfer::Protocol;
@@ -22,6 +22,7 @@ use std::pin::Pin;
 use std::time::Instant;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::yield_now;
 use tokio::time::sleep_until;
 
 /// Replies that are written but not sent, in bytes: at this mark, no more are made.
@@ -59,7 +60,7 @@ pub(crate) async fn hold(
     let mut talk = Conversation::new(client, thread, limits);
     loop {
         talk.take_messages();
-        talk.take_from_transfers();
+        let reads_on = talk.take_from_transfers();
         if talk.over() {
             let nonsense = talk.nonsense;
             return Ok(if nonsense { Ended::Nonsense } else { Ended::Finished });
@@ -79,6 +80,7 @@ pub(crate) async fn hold(
                 talk.written(written?);
             }
             read = reader.read_buf(incoming), if may_read => talk.read(read?),
+            () = yield_now(), if reads_on => {}
             () = sleep_until(deadline.into()) => return Ok(Ended::TimedOut),
         }
     }
@@ -206,16 +208,19 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    /// Makes the next messages of a transfer, as many as the client reads.
-    fn take_from_transfers(&mut self) {
+    /// Makes the next messages of a transfer, as many as the client reads; returns
+    /// whether it goes on without the client.
+    fn take_from_transfers(&mut self) -> bool {
         while self.unsent() < HIGH_WATER
             && let Some(transfer) = self.transfers.front_mut()
         {
-            match transfer.next_message(&self.thread.handler.zones) {
-                Some(message) => self.push(&message),
-                None => drop(self.transfers.pop_front()),
+            match transfer.next_piece(&self.thread.handler.zones) {
+                Piece::Message(message) => self.push(&message),
+                Piece::NotYet => return true,
+                Piece::Over => drop(self.transfers.pop_front()),
             }
         }
+        false
     }
 
     /// Adds a reply behind its length, so that one segment carries a short one.
