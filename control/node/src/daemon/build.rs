@@ -1,5 +1,9 @@
 //! Every part of a node, made in the order in which they need each other.
 
+mod settings;
+
+pub(crate) use settings::{containerizer, network_spec, overlay_spec, run_root, work_dir};
+
 use super::agent::Containers;
 use super::checkpoints::Checkpoints;
 use super::core::{CLAIMS, Core, Input};
@@ -18,26 +22,22 @@ use super::{clock, cluster};
 use crate::config::{Config, Role};
 use crate::node::Frame;
 use anyhow::Context;
-use mizzen_agent::{Agent, CpuLimit, Found, Orders};
-use mizzen_api::{resources, v1};
+use mizzen_agent::{Agent, Found, Orders};
 use mizzen_http::core::{CoreHandle, CoreRequest, channel};
-use mizzen_http::server::{Address, Listeners, Part, Settings as ListenerSettings};
-use mizzen_isolators::{Containerizer, Settings as ContainerSettings};
-use mizzen_kernel::network::{NamesSpec, NetworkSpec, ensure_network};
+use mizzen_http::server::Listeners;
+use mizzen_kernel::network::ensure_network;
 use mizzen_master::Master;
 use mizzen_master::registry::Registry;
 use mizzen_membership::log::OwnerLog;
 use mizzen_membership::view::View;
-use mizzen_plan::overlay::OverlaySpec;
 use mizzen_plan::vip::{Claims, Planner};
 use mizzen_services::Services;
 use mizzen_store::Store;
 use mizzen_types::ids::OwnerId;
-use mizzen_types::resources::{Resources, Value};
 use mizzen_types::time::Now;
+use settings::{agent_settings, listener_settings, networks};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::net::IpAddr;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
@@ -53,8 +53,6 @@ const NODE_ID: &str = "node/id";
 const GENERATION: &str = "node/generation";
 /// Requests that may wait for the loop.
 const REQUEST_QUEUE: usize = 1024;
-/// Processes and threads in one container.
-const PIDS: u32 = 4096;
 
 /// A node that is about to run.
 pub(crate) struct Built {
@@ -145,67 +143,6 @@ pub(crate) async fn build(config: Config, frame: Frame) -> anyhow::Result<Built>
     Ok(Built { core, parts: Parts { inputs: receiver, requests, handle, listeners } })
 }
 
-/// Where sandboxes lie.
-pub(crate) fn work_dir(config: &Config) -> PathBuf {
-    config.state_dir.join("work")
-}
-
-/// Where the run directories of containers lie.
-pub(crate) fn run_root(config: &Config) -> PathBuf {
-    config.run_dir.join("containers")
-}
-
-/// What the node's network should look like.
-pub(crate) fn network_spec(config: &Config) -> NetworkSpec {
-    let names = config.has(Role::Dns).then(|| NamesSpec {
-        link: config.instance.names_link(),
-        addresses: config.dns.addresses.clone(),
-    });
-    NetworkSpec {
-        mark: format!("mizzen {}", config.instance),
-        names,
-        overlay: config.has(Role::Overlay).then(|| overlay_spec(config)),
-        filter_table: config.instance.filter_table(),
-        cni_directory: config.run_dir.join("cni"),
-    }
-}
-
-/// The container side of a configuration.
-pub(crate) fn containerizer(config: &Config) -> anyhow::Result<Containerizer> {
-    let settings = ContainerSettings {
-        launcher: super::executables::launcher(config),
-        run_root: run_root(config),
-        cgroup_root: config.cgroup_root.clone(),
-        plugin_dirs: super::executables::plugin_dirs(config),
-        networks: networks(config),
-        plugin_timeout: config.agent.plugin_timeout,
-    };
-    Containerizer::new(settings).context("containers cannot be made on this machine")
-}
-
-/// The networks of this node, with their CNI configurations.
-fn networks(config: &Config) -> BTreeMap<String, serde_json::Value> {
-    let overlay = config.has(Role::Overlay).then(|| overlay_spec(config));
-    let named = overlay.map(|spec| (spec.name.clone(), spec.cni_configuration()));
-    named.into_iter().collect()
-}
-
-pub(super) fn overlay_spec(config: &Config) -> OverlaySpec {
-    let resolver = config.dns.addresses.iter().find_map(|address| match address {
-        IpAddr::V4(address) => Some(*address),
-        IpAddr::V6(_) => None,
-    });
-    OverlaySpec {
-        name: config.overlay.name.clone(),
-        network: config.overlay.network,
-        subnet: config.overlay.subnet,
-        bridge: config.overlay.bridge.clone(),
-        mtu: config.overlay.mtu,
-        leases: config.state_dir.join("leases"),
-        resolver: resolver.filter(|_| config.has(Role::Dns)),
-    }
-}
-
 /// The node's name in the owner logs, and a generation larger than all before.
 fn identity(store: &Store) -> anyhow::Result<(OwnerId, u64)> {
     let owner = match store.get(NODE_ID)? {
@@ -222,23 +159,6 @@ fn identity(store: &Store) -> anyhow::Result<(OwnerId, u64)> {
         (GENERATION.to_owned(), Some(generation.to_string().into_bytes())),
     ])?;
     Ok((OwnerId::new(owner), generation))
-}
-
-fn listener_settings(config: &Config) -> ListenerSettings {
-    let tcp = |address: SocketAddr| Address::Tcp(address);
-    let mut listeners =
-        vec![(Part::Node, Address::Unix(config.socket())), (Part::Node, tcp(config.admin.node))];
-    for (role, part, address) in [
-        (Role::Master, Part::Master, config.master.listen),
-        (Role::Agent, Part::Agent, config.agent.listen),
-        (Role::Services, Part::Services, config.services.listen),
-        (Role::Vip, Part::Minuteman, config.admin.minuteman),
-    ] {
-        if config.has(role) {
-            listeners.push((part, tcp(address)));
-        }
-    }
-    ListenerSettings { listeners, ..ListenerSettings::default() }
 }
 
 impl Core {
@@ -345,57 +265,5 @@ impl Core {
         self.services = Some(services);
         self.subscribe_services(now);
         Ok(())
-    }
-}
-
-fn agent_settings(config: &Config) -> anyhow::Result<mizzen_agent::Settings> {
-    let resources = Resources::parse(&config.agent.resources)
-        .with_context(|| format!("agent.resources: `{}`", config.agent.resources))?;
-    let port = config.agent.listen.port();
-    let info = v1::AgentInfo {
-        hostname: config.hostname.clone(),
-        port: Some(i32::from(port)),
-        resources: resources::to_v1(&resources),
-        attributes: attributes(&config.agent.attributes),
-        ..v1::AgentInfo::default()
-    };
-    Ok(mizzen_agent::Settings {
-        info,
-        address: config.address,
-        port,
-        work_dir: work_dir(config),
-        run_root: run_root(config),
-        cpu_limit: if config.agent.cpu_quota { CpuLimit::Quota } else { CpuLimit::Shares },
-        pids: PIDS,
-    })
-}
-
-/// Attributes from their text, `name:value;…`, which the configuration has checked. A
-/// value that is neither a number nor ranges is a text.
-fn attributes(text: &str) -> Vec<v1::Attribute> {
-    text.split([';', '\n']).filter_map(|part| part.split_once(':')).map(attribute).collect()
-}
-
-fn attribute((name, value): (&str, &str)) -> v1::Attribute {
-    let (name, value) = (name.trim().to_owned(), value.trim());
-    let attribute = v1::Attribute { name, ..v1::Attribute::default() };
-    match Value::parse(value) {
-        Ok(Some(Value::Scalar(scalar))) => v1::Attribute {
-            r#type: v1::value::Type::Scalar.into(),
-            scalar: Some(v1::value::Scalar { value: scalar.as_f64() }),
-            ..attribute
-        },
-        Ok(Some(Value::Ranges(ranges))) => v1::Attribute {
-            r#type: v1::value::Type::Ranges.into(),
-            ranges: Some(v1::value::Ranges {
-                range: ranges.iter().map(|(begin, end)| v1::value::Range { begin, end }).collect(),
-            }),
-            ..attribute
-        },
-        _ => v1::Attribute {
-            r#type: v1::value::Type::Text.into(),
-            text: Some(v1::value::Text { value: value.to_owned() }),
-            ..attribute
-        },
     }
 }

@@ -1,0 +1,147 @@
+//! From the configuration to what each part of a node wants to know.
+
+use crate::config::{Config, Role};
+use anyhow::Context;
+use mizzen_agent::CpuLimit;
+use mizzen_api::{resources, v1};
+use mizzen_http::server::{Address, Part, Settings as ListenerSettings};
+use mizzen_isolators::{Containerizer, Settings as ContainerSettings};
+use mizzen_kernel::network::{NamesSpec, NetworkSpec};
+use mizzen_plan::overlay::OverlaySpec;
+use mizzen_types::resources::{Resources, Value};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+/// Processes and threads in one container.
+const PIDS: u32 = 4096;
+
+/// Where sandboxes lie.
+pub(crate) fn work_dir(config: &Config) -> PathBuf {
+    config.state_dir.join("work")
+}
+
+/// Where the run directories of containers lie.
+pub(crate) fn run_root(config: &Config) -> PathBuf {
+    config.run_dir.join("containers")
+}
+
+/// What the node's network should look like.
+pub(crate) fn network_spec(config: &Config) -> NetworkSpec {
+    let names = config.has(Role::Dns).then(|| NamesSpec {
+        link: config.instance.names_link(),
+        addresses: config.dns.addresses.clone(),
+    });
+    NetworkSpec {
+        mark: format!("mizzen {}", config.instance),
+        names,
+        overlay: config.has(Role::Overlay).then(|| overlay_spec(config)),
+        filter_table: config.instance.filter_table(),
+        cni_directory: config.run_dir.join("cni"),
+    }
+}
+
+/// The container side of a configuration.
+pub(crate) fn containerizer(config: &Config) -> anyhow::Result<Containerizer> {
+    let settings = ContainerSettings {
+        launcher: crate::daemon::executables::launcher(config),
+        run_root: run_root(config),
+        cgroup_root: config.cgroup_root.clone(),
+        plugin_dirs: crate::daemon::executables::plugin_dirs(config),
+        networks: networks(config),
+        plugin_timeout: config.agent.plugin_timeout,
+    };
+    Containerizer::new(settings).context("containers cannot be made on this machine")
+}
+
+/// The networks of this node, with their CNI configurations.
+pub(super) fn networks(config: &Config) -> BTreeMap<String, serde_json::Value> {
+    let overlay = config.has(Role::Overlay).then(|| overlay_spec(config));
+    let named = overlay.map(|spec| (spec.name.clone(), spec.cni_configuration()));
+    named.into_iter().collect()
+}
+
+pub(crate) fn overlay_spec(config: &Config) -> OverlaySpec {
+    let resolver = config.dns.addresses.iter().find_map(|address| match address {
+        IpAddr::V4(address) => Some(*address),
+        IpAddr::V6(_) => None,
+    });
+    OverlaySpec {
+        name: config.overlay.name.clone(),
+        network: config.overlay.network,
+        subnet: config.overlay.subnet,
+        bridge: config.overlay.bridge.clone(),
+        mtu: config.overlay.mtu,
+        leases: config.state_dir.join("leases"),
+        resolver: resolver.filter(|_| config.has(Role::Dns)),
+    }
+}
+
+pub(super) fn listener_settings(config: &Config) -> ListenerSettings {
+    let tcp = |address: SocketAddr| Address::Tcp(address);
+    let mut listeners =
+        vec![(Part::Node, Address::Unix(config.socket())), (Part::Node, tcp(config.admin.node))];
+    for (role, part, address) in [
+        (Role::Master, Part::Master, config.master.listen),
+        (Role::Agent, Part::Agent, config.agent.listen),
+        (Role::Services, Part::Services, config.services.listen),
+        (Role::Vip, Part::Minuteman, config.admin.minuteman),
+    ] {
+        if config.has(role) {
+            listeners.push((part, tcp(address)));
+        }
+    }
+    ListenerSettings { listeners, ..ListenerSettings::default() }
+}
+
+pub(super) fn agent_settings(config: &Config) -> anyhow::Result<mizzen_agent::Settings> {
+    let resources = Resources::parse(&config.agent.resources)
+        .with_context(|| format!("agent.resources: `{}`", config.agent.resources))?;
+    let port = config.agent.listen.port();
+    let info = v1::AgentInfo {
+        hostname: config.hostname.clone(),
+        port: Some(i32::from(port)),
+        resources: resources::to_v1(&resources),
+        attributes: attributes(&config.agent.attributes),
+        ..v1::AgentInfo::default()
+    };
+    Ok(mizzen_agent::Settings {
+        info,
+        address: config.address,
+        port,
+        work_dir: work_dir(config),
+        run_root: run_root(config),
+        cpu_limit: if config.agent.cpu_quota { CpuLimit::Quota } else { CpuLimit::Shares },
+        pids: PIDS,
+    })
+}
+
+/// Attributes from their text, `name:value;…`, which the configuration has checked. A
+/// value that is neither a number nor ranges is a text.
+fn attributes(text: &str) -> Vec<v1::Attribute> {
+    text.split([';', '\n']).filter_map(|part| part.split_once(':')).map(attribute).collect()
+}
+
+fn attribute((name, value): (&str, &str)) -> v1::Attribute {
+    let (name, value) = (name.trim().to_owned(), value.trim());
+    let attribute = v1::Attribute { name, ..v1::Attribute::default() };
+    match Value::parse(value) {
+        Ok(Some(Value::Scalar(scalar))) => v1::Attribute {
+            r#type: v1::value::Type::Scalar.into(),
+            scalar: Some(v1::value::Scalar { value: scalar.as_f64() }),
+            ..attribute
+        },
+        Ok(Some(Value::Ranges(ranges))) => v1::Attribute {
+            r#type: v1::value::Type::Ranges.into(),
+            ranges: Some(v1::value::Ranges {
+                range: ranges.iter().map(|(begin, end)| v1::value::Range { begin, end }).collect(),
+            }),
+            ..attribute
+        },
+        _ => v1::Attribute {
+            r#type: v1::value::Type::Text.into(),
+            text: Some(v1::value::Text { value: value.to_owned() }),
+            ..attribute
+        },
+    }
+}
