@@ -31,7 +31,7 @@ fn instance(name: &str, number: u8) -> Place {
             &port(61421),
             "--admin-node",
             &port(62080),
-            "--names-addresses",
+            "--dns-addresses",
             &resolver,
             "--overlay-subnet",
             &subnet,
