@@ -24,6 +24,9 @@ use crate::words::{Connection, Decision, Reason, UDP, VipAddress};
 /// Time that a handshake may take: then the client's system sends its SYN again.
 const HANDSHAKE: u64 = 1_000_000_000;
 
+/// Time in which nobody asks a second time for the same connection.
+const AGAIN: u64 = HANDSHAKE / 2;
+
 /// Connections watched at a time; what goes beyond is not watched.
 const MOST: usize = 200_000;
 
@@ -116,7 +119,13 @@ impl Flows {
     /// Takes in the first packet of a flow. One that the backend had under this key is over.
     pub fn begin(&mut self, beginning: Beginning, now: u64) {
         let key = beginning.key;
-        self.end(&key, now);
+        let overtaken =
+            |flow: &Watched| flow.stage == Stage::Asked && now.saturating_sub(flow.since) < AGAIN;
+        match self.watched.get(&key).is_some_and(overtaken) {
+            // Its answer and its end are about to be shown to another thread.
+            true => self.lose(&key, now),
+            false => self.end(&key, now),
+        }
         let stage = match key.protocol {
             UDP => Stage::Flow,
             _ => Stage::Asked,
@@ -365,6 +374,7 @@ mod tests {
     fn whole_lives() {
         type Step = fn(&mut Bench);
         let begin: Step = |b| b.begin(SECOND);
+        let begin_late: Step = |b| b.begin(2 * SECOND);
         let answer: Step = |b| b.back(SYN | ACK, SECOND + MILLI);
         let fin: Step = |b| b.back(FIN | ACK, SECOND + 5 * MILLI);
         let reset: Step = |b| b.back(RST | ACK, SECOND + 5 * MILLI);
@@ -385,6 +395,8 @@ mod tests {
             ("never answered",  &[begin, late],                 [1, 0, 1, 0], 0),
             ("open for long",   &[begin, answer, late],         [1, 1, 0, 0], 1),
             ("again",           &[begin, answer, begin],        [2, 1, 0, 1], 1),
+            ("overtaken",       &[begin, begin],                [2, 1, 0, 1], 1),
+            ("asked again",     &[begin, begin_late],           [2, 0, 1, 0], 1),
             ("not ours",        &[answer, fin],                 [0, 0, 0, 0], 0),
             ("forgotten",       &[begin, forget],               [1, 1, 0, 1], 0),
             ("forgotten open",  &[begin, answer, forget],       [1, 1, 0, 1], 0),
