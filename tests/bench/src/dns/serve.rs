@@ -6,8 +6,8 @@ use super::names::{Data, Names};
 use super::question::fixed_reply;
 use crate::sandbox;
 use anyhow::{Context, Result, bail};
-use mizzen_dns_core::{Data as Served, DnsName, Options, OwnerKey, Record, Zones};
-use mizzen_dns_server::{Server, Settings, SharedZones};
+use mizzen_dns_core::{Data as Served, DnsName, Options, OwnerKey, Record, Upstream, Zones};
+use mizzen_dns_server::{ForwardSettings, Server, Settings, SharedZones};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
@@ -41,11 +41,9 @@ pub(crate) fn ours(
         set(&zones, task, Names::address(task).into())?;
     }
     let took = begun.elapsed();
-    let settings = Settings {
-        listen: vec![listen],
-        upstreams: upstream.into_iter().collect(),
-        ..Settings::default()
-    };
+    let upstreams = upstream.into_iter().map(Upstream::plain).collect();
+    let forward = ForwardSettings { upstreams, ..ForwardSettings::default() };
+    let settings = Settings { listen: vec![listen], forward, ..Settings::default() };
     let _server = Server::start(&settings, Arc::clone(&zones)).context("the resolver")?;
     println!("{}", took.as_nanos());
     for line in std::io::stdin().lines() {
