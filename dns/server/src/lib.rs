@@ -23,6 +23,8 @@ mod edns;
 mod encode;
 mod fair;
 mod forward;
+#[doc(hidden)]
+pub mod fuzzing;
 mod handler;
 pub mod handover;
 mod metrics;

@@ -299,8 +299,9 @@ mod tests {
 
     #[test]
     fn messages_are_parted_by_their_lengths() {
+        type Row = (&'static [u8], Option<(&'static [u8], &'static [u8])>);
         #[rustfmt::skip]
-        let table: [(&[u8], Option<(&[u8], &[u8])>); 6] = [
+        let table: &[Row] = &[
             (&[], None),
             (&[0], None),
             (&[0, 2, 7], None),
@@ -309,7 +310,7 @@ mod tests {
             (&[0, 0, 5], Some((&[], &[5]))),
         ];
         for (bytes, want) in table {
-            assert_eq!(split_message(bytes), want, "{bytes:?}");
+            assert_eq!(split_message(bytes), *want, "{bytes:?}");
         }
     }
 }
