@@ -63,6 +63,21 @@ impl View {
         self.owners.get(owner).map(|owner| owner.version).unwrap_or_default()
     }
 
+    /// Who has said something, in order.
+    pub fn owners(&self) -> impl Iterator<Item = &OwnerId> {
+        self.owners.keys()
+    }
+
+    /// The facts of one owner from a key on, in the order of keys.
+    pub fn facts_from<'a>(
+        &'a self,
+        owner: &OwnerId,
+        from: &'a Key,
+    ) -> impl Iterator<Item = (&'a Key, &'a Fact)> {
+        let owner = self.owners.get(owner);
+        owner.into_iter().flat_map(move |owner| owner.facts.range(from..))
+    }
+
     /// Every fact with its owner, in the order of owners and keys.
     pub fn facts(&self) -> impl Iterator<Item = (&OwnerId, &Key, &Fact)> {
         self.owners.iter().flat_map(|(id, owner)| owner.facts.iter().map(move |(k, f)| (id, k, f)))

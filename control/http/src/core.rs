@@ -50,6 +50,13 @@ pub enum CoreRequest {
         /// Where the answer goes.
         reply: oneshot::Sender<ServicesReply>,
     },
+    /// Anything below `/v1/dns-records`.
+    DnsRecords {
+        /// The request.
+        request: ServicesRequest,
+        /// Where the answer goes.
+        reply: oneshot::Sender<ServicesReply>,
+    },
     /// The node's `/v1/metrics`.
     Metrics {
         /// How series are to be written.
@@ -207,6 +214,24 @@ pub enum Query {
     MinutemanBackend(String),
     /// Minuteman: `/metrics`.
     MinutemanMetrics,
+    /// Mesos-DNS: `/v1/config`.
+    MesosDnsConfig,
+    /// Mesos-DNS: `/v1/hosts/NAME`.
+    MesosDnsHosts(String),
+    /// Mesos-DNS: `/v1/services/NAME`.
+    MesosDnsServices(String),
+    /// Mesos-DNS: `/v1/enumerate`.
+    MesosDnsEnumerate,
+    /// Mesos-DNS: `/v1/axfr`.
+    MesosDnsAxfr,
+    /// Node: `/v1/hosts/NAME`.
+    Hosts(String),
+    /// Node: `/v1/services/NAME`.
+    Services(String),
+    /// Node: `/v1/records`.
+    Records,
+    /// Node: `/v1/dns-zones`.
+    DnsZones,
     /// Node: `/v1/status`.
     Status,
     /// Node: `/v1/tasks`.
@@ -280,7 +305,7 @@ pub enum Order {
 }
 
 /// The answer to a [`Query`].
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, PartialEq)]
 pub enum QueryReply {
     /// 200 with JSON.
     Json(Value),
@@ -292,6 +317,20 @@ pub enum QueryReply {
     Text(&'static str, String),
     /// 200 with the contents of a file.
     File(OpenFile),
+    /// 200 with JSON that comes in pieces.
+    Pieces(Pieces),
+}
+
+/// An answer that is made while it is sent. Nobody reads any more when the receiver is
+/// dropped.
+#[derive(Debug)]
+pub struct Pieces(pub mpsc::Receiver<Bytes>);
+
+impl PartialEq for Pieces {
+    /// Whatever comes, it comes once.
+    fn eq(&self, _: &Self) -> bool {
+        false
+    }
 }
 
 /// A file to be sent, as long as it was when it was opened.
@@ -391,6 +430,19 @@ impl CoreHandle {
         wait: Duration,
     ) -> Result<ServicesReply, CoreError> {
         self.ask(wait, |reply| CoreRequest::VipServices { request, reply }).await
+    }
+
+    /// Passes a request about records that are set by hand.
+    ///
+    /// # Errors
+    ///
+    /// [`CoreError`].
+    pub async fn dns_records(
+        &self,
+        request: ServicesRequest,
+        wait: Duration,
+    ) -> Result<ServicesReply, CoreError> {
+        self.ask(wait, |reply| CoreRequest::DnsRecords { request, reply }).await
     }
 
     /// Passes a framework's call to the master.

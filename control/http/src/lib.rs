@@ -12,6 +12,7 @@ mod download;
 mod encoding;
 pub mod error;
 pub mod limits;
+mod mesos_dns;
 mod node;
 mod operator;
 mod operator_api;

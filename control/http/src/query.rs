@@ -11,8 +11,12 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
+use bytes::Bytes;
+use futures::stream;
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::str::FromStr;
+use tokio::sync::mpsc;
 
 /// The parameters behind the `?`.
 #[derive(Debug)]
@@ -70,6 +74,7 @@ fn answer(reply: QueryReply, params: &Params) -> Result<Response, HttpError> {
         QueryReply::Bad(text) => Err(HttpError::Refused { status: StatusCode::BAD_REQUEST, text }),
         QueryReply::Text(content_type, text) => Ok(with_type(content_type, text.into_bytes())),
         QueryReply::File(file) => Ok(download::response(file)),
+        QueryReply::Pieces(pieces) => Ok(with_body("application/json", body_of(pieces.0))),
     }
 }
 
@@ -88,8 +93,20 @@ fn json(value: &serde_json::Value, callback: Option<String>) -> Result<Response,
     Ok(with_type("text/javascript", script))
 }
 
+/// A body that is sent as its pieces come.
+pub fn body_of(pieces: mpsc::Receiver<Bytes>) -> Body {
+    Body::from_stream(stream::unfold(pieces, |mut pieces| async move {
+        let piece = pieces.recv().await?;
+        Some((Ok::<_, Infallible>(piece), pieces))
+    }))
+}
+
 fn with_type(content_type: &'static str, body: Vec<u8>) -> Response {
-    let mut response = Body::from(body).into_response();
+    with_body(content_type, Body::from(body))
+}
+
+fn with_body(content_type: &'static str, body: Body) -> Response {
+    let mut response = body.into_response();
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }

@@ -5,6 +5,7 @@
 //! | master | 5050 | the cluster: frameworks, tools |
 //! | agent | 5051 | the cluster: tools |
 //! | services | 8080 | the cluster: users of `/v2` |
+//! | mesos-dns | 8123 | the machine itself |
 //! | minuteman | 61421 | the machine itself |
 //! | node | 62080 | the machine itself |
 //! | node | `<run-dir>/mizzen.sock` | root: the command line |
@@ -17,7 +18,7 @@ use crate::core::{CoreHandle, Query};
 use crate::error::HttpError;
 use crate::limits::Limits;
 use crate::query::{ToQuery, asks};
-use crate::{node, operator, operator_api, scheduler, services, vips};
+use crate::{mesos_dns, node, operator, operator_api, scheduler, services, vips};
 use axum::body::{Body, HttpBody};
 use axum::http::Uri;
 use axum::routing::{MethodRouter, any, get, post};
@@ -63,6 +64,12 @@ const FILES: &[(&str, ToQuery)] = &[
     ("/files/read.json", operator::files_read),
 ];
 
+const MESOS_DNS: &[(&str, ToQuery)] = &[
+    ("/v1/config", |_| Ok(Query::MesosDnsConfig)),
+    ("/v1/enumerate", |_| Ok(Query::MesosDnsEnumerate)),
+    ("/v1/axfr", |_| Ok(Query::MesosDnsAxfr)),
+];
+
 const MINUTEMAN: &[(&str, ToQuery)] =
     &[("/vips", |_| Ok(Query::MinutemanVips)), ("/metrics", |_| Ok(Query::MinutemanMetrics))];
 
@@ -70,6 +77,7 @@ const NODE: &[(&str, ToQuery)] = &[
     // as dcos-net, which has `/v1/metrics` besides
     ("/v1/vips", |_| Ok(Query::Vips)),
     ("/v1/nodes", |_| Ok(Query::Nodes)),
+    ("/v1/records", |_| Ok(Query::Records)),
     // ours
     ("/v1/status", |_| Ok(Query::Status)),
     ("/v1/tasks", |_| Ok(Query::Tasks)),
@@ -78,6 +86,7 @@ const NODE: &[(&str, ToQuery)] = &[
     ("/v1/explain", vips::explain),
     ("/v1/vip-problems", |_| Ok(Query::VipProblems)),
     ("/v1/dns", node::dns),
+    ("/v1/dns-zones", |_| Ok(Query::DnsZones)),
     ("/v1/logs", node::logs),
 ];
 
@@ -95,6 +104,9 @@ const MASTER_CALLS: &[&str] = &[
 ];
 
 const AGENT_CALLS: &[&str] = &["GET /health", "GET /version"];
+
+const MESOS_DNS_CALLS: &[&str] =
+    &["GET /v1/version", "GET /v1/hosts/{host}", "GET /v1/services/{service}"];
 
 const MINUTEMAN_CALLS: &[&str] = &["GET /vip/{ip:port}", "GET /backend/{ip:port}"];
 
@@ -126,6 +138,11 @@ const NODE_CALLS: &[&str] = &[
     "POST /api/v1",
     "GET /v1/version",
     "GET /v1/metrics",
+    "GET /v1/hosts/{host}",
+    "GET /v1/services/{service}",
+    "GET /v1/dns-records",
+    "GET, DELETE /v1/dns-records/{name}",
+    "GET, PUT, DELETE /v1/dns-records/{name}/{type}",
     "GET /v1/vip-services",
     "GET, PUT, DELETE /v1/vip-services/{name:port/protocol}",
     "POST /v1/vip-plan",
@@ -173,6 +190,18 @@ pub(crate) fn services(app: App) -> Router {
         .with_state(app)
 }
 
+/// Mesos-DNS' routes.
+pub(crate) fn mesos_dns(app: App) -> Router {
+    queries(MESOS_DNS)
+        .route("/v1/version", get(mesos_dns::version))
+        .route("/v1/hosts/{host}", get(mesos_dns::hosts))
+        .route("/v1/hosts/{host}/ports", get(mesos_dns::not_there))
+        .route("/v1/services/{service}", get(mesos_dns::services))
+        .route("/", index("mesos-dns", &[MESOS_DNS], MESOS_DNS_CALLS))
+        .fallback(no_route)
+        .with_state(app)
+}
+
 /// Minuteman's routes.
 pub(crate) fn minuteman(app: App) -> Router {
     queries(MINUTEMAN)
@@ -189,6 +218,13 @@ pub(crate) fn node(app: App) -> Router {
         .route("/v1/version", get(node::version))
         .route("/api/v1", post(operator_api::call))
         .route("/v1/metrics", get(vips::metrics))
+        .route("/v1/hosts/{host}", get(mesos_dns::node_hosts))
+        .route("/v1/hosts/{host}/ports", get(mesos_dns::not_there))
+        .route("/v1/services/{service}", get(mesos_dns::node_services))
+        .route("/v1/config", get(mesos_dns::not_there))
+        .route("/v1/enumerate", get(mesos_dns::not_there))
+        .route("/v1/dns-records", any(services::pass_dns))
+        .route("/v1/dns-records/{*record}", any(services::pass_dns))
         .route("/v1/vip-services", any(services::pass_vip))
         .route("/v1/vip-services/{*service}", any(services::pass_vip))
         .route("/v1/vip-plan", any(services::pass_vip))

@@ -44,6 +44,8 @@ pub enum Part {
     Agent,
     /// The service scheduler's.
     Services,
+    /// The resolver's, as Mesos-DNS had them.
+    MesosDns,
     /// The VIP balancer's, as Minuteman had them.
     Minuteman,
     /// The node's own.
@@ -56,6 +58,7 @@ impl fmt::Display for Part {
             Self::Master => "master",
             Self::Agent => "agent",
             Self::Services => "services",
+            Self::MesosDns => "mesos-dns",
             Self::Minuteman => "minuteman",
             Self::Node => "node",
         })
@@ -173,6 +176,7 @@ fn router(part: Part, app: App) -> Router {
         Part::Master => routes::master(app),
         Part::Agent => routes::agent(app),
         Part::Services => routes::services(app),
+        Part::MesosDns => routes::mesos_dns(app),
         Part::Minuteman => routes::minuteman(app),
         Part::Node => routes::node(app),
     }

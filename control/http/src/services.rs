@@ -1,4 +1,4 @@
-//! `/v2`: passed to the service scheduler as it is. Likewise what is registered by hand.
+//! `/v2`: passed to the service scheduler as it is. Likewise what is registered or set by hand.
 
 use crate::core::{ServicesReply, ServicesRequest};
 use crate::error::HttpError;
@@ -20,6 +20,13 @@ pub async fn pass(State(app): State<App>, request: Request) -> Result<Response, 
 pub async fn pass_vip(State(app): State<App>, request: Request) -> Result<Response, HttpError> {
     let request = whole(&app, request, app.limits.vip_services_body).await?;
     let reply = app.core.vip_services(request, app.limits.reply_wait).await?;
+    response(reply).ok_or(HttpError::Answer)
+}
+
+/// Any method, any path below `/v1/dns-records`.
+pub async fn pass_dns(State(app): State<App>, request: Request) -> Result<Response, HttpError> {
+    let request = whole(&app, request, app.limits.services_body).await?;
+    let reply = app.core.dns_records(request, app.limits.reply_wait).await?;
     response(reply).ok_or(HttpError::Answer)
 }
 

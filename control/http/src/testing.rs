@@ -55,7 +55,14 @@ impl Bench {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("mizzen.sock");
         let any = Address::Tcp("127.0.0.1:0".parse().unwrap());
-        let tcp = [Part::Master, Part::Agent, Part::Services, Part::Minuteman, Part::Node];
+        let tcp = [
+            Part::Master,
+            Part::Agent,
+            Part::Services,
+            Part::MesosDns,
+            Part::Minuteman,
+            Part::Node,
+        ];
         let mut listeners: Vec<_> = tcp.map(|part| (part, any.clone())).into();
         listeners.push((Part::Node, Address::Unix(socket.clone())));
         let listeners = Listeners::bind(Settings { listeners, limits }).await.unwrap();
@@ -150,6 +157,10 @@ async fn fake_core(mut requests: mpsc::Receiver<CoreRequest>, seen: mpsc::Unboun
                 Seen::Services(request)
             }
             CoreRequest::VipServices { request, reply } => {
+                let _ = reply.send(services(&request));
+                Seen::VipServices(request)
+            }
+            CoreRequest::DnsRecords { request, reply } => {
                 let _ = reply.send(services(&request));
                 Seen::VipServices(request)
             }

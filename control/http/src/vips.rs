@@ -2,14 +2,12 @@
 
 use crate::core::{Explained, MetricsEncoding, Query};
 use crate::error::HttpError;
-use crate::query::{Params, ask};
+use crate::query::{Params, ask, body_of};
 use crate::routes::App;
-use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
-use std::convert::Infallible;
 
 /// `/vip/IP:PORT`.
 pub async fn vip(State(app): State<App>, Path(at): Path<String>) -> Result<Response, HttpError> {
@@ -39,16 +37,12 @@ pub async fn metrics(
 ) -> Result<impl IntoResponse, HttpError> {
     let encoding = encoding(&headers);
     let pieces = app.core.metrics(encoding, app.limits.reply_wait).await?;
-    let pieces = futures::stream::unfold(pieces, |mut pieces| async move {
-        let piece = pieces.recv().await?;
-        Some((Ok::<_, Infallible>(piece), pieces))
-    });
     let media_type = match encoding {
         MetricsEncoding::Text => TEXT,
         MetricsEncoding::Protobuf => PROTOBUF,
     };
     let headers = [(CONTENT_TYPE, HeaderValue::from_static(media_type))];
-    Ok((headers, Body::from_stream(pieces)))
+    Ok((headers, body_of(pieces)))
 }
 
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";

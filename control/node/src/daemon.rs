@@ -9,6 +9,7 @@ mod checkpoints;
 mod clock;
 mod cluster;
 mod core;
+mod dns_records;
 mod executables;
 mod facts;
 mod files;
@@ -17,9 +18,12 @@ mod kept;
 mod leaving;
 mod lookups;
 mod master_views;
+mod name_memory;
+mod name_views;
 mod names;
 mod problems;
 mod queries;
+mod replies;
 pub(crate) mod resolv_conf;
 mod resolver;
 mod sandbox;
@@ -73,6 +77,7 @@ pub async fn run(config: Config, frame: Frame) -> anyhow::Result<()> {
     info!(ready_ms = clock::now().mono.since(core.started.mono).as_millis() as u64, "ready");
 
     core.run(parts.inputs, parts.requests, signals, serving).await;
+    core.names.save(clock::now().wall);
     if let Some(problem) = resolver::restore_resolv_conf(&core.config) {
         tracing::warn!(problem);
     }

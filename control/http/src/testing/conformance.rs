@@ -35,6 +35,11 @@ async fn services() {
 }
 
 #[tokio::test]
+async fn mesos_dns() {
+    run(Part::MesosDns, "mesos-dns.txt").await;
+}
+
+#[tokio::test]
 async fn minuteman() {
     run(Part::Minuteman, "minuteman.txt").await;
 }

@@ -53,6 +53,7 @@ impl Core {
         }
         self.flush_node(now);
         self.flush_registered(now);
+        self.flush_dns_records(now);
         worked
     }
 

@@ -7,12 +7,13 @@ pub(crate) use settings::{containerizer, network_spec, overlay_spec, run_root, w
 use super::agent::Containers;
 use super::checkpoints::Checkpoints;
 use super::core::{CLAIMS, Core, Input};
+use super::dns_records::DnsRecords;
 use super::kept::{self, Kept};
 use super::leaving::Leaving;
-use super::names::Names;
 
 use super::problems::Problems;
 use super::resolv_conf;
+use super::resolver;
 use super::saves::{Saves, chain, saved};
 use super::streams::Streams;
 use super::vip_engine::open_vips;
@@ -82,6 +83,13 @@ pub(crate) async fn build(config: Config, frame: Frame) -> anyhow::Result<Built>
     let listeners = Listeners::bind(listener_settings(&config)).await?;
     let bound = listeners.addresses();
     let network = ensure_network(&network_spec(&config));
+    // What was known before is answered from now on; with nothing known, somebody would be
+    // told that a name does not exist which does.
+    let mut names = resolver::open(&config, owner.clone());
+    let early = match names.remember(now.mono) {
+        true => resolver::start(&config, &names)?,
+        false => None,
+    };
     let vips = open_vips(&config)?;
 
     let mut core = Core {
@@ -101,10 +109,11 @@ pub(crate) async fn build(config: Config, frame: Frame) -> anyhow::Result<Built>
         node_log: OwnerLog::new(owner.clone(), generation),
         master_log: OwnerLog::new(OwnerId::new(format!("{owner}/master")), generation),
         view: View::default(),
-        names: Names::off(),
+        names,
         planner: Planner::new(Claims::new(config.vip.named_range), owner.clone()),
         changed_vips: BTreeSet::new(),
         registered: Registered::default(),
+        dns_records: DnsRecords::default(),
         vips: vips.engine,
         vip_views: VipViews::default(),
         leaving: Leaving::default(),
@@ -124,15 +133,18 @@ pub(crate) async fn build(config: Config, frame: Frame) -> anyhow::Result<Built>
     }
     core.note_network(&network);
     core.adopt_claims()?;
-    core.build_names();
+    core.note_resolver(early);
     core.introduce();
     core.adopt_services()?;
+    core.adopt_dns_records()?;
     core.build_agent(seed, inputs, now)?;
     core.build_master(seed.rotate_left(31), now)?;
     core.build_services(seed.rotate_left(17), now)?;
     core.settle();
-    // Only now, so that nobody is told that a name does not exist which does.
-    core.start_resolver()?;
+    core.names.confirm_own(&owner);
+    if core.server.is_none() {
+        core.start_resolver()?;
+    }
     core.write_resolv_conf();
     core.recovering = false;
     core.reconcile_vips();

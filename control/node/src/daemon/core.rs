@@ -8,9 +8,11 @@
 use super::Serving;
 use super::agent::Containers;
 use super::cluster::Gate;
+use super::dns_records::DnsRecords;
 use super::facts::Speaker;
 use super::kept::{self, Collected};
 use super::leaving::Leaving;
+use super::name_views::{After, TaskPage};
 use super::names::Names;
 use super::problems::Problems;
 use super::saves::Saves;
@@ -44,7 +46,7 @@ use mizzen_types::vip::VipKey;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// Prefix of the addresses that VIP names claimed, in the store.
 pub(crate) const CLAIMS: &str = "claim/";
@@ -77,6 +79,8 @@ pub(crate) enum Input {
     NetworkPass(Report),
     /// What a former process kept of ended tasks, oldest first.
     Recovered(Vec<Record>),
+    /// Somebody lists all tasks and wants those after one.
+    TaskPage(Option<After>, oneshot::Sender<TaskPage>),
     /// A look at the sandboxes of ended tasks is over.
     Collected(Collected),
 }
@@ -109,6 +113,7 @@ pub(crate) struct Core {
     /// VIPs that the planner changed and that names and kernel do not know of yet.
     pub(crate) changed_vips: BTreeSet<VipKey>,
     pub(crate) registered: Registered,
+    pub(crate) dns_records: DnsRecords,
     pub(crate) vips: Vips,
     pub(crate) vip_views: VipViews,
     /// Sockets of backends that left are ended beside the loop.
@@ -192,6 +197,7 @@ impl Core {
                 agent.adopt_ended(records);
                 self.collect_sandboxes(now.wall);
             }
+            (Input::TaskPage(after, reply), _) => drop(reply.send(self.task_page(after))),
             (Input::Collected(collected), _) => self.note_collected(&collected),
             (_, None) => {}
         }
@@ -208,6 +214,7 @@ impl Core {
         if let Some(services) = self.services.as_mut() {
             services.handle_timeout(now);
         }
+        self.names.handle_timeout(now.mono, now.wall);
         if self.resync_at <= now.mono {
             self.resync(now);
         }
@@ -232,10 +239,12 @@ impl Core {
             self.services_gate.deadline(),
             self.node_saves.deadline(),
             self.registered.deadline(),
+            self.dns_records.deadline(),
             Some(self.resync_at),
             self.links_at,
             Some(self.collect_at),
             Some(self.vip_views.deadline()),
+            self.names.deadline(),
         ];
         parts.into_iter().flatten().min()
     }

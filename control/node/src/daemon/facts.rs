@@ -1,6 +1,7 @@
 //! From what is said in the owner logs to what is done about it: names and VIPs
 //! follow the logs and nothing else.
 
+use super::clock;
 use super::core::{CLAIMS, Core};
 use super::saves::chain;
 use mizzen_dns_core::depends_on_places;
@@ -40,7 +41,8 @@ impl Core {
     fn follow(&mut self, entry: Entry) {
         for change in self.view.apply(entry) {
             debug!(owner = %change.owner, key = ?change.key, gone = change.after.is_none(), "fact");
-            let moved = self.names.apply(&change);
+            let now = clock::now();
+            let moved = self.names.apply(&change, (now.mono, now.wall));
             self.follow_vips(&change);
             self.name_again(moved, &change.owner);
         }
@@ -71,7 +73,7 @@ impl Core {
         let specs = self.planner.specs();
         let names: BTreeSet<String> = specs.into_values().filter_map(|spec| spec.name).collect();
         for name in names {
-            self.names.set_vip(&name, &self.planner.addresses_of(&name));
+            self.names.show_vip(&name, &self.planner.addresses_of(&name));
         }
     }
 
@@ -107,7 +109,7 @@ impl Core {
         let name = |vip: &VipKey| self.planner.name_of(vip).map(str::to_owned);
         let names: BTreeSet<String> = changed.iter().filter_map(name).collect();
         for name in names {
-            self.names.set_vip(&name, &self.planner.addresses_of(&name));
+            self.names.set_vip(&name, &self.planner.addresses_of(&name), clock::now().mono);
         }
         if self.recovering {
             return; // one pass at the end compares all of them

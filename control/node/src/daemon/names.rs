@@ -1,5 +1,10 @@
 //! The resolver's zones, kept in step with the owner logs.
+//!
+//! What the logs say is also written to a file, so that the next process answers at once
+//! with what this one knew. That is marked stale until a log confirms or contradicts it,
+//! and is dropped after a while if none does.
 
+use super::name_memory::{Memory, Remembered};
 use mizzen_dns_core::{
     Explained, Explanation, NameError, Options, OwnerKey, RecordType, Verdict, explain, records_of,
     vip_records,
@@ -9,26 +14,131 @@ use mizzen_membership::view::Change;
 use mizzen_types::fact::{Fact, Key};
 use mizzen_types::ids::OwnerId;
 use mizzen_types::place::{Moved, Places};
+use mizzen_types::time::{Mono, Wall};
 use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
+use tracing::{info, warn};
+
+/// What no log has spoken of for so long after a start is dropped: agents have as long to
+/// come back.
+const BOUND: Duration = Duration::from_secs(600);
 
 /// What this node answers for, or nothing if the role is off.
 pub(crate) struct Names {
     zones: Option<Arc<SharedZones>>,
     options: Options,
     places: Places,
+    memory: Memory,
+    /// What a former process knew and no log has spoken of yet.
+    stale: BTreeMap<OwnerKey, Remembered>,
+    /// When that was last so.
+    as_of: Wall,
+    /// When what is still stale is dropped.
+    drop_at: Option<Mono>,
+    /// When each owner was last heard.
+    heard: BTreeMap<OwnerId, Wall>,
+}
+
+/// Whether what the zones hold is confirmed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Standing {
+    /// How many facts are not.
+    pub(crate) stale: usize,
+    /// How old the oldest of them may be, in seconds.
+    pub(crate) age_seconds: u64,
 }
 
 impl Names {
     /// Names without a resolver: every change is forgotten.
     pub(crate) fn off() -> Self {
-        Self { zones: None, options: Options::default(), places: Places::new(OwnerId::from("")) }
+        Self {
+            zones: None,
+            options: Options::default(),
+            places: Places::new(OwnerId::from("")),
+            memory: Memory::default(),
+            stale: BTreeMap::new(),
+            as_of: Wall::default(),
+            drop_at: None,
+            heard: BTreeMap::new(),
+        }
     }
 
     /// Names that the resolver of the node `here` serves from `zones`.
-    pub(crate) fn new(zones: Arc<SharedZones>, options: Options, here: OwnerId) -> Self {
-        Self { zones: Some(zones), options, places: Places::new(here) }
+    pub(crate) fn new(
+        zones: Arc<SharedZones>,
+        options: Options,
+        here: OwnerId,
+        memory: Memory,
+    ) -> Self {
+        Self { zones: Some(zones), options, places: Places::new(here), memory, ..Self::off() }
+    }
+
+    /// Fills the zones with what a former process knew. Returns whether it knew anything.
+    pub(crate) fn remember(&mut self, now: Mono) -> bool {
+        let (stale, as_of) = self.memory.load();
+        (self.stale, self.as_of) = (stale, as_of);
+        self.serve_stale();
+        if !self.stale.is_empty() {
+            info!(facts = self.stale.len(), "answers come from what was known before");
+            self.drop_at = Some(now + BOUND);
+        }
+        !self.stale.is_empty()
+    }
+
+    /// Takes other zones and options in the place of those before; the caller fills them.
+    pub(crate) fn replace(&mut self, zones: Arc<SharedZones>, options: Options) {
+        (self.zones, self.options) = (Some(zones), options);
+        self.serve_stale();
+    }
+
+    /// All that this node itself says has been said: what is not confirmed by now is gone.
+    pub(crate) fn confirm_own(&mut self, own: &OwnerId) {
+        let others = self.stale.keys().any(|key| !is_of(key, own) && !is_vip(key));
+        let gone: Vec<OwnerKey> = self
+            .stale
+            .keys()
+            .filter(|key| is_of(key, own) || (is_vip(key) && !others))
+            .cloned()
+            .collect();
+        self.forget(gone);
+    }
+
+    /// When something is to be done.
+    pub(crate) fn deadline(&self) -> Option<Mono> {
+        self.drop_at.into_iter().chain(self.memory.deadline()).min()
+    }
+
+    /// Writes what is new, and drops what nobody confirmed.
+    pub(crate) fn handle_timeout(&mut self, now: Mono, wall: Wall) {
+        if self.drop_at.is_some_and(|at| at <= now) {
+            self.drop_at = None;
+            let gone: Vec<OwnerKey> = self.stale.keys().cloned().collect();
+            if !gone.is_empty() {
+                warn!(facts = gone.len(), "dropped what nobody has confirmed");
+            }
+            self.forget(gone);
+        }
+        self.memory.handle_timeout(now, wall);
+    }
+
+    /// Writes what is new, now.
+    pub(crate) fn save(&mut self, wall: Wall) {
+        self.memory.flush(wall);
+    }
+
+    /// Whether all that is served is confirmed.
+    pub(crate) fn standing(&self, now: Wall) -> Standing {
+        let age = now.0.saturating_sub(self.as_of.0) / 1_000_000_000;
+        let stale = self.stale.len();
+        Standing { stale, age_seconds: if stale == 0 { 0 } else { age } }
+    }
+
+    /// When each owner was last heard.
+    pub(crate) fn heard(&self) -> &BTreeMap<OwnerId, Wall> {
+        &self.heard
     }
 
     /// The zones, for the server.
@@ -36,11 +146,28 @@ impl Names {
         self.zones.clone()
     }
 
+    /// What the records are made by.
+    pub(crate) fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Where the nodes are.
+    pub(crate) fn places(&self) -> &Places {
+        &self.places
+    }
+
     /// Follows one change of one fact. What is returned tells which other facts have to
     /// be [`set`](Self::set) again.
-    pub(crate) fn apply(&mut self, change: &Change) -> Moved {
+    pub(crate) fn apply(&mut self, change: &Change, now: (Mono, Wall)) -> Moved {
+        if self.zones.is_none() {
+            return Moved::Nothing;
+        }
         let moved = self.place(&change.owner, &change.key, change.after.as_ref());
+        self.heard.insert(change.owner.clone(), now.1);
+        let key = OwnerKey::Fact { owner: change.owner.clone(), key: change.key.clone() };
         self.set(&change.owner, &change.key, change.after.as_ref());
+        let after = change.after.clone().map(Remembered::Fact);
+        self.learn(key, after, now.0);
         moved
     }
 
@@ -63,7 +190,14 @@ impl Names {
     }
 
     /// A named VIP has these addresses; none if nothing is behind it any more.
-    pub(crate) fn set_vip(&self, name: &str, addresses: &[IpAddr]) {
+    pub(crate) fn set_vip(&mut self, name: &str, addresses: &[IpAddr], now: Mono) {
+        self.show_vip(name, addresses);
+        let after = (!addresses.is_empty()).then(|| Remembered::Vip(addresses.to_vec()));
+        self.learn(OwnerKey::Vip(name.to_owned()), after, now);
+    }
+
+    /// Fills new zones with a VIP that is known already.
+    pub(crate) fn show_vip(&self, name: &str, addresses: &[IpAddr]) {
         let Some(zones) = &self.zones else { return };
         let (owner, records) =
             (OwnerKey::Vip(name.to_owned()), vip_records(name, addresses, &self.options));
@@ -73,15 +207,53 @@ impl Names {
         });
     }
 
+    /// Something was said: it is stale no more, and remembered unless it was already.
+    fn learn(&mut self, key: OwnerKey, after: Option<Remembered>, now: Mono) {
+        let before = self.stale.remove(&key);
+        if before != after || before.is_none() {
+            self.memory.push(&key, after.as_ref(), now);
+        }
+    }
+
+    fn serve_stale(&mut self) {
+        let stale = std::mem::take(&mut self.stale);
+        for (key, held) in &stale {
+            if let (OwnerKey::Fact { owner, key }, Remembered::Fact(fact)) = (key, held) {
+                self.place(owner, key, Some(fact));
+            }
+        }
+        for (key, held) in &stale {
+            match (key, held) {
+                (OwnerKey::Fact { owner, key }, Remembered::Fact(fact)) => {
+                    self.set(owner, key, Some(fact));
+                }
+                (OwnerKey::Vip(name), Remembered::Vip(addresses)) => self.show_vip(name, addresses),
+                _ => {}
+            }
+        }
+        self.stale = stale;
+    }
+
+    fn forget(&mut self, keys: Vec<OwnerKey>) {
+        let Some(zones) = self.zones.clone() else { return };
+        for key in keys {
+            self.stale.remove(&key);
+            // What is forgotten now need not be written: it is not confirmed then, either.
+            zones.update(|zones| zones.remove(&key));
+        }
+    }
+
     /// What a name means, for people; `None` without a resolver.
     pub(crate) fn explain(
         &self,
         name: &str,
         kind: Option<RecordType>,
+        now: Wall,
     ) -> Option<Result<Value, NameError>> {
         let zones = self.zones.as_ref()?;
         let explained = zones.read(|zones| explain(zones, name, kind));
-        Some(explained.map(|explanation| document(&explanation, kind)))
+        let stale = self.stale.keys().map(ToString::to_string).collect();
+        Some(explained.map(|explanation| document(&explanation, kind, now, &stale)))
     }
 
     /// The zones' serial and how many records they hold.
@@ -91,7 +263,20 @@ impl Names {
     }
 }
 
-fn document(explanation: &Explanation, kind: Option<RecordType>) -> Value {
+fn is_of(key: &OwnerKey, own: &OwnerId) -> bool {
+    matches!(key, OwnerKey::Fact { owner, .. } if owner == own)
+}
+
+fn is_vip(key: &OwnerKey) -> bool {
+    matches!(key, OwnerKey::Vip(_))
+}
+
+fn document(
+    explanation: &Explanation,
+    kind: Option<RecordType>,
+    now: Wall,
+    stale: &BTreeSet<String>,
+) -> Value {
     let rcode = match explanation.verdict {
         Verdict::Found | Verdict::NoData => "NOERROR",
         Verdict::NxDomain => "NXDOMAIN",
@@ -107,6 +292,8 @@ fn document(explanation: &Explanation, kind: Option<RecordType>) -> Value {
             "ttl": record.ttl,
             "data": record.data,
             "source": record.sources.join(", "),
+            "age_seconds": record.since.map(|since| now.0.saturating_sub(since.0) / 1_000_000_000),
+            "stale": record.sources.iter().all(|source| stale.contains(source)),
         })
     };
     let omission = |record: &&Explained| {

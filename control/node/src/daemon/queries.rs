@@ -31,11 +31,19 @@ impl Core {
                 let answer = self.vip_services_request(&request);
                 let _ = reply.send(answer);
             }
+            CoreRequest::DnsRecords { request, reply } => {
+                let answer = self.dns_records_request(&request);
+                let _ = reply.send(answer);
+            }
             CoreRequest::Query { query: Query::Dns { name, record_type }, reply } => {
                 self.explain_name(&name, record_type.as_deref(), reply);
             }
             CoreRequest::Metrics { encoding, reply } => self.serve_metrics(encoding, reply),
             CoreRequest::Query { query, reply } => {
+                let query = match self.view_names(query) {
+                    Ok(answer) => return drop(reply.send(answer)),
+                    Err(query) => query,
+                };
                 match self.look_up(query).or_else(|query| self.view_vips(query)) {
                     Ok(look) => drop(tokio::task::spawn_blocking(move || reply.send(look()))),
                     Err(query) => {
@@ -99,7 +107,7 @@ impl Core {
     }
 
     fn explained(&self, name: &str, kind: Option<RecordType>) -> QueryReply {
-        match self.names.explain(name, kind) {
+        match self.names.explain(name, kind, clock::now().wall) {
             None => role_is_off("dns"),
             Some(Ok(document)) => QueryReply::Json(document),
             Some(Err(error)) => QueryReply::Bad(super::saves::chain(&error)),

@@ -2,13 +2,15 @@
 //! server that answers from them.
 
 use super::core::Core;
+use super::name_memory::Memory;
 use super::names::Names;
 use super::resolv_conf::{self, ResolvConfFile, Standing};
 use crate::config::{Config, DnsConfig, Origin, Role};
 use anyhow::Context;
 use mizzen_dns_core::mangle::LabelRules;
 use mizzen_dns_core::{DnsName, IpSource, Options, Zones};
-use mizzen_dns_server::{ForwardSettings, Server, Settings, SharedZones};
+use mizzen_dns_server::{Access, ForwardSettings, Server, Settings, SharedZones};
+use mizzen_types::ids::OwnerId;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
@@ -18,24 +20,17 @@ use std::time::Duration;
 const RESOLVER: &str = "dns";
 
 impl Core {
-    /// Makes the zones, with everything in them that the owner logs say.
-    pub(crate) fn build_names(&mut self) {
-        if !self.config.has(Role::Dns) {
-            return;
-        }
-        let options = options(&self.config);
-        let zones = Arc::new(SharedZones::new(Zones::new(&options)));
-        self.names = Names::new(zones, options, self.node_log.owner().clone());
-        self.fill_names();
-    }
-
     /// Starts the resolver, in the place of one that runs.
     pub(crate) fn start_resolver(&mut self) -> anyhow::Result<()> {
-        let Some(zones) = self.names.zones() else { return Ok(()) };
-        let (listen, missing) = listeners(&self.config);
         self.server = None;
-        let server = Server::start(&settings(&self.config.dns, listen), zones)
-            .context("the resolver cannot start")?;
+        let started = start(&self.config, &self.names)?;
+        self.note_resolver(started);
+        Ok(())
+    }
+
+    /// Takes over a resolver that runs.
+    pub(crate) fn note_resolver(&mut self, started: Option<Started>) {
+        let Some(Started { server, missing }) = started else { return };
         self.resolver = server.addresses().to_vec();
         self.server = Some(server);
         match missing.as_slice() {
@@ -46,16 +41,44 @@ impl Core {
                 self.problems.report(RESOLVER, text);
             }
         }
-        Ok(())
     }
 
     /// Begins anew with what the configuration says now.
     pub(crate) fn restart_names(&mut self) {
-        self.build_names();
+        let options = options(&self.config);
+        let zones = Arc::new(SharedZones::new(Zones::new(&options)));
+        self.names.replace(zones, options);
+        self.fill_names();
         if let Err(error) = self.start_resolver() {
             self.problems.report(RESOLVER, format!("{error:#}"));
         }
     }
+}
+
+/// A resolver that answers.
+pub(crate) struct Started {
+    server: Server,
+    /// Addresses that this machine could not be given.
+    missing: Vec<IpAddr>,
+}
+
+/// Makes the zones, with nothing in them but what every node has.
+pub(crate) fn open(config: &Config, here: OwnerId) -> Names {
+    if !config.has(Role::Dns) {
+        return Names::off();
+    }
+    let options = options(config);
+    let zones = Arc::new(SharedZones::new(Zones::new(&options)));
+    Names::new(zones, options, here, Memory::new(config.state_dir.join("names.log")))
+}
+
+/// Starts a resolver for names; nothing without the role.
+pub(crate) fn start(config: &Config, names: &Names) -> anyhow::Result<Option<Started>> {
+    let Some(zones) = names.zones() else { return Ok(None) };
+    let (listen, missing) = listeners(config);
+    let server = Server::start(&settings(&config.dns, listen), zones)
+        .context("the resolver cannot start")?;
+    Ok(Some(Started { server, missing }))
 }
 
 /// `/etc/resolv.conf` of this machine.
@@ -160,7 +183,15 @@ fn settings(dns: &DnsConfig, listen: Vec<SocketAddr>) -> Settings {
         search: names(&dns.search),
         ..ForwardSettings::default()
     };
-    Settings { listen, threads: dns.threads, forward, ..Settings::default() }
+    let access = Access { clients: dns.clients.clone(), transfer_to: dns.transfer_to.clone() };
+    Settings {
+        listen,
+        threads: dns.threads,
+        forward,
+        access,
+        query_log: names(&dns.query_log),
+        ..Settings::default()
+    }
 }
 
 /// Names that the configuration has read already.

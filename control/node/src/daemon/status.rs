@@ -5,6 +5,7 @@ use super::core::Core;
 use crate::config::Role;
 use mizzen_http::server::{Address, Part};
 use mizzen_isolators::Statistics;
+use mizzen_types::time::Wall;
 use serde_json::{Map, Value, json};
 
 impl Core {
@@ -54,7 +55,17 @@ impl Core {
             status.insert("agent".to_owned(), part);
         }
         if let Some((serial, records)) = self.names.size() {
-            let part = json!({ "listen": self.resolver, "records": records, "serial": serial });
+            let now = clock::now().wall;
+            let age = |heard: &Wall| now.0.saturating_sub(heard.0) / 1_000_000_000;
+            let sources = self.names.heard().iter();
+            let sources: Map<String, Value> =
+                sources.map(|(owner, heard)| (owner.to_string(), json!(age(heard)))).collect();
+            let standing = self.names.standing(now);
+            let part = json!({
+                "listen": self.resolver, "records": records, "serial": serial,
+                "unconfirmed_facts": standing.stale, "age_seconds": standing.age_seconds,
+                "last_change_seconds": sources,
+            });
             status.insert("dns".to_owned(), part);
         }
         if config.has(Role::Vip) {

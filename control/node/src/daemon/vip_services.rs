@@ -4,6 +4,7 @@
 use super::clock;
 use super::core::Core;
 use super::facts::Speaker;
+use super::replies::{Answer, Refusal, bad, empty, json, only, refuse};
 use super::saves::{Saves, chain, saved};
 use crate::config::Role;
 use mizzen_http::core::{ServicesReply, ServicesRequest};
@@ -51,16 +52,6 @@ impl Registered {
         self.saves.deadline()
     }
 }
-
-/// An answer that is not what was asked for.
-struct Refusal {
-    status: u16,
-    text: String,
-    /// Methods that are allowed, where this one is not.
-    allow: Option<&'static str>,
-}
-
-type Answer = Result<ServicesReply, Refusal>;
 
 impl Core {
     /// Takes up what was registered on a former process.
@@ -182,49 +173,10 @@ impl Core {
     }
 }
 
-impl Refusal {
-    fn reply(self) -> ServicesReply {
-        let kind = ("Content-Type", "text/plain; charset=utf-8");
-        let allow = self.allow.map(|methods| ("Allow", methods));
-        let headers = [kind].into_iter().chain(allow).map(|(n, v)| header(n, v)).collect();
-        ServicesReply { status: self.status, headers, body: self.text.into_bytes() }
-    }
-}
-
 fn record(service: &VipServiceFact) -> Option<Vec<u8>> {
     serde_json::to_vec(&Saved { format: FORMAT, service: service.clone() }).ok()
 }
 
-fn refuse(status: u16, text: impl Into<String>) -> Refusal {
-    Refusal { status, text: text.into(), allow: None }
-}
-
-fn only(method: &str, allowed: &'static str) -> Result<(), Refusal> {
-    if allowed.split(", ").any(|allowed| allowed == method) {
-        return Ok(());
-    }
-    let refusal = refuse(405, format!("{method} is not allowed here, but {allowed}"));
-    Err(Refusal { allow: Some(allowed), ..refusal })
-}
-
 fn missing(id: &VipServiceId) -> Refusal {
     refuse(404, format!("no service {id} is registered on this node"))
-}
-
-fn bad(error: impl std::fmt::Display) -> Refusal {
-    refuse(400, error.to_string())
-}
-
-fn json(status: u16, value: &impl Serialize) -> ServicesReply {
-    let headers = vec![header("Content-Type", "application/json")];
-    // Nothing that is shown has keys that are no texts, so there is no error to tell of.
-    ServicesReply { status, headers, body: serde_json::to_vec(value).unwrap_or_default() }
-}
-
-fn empty(status: u16) -> ServicesReply {
-    ServicesReply { status, headers: Vec::new(), body: Vec::new() }
-}
-
-fn header(name: &str, value: &str) -> (String, String) {
-    (name.to_owned(), value.to_owned())
 }

@@ -85,6 +85,7 @@ pub(super) fn listener_settings(config: &Config) -> ListenerSettings {
         (Role::Master, Part::Master, config.master.listen),
         (Role::Agent, Part::Agent, config.agent.listen),
         (Role::Services, Part::Services, config.services.listen),
+        (Role::Dns, Part::MesosDns, config.admin.mesos_dns),
         (Role::Vip, Part::Minuteman, config.admin.minuteman),
     ] {
         if config.has(role) {

@@ -1,0 +1,457 @@
+//! Names by HTTP: what Mesos-DNS and the dispatcher answered, and what our zones are.
+
+use super::clock;
+use super::core::{Core, Input};
+use super::names::Standing;
+use super::queries::role_is_off;
+use bytes::Bytes;
+use mizzen_dns_core::{Data, DnsName, Record, RecordType, Zones, records_of};
+use mizzen_dns_server::SharedZones;
+use mizzen_http::core::{Pieces, Query, QueryReply};
+use mizzen_types::fact::{Fact, Key};
+use mizzen_types::ids::{FrameworkId, OwnerId, TaskId};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot};
+
+/// Tasks that the loop gives away at once.
+const PAGE: usize = 256;
+/// Size of a piece of an answer, about, in bytes.
+const PIECE: usize = 64 << 10;
+/// Pieces that wait for the client.
+const PIECES: usize = 4;
+/// What a name without a target shows.
+const NOTHING: &str = "";
+
+/// Tasks of one framework, after one.
+pub(crate) type After = (FrameworkId, OwnerId, TaskId);
+
+/// Some tasks, in the order of frameworks.
+#[derive(Debug, Default)]
+pub(crate) struct TaskPage {
+    facts: Vec<(OwnerId, Key, Fact)>,
+    /// Where the next page begins; `None` if this is the last one.
+    next: Option<After>,
+}
+
+impl Core {
+    /// Answers a question about names, or gives back one that is about something else.
+    pub(crate) fn view_names(&self, query: Query) -> Result<QueryReply, Query> {
+        let Some(zones) = self.names.zones() else {
+            return match is_of_names(&query) {
+                true => Ok(role_is_off("dns")),
+                false => Err(query),
+            };
+        };
+        Ok(match query {
+            Query::MesosDnsConfig => QueryReply::Json(self.mesos_dns_config()),
+            Query::MesosDnsHosts(host) => mesos_dns_hosts(&zones, &host),
+            Query::MesosDnsServices(name) => services(&zones, &name, Dialect::MesosDns),
+            Query::MesosDnsEnumerate if !self.config.dns.enumerate => {
+                QueryReply::NotFound("404 page not found".to_owned())
+            }
+            Query::MesosDnsEnumerate => self.enumerate(),
+            Query::MesosDnsAxfr => self.axfr(zones),
+            Query::Hosts(host) => hosts(&zones, &host),
+            Query::Services(name) => services(&zones, &name, Dialect::Dispatcher),
+            Query::Records => pieces(move |put| records(&zones, put)),
+            Query::DnsZones => {
+                let standing = self.names.standing(clock::now().wall);
+                pieces(move |put| zones_view(&zones, &standing, put))
+            }
+            other => return Err(other),
+        })
+    }
+
+    /// As Mesos-DNS shows it, without what nobody should see.
+    fn mesos_dns_config(&self) -> Value {
+        let dns = &self.config.dns;
+        json!({
+            "RefreshSeconds": 0,
+            "Port": dns.port,
+            "Timeout": 5,
+            "TTL": self.names.options().domain_ttl(),
+            "Domain": dns.domain,
+            "Resolvers": dns.upstreams.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "ZoneResolvers": dns.forward_zones.iter().map(|(suffix, upstreams)| {
+                (suffix.clone(), upstreams.iter().map(ToString::to_string).collect())
+            }).collect::<BTreeMap<String, Vec<String>>>(),
+            "Listener": dns.listeners().first().map(|listen| listen.ip().to_string()),
+            "HTTPListener": self.config.admin.mesos_dns.ip(),
+            "HTTPPort": self.config.admin.mesos_dns.port(),
+            "DNSOn": true,
+            "HTTPOn": true,
+            "ExternalOn": !dns.upstreams.is_empty(),
+            "RecurseOn": true,
+            "EnumerationOn": dns.enumerate,
+            "SetTruncateBit": true,
+            "EnforceRFC952": dns.enforce_rfc952,
+            "IPSources": dns.ip_sources,
+            "SOAMname": format!("ns1.{}.", dns.domain),
+            "SOARname": format!("root.ns1.{}.", dns.domain),
+            "SOARefresh": 60,
+            "SOARetry": 600,
+            "SOAExpire": 86_400,
+            "SOAMinttl": dns.negative_ttl,
+            "SRVRecordDefaultWeight": dns.srv_weight,
+        })
+    }
+
+    /// Tasks by framework, asked of the loop page by page so that it is never held up.
+    fn enumerate(&self) -> QueryReply {
+        let inputs = self.inputs.clone();
+        let (options, places) = (self.names.options().clone(), self.names.places().clone());
+        let frameworks = self.framework_names();
+        pieces(move |put| {
+            let next = |after| {
+                let (reply, page) = oneshot::channel();
+                inputs.send(Input::TaskPage(after, reply)).ok()?;
+                page.blocking_recv().ok()
+            };
+            let records = |owner: &OwnerId, key: &Key, fact: &Fact| {
+                records_of(owner, key, fact, &options, &places)
+            };
+            enumerate(next, &frameworks, records, put)
+        })
+    }
+
+    fn framework_names(&self) -> BTreeMap<FrameworkId, String> {
+        let name = |(_, key, fact): (&OwnerId, &Key, &Fact)| match (key, fact) {
+            (Key::Framework(id), Fact::Framework(framework)) => {
+                Some((id.clone(), framework.name.clone()))
+            }
+            _ => None,
+        };
+        self.view.facts().filter_map(name).collect()
+    }
+
+    /// The next tasks in the order of frameworks, nodes and ids.
+    pub(crate) fn task_page(&self, after: Option<After>) -> TaskPage {
+        let mut facts = Vec::with_capacity(PAGE);
+        let mut here = after;
+        let first = FrameworkId::from("");
+        let mut framework = here.as_ref().map_or(first, |(framework, ..)| framework.clone());
+        loop {
+            for owner in self.view.owners() {
+                let from = match &here {
+                    Some((_, at, _)) if owner < at => continue,
+                    Some((_, at, task)) if owner == at => task.clone(),
+                    _ => TaskId::from(""),
+                };
+                let start = Key::Task(framework.clone(), from.clone());
+                for (key, fact) in self.view.facts_from(owner, &start) {
+                    let Key::Task(of, task) = key else { break };
+                    if *of != framework {
+                        break;
+                    }
+                    if here.as_ref().is_some_and(|(_, at, last)| at == owner && last == task) {
+                        continue;
+                    }
+                    facts.push((owner.clone(), key.clone(), fact.clone()));
+                    if facts.len() >= PAGE {
+                        let next = Some((framework, owner.clone(), task.clone()));
+                        return TaskPage { facts, next };
+                    }
+                }
+            }
+            here = None;
+            match self.framework_after(&framework) {
+                Some(next) => framework = next,
+                None => return TaskPage { facts, next: None },
+            }
+        }
+    }
+
+    fn framework_after(&self, framework: &FrameworkId) -> Option<FrameworkId> {
+        let first_of = |owner: &OwnerId| {
+            let start = Key::Task(framework.clone(), TaskId::from("\u{10ffff}"));
+            let found = self.view.facts_from(owner, &start).next();
+            found.and_then(|(key, _)| match key {
+                Key::Task(framework, _) => Some(framework.clone()),
+                _ => None,
+            })
+        };
+        self.view.owners().filter_map(first_of).min()
+    }
+
+    fn axfr(&self, zones: Arc<SharedZones>) -> QueryReply {
+        let domain = self.names.options().domain.clone();
+        let ttl = self.names.options().domain_ttl();
+        pieces(move |put| axfr(&zones, &domain, ttl, put))
+    }
+}
+
+fn is_of_names(query: &Query) -> bool {
+    use Query as Q;
+    matches!(
+        query,
+        Q::MesosDnsConfig
+            | Q::MesosDnsHosts(_)
+            | Q::MesosDnsServices(_)
+            | Q::MesosDnsEnumerate
+            | Q::MesosDnsAxfr
+            | Q::Hosts(_)
+            | Q::Services(_)
+            | Q::Records
+            | Q::DnsZones
+    )
+}
+
+/// Whose shape a service is shown in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Dialect {
+    /// The port is a text, and what is not there is one empty object.
+    MesosDns,
+    /// The port is a number, and what is not there is nothing.
+    Dispatcher,
+}
+
+/// The name as the zones hold it.
+fn held(zones: &Zones, name: &str) -> Option<DnsName> {
+    let explained = mizzen_dns_core::explain(zones, name, None).ok()?;
+    let name = explained.stands_for.unwrap_or(explained.name);
+    explained.zone.and_then(|_| DnsName::parse(&name).ok())
+}
+
+fn addresses(zones: &Zones, name: &DnsName) -> Vec<IpAddr> {
+    let of = |kind| zones.lookup(name.as_str(), Some(kind));
+    of(RecordType::A).chain(of(RecordType::AAAA)).filter_map(|data| address(&data)).collect()
+}
+
+fn address(data: &Data) -> Option<IpAddr> {
+    match data {
+        Data::A(address) => Some((*address).into()),
+        Data::Aaaa(address) => Some((*address).into()),
+        _ => None,
+    }
+}
+
+fn mesos_dns_hosts(zones: &SharedZones, host: &str) -> QueryReply {
+    let found = zones.read(|zones| Some(addresses(zones, &held(zones, host)?)));
+    let shown = full(host);
+    let rows: Vec<Value> = found
+        .unwrap_or_default()
+        .iter()
+        .map(|address| json!({ "host": shown, "ip": address }))
+        .collect();
+    match rows.as_slice() {
+        [] => QueryReply::Json(json!([{ "host": NOTHING, "ip": NOTHING }])),
+        [..] => QueryReply::Json(rows.into()),
+    }
+}
+
+fn hosts(zones: &SharedZones, host: &str) -> QueryReply {
+    let found = zones.read(|zones| Some(addresses(zones, &held(zones, host)?)));
+    let v4 = found.into_iter().flatten().filter(IpAddr::is_ipv4);
+    QueryReply::Json(v4.map(|ip| json!({ "host": full(host), "ip": ip })).collect())
+}
+
+fn services(zones: &SharedZones, name: &str, dialect: Dialect) -> QueryReply {
+    let rows = zones.read(|zones| {
+        let services = held(zones, name).map(|held| {
+            let services = zones.lookup(held.as_str(), Some(RecordType::SRV));
+            services.collect::<Vec<_>>()
+        });
+        let row = |data: &Data| service_rows(zones, name, data, dialect);
+        services.unwrap_or_default().iter().flat_map(row).collect::<Vec<Value>>()
+    });
+    if rows.is_empty() && dialect == Dialect::MesosDns {
+        let row = json!({ "service": NOTHING, "host": NOTHING, "ip": NOTHING, "port": NOTHING });
+        return QueryReply::Json(json!([row]));
+    }
+    QueryReply::Json(rows.into())
+}
+
+/// One row for the target's first address of each family; one without if it has none.
+fn service_rows(zones: &Zones, name: &str, data: &Data, dialect: Dialect) -> Vec<Value> {
+    let Data::Srv { port, target, .. } = data else { return Vec::new() };
+    let found = addresses(zones, target);
+    let first = |v4: bool| found.iter().find(|address| address.is_ipv4() == v4);
+    let port = match dialect {
+        Dialect::MesosDns => json!(port.to_string()),
+        Dialect::Dispatcher => json!(port),
+    };
+    let row =
+        |ip: String| json!({ "service": name, "host": target.to_string(), "ip": ip, "port": port });
+    let rows: Vec<Value> =
+        [first(true), first(false)].into_iter().flatten().map(|ip| row(ip.to_string())).collect();
+    if rows.is_empty() { vec![row(String::new())] } else { rows }
+}
+
+/// A name with its last dot, in lower case, as answers have it.
+fn full(name: &str) -> String {
+    format!("{}.", name.trim_end_matches('.').to_ascii_lowercase())
+}
+
+/// Takes a text; says if nobody reads any more.
+type Put<'a> = &'a mut dyn FnMut(&str) -> Result<(), Gone>;
+
+/// Nobody reads any more.
+#[derive(Debug)]
+struct Gone;
+
+/// An answer that `write` makes on a thread of its own while it is sent.
+fn pieces(write: impl FnOnce(Put<'_>) -> Result<(), Gone> + Send + 'static) -> QueryReply {
+    let (sender, receiver) = mpsc::channel::<Bytes>(PIECES);
+    drop(tokio::task::spawn_blocking(move || {
+        let mut piece = String::with_capacity(PIECE + 1024);
+        let mut put = |text: &str| {
+            piece.push_str(text);
+            if piece.len() < PIECE {
+                return Ok(());
+            }
+            let full = std::mem::replace(&mut piece, String::with_capacity(PIECE + 1024));
+            sender.blocking_send(full.into()).map_err(|_| Gone)
+        };
+        if write(&mut put).is_ok() {
+            // A client that went away needs no more.
+            let _ = sender.blocking_send(piece.into());
+        }
+    }));
+    QueryReply::Pieces(Pieces(receiver))
+}
+
+/// Type and target of a record as both old servers list them.
+fn listed(data: &Data) -> Option<(&'static str, String)> {
+    match data {
+        Data::A(address) => Some(("A", address.to_string())),
+        Data::Aaaa(address) => Some(("AAAA", address.to_string())),
+        Data::Srv { port, target, .. } => Some(("SRV", format!("{target}:{port}"))),
+        _ => None,
+    }
+}
+
+fn row(record: &Record) -> Option<Value> {
+    let (rtype, host) = listed(&record.data)?;
+    Some(json!({ "name": record.name.to_string(), "host": host, "rtype": rtype }))
+}
+
+/// Every served record, or those of one zone; records of one name come together. The zones
+/// are held for a page at a time.
+fn each_record(
+    zones: &SharedZones,
+    zone: Option<&DnsName>,
+    mut take: impl FnMut(&Record) -> Result<(), Gone>,
+) -> Result<(), Gone> {
+    let begin = |zones: &Zones| zone.map_or(Some(zones.cursor()), |zone| zones.transfer(zone));
+    let Some(mut cursor) = zones.read(begin) else { return Ok(()) };
+    while !cursor.is_done() {
+        let page = zones.read(|zones| zones.page(&mut cursor, PAGE));
+        page.iter().try_for_each(&mut take)?;
+    }
+    Ok(())
+}
+
+fn records(zones: &SharedZones, put: Put<'_>) -> Result<(), Gone> {
+    let mut separator = "[";
+    each_record(zones, None, |record| {
+        let Some(row) = row(record) else { return Ok(()) };
+        put(separator)?;
+        separator = ",";
+        put(&row.to_string())
+    })?;
+    put(if separator == "[" { "[]" } else { "]" })
+}
+
+fn axfr(zones: &SharedZones, domain: &DnsName, ttl: u32, put: Put<'_>) -> Result<(), Gone> {
+    let serial = zones.read(Zones::serial);
+    let name = domain.as_str();
+    let mut head = json!({
+        "TTL": ttl,
+        "Serial": serial,
+        "RefreshSeconds": 0,
+        "Mname": format!("ns1.{name}"),
+        "Rname": format!("root.ns1.{name}"),
+        "Domain": name,
+    })
+    .to_string();
+    head.pop();
+    put(&head)?;
+    put(",\"Records\":{")?;
+    for (at, (title, kind)) in [("As", "A"), ("AAAAs", "AAAA"), ("SRVs", "SRV")].iter().enumerate()
+    {
+        put(&format!("{}\"{title}\":{{", if at == 0 { "" } else { "," }))?;
+        let mut open: Option<DnsName> = None;
+        each_record(zones, Some(domain), |record| {
+            let Some((rtype, host)) = listed(&record.data) else { return Ok(()) };
+            if rtype != *kind {
+                return Ok(());
+            }
+            if open.as_ref() == Some(&record.name) {
+                put(",")?;
+            } else {
+                let before = if open.is_some() { "]," } else { "" };
+                put(&format!("{before}{}:[", Value::from(record.name.to_string())))?;
+                open = Some(record.name.clone());
+            }
+            put(&Value::from(host).to_string())
+        })?;
+        put(if open.is_some() { "]}" } else { "}" })?;
+    }
+    put("}}")
+}
+
+fn enumerate(
+    mut next: impl FnMut(Option<After>) -> Option<TaskPage>,
+    frameworks: &BTreeMap<FrameworkId, String>,
+    records: impl Fn(&OwnerId, &Key, &Fact) -> Vec<Record>,
+    put: Put<'_>,
+) -> Result<(), Gone> {
+    put("{\"frameworks\":[")?;
+    let mut open: Option<FrameworkId> = None;
+    let mut after = None;
+    loop {
+        let page = next(after).ok_or(Gone)?;
+        for (owner, key, fact) in &page.facts {
+            let (Key::Task(framework, _), Fact::Task(task)) = (key, fact) else { continue };
+            if open.as_ref() == Some(framework) {
+                put(",")?;
+            } else {
+                let name = frameworks.get(framework).unwrap_or(&task.framework_name);
+                let before = if open.is_some() { "]}," } else { "" };
+                put(&format!("{before}{{\"name\":{},\"tasks\":[", Value::from(name.as_str())))?;
+                open = Some(framework.clone());
+            }
+            let records = records(owner, key, fact);
+            let records = records.iter().filter(|record| record.withheld.is_none());
+            let records: Vec<Value> = records.filter_map(row).collect();
+            put(&json!({ "name": task.name, "id": task.task_id, "records": records }).to_string())?;
+        }
+        match page.next {
+            Some(here) => after = Some(here),
+            None => break,
+        }
+    }
+    put(if open.is_some() { "]}]}" } else { "]}" })
+}
+
+/// The zones with what is in them and how they stand.
+fn zones_view(zones: &SharedZones, standing: &Standing, put: Put<'_>) -> Result<(), Gone> {
+    let (serial, apexes) = zones.read(|zones| {
+        (zones.serial(), zones.apexes().map(|apex| (apex.clone(), 0_u64)).collect::<Vec<_>>())
+    });
+    let mut counts: BTreeMap<DnsName, u64> = apexes.into_iter().collect();
+    each_record(zones, None, |record| {
+        let zone = record
+            .name
+            .lineage()
+            .find_map(|name| DnsName::parse(name).ok().filter(|name| counts.contains_key(name)));
+        if let Some(count) = zone.and_then(|zone| counts.get_mut(&zone)) {
+            *count += 1;
+        }
+        Ok(())
+    })?;
+    let row = |(zone, records): (&DnsName, &u64)| {
+        json!({
+            "zone": zone.to_string(),
+            "serial": serial,
+            "records": records,
+            "state": if standing.stale == 0 { "current" } else { "stale" },
+            "unconfirmed_facts": standing.stale,
+            "age_seconds": standing.age_seconds,
+        })
+    };
+    put(&counts.iter().map(row).collect::<Value>().to_string())
+}
