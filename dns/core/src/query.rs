@@ -18,6 +18,9 @@ use hickory_proto::rr::{DNSClass, Name, Record, RecordType};
 /// Longest chain of CNAME records that is followed.
 const MAX_CHAIN: usize = 8;
 
+/// Priority of the dispatcher's SRV records.
+const COPIED_PRIORITY: u16 = 1;
+
 /// A question and how to answer it.
 #[derive(Debug, Clone, Copy)]
 pub struct Asked<'a> {
@@ -68,7 +71,7 @@ pub fn answer(zones: &Zones, asked: Asked<'_>) -> Answer {
     let Some(place) = zones.locate(&DnsName::from_wire(question.name())) else {
         return Answer::Forward;
     };
-    if zones.mode() == Mode::Legacy && place.apex == *zones.domain() {
+    if zones.mode() == Mode::Legacy && place.apex_shown == *zones.domain() {
         return legacy(zones, asked, &place);
     }
     if zones.node(&place.name).is_none() {
@@ -121,8 +124,10 @@ struct Reply<'a> {
     zones: &'a Zones,
     asked: Asked<'a>,
     answers: Vec<Record>,
-    /// Targets of SRV records, each once.
-    targets: Vec<DnsName>,
+    /// Targets of SRV records as they are shown and as the zones hold them, each once.
+    targets: Vec<(DnsName, DnsName)>,
+    /// Zone of tasks that is asked for under the dispatcher's name for it.
+    copy: Option<(&'a DnsName, DnsName)>,
     cut: bool,
 }
 
@@ -130,7 +135,9 @@ impl<'a> Reply<'a> {
     /// Gathers the answers, along CNAME records if need be; `None` if there are none.
     fn collect(zones: &'a Zones, asked: Asked<'a>, place: &Place) -> Option<Answer> {
         let (answers, targets) = (Vec::new(), Vec::new());
-        let mut reply = Self { zones, asked, answers, targets, cut: false };
+        let copied = place.apex == *zones.domain() && place.apex_shown != place.apex;
+        let copy = copied.then(|| (zones.domain(), place.apex_shown.clone()));
+        let mut reply = Self { zones, asked, answers, targets, copy, cut: false };
         let mut here = place.name.clone();
         let mut shown = asked.question.name().clone();
         for _ in 0..MAX_CHAIN {
@@ -176,23 +183,34 @@ impl<'a> Reply<'a> {
         self.cut |= set.len() > room;
         let ttl = set.ttl();
         for sent in in_turn(set, self.asked.turn).take(room) {
-            let data = Data::from_bytes(set.kind, sent.data());
-            let Some(record) = data.to_record(name, ttl, self.zones.serial()) else { continue };
-            self.answers.push(record);
-            if let Data::Srv { target, .. } = data {
-                self.targets.push(target);
+            let mut data = Data::from_bytes(set.kind, sent.data());
+            if let Data::Srv { priority, target, .. } = &mut data {
+                let held = target.clone();
+                self.copy_service(priority, target);
+                self.targets.push((target.clone(), held));
             }
+            self.answers.extend(data.to_record(name, ttl, self.zones.serial()));
+        }
+    }
+
+    /// In the dispatcher's copy of the zone of tasks, targets are in that copy and all
+    /// services have its priority.
+    fn copy_service(&self, priority: &mut u16, target: &mut DnsName) {
+        let Some((domain, shown)) = &self.copy else { return };
+        *priority = COPIED_PRIORITY;
+        if let Some(head) = target.before(domain) {
+            *target = shown.under(head);
         }
     }
 
     /// The addresses of all targets, as the zones hold them.
     fn addresses(&mut self) -> Vec<Record> {
         let mut seen = std::collections::HashSet::new();
-        self.targets.retain(|target| seen.insert(target.clone()));
+        self.targets.retain(|(_, held)| seen.insert(held.clone()));
         let mut records = Vec::new();
-        for target in &self.targets {
-            let Some(name) = target.to_wire() else { continue };
-            let Some(node) = self.zones.node(target) else { continue };
+        for (shown, held) in &self.targets {
+            let Some(name) = shown.to_wire() else { continue };
+            let Some(node) = self.zones.node(held) else { continue };
             for set in [A, AAAA].iter().filter_map(|kind| node.set(*kind)) {
                 records.extend(set.iter().filter_map(|sent| {
                     let data = Data::from_bytes(set.kind, sent.data());

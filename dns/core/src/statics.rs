@@ -44,7 +44,11 @@ const ZONES: [&str; 8] =
 pub(crate) fn static_records(options: &Options) -> Vec<Record> {
     let apex = |zone: DnsName| {
         let servers = Data::Ns(server(&zone, options));
-        [start(&zone, options), Record::new(zone, NS_TTL, servers)]
+        let ttl = match options.mode {
+            Mode::Legacy if zone == options.domain => options.domain_ttl(),
+            Mode::Legacy | Mode::Strict => NS_TTL,
+        };
+        [start(&zone, options), Record::new(zone, ttl, servers)]
     };
     let mut records: Vec<Record> = zones(options).into_iter().flat_map(apex).collect();
     records.extend(own_records(options));
