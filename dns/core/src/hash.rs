@@ -11,6 +11,7 @@ pub struct Seed(pub u64, pub u64);
 const ONES: u64 = 0x0101_0101_0101_0101;
 
 /// Hash of `bytes` with capitals made small.
+#[inline]
 #[must_use]
 pub(crate) fn hash(seed: Seed, bytes: &[u8]) -> u64 {
     let mut state = State::new(seed);
@@ -85,6 +86,7 @@ impl State {
         )
     }
 
+    #[inline]
     fn absorb(&mut self, word: u64) {
         self.3 ^= word;
         self.mix();
@@ -99,6 +101,7 @@ impl State {
         self.0 ^ self.1 ^ self.2 ^ self.3
     }
 
+    #[inline]
     fn mix(&mut self) {
         let Self(a, b, c, d) = self;
         *a = a.wrapping_add(*b);

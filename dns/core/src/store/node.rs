@@ -80,6 +80,7 @@ pub(crate) struct Claim {
 
 impl<'a> Node<'a> {
     /// The node at the start of `bytes`, which may go on behind it.
+    #[inline]
     pub(crate) fn at(bytes: &'a [u8]) -> Self {
         let length = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
         Self(&bytes[..length as usize])
@@ -100,6 +101,7 @@ impl<'a> Node<'a> {
     }
 
     /// In lower case, as it is sent.
+    #[inline]
     pub(crate) fn name(self) -> &'a [u8] {
         &self.0[HEADER..][..usize::from(self.0[11])]
     }
@@ -120,6 +122,7 @@ impl<'a> Node<'a> {
         Sets { bytes: self.0, at: HEADER + self.name().len() }
     }
 
+    #[inline]
     pub(crate) fn set(self, kind: u16) -> Option<Set<'a>> {
         // By type, so that a search may end early.
         self.sets().find(|set| set.kind >= kind).filter(|set| set.kind == kind)
@@ -227,6 +230,7 @@ pub(crate) struct Sets<'a> {
 impl<'a> Iterator for Sets<'a> {
     type Item = Set<'a>;
 
+    #[inline]
     fn next(&mut self) -> Option<Set<'a>> {
         let mut reader = Reader { bytes: self.bytes, at: self.at };
         let kind = reader.word();
@@ -285,8 +289,16 @@ impl Reader<'_> {
         word
     }
 
+    #[inline]
     fn number(&mut self) -> u32 {
-        let (mut value, mut shift) = (0_u32, 0);
+        // Nearly all are small.
+        let first = self.bytes[self.at];
+        self.at += 1;
+        if first < 0x80 { u32::from(first) } else { self.rest_of_number(first) }
+    }
+
+    fn rest_of_number(&mut self, first: u8) -> u32 {
+        let (mut value, mut shift) = (u32::from(first & 0x7f), 7);
         loop {
             let byte = self.bytes[self.at];
             self.at += 1;
