@@ -1,19 +1,23 @@
 //! TLS to upstreams: whose certificates are believed.
 
+use super::UpstreamError;
 use crate::forward::ForwardError;
 use mizzen_dns_core::Upstream;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
+use socket2::SockRef;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tracing::warn;
 
-use super::UpstreamError;
+/// How long what was sent may stay unacknowledged.
+const UNHEARD: Duration = Duration::from_secs(5);
 
 /// Connects to one upstream and verifies it.
 #[derive(Clone)]
@@ -88,8 +92,7 @@ impl Connector {
     pub(super) async fn connect(&self) -> Result<TlsStream<TcpStream>, UpstreamError> {
         let stream = TcpStream::connect(self.address).await;
         let stream = stream.map_err(UpstreamError::socket("connecting by TCP"))?;
-        // Questions are small and wait for nothing.
-        stream.set_nodelay(true).map_err(UpstreamError::socket("setting up TCP"))?;
+        set_up(&stream).map_err(UpstreamError::socket("setting up TCP"))?;
         let stream = self.tls.connect(self.name.clone(), stream).await;
         stream.map_err(UpstreamError::socket("setting up TLS"))
     }
@@ -107,6 +110,13 @@ impl Connector {
             port => format!("{host}:{port}"),
         }
     }
+}
+
+/// Questions are small and wait for nothing; a connection whose other end is gone shall
+/// not be kept until the kernel gives up, which takes a quarter of an hour.
+fn set_up(stream: &TcpStream) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    SockRef::from(stream).set_tcp_user_timeout(Some(UNHEARD))
 }
 
 impl std::fmt::Debug for Connector {
