@@ -20,7 +20,6 @@ pub use mizzen_nfqueue::{Masquerade, Options as QueueOptions};
 use mizzen_types::vip::{
     BackendSpec, Distance, Locality, OnRemoval, Protocol, Rule, VipKey, VipSpec,
 };
-pub use queues::queue_tuning;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
@@ -118,7 +117,7 @@ impl Vips {
             Self::Ebpf(dataplane) => {
                 dataplane.remove_vip(address(vip))?;
             }
-            Self::Queues(engine) => engine.remove_vip(queues::address(vip))?,
+            Self::Queues(engine) => engine.remove_vip(address(vip))?,
             Self::Off => {}
         }
         Ok(())
@@ -183,7 +182,7 @@ impl Vips {
     ) -> Result<BTreeMap<SocketAddr, (Latencies, Latencies)>, MapError> {
         match self {
             Self::Ebpf(dataplane) => dataplane.latencies(address(vip)),
-            Self::Queues(engine) => Ok(queues::latencies(engine, vip)),
+            Self::Queues(engine) => Ok(engine.latencies(address(vip))),
             Self::Off => Ok(BTreeMap::new()),
         }
     }
@@ -222,7 +221,7 @@ impl Vips {
     pub fn tuning(&self) -> Tuning {
         match self {
             Self::Ebpf(dataplane) => dataplane.tuning(),
-            Self::Queues(engine) => queues::tuning(engine),
+            Self::Queues(engine) => engine.tuning(),
             Self::Off => Tuning::default(),
         }
     }
@@ -231,7 +230,7 @@ impl Vips {
     pub fn tune(&mut self, tuning: &Tuning) {
         match self {
             Self::Ebpf(dataplane) => dataplane.tune(tuning),
-            Self::Queues(engine) => engine.tune(queue_tuning(tuning)),
+            Self::Queues(engine) => engine.tune(tuning),
             Self::Off => {}
         }
     }

@@ -2,9 +2,13 @@
 //!
 //! Everything that programs use is what the verifier likes: by value, no floats, no
 //! slices, no allocation, nothing that can panic. Walking maps stays with the callers.
-//! [`ring`], which fills the tables that programs look into, and [`account`] are for user space.
+//! [`ring`], which fills the tables that programs look into, and [`account`] are for user space, and so
+//! are the words of callers, which are there with the feature `user` only.
 
 #![no_std]
+
+#[cfg(feature = "user")]
+extern crate alloc;
 
 pub mod account;
 pub mod bucket;
@@ -13,3 +17,5 @@ pub mod ewma;
 pub mod rewrite;
 pub mod ring;
 pub mod select;
+#[cfg(feature = "user")]
+pub mod words;

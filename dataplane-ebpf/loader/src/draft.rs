@@ -12,7 +12,7 @@ use mizzen_ebpf_abi::{Be16, Ip16, Place, Slot, VipValue};
 use mizzen_ebpf_core::ring::{self, Seat};
 use mizzen_ebpf_core::select::{self, mix};
 
-use crate::words::slot_address;
+use crate::words::{slot_address, slot_flags};
 use crate::{BackendWanted, Distance, Locality, MapError, VipAddress, VipWanted};
 
 /// What a backend had before the change.
@@ -81,7 +81,7 @@ pub fn slots(
         Slot {
             address: Ip16::from(backend.address.ip()),
             port: Be16::new(backend.address.port()),
-            flags: backend.slot_flags(),
+            flags: slot_flags(backend),
             weight: u32::from(backend.weight),
             threshold: u32::MAX,
             alias: 0,

@@ -9,20 +9,12 @@ use std::path::Path;
 
 use mizzen_ebpf_abi::{Histogram, NO_HISTOGRAM, maps};
 use mizzen_ebpf_core::bucket::BUCKETS;
+use mizzen_ebpf_core::words::Latencies;
 use zerocopy::{FromZeros, IntoBytes};
 
 use crate::extents::Extents;
 use crate::object::map_pin;
 use crate::{LoadError, bpf};
-
-/// Latencies of one backend of one VIP: how many fell into each bucket of `mizzen_ebpf_core::bucket`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Latencies {
-    /// Samples in each bucket; a count wraps at 2^32 for each CPU.
-    pub buckets: Vec<u64>,
-    /// Microseconds of all samples together.
-    pub sum: u64,
-}
 
 /// The per-CPU array, and which pairs of its elements are free.
 #[derive(Debug)]

@@ -10,6 +10,7 @@ use crate::flows::Flows;
 use crate::mapped::Mapped;
 use crate::sockets::{Socket, places, socket};
 use crate::table::Table;
+use crate::words::vip_key;
 use crate::{MapError, Removal, TCP, UDP, VipAddress, clock};
 
 /// A backend that is no longer its VIP's.
@@ -44,7 +45,7 @@ impl Leaver {
 
     fn had(&self, origin: &Origin) -> bool {
         self.is_epoch(origin.epoch)
-            && origin.vip == self.vip.key().address
+            && origin.vip == vip_key(&self.vip).address
             && origin.vip_port.get() == self.vip.socket.port()
             && origin.protocol == self.vip.protocol
     }

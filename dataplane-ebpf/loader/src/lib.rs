@@ -40,23 +40,22 @@ use std::sync::Arc;
 
 use flows::Flows;
 use ingress::Ingress;
-use mizzen_ebpf_abi::Settings;
 use recount::{Recount, Suspicions};
 use slab::Slab;
 
 pub use error::{LoadError, MapError};
 pub use flows::ArrivingFlow;
-pub use histograms::Latencies;
 pub use ingress::{Attachment, Followed, LinkWanted};
 pub use leavers::{Leaver, SocketTable};
 pub use mizzen_ebpf_core::account::{Counts, Reason};
+pub use mizzen_ebpf_core::words::{
+    Admission, BackendWanted, Distance, Latencies, Locality, Removal, Rule, TCP, Tuning, UDP,
+    VipAddress,
+};
 pub use probe::{ProbeError, probe};
 pub use sockets::{Socket, Stage};
 pub use standing::Standing;
-pub use words::{
-    Admission, BackendWanted, Distance, Locality, Removal, Rule, TCP, Tuning, UDP, VipAddress,
-    VipState, VipWanted,
-};
+pub use words::{VipState, VipWanted};
 
 /// What one [`Dataplane::set_vips`] could not do.
 #[derive(Debug, Default)]
@@ -101,7 +100,7 @@ impl Dataplane {
         let directory = object::pin_directory(options);
         let mut object = object::create_maps(&directory)?;
         let mut slab = Slab::open(&directory)?;
-        slab.set(Settings::from(&options.tuning));
+        slab.set(words::settings(&options.tuning));
         object::attach(&mut object, &directory, &options.cgroup)?;
         let flows = Flows::open(&directory)?;
         let ingress = Ingress::open(&mut object, &directory).map_err(Arc::new);
@@ -202,13 +201,13 @@ impl Dataplane {
 
     /// Tells the programs by what to judge backends, from the next connect on.
     pub fn tune(&mut self, tuning: &Tuning) {
-        self.slab.set(Settings::from(tuning));
+        self.slab.set(words::settings(tuning));
     }
 
     /// By what the programs judge backends.
     #[must_use]
     pub fn tuning(&self) -> Tuning {
-        Tuning::from(&self.slab.settings())
+        words::tuning(&self.slab.settings())
     }
 
     /// Reads the counts of every backend of every VIP.

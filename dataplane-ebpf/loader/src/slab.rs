@@ -24,7 +24,7 @@ use crate::histograms::Histograms;
 use crate::mapped::Mapped;
 use crate::object::map_pin;
 use crate::table::{Plain, Table};
-use crate::words::slot_address;
+use crate::words::{backend, removal, slot_address, vip_address, vip_key};
 use crate::{
     BackendWanted, Leaver, LoadError, MapError, Removal, VipAddress, VipWanted, bpf, clock, draft,
 };
@@ -104,13 +104,14 @@ impl Slab {
     /// Every VIP with its slots.
     pub fn runs(&self) -> Result<BTreeMap<VipAddress, Run>, MapError> {
         let entries = self.vips.entries().map_err(request("list", maps::VIPS))?;
-        let run = |(key, value): (VipKey, VipValue)| (VipAddress::from_key(&key), self.run(value));
+        let run = |(key, value): (VipKey, VipValue)| (vip_address(&key), self.run(value));
         Ok(entries.into_iter().map(run).collect())
     }
 
     /// One VIP with its slots.
     pub fn present(&self, vip: VipAddress) -> Result<Option<Run>, MapError> {
-        let value = self.vips.get(&vip.key()).map_err(vip_request("look up", vip, maps::VIPS))?;
+        let value =
+            self.vips.get(&vip_key(&vip)).map_err(vip_request("look up", vip, maps::VIPS))?;
         Ok(value.map(|value| self.run(value)))
     }
 
@@ -150,8 +151,8 @@ impl Slab {
     /// Removes `vip`, if it exists.
     pub fn remove(&mut self, vip: VipAddress) -> Result<(), MapError> {
         let Some(run) = self.present(vip)? else { return Ok(()) };
-        self.vips.delete(&vip.key()).map_err(vip_request("remove", vip, maps::VIPS))?;
-        self.retire(vip, Removal::from_flags(run.value.flags), &run, &[]);
+        self.vips.delete(&vip_key(&vip)).map_err(vip_request("remove", vip, maps::VIPS))?;
+        self.retire(vip, removal(run.value.flags), &run, &[]);
         self.rows.disown(run.value.row);
         self.free_rows.rest(run.value.row, 1);
         tracing::debug!(%vip, "VIP removed");
@@ -305,14 +306,14 @@ impl Slab {
     /// Replaces the elements of the VIPs, all with one call if the kernel takes them.
     fn write(&self, changes: &[Change]) -> Vec<Result<(), MapError>> {
         if changes.len() > 1 {
-            let keys: Vec<VipKey> = changes.iter().map(|change| change.vip.key()).collect();
+            let keys: Vec<VipKey> = changes.iter().map(|change| vip_key(&change.vip)).collect();
             let values: Vec<VipValue> = changes.iter().map(|change| change.value).collect();
             if self.vips.put_all(&keys, &values).is_ok() {
                 return changes.iter().map(|_| Ok(())).collect();
             }
         }
         // One of them is refused, so each is asked for by itself; writing twice does no harm.
-        let write = |change: &Change| match self.vips.put(&change.vip.key(), &change.value) {
+        let write = |change: &Change| match self.vips.put(&vip_key(&change.vip), &change.value) {
             Err(error) if error.raw_os_error() == Some(libc::E2BIG) => {
                 Err(MapError::Full { vip: change.vip, map: maps::VIPS, wanted: 1 })
             }
@@ -330,7 +331,7 @@ impl Slab {
         let mut rows: Vec<u32> = slots.iter().map(|slot| slot.row).collect();
         rows.sort_unstable();
         // What is wanted now goes for those that leave as well.
-        let removal = Removal::from_flags(change.value.flags);
+        let removal = removal(change.value.flags);
         self.retire(change.vip, removal, &run, &rows);
         // Programs count ejections up and down; those of backends that went are taken off here.
         let is_ejected = |row: &u32| self.rows.get(*row).is_some_and(|row| row.ejected_until != 0);
@@ -375,7 +376,7 @@ impl Run {
 
     /// The wish that led to this, its backends in the order of the run.
     pub fn spec(&self) -> VipWanted {
-        let backends = self.slots.iter().map(BackendWanted::from_slot).collect();
+        let backends = self.slots.iter().map(backend).collect();
         VipWanted::from_value(&self.value, backends)
     }
 

@@ -8,17 +8,18 @@ use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use mizzen_ebpf_core::bucket::{BUCKETS, bucket};
 use mizzen_ebpf_core::eject::{Gate, gate, keeps_waiting, pause, too_few, warmth};
 use mizzen_ebpf_core::ewma::Average;
 use mizzen_ebpf_core::select::Load;
 
-use crate::words::{Counts, Latencies, Reason};
+use crate::words::{Counts, Latencies, Reason, Tuning};
 
-/// When a backend gets no connections. Times are nanoseconds.
+/// By what backends are judged. Times are nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tuning {
+pub(crate) struct Limits {
     /// Failures in a row after which a backend is ejected; zero never ejects.
     pub failures: u32,
     /// Percentage of open backends that has to be left for ejection to count.
@@ -35,19 +36,39 @@ pub struct Tuning {
     pub idle: u64,
 }
 
-const SECOND: u64 = 1_000_000_000;
-
-impl Default for Tuning {
-    fn default() -> Self {
+impl From<&Tuning> for Limits {
+    fn from(tuning: &Tuning) -> Self {
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         Self {
-            failures: 3,
-            least_left: 30,
-            pause: 5 * SECOND,
-            longest_pause: 300 * SECOND,
-            handshake: 400 * SECOND / 1_000,
-            short: 2 * SECOND,
-            idle: 60 * SECOND,
+            failures: tuning.failures,
+            least_left: tuning.least_left,
+            pause: nanos(tuning.pause),
+            longest_pause: nanos(tuning.longest_pause),
+            handshake: nanos(tuning.handshake),
+            short: nanos(tuning.short),
+            idle: nanos(tuning.idle),
         }
+    }
+}
+
+impl From<&Limits> for Tuning {
+    fn from(limits: &Limits) -> Self {
+        let time = Duration::from_nanos;
+        Self {
+            failures: limits.failures,
+            least_left: limits.least_left,
+            pause: time(limits.pause),
+            longest_pause: time(limits.longest_pause),
+            handshake: time(limits.handshake),
+            short: time(limits.short),
+            idle: time(limits.idle),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self::from(&Tuning::default())
     }
 }
 
@@ -93,11 +114,11 @@ pub(crate) struct Weather {
     pub all_admitted: bool,
     /// Nanoseconds over which a backend warms up.
     pub slow_start: u64,
-    pub tuning: Tuning,
+    pub tuning: Limits,
 }
 
 impl Weather {
-    pub fn of(row: &VipRow, open: u32, slow_start: u64, tuning: Tuning, now: u64) -> Self {
+    pub fn of(row: &VipRow, open: u32, slow_start: u64, tuning: Limits, now: u64) -> Self {
         let all_admitted = too_few(open, row.ejected.load(Relaxed), tuning.least_left);
         Self { now, all_admitted, slow_start, tuning }
     }
@@ -313,7 +334,7 @@ impl Backend {
     }
 
     /// An established connection ended after `nanos`, or is no longer watched.
-    pub fn closed(&self, share: u64, nanos: Option<u64>, now: u64, tuning: &Tuning) {
+    pub fn closed(&self, share: u64, nanos: Option<u64>, now: u64, tuning: &Limits) {
         self.closed.fetch_add(share, Relaxed);
         self.in_flight.fetch_sub(share, Relaxed);
         let Some(nanos) = nanos else { return };
@@ -326,7 +347,7 @@ impl Backend {
     }
 
     /// A handshake failed, or is late: the backend is ejected if it was one too many.
-    pub fn failed(&self, share: u64, reason: Reason, now: u64, tuning: &Tuning) {
+    pub fn failed(&self, share: u64, reason: Reason, now: u64, tuning: &Limits) {
         self.failed.fetch_add(share, Relaxed);
         self.in_flight.fetch_sub(share, Relaxed);
         let failures = self.failures.fetch_add(1, Relaxed) + 1;

@@ -20,9 +20,9 @@ use mizzen_ebpf_core::select::{
     LOOKS, Load, aliases, far_is_better, look, mix, point, second_is_better, spread, stays,
 };
 
-use crate::backend::{Backend, Tuning, Verdict, VipRow, Weather};
+use crate::backend::{Backend, Limits, Verdict, VipRow, Weather};
 use crate::packet::Flow;
-use crate::words::{BackendWanted, Counts, Decision, OnRemoval, Policy, Reason, Rule};
+use crate::words::{BackendWanted, Counts, Decision, Locality, Policy, Reason, Removal, Rule};
 
 /// A VIP as the queues see it: never changed, replaced as a whole.
 #[derive(Debug)]
@@ -73,7 +73,7 @@ impl Vip {
         };
         let mut seats: Vec<Seat> =
             wanted.iter().map(|wanted| Seat::new(*wanted, backend(wanted.address))).collect();
-        let is_open = |seat: &Seat| seat.wanted.effective_weight() > 0;
+        let is_open = |seat: &Seat| seat.wanted.is_open();
         seats.sort_by_key(|seat| (!is_open(seat), seat.wanted.distance, seat.wanted.address));
         let open = seats.iter().filter(|seat| is_open(seat)).count() as u32;
         let near = nearest(&seats[..open as usize], policy);
@@ -96,8 +96,8 @@ impl Vip {
         self.seats.iter().map(move |seat| (seat.wanted.address, seat.backend.counts(now)))
     }
 
-    pub fn on_removal(&self) -> OnRemoval {
-        self.policy.on_removal
+    pub fn removal(&self) -> Removal {
+        self.policy.removal
     }
 
     pub fn refused(&self) -> u64 {
@@ -119,7 +119,7 @@ impl Vip {
     }
 
     /// Chooses a backend for a flow; `seed` is chance.
-    pub fn choose(&self, flow: &Flow, seed: u64, tuning: Tuning, now: u64) -> Option<Chosen<'_>> {
+    pub fn choose(&self, flow: &Flow, seed: u64, tuning: Limits, now: u64) -> Option<Chosen<'_>> {
         if self.open == 0 {
             return None;
         }
@@ -311,7 +311,10 @@ fn share(seats: &mut [Seat], start: u32) {
 
 /// How many of the open seats are the nearest.
 fn nearest(open: &[Seat], policy: Policy) -> u32 {
-    let nearest = open.first().filter(|_| policy.prefers_near).map(|seat| seat.wanted.distance);
+    let nearest = open
+        .first()
+        .filter(|_| policy.locality == Locality::Prefer)
+        .map(|seat| seat.wanted.distance);
     let count = match nearest {
         Some(nearest) => open.iter().filter(|seat| seat.wanted.distance == nearest).count(),
         None => open.len(),

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use ipnet::IpNet;
 use parking_lot::Mutex;
 
-use crate::backend::Tuning;
+use crate::backend::Limits;
 use crate::channel::Channel;
 use crate::choice::Vip;
 use crate::cpu::{self, Home};
@@ -21,7 +21,9 @@ use crate::routes::{self, Masquerade, Paths, Routes};
 use crate::rules::{QueueBy, RulesSpec};
 use crate::shared::{Shared, now};
 use crate::watch::{self, Order, Watcher};
-use crate::words::{BackendWanted, Connection, Counts, Latencies, Policy, VipAddress, VipWanted};
+use crate::words::{
+    BackendWanted, Connection, Counts, Latencies, Policy, Tuning, VipAddress, VipWanted,
+};
 
 /// Where the engine lives.
 #[derive(Clone, Debug)]
@@ -66,7 +68,7 @@ impl Engine {
     ///
     /// [`OpenError`] with whatever is missing.
     pub fn open(options: &Options) -> Result<Self, OpenError> {
-        let shared = Arc::new(Shared::new(options.tuning));
+        let shared = Arc::new(Shared::new(Limits::from(&options.tuning)));
         let (orders, inbox) = channel();
         let numbers: Vec<u16> = options.queues.clone().collect();
         let Workers { waiting, sockets, watches } = workers(options, &numbers, &shared, &orders)?;
@@ -121,12 +123,12 @@ impl Engine {
     /// When a backend gets no connections.
     #[must_use]
     pub fn tuning(&self) -> Tuning {
-        self.shared.tuning()
+        Tuning::from(&self.shared.tuning())
     }
 
     /// Judges backends by something else from the next connect on.
-    pub fn tune(&mut self, tuning: Tuning) {
-        self.shared.tune(tuning);
+    pub fn tune(&mut self, tuning: &Tuning) {
+        self.shared.tune(Limits::from(tuning));
     }
 
     /// The VIPs that the kernel knows, with the backends that this process knows: after a
@@ -285,8 +287,8 @@ impl Engine {
             backends.insert(backend.address);
         }
         if !backends.is_empty() {
-            let policy = before.on_removal();
-            self.order(Order::Left { vip: *vip, backends, policy });
+            let removal = before.removal();
+            self.order(Order::Left { vip: *vip, backends, removal });
         }
     }
 

@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::backend::{Backend, Tuning};
+use crate::backend::{Backend, Limits};
 use crate::hash::Map;
 use crate::packet::{ACK, FIN, Flow, Packet, RST, SYN};
 use crate::words::{Connection, Decision, Reason, UDP, VipAddress};
@@ -96,11 +96,11 @@ pub(crate) struct Flows {
     asked: VecDeque<(u64, Key)>,
     /// UDP flows in the order of their first datagrams.
     flows: VecDeque<(u64, Key)>,
-    tuning: Tuning,
+    tuning: Limits,
 }
 
 impl Flows {
-    pub fn new(tuning: Tuning) -> Self {
+    pub fn new(tuning: Limits) -> Self {
         Self {
             watched: Map::default(),
             towards: Map::default(),
@@ -112,7 +112,7 @@ impl Flows {
     }
 
     /// Goes by something else from now on.
-    pub fn tune(&mut self, tuning: Tuning) {
+    pub fn tune(&mut self, tuning: Limits) {
         self.tuning = tuning;
     }
 
@@ -345,7 +345,7 @@ mod tests {
             let at = |text: &str| text.parse().expect("an address");
             let key = Key { protocol, client: at("10.0.0.9:4000"), backend: at("10.0.0.1:80") };
             let backend = Arc::new(Backend::new(key.backend, &Arc::new(VipRow::default()), 0));
-            Self { flows: Flows::new(Tuning::default()), backend, key }
+            Self { flows: Flows::new(Limits::default()), backend, key }
         }
 
         fn begin(&mut self, now: u64) {

@@ -38,11 +38,10 @@ mod watch;
 mod wire;
 mod words;
 
-pub use backend::Tuning;
 pub use engine::{Engine, Options, teardown};
 pub use error::{OpenError, QueueError};
 pub use routes::Masquerade;
 pub use words::{
-    BackendWanted, Connection, Counts, Decision, Latencies, OnRemoval, Policy, Reason, Rule, TCP,
-    UDP, VipAddress, VipWanted,
+    Admission, BackendWanted, Connection, Counts, Decision, Distance, Latencies, Locality, Policy,
+    Reason, Removal, Rule, TCP, Tuning, UDP, VipAddress, VipWanted,
 };

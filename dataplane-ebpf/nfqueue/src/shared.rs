@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use parking_lot::{Mutex, RwLock};
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::backend::Tuning;
+use crate::backend::Limits;
 use crate::choice::Vip;
 use crate::flows::Flows;
 use crate::hash::Map;
@@ -23,7 +23,7 @@ pub(crate) struct Shared {
     pub vips: RwLock<Map<VipAddress, Arc<Vip>>>,
     pub flows: Mutex<Flows>,
     pub recent: Recent,
-    tuning: RwLock<Tuning>,
+    tuning: RwLock<Limits>,
     /// Classes of client ports that are watched, one bit each.
     watched: AtomicU32,
     /// Packets that were shown and not yet taken into account.
@@ -56,7 +56,7 @@ impl Classes {
 }
 
 impl Shared {
-    pub fn new(tuning: Tuning) -> Self {
+    pub fn new(tuning: Limits) -> Self {
         Self {
             vips: RwLock::default(),
             flows: Mutex::new(Flows::new(tuning)),
@@ -73,12 +73,12 @@ impl Shared {
     }
 
     /// When a backend gets no connections.
-    pub fn tuning(&self) -> Tuning {
+    pub fn tuning(&self) -> Limits {
         *self.tuning.read()
     }
 
     /// Goes by something else from now on.
-    pub fn tune(&self, tuning: Tuning) {
+    pub fn tune(&self, tuning: Limits) {
         *self.tuning.write() = tuning;
         self.flows.lock().tune(tuning);
     }

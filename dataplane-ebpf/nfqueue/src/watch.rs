@@ -22,7 +22,7 @@ use crate::packet::Flow;
 use crate::shared::{Classes, Shared, now};
 use crate::table::Family;
 use crate::wire::Messages;
-use crate::words::{OnRemoval, TCP, UDP, VipAddress};
+use crate::words::{Removal, TCP, UDP, VipAddress};
 
 const MILLI: u64 = 1_000_000;
 const SECOND: u64 = 1_000 * MILLI;
@@ -50,8 +50,8 @@ const AUDITED: usize = 512;
 /// What the engine asks of the thread.
 #[derive(Debug)]
 pub(crate) enum Order {
-    /// These backends have left their VIP; the policy says what becomes of their connections.
-    Left { vip: VipAddress, backends: BTreeSet<SocketAddr>, policy: OnRemoval },
+    /// These backends have left their VIP; `removal` says what becomes of their connections.
+    Left { vip: VipAddress, backends: BTreeSet<SocketAddr>, removal: Removal },
     /// Very many packets are shown.
     Adapt,
     /// The engine ends.
@@ -89,7 +89,7 @@ impl Watcher {
         loop {
             let wait = Duration::from_nanos(self.expire.saturating_sub(now()));
             let done = match self.orders.recv_timeout(wait) {
-                Ok(Order::Left { vip, backends, policy }) => self.sever(&vip, &backends, policy),
+                Ok(Order::Left { vip, backends, removal }) => self.sever(&vip, &backends, removal),
                 Ok(Order::Adapt) => self.hurry(now()),
                 Err(RecvTimeoutError::Timeout) => Ok(()),
                 Ok(Order::End) | Err(RecvTimeoutError::Disconnected) => return,
@@ -213,12 +213,12 @@ impl Watcher {
         &mut self,
         vip: &VipAddress,
         backends: &BTreeSet<SocketAddr>,
-        policy: OnRemoval,
+        removal: Removal,
     ) -> io::Result<()> {
-        let ends = match policy {
-            OnRemoval::Datagrams => vip.protocol == UDP,
-            OnRemoval::All => matches!(vip.protocol, TCP | UDP),
-            OnRemoval::Keep => false,
+        let ends = match removal {
+            Removal::EndDatagrams => vip.protocol == UDP,
+            Removal::EndAll => matches!(vip.protocol, TCP | UDP),
+            Removal::Keep => false,
         };
         if !ends {
             return Ok(());

@@ -1,13 +1,12 @@
 //! The balancer's words in those of the queue engine, and back.
 
-use super::{Latencies, Reason, Socket, Stage, Standing, Tuning, VipsError, key};
+use super::{Reason, Socket, Stage, Standing, VipsError, address, key};
 use mizzen_ebpf_loader as loader;
 use mizzen_nfqueue::{
     self as nfqueue, BackendWanted, Connection, Engine, Policy, VipAddress, VipWanted,
 };
-use mizzen_types::vip::{BackendSpec, Distance, Locality, OnRemoval, Rule, VipKey, VipSpec};
+use mizzen_types::vip::{VipKey, VipSpec};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Brings all VIPs into shape, then lets the queues be served.
@@ -21,8 +20,7 @@ pub(super) fn reconcile(
         found.is_none_or(|found| *found != (sorted(&wanted.backends), wanted.policy))
     };
     let all: Vec<VipWanted> = desired.values().map(wanted).filter(differs).collect();
-    let is_other =
-        |vip: &VipAddress| !key(&loader_address(vip)).is_some_and(|key| desired.contains_key(&key));
+    let is_other = |vip: &VipAddress| !key(vip).is_some_and(|key| desired.contains_key(&key));
     let others: Vec<VipAddress> = observed.into_keys().filter(is_other).collect();
     let set = engine.set_vips(&all).or_else(|_| one_by_one(engine, &all));
     let removed = engine.remove_vips(&others);
@@ -47,90 +45,16 @@ fn sorted(backends: &[BackendWanted]) -> Vec<BackendWanted> {
     backends
 }
 
-pub(super) fn address(vip: &VipKey) -> VipAddress {
-    let socket = SocketAddr::new(vip.address, vip.port);
-    VipAddress { socket, protocol: vip.protocol.number() }
-}
-
 pub(super) fn wanted(spec: &VipSpec) -> VipWanted {
-    let policy = &spec.policy;
-    VipWanted {
-        address: address(&spec.key),
-        backends: spec.backends.iter().map(backend).collect(),
-        policy: Policy {
-            rule: match policy.rule {
-                Rule::Latency => nfqueue::Rule::Latency,
-                Rule::LeastConnections => nfqueue::Rule::LeastConnections,
-                Rule::Random => nfqueue::Rule::Random,
-                Rule::Maglev => nfqueue::Rule::Maglev,
-                Rule::Source => nfqueue::Rule::Source,
-            },
-            prefers_near: policy.locality == Locality::Prefer,
-            on_removal: match policy.on_removal {
-                OnRemoval::Datagrams => nfqueue::OnRemoval::Datagrams,
-                OnRemoval::All => nfqueue::OnRemoval::All,
-                OnRemoval::Keep => nfqueue::OnRemoval::Keep,
-            },
-            slow_start: Duration::from_millis(policy.slow_start.0.into()),
-        },
-    }
-}
-
-fn backend(backend: &BackendSpec) -> BackendWanted {
-    BackendWanted {
-        address: backend.address,
-        weight: backend.weight,
-        admitted: backend.admitted,
-        distance: match backend.distance {
-            Distance::Node => 0,
-            Distance::Zone => 1,
-            Distance::Far => 2,
-        },
-    }
+    let loader::VipWanted { backends, rule, locality, removal, slow_start } = super::wanted(spec);
+    let slow_start = Duration::from_millis(slow_start.into());
+    let policy = Policy { rule, locality, removal, slow_start };
+    VipWanted { address: address(&spec.key), backends, policy }
 }
 
 pub(super) fn standing(engine: &Engine, vip: &VipKey) -> Option<Standing> {
     let (refused, backends) = engine.standing(address(vip))?;
     Some(Standing { refused, backends })
-}
-
-pub(super) fn tuning(engine: &Engine) -> Tuning {
-    let nfqueue::Tuning { failures, least_left, pause, longest_pause, handshake, short, idle } =
-        engine.tuning();
-    let time = Duration::from_nanos;
-    Tuning {
-        failures,
-        least_left,
-        pause: time(pause),
-        longest_pause: time(longest_pause),
-        handshake: time(handshake),
-        short: time(short),
-        idle: time(idle),
-    }
-}
-
-/// The same in the queue engine's words.
-#[must_use]
-pub fn queue_tuning(tuning: &Tuning) -> nfqueue::Tuning {
-    let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-    nfqueue::Tuning {
-        failures: tuning.failures,
-        least_left: tuning.least_left,
-        pause: nanos(tuning.pause),
-        longest_pause: nanos(tuning.longest_pause),
-        handshake: nanos(tuning.handshake),
-        short: nanos(tuning.short),
-        idle: nanos(tuning.idle),
-    }
-}
-
-pub(super) fn latencies(
-    engine: &Engine,
-    vip: &VipKey,
-) -> BTreeMap<SocketAddr, (Latencies, Latencies)> {
-    let convert = |found: nfqueue::Latencies| Latencies { buckets: found.buckets, sum: found.sum };
-    let found = engine.latencies(address(vip)).into_iter();
-    found.map(|(backend, (a, b))| (backend, (convert(a), convert(b)))).collect()
 }
 
 /// The watched connections as sockets; which sockets they are, only their machines know.
@@ -145,7 +69,7 @@ fn socket(connection: &Connection) -> Socket {
     Socket {
         cookie: 0,
         netns: 0,
-        vip: loader_address(&connection.vip),
+        vip: connection.vip,
         backend: connection.backend,
         local: Some(connection.client),
         stage: if connection.is_established { Stage::Established } else { Stage::Started },
@@ -160,8 +84,4 @@ fn socket(connection: &Connection) -> Socket {
 
 fn cut(number: u32) -> u16 {
     u16::try_from(number).unwrap_or(u16::MAX)
-}
-
-fn loader_address(vip: &VipAddress) -> loader::VipAddress {
-    loader::VipAddress { socket: vip.socket, protocol: vip.protocol }
 }

@@ -6,7 +6,7 @@ use crate::config::{Config, Role, VipEngine};
 use anyhow::Context;
 use ipnet::IpNet;
 use mizzen_kernel::vips::{
-    self, Masquerade, Options as ProgramOptions, QueueOptions, Tuning, Vips, queue_tuning,
+    self, Masquerade, Options as ProgramOptions, QueueOptions, Tuning, Vips,
 };
 use std::net::Ipv6Addr;
 use tracing::debug;
@@ -128,6 +128,6 @@ fn queue_options(config: &Config) -> QueueOptions {
         networks: networks.into_iter().flatten().collect(),
         addresses: vec![config.address],
         masquerade: masquerade.into_iter().collect(),
-        tuning: queue_tuning(&vip_tuning(config)),
+        tuning: vip_tuning(config),
     }
 }

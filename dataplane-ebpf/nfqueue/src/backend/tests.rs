@@ -1,5 +1,6 @@
 use super::*;
 
+const SECOND: u64 = 1_000_000_000;
 const MILLI: u64 = 1_000_000;
 
 fn backend() -> (Arc<VipRow>, Backend) {
@@ -9,13 +10,13 @@ fn backend() -> (Arc<VipRow>, Backend) {
 }
 
 fn weather(row: &VipRow, now: u64) -> Weather {
-    Weather::of(row, 4, 0, Tuning::default(), now)
+    Weather::of(row, 4, 0, Limits::default(), now)
 }
 
 #[test]
 fn failures_eject_and_one_success_brings_back() {
     let (row, backend) = backend();
-    let tuning = Tuning::default();
+    let tuning = Limits::default();
     for n in 1..=u64::from(tuning.failures) {
         assert_eq!(backend.judge(weather(&row, SECOND), 0), Verdict::Usable, "before {n}");
         backend.started(1, SECOND);
@@ -51,10 +52,10 @@ fn both_latencies_count() {
     let (_, backend) = backend();
     backend.started(1, SECOND);
     backend.succeeded(1, MILLI / 2, SECOND);
-    backend.closed(1, Some(MILLI), SECOND, &Tuning::default());
+    backend.closed(1, Some(MILLI), SECOND, &Limits::default());
     assert_eq!(backend.load(1, SECOND), Load { micros: 1_500, in_flight: 0, weight: 1 });
     backend.started(1, SECOND);
-    backend.closed(1, Some(60 * SECOND), SECOND, &Tuning::default());
+    backend.closed(1, Some(60 * SECOND), SECOND, &Limits::default());
     assert_eq!(backend.load(1, SECOND).micros, 1_500, "a long life is no slowness");
     let (handshakes, lives) = backend.latencies();
     let count = |latencies: &Latencies| latencies.buckets.iter().sum::<u64>();
@@ -65,7 +66,7 @@ fn both_latencies_count() {
 #[test]
 fn who_leaves_is_not_counted_among_the_ejected() {
     let (row, backend) = backend();
-    let tuning = Tuning { failures: 1, ..Tuning::default() };
+    let tuning = Limits { failures: 1, ..Limits::default() };
     backend.started(1, SECOND);
     backend.failed(1, Reason::Only, SECOND, &tuning);
     assert_eq!(row.ejected.load(Relaxed), 1);

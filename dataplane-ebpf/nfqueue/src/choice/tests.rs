@@ -1,4 +1,5 @@
 use super::*;
+use crate::words::{Admission, Distance};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -19,7 +20,7 @@ fn flow(client: u16) -> Flow {
 fn spread_of(vip: &Vip) -> BTreeMap<u8, u32> {
     let mut hits = BTreeMap::new();
     for n in 0..1_000_u16 {
-        let chosen = vip.choose(&flow(n), mix(u64::from(n)), Tuning::default(), SECOND);
+        let chosen = vip.choose(&flow(n), mix(u64::from(n)), Limits::default(), SECOND);
         let std::net::IpAddr::V4(ip) = chosen.expect("a backend").backend.address.ip() else {
             continue;
         };
@@ -31,7 +32,7 @@ fn spread_of(vip: &Vip) -> BTreeMap<u8, u32> {
 #[test]
 fn shares_follow_weights_and_admission() {
     let heavy = BackendWanted { weight: 3, ..wanted(2) };
-    let shut = BackendWanted { admitted: false, ..wanted(3) };
+    let shut = BackendWanted { admission: Admission::Withheld, ..wanted(3) };
     for rule in [Rule::Latency, Rule::LeastConnections, Rule::Random, Rule::Maglev] {
         let policy = Policy { rule, ..Policy::default() };
         let vip = Vip::new(&[wanted(1), heavy, shut], policy, None, SECOND);
@@ -40,9 +41,9 @@ fn shares_follow_weights_and_admission() {
         assert!((180..=320).contains(&hits[&1]), "{rule:?}: {hits:?}");
     }
     let vip = Vip::new(&[shut], Policy::default(), None, SECOND);
-    assert!(vip.choose(&flow(1), 1, Tuning::default(), SECOND).is_none());
+    assert!(vip.choose(&flow(1), 1, Limits::default(), SECOND).is_none());
     let vip = Vip::new(&[], Policy::default(), None, SECOND);
-    assert!(vip.choose(&flow(1), 1, Tuning::default(), SECOND).is_none());
+    assert!(vip.choose(&flow(1), 1, Limits::default(), SECOND).is_none());
 }
 
 #[test]
@@ -66,13 +67,13 @@ fn the_slow_and_the_busy_are_avoided_as_the_rule_says() {
 
 #[test]
 fn near_ones_go_first_and_far_ones_help_when_they_are_busy() {
-    let near = BackendWanted { distance: 0, ..wanted(1) };
+    let near = BackendWanted { distance: Distance::Node, ..wanted(1) };
     let vip = Vip::new(&[near, wanted(2)], Policy::default(), None, SECOND);
     assert_eq!(spread_of(&vip), BTreeMap::from([(1, 1_000)]));
     let busy = vip.backend(near.address).expect("a backend");
     busy.joined(10);
     assert_eq!(spread_of(&vip), BTreeMap::from([(2, 1_000)]));
-    let alike = Policy { prefers_near: false, ..Policy::default() };
+    let alike = Policy { locality: Locality::Ignore, ..Policy::default() };
     let vip = Vip::new(&[near, wanted(2)], alike, None, SECOND);
     assert_eq!(spread_of(&vip).len(), 2);
 }
@@ -86,7 +87,7 @@ fn a_client_stays_with_its_backend_when_another_goes() {
     let mut moved = 0;
     for n in 0..1_000 {
         let of = |vip: &Vip, seed| {
-            let chosen = vip.choose(&flow(n), seed, Tuning::default(), SECOND);
+            let chosen = vip.choose(&flow(n), seed, Limits::default(), SECOND);
             chosen.expect("a backend").backend.address
         };
         assert_eq!(of(&vip, 1), of(&vip, 2));
@@ -113,8 +114,8 @@ fn when_all_are_ejected_one_is_tried_all_the_same() {
     let backend = vip.backend(wanted(1).address).expect("a backend");
     for _ in 0..10 {
         backend.started(1, SECOND);
-        backend.failed(1, Reason::Only, SECOND, &Tuning::default());
+        backend.failed(1, Reason::Only, SECOND, &Limits::default());
     }
     assert!(backend.counts(SECOND).ejected_for.is_some());
-    assert!(vip.choose(&flow(1), 1, Tuning::default(), SECOND).is_some());
+    assert!(vip.choose(&flow(1), 1, Limits::default(), SECOND).is_some());
 }

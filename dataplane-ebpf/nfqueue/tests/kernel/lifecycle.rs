@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use mizzen_netlink::Nft;
 use mizzen_nfqueue::{
-    BackendWanted, Engine, OnRemoval, OpenError, Options, Policy, QueueError, VipAddress, VipWanted,
+    BackendWanted, Engine, OpenError, Options, Policy, QueueError, Removal, VipAddress, VipWanted,
 };
 
 use crate::net::{BACKEND, Net, at, counts_when, eventually, options, tcp, udp};
@@ -111,10 +111,10 @@ fn packets_beyond_a_full_queue_pass_and_are_refused_at_once() {
 fn backends_that_leave_are_left_as_the_policy_says() {
     let net = Net::new();
     let (stays, goes) = (net.backend.server(BACKEND), net.backend.server(BACKEND));
-    for (on_removal, lives) in
-        [(OnRemoval::Datagrams, true), (OnRemoval::Keep, true), (OnRemoval::All, false)]
+    for (removal, lives) in
+        [(Removal::EndDatagrams, true), (Removal::Keep, true), (Removal::EndAll, false)]
     {
-        let policy = Policy { on_removal, ..Policy::default() };
+        let policy = Policy { removal, ..Policy::default() };
         let vip = VipWanted { policy, ..tcp(VIP, &[goes]) };
         let mut engine = net.engine(std::slice::from_ref(&vip));
         let mut held = net.client.connect(vip.address.socket).expect("a connection");
@@ -122,7 +122,7 @@ fn backends_that_leave_are_left_as_the_policy_says() {
         let next = net.client.connect(vip.address.socket).expect("a connection");
         assert_eq!(next.backend, stays.port());
         match lives {
-            true => assert!(held.echoes(), "{on_removal:?}"),
+            true => assert!(held.echoes(), "{removal:?}"),
             false => eventually("the connection is ended", || !held.echoes()),
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io::{ErrorKind, Write};
 use std::net::SocketAddr;
 
-use mizzen_nfqueue::{BackendWanted, Masquerade, Rule};
+use mizzen_nfqueue::{Admission, BackendWanted, Masquerade, Rule};
 
 use crate::net::{
     BACKEND, BACKEND6, CLIENT, CLIENT6, NODE, Net, at, counts_when, ip, net, options, tcp, udp,
@@ -108,7 +108,7 @@ fn large_datagrams_and_long_streams_get_through_whole() {
 fn without_backends_everything_is_refused_at_once() {
     let net = Net::new();
     let backend = net.backend.server(BACKEND);
-    let withheld = BackendWanted { admitted: false, ..BackendWanted::new(backend) };
+    let withheld = BackendWanted { admission: Admission::Withheld, ..BackendWanted::new(backend) };
     let mut all_withheld = tcp("11.0.0.2:80", &[]);
     all_withheld.backends.push(withheld);
     let (empty, empty6) = (tcp(VIP, &[]), tcp(VIP6, &[]));
