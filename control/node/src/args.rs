@@ -3,12 +3,14 @@
 mod agents;
 mod apps;
 mod daemon;
+mod dns;
 mod invocation;
 mod vip;
 
 pub use agents::{DrainArgs, ReactivateArgs};
 pub use apps::{LogsArgs, RmArgs, RunArgs, ScaleArgs, TasksArgs};
 pub use daemon::{LabArgs, NodeArgs};
+pub use dns::{DnsArgs, DnsCommand, DnsImportArgs, DnsQuestion, DnsRmArgs, DnsSetArgs};
 pub use invocation::{Invocation, command};
 pub use vip::{ExplainArgs, VipCommand, VipRmArgs, VipSetArgs, VipsArgs};
 
@@ -169,9 +171,14 @@ Examples:
   mizzen explain 172.31.255.1:40312 web.marathon:80
   mizzen explain '172.31.255.1:40312->11.0.0.1:80' --json")]
     Explain(ExplainArgs),
-    /// Ask the node's resolver, and say where the answer comes from
+    /// Ask the node's resolver, and say where the answer comes from; set records by hand
     #[command(after_help = "\
+A NAME that is also a command has a dot at its end: `mizzen dns set.`
+
 Examples:
+  mizzen dns web.marathon.mesos --watch
+  mizzen dns set db.example.com A 192.0.2.7 --ttl 60
+  mizzen dns zones
   mizzen dns web.marathon.mesos
   mizzen dns _web._tcp.marathon.mesos SRV
   mizzen dns web.marathon.l4lb.thisdcos.directory")]
@@ -184,19 +191,6 @@ pub struct Output {
     /// Print what the node answered, as JSON
     #[arg(long)]
     pub json: bool,
-}
-
-/// Of `mizzen dns`.
-#[derive(Debug, Args)]
-pub struct DnsArgs {
-    /// Name to resolve
-    pub name: String,
-    /// Type of record
-    #[arg(default_value = "A", value_name = "TYPE")]
-    pub record: String,
-    /// Form of the answer.
-    #[command(flatten)]
-    pub output: Output,
 }
 
 impl Global {

@@ -8,6 +8,8 @@ mod agents;
 mod apps;
 mod deploy;
 mod dns;
+mod dns_import;
+mod dns_records;
 mod error;
 mod explain;
 mod logs;

@@ -19,6 +19,7 @@ mod leaving;
 mod lookups;
 mod master_views;
 mod name_memory;
+mod name_metrics;
 mod name_views;
 mod names;
 mod problems;

@@ -3,8 +3,17 @@
 use super::error::CliError;
 use super::session::{Session, encode, print, print_json, understand};
 use super::table::{Paint, Tone, plain, render as table, toned};
-use crate::args::DnsArgs;
+use super::{dns_import, dns_records};
+use crate::args::{DnsArgs, DnsCommand, DnsQuestion};
 use serde::Deserialize;
+use serde_json::Value;
+use std::io::IsTerminal;
+use std::time::Duration;
+
+/// Between two looks at an answer.
+const LOOK: Duration = Duration::from_millis(500);
+/// Goes to the upper left corner of an empty screen.
+const CLEAR: &str = "\u{1b}[H\u{1b}[2J";
 
 /// An answer of the resolver, explained.
 #[derive(Debug, Deserialize)]
@@ -31,6 +40,9 @@ struct Record {
     ttl: u64,
     data: String,
     source: Option<String>,
+    age_seconds: Option<u64>,
+    #[serde(default)]
+    stale: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -40,17 +52,80 @@ struct LeftOut {
 }
 
 pub(super) async fn run(session: &Session, args: &DnsArgs) -> Result<(), CliError> {
+    match &args.command {
+        Some(DnsCommand::Set(args)) => dns_records::set(session, args).await,
+        Some(DnsCommand::Rm(args)) => dns_records::rm(session, args).await,
+        Some(DnsCommand::Ls(output)) => dns_records::ls(session, *output).await,
+        Some(DnsCommand::Zones(output)) => dns_records::zones(session, *output).await,
+        Some(DnsCommand::ImportConfig(args)) => dns_import::run(args),
+        None if args.question.watch => tokio::select! {
+            ended = watch(session, &args.question) => ended,
+            _ = tokio::signal::ctrl_c() => Ok(()),
+        },
+        None => once(session, &args.question).await,
+    }
+}
+
+/// Shows the answer whenever it is another one.
+async fn watch(session: &Session, args: &DnsQuestion) -> Result<(), CliError> {
+    let mut shown = None;
+    let screen = std::io::stdout().is_terminal() && !args.output.json;
+    loop {
+        let (value, answer) = ask(session, args).await?;
+        let content = comparable(&value);
+        if shown.as_ref() != Some(&content) {
+            match args.output.json {
+                true => print(&format!("{value}\n"))?,
+                false if screen => print(&format!("{CLEAR}{}", render(&answer, session.paint)))?,
+                false => print(&format!("{}\n", render(&answer, session.paint)))?,
+            }
+            shown = Some(content);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// An answer without what is always another: its age, its serial and its turn.
+fn comparable(value: &Value) -> Value {
+    let mut value = value.clone();
+    for list in ["answers", "left_out"] {
+        let Some(rows) = value[list].as_array_mut() else { continue };
+        for row in rows.iter_mut().filter_map(Value::as_object_mut) {
+            row.remove("age_seconds");
+            if value_is_forwarded(row) {
+                row.remove("ttl");
+            }
+        }
+        rows.sort_by_key(Value::to_string);
+    }
+    if let Some(object) = value.as_object_mut() {
+        object.remove("serial");
+    }
+    value
+}
+
+fn value_is_forwarded(row: &serde_json::Map<String, Value>) -> bool {
+    row.get("source").is_some_and(|source| source == "an upstream")
+}
+
+async fn ask(session: &Session, args: &DnsQuestion) -> Result<(Value, Answer), CliError> {
+    let name = args.name.as_deref().unwrap_or_default();
     let record = args.record.to_ascii_uppercase();
-    let path = format!("/v1/dns?name={}&type={}", encode(&args.name), encode(&record));
+    let path = format!("/v1/dns?name={}&type={}", encode(name), encode(&record));
     let value = session.get(&path).await?;
-    let answer: Answer = understand(&path, value.clone())?;
+    let answer = understand(&path, value.clone())?;
+    Ok((value, answer))
+}
+
+async fn once(session: &Session, args: &DnsQuestion) -> Result<(), CliError> {
+    let (value, answer) = ask(session, args).await?;
     match args.output.json {
         true => print_json(&value)?,
         false => print(&render(&answer, session.paint))?,
     }
     match answer.rcode.as_str() {
         "NOERROR" => Ok(()),
-        _ => Err(CliError::Unresolved { name: args.name.clone(), why: answer.why() }),
+        _ => Err(CliError::Unresolved { name: answer.name.clone(), why: answer.why() }),
     }
 }
 
@@ -86,10 +161,15 @@ fn render(answer: &Answer, paint: Paint) -> String {
                 plain(record.ttl),
                 plain(&record.data),
                 toned(Tone::Faint, record.source.clone().unwrap_or_default()),
+                toned(if record.stale { Tone::Busy } else { Tone::Faint }, age(record)),
             ]
         });
         text.push('\n');
-        text.push_str(&table(&["NAME", "TYPE", "TTL", "DATA", "SOURCE"], rows.collect(), paint));
+        text.push_str(&table(
+            &["NAME", "TYPE", "TTL", "DATA", "SOURCE", "AGE"],
+            rows.collect(),
+            paint,
+        ));
     }
     if !answer.left_out.is_empty() {
         let rows = answer.left_out.iter().map(|left| {
@@ -101,6 +181,16 @@ fn render(answer: &Answer, paint: Paint) -> String {
     text
 }
 
+/// Since when it is so, as far as that is known.
+fn age(record: &Record) -> String {
+    let age = record.age_seconds.map(super::table::age).unwrap_or_default();
+    match (record.stale, age.is_empty()) {
+        (false, _) => age,
+        (true, true) => "unconfirmed".to_owned(),
+        (true, false) => format!("{age}, unconfirmed"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,15 +199,15 @@ mod tests {
     fn an_answer_and_what_is_not_in_it() {
         let answer: Answer = serde_json::from_str(
             r#"{"name":"web.marathon.mesos","type":"A","rcode":"NOERROR","zone":"mesos","answers":[
-             {"name":"web.marathon.mesos","type":"A","ttl":5,"data":"9.0.0.2","source":"task web.1"}],
+             {"name":"web.marathon.mesos","type":"A","ttl":5,"data":"9.0.0.2","source":"task web.1","age_seconds":75}],
              "left_out":[{"data":"9.0.0.3","why":"task web.2 is unhealthy"},{"why":"no IPv6"}]}"#,
         )
         .unwrap();
         let want = "\
 web.marathon.mesos A: NOERROR, zone mesos
 
-NAME                 TYPE   TTL   DATA      SOURCE
-web.marathon.mesos   A      5     9.0.0.2   task web.1
+NAME                 TYPE   TTL   DATA      SOURCE       AGE
+web.marathon.mesos   A      5     9.0.0.2   task web.1   1m15s
 
 LEFT OUT   WHY
 9.0.0.3    task web.2 is unhealthy

@@ -12,7 +12,7 @@
 mod asked;
 mod dcos;
 mod explain;
-mod exposition;
+pub(crate) mod exposition;
 mod messages;
 mod metrics;
 mod minuteman;
@@ -138,6 +138,7 @@ impl Core {
         };
         let histograms = sight.vips.iter().map(read).collect();
         let exposed = Exposed { sight, histograms, singles: self.singles() };
+        let names = self.look_at_names();
         let (sender, pieces) = mpsc::channel(PIECES);
         if reply.send(pieces).is_err() {
             return;
@@ -145,7 +146,10 @@ impl Core {
         drop(tokio::task::spawn_blocking(move || {
             let mut put = |piece: Vec<u8>| sender.blocking_send(piece.into()).map_err(|_| Gone);
             // A scraper that went away needs no more.
-            let _ = exposed.write(&mut Writer::new(encoding, &mut put));
+            let mut writer = Writer::new(encoding, &mut put);
+            let _ = exposed
+                .write(&mut writer)
+                .and_then(|()| names.iter().try_for_each(|names| names.write(&mut writer)));
         }));
     }
 
@@ -184,15 +188,9 @@ impl Core {
 
     /// Gauges of other parts.
     fn singles(&self) -> Vec<metrics::Single> {
-        let records = self.names.size().map_or(0, |(_, records)| records);
         let tasks = self.agent.as_ref().map_or(0, mizzen_agent::Agent::live_tasks);
         let uptime = clock::now().mono.since(self.started.mono).as_secs();
         vec![
-            single(
-                "mizzen_names_records",
-                "Records that the resolver answers from.",
-                records as u64,
-            ),
             single("mizzen_agent_tasks", "Tasks that have not ended.", tasks as u64),
             single("mizzen_node_uptime_seconds", "Time since the daemon started.", uptime),
         ]

@@ -166,6 +166,42 @@ impl Series<'_, '_> {
         }
     }
 
+    /// A histogram.
+    ///
+    /// * `buckets` — upper bounds and how many samples do not exceed them.
+    pub fn histogram(
+        &mut self,
+        labels: Labels<'_>,
+        buckets: &[(f64, u64)],
+        samples: u64,
+        sum: f64,
+    ) -> Result<(), Gone> {
+        match self.writer.encoding {
+            MetricsEncoding::Text => {
+                for (bound, below) in buckets {
+                    self.line("_bucket", labels, Some(*bound), *below as f64)?;
+                }
+                self.line("_bucket", labels, Some(f64::INFINITY), samples as f64)?;
+                self.line("_sum", labels, None, sum)?;
+                self.line("_count", labels, None, samples as f64)
+            }
+            MetricsEncoding::Protobuf => {
+                let bucket = |(bound, below): &(f64, u64)| Bucket {
+                    cumulative_count: Some(*below),
+                    upper_bound: Some(*bound),
+                };
+                let histogram = Histogram {
+                    sample_count: Some(samples),
+                    sample_sum: Some(sum),
+                    bucket: buckets.iter().map(bucket).collect(),
+                    ..Histogram::default()
+                };
+                self.message(labels, Metric { histogram: Some(histogram), ..Metric::default() });
+                Ok(())
+            }
+        }
+    }
+
     fn line(
         &mut self,
         suffix: &str,
