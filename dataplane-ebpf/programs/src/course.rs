@@ -46,11 +46,11 @@ pub fn is_news(packet: &Packet, flow: *mut Flow, came: u32, now: u64) -> bool {
 
 /// Notes what a packet of a known flow says.
 #[inline(always)]
-pub fn note(packet: &Packet, came: u32) -> Course {
+pub fn note(packet: &Packet, flow: *mut Flow, came: u32) -> Course {
     let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return Course::GoOn };
     // SAFETY: nobody else uses this CPU's element meanwhile.
     unsafe { (*scratch).key = packet.key };
-    match mizzen_note(came, u32::from(packet.flags)) {
+    match mizzen_note(flow, came, u32::from(packet.flags)) {
         0 => Course::GoOn,
         1 => Course::Route,
         _ => Course::Anew,
@@ -65,12 +65,14 @@ const UNANSWERED: u64 = 3_000_000_000;
 /// [`note`], as the verifier wants it.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn mizzen_note(came: u32, flags: u32) -> u32 {
+pub extern "C" fn mizzen_note(flow: *mut Flow, came: u32, flags: u32) -> u32 {
+    if flow.is_null() {
+        return Course::GoOn as u32;
+    }
     let now = now();
     let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return Course::GoOn as u32 };
     // SAFETY: nobody else uses this CPU's element meanwhile.
     let Scratch { key, other, .. } = unsafe { &mut *scratch };
-    let Some(flow) = FLOWS.get_ptr_mut(&*key) else { return Course::Anew as u32 };
     // SAFETY: an element of a map, whose fields are plain numbers.
     let (kind, address, port) = unsafe { ((*flow).kind, (*flow).address, (*flow).port) };
     turn(other, key, kind, address, port);

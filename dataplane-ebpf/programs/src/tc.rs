@@ -46,7 +46,7 @@ pub fn arrive(buffer: Buffer) -> i32 {
         }
         let exit = Exit::read(flow);
         let course = match course::is_news(&packet, flow, came, now) {
-            true => course::note(&packet, came),
+            true => course::note(&packet, flow, came),
             false => Course::GoOn,
         };
         if course != Course::Anew {
@@ -202,7 +202,7 @@ fn answer(buffer: Buffer, packet: &Packet, flow: *mut Flow, came: u32, now: u64)
         return None;
     }
     if course::is_news(packet, flow, came, now) {
-        course::note(packet, came);
+        course::note(packet, flow, came);
     }
     if came == 0 || link == 0 {
         packet.change(buffer, Side::Source, address, port, Hop::Leave)?;
