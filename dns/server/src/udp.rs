@@ -99,25 +99,20 @@ impl Desk {
     fn answer_plain(&mut self) -> u64 {
         let Self { thread, inbox, outbox, waiting, .. } = self;
         let mut questions: Vec<PlainQuestion<'_>> = Vec::with_capacity(BATCH);
-        let mut asked: [(&[u8], Peer); BATCH] = [(&[], Peer::nobody()); BATCH];
+        let mut asked: Vec<(&[u8], Peer)> = Vec::with_capacity(BATCH);
         for (message, peer) in inbox.iter() {
-            match thread.plain(message) {
-                Some(question) => {
-                    if let Some(slot) = asked.get_mut(questions.len()) {
-                        *slot = (message, peer);
-                        questions.push(question);
-                    }
-                }
-                None => {
-                    enter(thread, waiting, message, peer);
-                }
+            if let Some(question) = thread.plain(message) {
+                questions.push(question);
+                asked.push((message, peer));
+            } else {
+                enter(thread, waiting, message, peer);
             }
         }
         let mut answers = [PlainAnswer::NotPlain; BATCH];
         thread.answer_plain(&questions, Transport::Udp, outbox.buffers(), &mut answers);
         let mut done = 0;
-        for (at, (question, answer)) in questions.iter().zip(answers).enumerate() {
-            let (message, peer) = asked[at];
+        let asked = questions.iter().zip(asked).zip(answers);
+        for (at, ((question, (message, peer)), answer)) in asked.enumerate() {
             let Some(buffer) = outbox.buffers().get_mut(at) else { break };
             let length = match answer {
                 PlainAnswer::Done { length, .. } => Some(length),
@@ -169,10 +164,10 @@ async fn answer_fully(
     let begin = Instant::now();
     match thread.handler.take(message, peer.client, Protocol::Udp).await {
         Outcome::Reply(bytes, tally) => {
+            thread.counters.answered(Transport::Udp, Road::Full, tally);
             if let Err(error) = port.send(&bytes, peer).await {
                 debug!(client = %peer.client, %error, "reply not sent");
             }
-            thread.counters.answered(Transport::Udp, Road::Full, tally);
             thread.counters.took(Road::Full, 1, begin.elapsed());
         }
         // Zones are not transferred by UDP.

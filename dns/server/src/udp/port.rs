@@ -2,6 +2,9 @@
 
 use nix::libc::{in_addr, in_pktinfo, in6_addr, in6_pktinfo};
 use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, sendmsg, setsockopt, sockopt};
+use rustix::net::sockopt::{
+    Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery, set_ip_mtu_discover, set_ipv6_mtu_discover,
+};
 use rustix::net::{SendFlags, sendto};
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -49,6 +52,7 @@ impl Port {
             }
         }
         socket.set_nonblocking(true)?;
+        never_in_pieces(&socket);
         Ok(Self { socket: UdpSocket::from_std(socket)?, wildcard })
     }
 
@@ -99,6 +103,22 @@ impl Port {
             Some(local) => send_from(self.socket.as_raw_fd(), bytes, peer.client, local)?,
         }
         Ok(())
+    }
+}
+
+/// Replies go whole or not at all (RFC 9715, 3.1): pieces get lost, and can be forged. They
+/// fit through any path that IPv6 can take; news of smaller ones is not believed. It also
+/// saves the kernel the numbers that pieces are put together by.
+fn never_in_pieces(socket: &std::net::UdpSocket) {
+    // A kernel that refuses goes on as it did.
+    match socket.local_addr() {
+        Ok(SocketAddr::V4(_)) => {
+            let _ = set_ip_mtu_discover(socket, Ipv4PathMtuDiscovery::PROBE);
+        }
+        Ok(SocketAddr::V6(_)) => {
+            let _ = set_ipv6_mtu_discover(socket, Ipv6PathMtuDiscovery::PROBE);
+        }
+        Err(_) => {}
     }
 }
 
