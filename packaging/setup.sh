@@ -6,7 +6,7 @@
 set -eu
 
 # command:package
-needs="cc:gcc ld:binutils git:git ip:iproute2 kill:procps setsid:util-linux nginx:nginx dig:bind9-dnsutils"
+needs="cc:gcc ld:binutils git:git getent:libc-bin ip:iproute2 musl-gcc:musl-tools kill:procps setsid:util-linux nginx:nginx dig:bind9-dnsutils"
 
 if [ "${1:-}" = peers ]; then
     needs="$needs haproxy:haproxy iptables:iptables nft:nftables ipset:ipset"

@@ -185,8 +185,12 @@ impl Names {
         let Some(zones) = &self.zones else { return };
         let named = |fact| records_of(owner, key, fact, &self.options, &self.places);
         let records = fact.map(named).unwrap_or_default();
+        let since = match fact {
+            Some(Fact::Task(task)) => Some(task.launched),
+            _ => self.heard.get(owner).copied(),
+        };
         let owner = OwnerKey::Fact { owner: owner.clone(), key: key.clone() };
-        zones.update(|zones| zones.set(owner, records));
+        zones.update(|zones| zones.set_since(&owner, &records, since));
     }
 
     /// A named VIP has these addresses; none if nothing is behind it any more.

@@ -11,6 +11,7 @@
 mod arriving;
 mod command_line;
 mod containers;
+mod dns_role;
 mod draining;
 mod healing;
 mod instances;
