@@ -12,7 +12,9 @@
 //!   For a name that a search list made, the zone is ours with the suffix: we say nothing
 //!   about other names below the suffix, which is somebody else's. A name is made by a
 //!   search list only if it lies below one of our zones: `mesos.example.com` itself may
-//!   be a machine, and is asked for outside;
+//!   be a machine, and is asked for outside. A name that our zones hold something below
+//!   (`0.0.10.in-addr.arpa`, with a node's address) exists and has no records: NXDOMAIN
+//!   would hide what is below it from resolvers (RFC 8020);
 //! * for a name without a dot, an empty answer without a SOA record: the root is not ours,
 //!   and NXDOMAIN would let resolvers conclude that nothing exists below `com` (RFC 8020).
 
@@ -22,6 +24,7 @@ use crate::zone::Zones;
 
 /// How long clients may remember that there is nothing, in seconds.
 const TTL: u32 = 300;
+const NO_ERROR: u16 = 0;
 const NXDOMAIN: u16 = 3;
 const SOA: u16 = 6;
 /// `nobody.invalid`, as RFC 6303, 3 has it.
@@ -75,10 +78,11 @@ impl LocalNames {
     pub fn answer(&self, zones: &Zones, name: &DnsName, wire: &[u8], kind: u16) -> Option<Relayed> {
         let labels = name.labels().count();
         if labels == 1 && HOST_TYPES.contains(&kind) {
-            return Some(Relayed::bare(0, None));
+            return Some(Relayed::bare(NO_ERROR, None));
         }
         let zone = empty_zone(name).or_else(|| self.made_by_search(zones, name))?;
-        Some(nothing(wire, labels.checked_sub(zone)?, kind))
+        let code = if zones.node(name).is_some() { NO_ERROR } else { NXDOMAIN };
+        Some(nothing(wire, labels.checked_sub(zone)?, kind, code))
     }
 
     /// How many labels the empty zone has in which a search list puts `name`.
@@ -104,15 +108,17 @@ fn is_numbered_zone(suffix: &str) -> bool {
 }
 
 /// What an empty zone says of a name that has `above` labels above the zone's.
-fn nothing(wire: &[u8], above: usize, kind: u16) -> Relayed {
+///
+/// * `code` — whether the name exists.
+fn nothing(wire: &[u8], above: usize, kind: u16, code: u16) -> Relayed {
     let start = (0..above).fold(0, |at, _| at + 1 + wire.get(at).map_or(0, |l| usize::from(*l)));
     let record = start_of_authority(u16::try_from(HEADER + start).unwrap_or(0));
     // Behind the record's name, type and class.
     let ttl_at = 6;
     match (above, kind) {
-        (0, SOA) => Relayed::own(0, Section::Answer, &record, ttl_at),
-        (0, _) => Relayed::own(0, Section::Authority, &record, ttl_at),
-        _ => Relayed::own(NXDOMAIN, Section::Authority, &record, ttl_at),
+        (0, SOA) => Relayed::own(NO_ERROR, Section::Answer, &record, ttl_at),
+        (0, _) => Relayed::own(NO_ERROR, Section::Authority, &record, ttl_at),
+        _ => Relayed::own(code, Section::Authority, &record, ttl_at),
     }
 }
 
@@ -129,14 +135,27 @@ fn start_of_authority(at: u16) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::options::Options;
+    use crate::owner::OwnerKey;
+    use crate::record::{Data, Record};
     use crate::relayed::{Age, Asker};
     use hickory_proto::op::Message;
     use hickory_proto::rr::Name;
 
+    fn parse(name: &str) -> DnsName {
+        DnsName::parse(name).expect("a name")
+    }
+
     fn said(name: &str, kind: u16) -> Option<(u16, Vec<String>)> {
         let search = ["example.com", "marathon.mesos"].map(|s| DnsName::parse(s).expect("a name"));
         let local = LocalNames::new(search.into());
-        let zones = Zones::new(&Options::default());
+        let mut zones = Zones::new(&Options::default());
+        zones.set(
+            OwnerKey::Static("a".into()),
+            vec![
+                Record::new(parse("3.0.9.10.in-addr.arpa"), 5, Data::Ptr(parse("a.example"))),
+                Record::new(parse("a.b.mesos.example.com"), 5, Data::A([10, 0, 9, 3].into())),
+            ],
+        );
         let wire = Name::from_ascii(format!("{name}.")).expect("a name");
         let wire: Vec<u8> = wire
             .iter()
@@ -187,6 +206,10 @@ mod tests {
             ("com",                             DS,  None),
             ("com",                             NS,  None),
             ("5.0.0.10.in-addr.arpa",           PTR, in_zone(3, "+10.in-addr.arpa. SOA")),
+            ("9.10.in-addr.arpa",               PTR, in_zone(0, "+10.in-addr.arpa. SOA")),
+            ("0.9.10.in-addr.arpa",             PTR, in_zone(0, "+10.in-addr.arpa. SOA")),
+            ("x.3.0.9.10.in-addr.arpa",         PTR, in_zone(3, "+10.in-addr.arpa. SOA")),
+            ("b.mesos.example.com",             A,   in_zone(0, "+mesos.example.com. SOA")),
             ("10.in-addr.arpa",                 SOA, in_zone(0, "10.in-addr.arpa. SOA")),
             ("10.in-addr.arpa",                 NS,  in_zone(0, "+10.in-addr.arpa. SOA")),
             ("1.1.16.172.in-addr.arpa",         PTR, in_zone(3, "+16.172.in-addr.arpa. SOA")),
