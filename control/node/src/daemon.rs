@@ -33,6 +33,7 @@ mod services;
 mod signals;
 mod status;
 mod streams;
+mod successor;
 mod teardown;
 mod vip_engine;
 mod vip_links;
@@ -48,6 +49,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tracing::info;
 
+pub use successor::hold_sockets;
 pub use teardown::teardown;
 
 /// The listeners while they serve.

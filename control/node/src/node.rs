@@ -26,6 +26,10 @@ pub struct Frame {
 ///
 /// What stood in the way of starting, or ended the daemon.
 pub fn run(loader: &Loader, args: &NodeArgs) -> anyhow::Result<ExitCode> {
+    if let Some(run_dir) = &args.hold_sockets {
+        daemon::hold_sockets(run_dir).context("cannot hold the resolver's sockets")?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let config = match loader.load() {
         Ok(config) => config,
         Err(errors) => {

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 /// Of `mizzen node`; the configuration keys are added to these.
 #[derive(Debug, Args)]
@@ -12,6 +13,9 @@ pub struct NodeArgs {
     /// End this node's tasks and remove everything that it made, then exit
     #[arg(long)]
     pub teardown: bool,
+    /// Hold the sockets of the daemon of this run directory while it is away
+    #[arg(long, hide = true, value_name = "DIR")]
+    pub hold_sockets: Option<PathBuf>,
 }
 
 /// Of `mizzen lab`.

@@ -16,6 +16,7 @@ use super::resolv_conf;
 use super::resolver;
 use super::saves::{Saves, chain, saved};
 use super::streams::Streams;
+use super::successor;
 use super::vip_engine::open_vips;
 use super::vip_services::Registered;
 use super::vip_views::VipViews;
@@ -87,7 +88,7 @@ pub(crate) async fn build(config: Config, frame: Frame) -> anyhow::Result<Built>
     // told that a name does not exist which does.
     let mut names = resolver::open(&config, owner.clone());
     let early = match names.remember(now.mono) {
-        true => resolver::start(&config, &names)?,
+        true => resolver::start(&config, &names, successor::inherited(&config))?,
         false => None,
     };
     let vips = open_vips(&config)?;
@@ -120,6 +121,7 @@ pub(crate) async fn build(config: Config, frame: Frame) -> anyhow::Result<Built>
         problems: Problems::default(),
         listeners: bound,
         resolver: Vec::new(),
+        resolver_sockets: Vec::new(),
         server: None,
         collect_at: now.mono + kept::LOOK,
         resync_at: now.mono + super::core::RESYNC,
@@ -143,6 +145,7 @@ pub(crate) async fn build(config: Config, frame: Frame) -> anyhow::Result<Built>
     core.settle();
     core.names.confirm_own(&owner);
     if core.server.is_none() {
+        core.resolver_sockets = successor::inherited(&core.config);
         core.start_resolver()?;
     }
     core.write_resolv_conf();

@@ -45,6 +45,7 @@ use mizzen_types::time::{Mono, Now};
 use mizzen_types::vip::VipKey;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
@@ -121,6 +122,8 @@ pub(crate) struct Core {
     pub(crate) problems: Problems,
     pub(crate) listeners: Vec<(Part, Address)>,
     pub(crate) resolver: Vec<SocketAddr>,
+    /// The resolver's sockets once more.
+    pub(crate) resolver_sockets: Vec<OwnedFd>,
     /// Answers as long as it is here.
     pub(crate) server: Option<Server>,
     /// Holds the state directory's lock, and reads the configuration again.

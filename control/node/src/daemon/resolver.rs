@@ -5,13 +5,15 @@ use super::core::Core;
 use super::name_memory::Memory;
 use super::names::Names;
 use super::resolv_conf::{self, ResolvConfFile, Standing};
+use super::successor;
 use crate::config::{Config, DnsConfig, Origin, Role};
 use anyhow::Context;
 use mizzen_dns_core::mangle::LabelRules;
 use mizzen_dns_core::{DnsName, IpSource, Options, Zones};
-use mizzen_dns_server::{Access, ForwardSettings, Server, Settings, SharedZones};
+use mizzen_dns_server::{Access, ForwardSettings, Server, Settings, SharedZones, Sockets};
 use mizzen_types::ids::OwnerId;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,14 +25,16 @@ impl Core {
     /// Starts the resolver, in the place of one that runs.
     pub(crate) fn start_resolver(&mut self) -> anyhow::Result<()> {
         self.server = None;
-        let started = start(&self.config, &self.names)?;
+        let held = std::mem::take(&mut self.resolver_sockets);
+        let started = start(&self.config, &self.names, held)?;
         self.note_resolver(started);
         Ok(())
     }
 
     /// Takes over a resolver that runs.
     pub(crate) fn note_resolver(&mut self, started: Option<Started>) {
-        let Some(Started { server, missing }) = started else { return };
+        let Some(Started { server, sockets, missing }) = started else { return };
+        self.resolver_sockets = sockets;
         self.resolver = server.addresses().to_vec();
         self.server = Some(server);
         match missing.as_slice() {
@@ -58,6 +62,8 @@ impl Core {
 /// A resolver that answers.
 pub(crate) struct Started {
     server: Server,
+    /// Its sockets once more, for whoever comes after it.
+    sockets: Vec<OwnedFd>,
     /// Addresses that this machine could not be given.
     missing: Vec<IpAddr>,
 }
@@ -73,12 +79,22 @@ pub(crate) fn open(config: &Config, here: OwnerId) -> Names {
 }
 
 /// Starts a resolver for names; nothing without the role.
-pub(crate) fn start(config: &Config, names: &Names) -> anyhow::Result<Option<Started>> {
+///
+/// * `held` — sockets of the one before.
+pub(crate) fn start(
+    config: &Config,
+    names: &Names,
+    held: Vec<OwnedFd>,
+) -> anyhow::Result<Option<Started>> {
     let Some(zones) = names.zones() else { return Ok(None) };
     let (listen, missing) = listeners(config);
-    let server = Server::start(&settings(&config.dns, listen), zones)
-        .context("the resolver cannot start")?;
-    Ok(Some(Started { server, missing }))
+    let cannot = "the resolver cannot start";
+    let settings = settings(&config.dns, listen);
+    let bound = Sockets::take_over(held, &settings.listen, settings.threads).context(cannot)?;
+    let sockets = bound.descriptors().context(cannot)?;
+    let server = Server::start_on(bound, &settings, zones).context(cannot)?;
+    successor::leave(config, &sockets);
+    Ok(Some(Started { server, sockets, missing }))
 }
 
 /// `/etc/resolv.conf` of this machine.

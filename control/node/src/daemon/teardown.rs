@@ -5,6 +5,7 @@
 use super::build::{containerizer, network_spec, run_root};
 use super::resolver::restore_resolv_conf;
 use super::saves::chain;
+use super::successor;
 use super::vip_engine::teardown_vips;
 use crate::config::Config;
 use crate::node::Frame;
@@ -34,6 +35,7 @@ pub async fn teardown(config: Config, _frame: Frame) -> anyhow::Result<()> {
     }
     // Before the addresses that it names are gone.
     left.extend(restore_resolv_conf(&config));
+    successor::end(&config);
     let report = network::remove_network(&network_spec(&config));
     left.extend(report.errors.iter().map(|error| chain(error)));
     if left.is_empty() {

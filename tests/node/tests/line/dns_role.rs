@@ -15,6 +15,7 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
@@ -252,5 +253,59 @@ fn mesos_dns_and_the_dispatcher_answer_by_http() {
             Some(())
         });
         drop(node);
+    });
+}
+
+/// Asks all the time, as stub resolvers do: a second time if no answer comes.
+fn ask_on(stop: &AtomicBool) -> (u32, Vec<String>) {
+    let (mut answered, mut lost) = (0, Vec::new());
+    while !stop.load(Ordering::Relaxed) {
+        let ask = || dns::ask(By::Udp, dns::resolver(), "db.example.com", RecordType::A);
+        match ask().or_else(|_| ask()) {
+            Ok(answer) if answer.answers.len() == 1 => answered += 1,
+            Ok(answer) => lost.push(format!("{:?}", answer.metadata)),
+            Err(error) => lost.push(error.to_string()),
+        }
+    }
+    (answered, lost)
+}
+
+#[test]
+fn a_client_that_asks_twice_does_not_notice_a_restart() {
+    in_lab(|| {
+        let place = Place::new(&["--roles", "dns", "--dns-upstreams", ""]);
+        let mut node = place.start();
+        let _ = node.text(&["dns", "set", "db.example.com", "A", "192.0.2.7"]);
+        let known = || fs::read_to_string(lab::state_dir().join("names.log")).unwrap_or_default();
+        eventually("what is known is written down", SOON, || {
+            known().contains("db.example.com").then_some(())
+        });
+        let holder = lab::variable("MIZZEN_RUN_DIR") + "/dns.sock";
+        eventually("somebody holds the sockets", SOON, || {
+            std::path::Path::new(&holder).exists().then_some(())
+        });
+        let stop = AtomicBool::new(false);
+        let (answered, lost) = std::thread::scope(|scope| {
+            let clients: Vec<_> = (0..4).map(|_| scope.spawn(|| ask_on(&stop))).collect();
+            for round in 0..4 {
+                match round % 2 {
+                    0 => node.kill(),
+                    _ => assert!(node.stop().success()),
+                }
+                node = place.start();
+            }
+            stop.store(true, Ordering::Relaxed);
+            let done = clients.into_iter().map(|client| client.join().unwrap());
+            done.fold((0, Vec::new()), |(sum, mut all), (answered, lost)| {
+                all.extend(lost);
+                (sum + answered, all)
+            })
+        });
+        assert!(lost.is_empty(), "{lost:?}");
+        assert!(answered > 100, "{answered}");
+        drop(node);
+        let gone = place.run(&["--teardown"]);
+        assert_eq!(gone.code, Some(0), "{gone:?}");
+        assert!(!std::path::Path::new(&holder).exists(), "nobody holds anything any more");
     });
 }
