@@ -18,6 +18,7 @@ mod kept;
 mod leaving;
 mod lookups;
 mod master_views;
+mod name_lists;
 mod name_memory;
 mod name_metrics;
 mod name_views;

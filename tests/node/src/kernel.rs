@@ -58,7 +58,8 @@ pub fn cgroups(root: &str) -> Vec<PathBuf> {
     found
 }
 
-/// Processes in this lab, other than the test itself.
+/// Processes in this lab, other than the test itself and what holds the resolver's
+/// sockets, which goes with the node or some time after it.
 #[must_use]
 pub fn others() -> BTreeSet<u32> {
     let mut groups = Vec::new();
@@ -71,7 +72,8 @@ pub fn others() -> BTreeSet<u32> {
     let lists = groups.iter().map(|group| group.join("cgroup.procs"));
     let texts: Vec<String> = lists.filter_map(|list| fs::read_to_string(list).ok()).collect();
     let pids = texts.iter().flat_map(|text| text.lines()).filter_map(|line| line.parse().ok());
-    pids.filter(|pid| *pid != std::process::id() && runs(*pid)).collect()
+    let holds = |pid: u32| command_line(pid).contains("--hold-sockets");
+    pids.filter(|pid| *pid != std::process::id() && runs(*pid) && !holds(*pid)).collect()
 }
 
 /// Command line of a process, for messages.

@@ -101,7 +101,7 @@ fn addresses(config: &Map<String, Value>, imported: &mut Imported) {
         // All addresses are the resolver's own ones, too.
         imported.dns.push("addresses = []".to_owned());
     }
-    imported.dns.push(format!("listen = [{}]", quoted(&socket(listener, port))));
+    imported.dns.push(format!("listen = [{}]", quoted(socket(listener, port))));
     if config.get("httpon") == Some(&Value::Bool(false)) {
         imported
             .notes
@@ -110,7 +110,7 @@ fn addresses(config: &Map<String, Value>, imported: &mut Imported) {
     }
     let port = config.get("httpport").and_then(Value::as_u64).unwrap_or(8123);
     let listener = config.get("httplistener").and_then(Value::as_str).unwrap_or("0.0.0.0");
-    imported.admin.push(format!("mesos_dns = {}", quoted(&socket(listener, port))));
+    imported.admin.push(format!("mesos_dns = {}", quoted(socket(listener, port))));
 }
 
 fn upstreams(config: &Map<String, Value>, imported: &mut Imported) {

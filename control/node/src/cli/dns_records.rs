@@ -56,7 +56,7 @@ pub(super) async fn ls(session: &Session, output: Output) -> Result<(), CliError
 }
 
 pub(super) async fn zones(session: &Session, output: Output) -> Result<(), CliError> {
-    session.show(ZONES, output, render_zones).await
+    session.show(ZONES, output, |zones: &Vec<Zone>, paint| render_zones(zones, paint)).await
 }
 
 /// One row for each record; the name stands in the first one of its type.
@@ -74,7 +74,7 @@ fn render(sets: &Vec<Set>, paint: Paint) -> String {
     table(&["NAME", "TYPE", "TTL", "DATA", "SET ON"], rows, paint)
 }
 
-fn render_zones(zones: &Vec<Zone>, paint: Paint) -> String {
+fn render_zones(zones: &[Zone], paint: Paint) -> String {
     let row = |zone: &Zone| {
         let tone = if zone.state == "current" { Tone::Good } else { Tone::Busy };
         let state = match zone.unconfirmed_facts {

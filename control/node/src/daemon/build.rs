@@ -86,7 +86,7 @@ pub(crate) async fn build(config: Config, frame: Frame) -> anyhow::Result<Built>
     let network = ensure_network(&network_spec(&config));
     // What was known before is answered from now on; with nothing known, somebody would be
     // told that a name does not exist which does.
-    let mut names = resolver::open(&config, owner.clone());
+    let mut names = resolver::open(&config, owner.clone(), generation);
     let early = match names.remember(now.mono) {
         true => resolver::start(&config, &names, successor::inherited(&config))?,
         false => None,

@@ -167,7 +167,7 @@ impl Names {
         let key = OwnerKey::Fact { owner: change.owner.clone(), key: change.key.clone() };
         self.set(&change.owner, &change.key, change.after.as_ref());
         let after = change.after.clone().map(Remembered::Fact);
-        self.learn(key, after, now.0);
+        self.learn(&key, after.as_ref(), now.0);
         moved
     }
 
@@ -197,7 +197,7 @@ impl Names {
     pub(crate) fn set_vip(&mut self, name: &str, addresses: &[IpAddr], now: Mono) {
         self.show_vip(name, addresses);
         let after = (!addresses.is_empty()).then(|| Remembered::Vip(addresses.to_vec()));
-        self.learn(OwnerKey::Vip(name.to_owned()), after, now);
+        self.learn(&OwnerKey::Vip(name.to_owned()), after.as_ref(), now);
     }
 
     /// Fills new zones with a VIP that is known already.
@@ -212,10 +212,10 @@ impl Names {
     }
 
     /// Something was said: it is stale no more, and remembered unless it was already.
-    fn learn(&mut self, key: OwnerKey, after: Option<Remembered>, now: Mono) {
-        let before = self.stale.remove(&key);
-        if before != after || before.is_none() {
-            self.memory.push(&key, after.as_ref(), now);
+    fn learn(&mut self, key: &OwnerKey, after: Option<&Remembered>, now: Mono) {
+        let before = self.stale.remove(key);
+        if before.as_ref() != after || before.is_none() {
+            self.memory.push(key, after, now);
         }
     }
 
@@ -258,6 +258,11 @@ impl Names {
         let explained = zones.read(|zones| explain(zones, name, kind));
         let stale = self.stale.keys().map(ToString::to_string).collect();
         Some(explained.map(|explanation| document(&explanation, kind, now, &stale)))
+    }
+
+    /// The zones' serial.
+    pub(crate) fn serial(&self) -> Option<u32> {
+        self.zones.as_ref().map(|zones| zones.read(mizzen_dns_core::Zones::serial))
     }
 
     /// The zones' serial and how many records they hold.

@@ -5,6 +5,7 @@ use crate::config::{DnsConfig, ResolvConf};
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 
@@ -49,7 +50,7 @@ pub(crate) enum Standing {
 
 /// The file for a program that is to ask our resolver.
 pub(crate) fn text(dns: &DnsConfig) -> String {
-    let listen = dns.listen.iter().filter(|listen| listen.port() == 53).map(|listen| listen.ip());
+    let listen = dns.listen.iter().filter(|listen| listen.port() == 53).map(SocketAddr::ip);
     let own = dns.addresses.iter().copied().filter(|_| dns.port == 53);
     let mut text = String::new();
     for address in own.chain(listen).take(MAX_SERVERS) {

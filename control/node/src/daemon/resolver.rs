@@ -9,7 +9,7 @@ use super::successor;
 use crate::config::{Config, DnsConfig, Origin, Role};
 use anyhow::Context;
 use mizzen_dns_core::mangle::LabelRules;
-use mizzen_dns_core::{DnsName, IpSource, Options, Zones};
+use mizzen_dns_core::{DnsName, IpSource, Options, Seed, Zones};
 use mizzen_dns_server::{Access, ForwardSettings, Server, Settings, SharedZones, Sockets};
 use mizzen_types::ids::OwnerId;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -49,7 +49,8 @@ impl Core {
 
     /// Begins anew with what the configuration says now.
     pub(crate) fn restart_names(&mut self) {
-        let options = options(&self.config);
+        let Some(serial) = self.names.serial() else { return };
+        let options = options(&self.config, serial.wrapping_add(1).max(1));
         let zones = Arc::new(SharedZones::new(Zones::new(&options)));
         self.names.replace(zones, options);
         self.fill_names();
@@ -69,11 +70,13 @@ pub(crate) struct Started {
 }
 
 /// Makes the zones, with nothing in them but what every node has.
-pub(crate) fn open(config: &Config, here: OwnerId) -> Names {
+///
+/// * `generation` — counts the starts of this node.
+pub(crate) fn open(config: &Config, here: OwnerId, generation: u64) -> Names {
     if !config.has(Role::Dns) {
         return Names::off();
     }
-    let options = options(config);
+    let options = options(config, first_serial(generation));
     let zones = Arc::new(SharedZones::new(Zones::new(&options)));
     Names::new(zones, options, here, Memory::new(config.state_dir.join("names.log")))
 }
@@ -161,7 +164,7 @@ fn listeners(config: &Config) -> (Vec<SocketAddr>, Vec<IpAddr>) {
 }
 
 /// What the zones are made by.
-pub(crate) fn options(config: &Config) -> Options {
+fn options(config: &Config, first_serial: u32) -> Options {
     let dns = &config.dns;
     let usual = Options::default();
     Options {
@@ -186,8 +189,20 @@ pub(crate) fn options(config: &Config) -> Options {
             .into_iter()
             .collect(),
         cluster_key: Some(dns.cluster_key.clone()).filter(|key| !key.is_empty()),
+        seed: seed(),
+        first_serial,
         ..usual
     }
+}
+
+/// Each start has a million serials of its own, so that what secondaries have is older.
+fn first_serial(generation: u64) -> u32 {
+    (generation as u32).wrapping_shl(20).max(1)
+}
+
+fn seed() -> Seed {
+    let (high, low) = uuid::Uuid::new_v4().as_u64_pair();
+    Seed(high, low)
 }
 
 fn settings(dns: &DnsConfig, listen: Vec<SocketAddr>) -> Settings {

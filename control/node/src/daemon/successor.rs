@@ -13,7 +13,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 use tracing::warn;
@@ -123,7 +123,7 @@ fn hold(run_dir: &Path, sockets: &[OwnedFd]) -> io::Result<()> {
     Ok(())
 }
 
-fn fill(path: &PathBuf, sockets: &[OwnedFd]) {
+fn fill(path: &Path, sockets: &[OwnedFd]) {
     let begun = clock::now().mono;
     loop {
         match handover::keep(path, sockets) {

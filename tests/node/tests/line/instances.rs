@@ -27,6 +27,8 @@ fn instance(name: &str, number: u8) -> Place {
             &port(5051),
             "--services-listen",
             &port(8080),
+            "--admin-mesos-dns",
+            &port(8123),
             "--admin-minuteman",
             &port(61421),
             "--admin-node",

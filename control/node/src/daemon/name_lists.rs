@@ -1,0 +1,208 @@
+//! Long lists of names, written while they are sent.
+//!
+//! Nothing is held but the piece at hand, and the zones only for a page at a time.
+
+use super::name_views::{After, PAGE, TaskPage};
+use super::names::Standing;
+use bytes::Bytes;
+use mizzen_dns_core::{Data, DnsName, Record, Zones};
+use mizzen_dns_server::SharedZones;
+use mizzen_http::core::{Pieces, QueryReply};
+use mizzen_types::fact::{Fact, Key};
+use mizzen_types::ids::{FrameworkId, OwnerId};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use tokio::sync::mpsc;
+
+/// Size of a piece of an answer, about, in bytes.
+const PIECE: usize = 64 << 10;
+/// Pieces that wait for the client.
+const PIECES: usize = 4;
+
+/// Takes a text; says if nobody reads any more.
+pub(crate) type Put<'a> = &'a mut dyn FnMut(&str) -> Result<(), Gone>;
+
+/// Nobody reads any more.
+#[derive(Debug)]
+pub(crate) struct Gone;
+
+/// An answer that `write` makes on a thread of its own while it is sent.
+pub(crate) fn pieces(
+    write: impl FnOnce(Put<'_>) -> Result<(), Gone> + Send + 'static,
+) -> QueryReply {
+    let (sender, receiver) = mpsc::channel::<Bytes>(PIECES);
+    drop(tokio::task::spawn_blocking(move || {
+        let mut piece = String::with_capacity(PIECE + 1024);
+        let mut put = |text: &str| {
+            piece.push_str(text);
+            if piece.len() < PIECE {
+                return Ok(());
+            }
+            let full = std::mem::replace(&mut piece, String::with_capacity(PIECE + 1024));
+            sender.blocking_send(full.into()).map_err(|_| Gone)
+        };
+        if write(&mut put).is_ok() {
+            // A client that went away needs no more.
+            let _ = sender.blocking_send(piece.into());
+        }
+    }));
+    QueryReply::Pieces(Pieces(receiver))
+}
+
+/// Type and target of a record as both old servers list them.
+fn listed(data: &Data) -> Option<(&'static str, String)> {
+    match data {
+        Data::A(address) => Some(("A", address.to_string())),
+        Data::Aaaa(address) => Some(("AAAA", address.to_string())),
+        Data::Srv { port, target, .. } => Some(("SRV", format!("{target}:{port}"))),
+        _ => None,
+    }
+}
+
+fn row(record: &Record) -> Option<Value> {
+    let (rtype, host) = listed(&record.data)?;
+    Some(json!({ "name": record.name.to_string(), "host": host, "rtype": rtype }))
+}
+
+/// Every served record, or those of one zone; records of one name come together. The zones
+/// are held for a page at a time.
+fn each_record(
+    zones: &SharedZones,
+    zone: Option<&DnsName>,
+    mut take: impl FnMut(&Record) -> Result<(), Gone>,
+) -> Result<(), Gone> {
+    let begin = |zones: &Zones| zone.map_or(Some(zones.cursor()), |zone| zones.transfer(zone));
+    let Some(mut cursor) = zones.read(begin) else { return Ok(()) };
+    while !cursor.is_done() {
+        let page = zones.read(|zones| zones.page(&mut cursor, PAGE));
+        page.iter().try_for_each(&mut take)?;
+    }
+    Ok(())
+}
+
+/// Every record of every zone.
+pub(crate) fn records(zones: &SharedZones, put: Put<'_>) -> Result<(), Gone> {
+    let mut separator = "[";
+    each_record(zones, None, |record| {
+        let Some(row) = row(record) else { return Ok(()) };
+        put(separator)?;
+        separator = ",";
+        put(&row.to_string())
+    })?;
+    put(if separator == "[" { "[]" } else { "]" })
+}
+
+/// One zone, by type and name.
+pub(crate) fn axfr(
+    zones: &SharedZones,
+    domain: &DnsName,
+    ttl: u32,
+    put: Put<'_>,
+) -> Result<(), Gone> {
+    let serial = zones.read(Zones::serial);
+    let name = domain.as_str();
+    let mut head = json!({
+        "TTL": ttl,
+        "Serial": serial,
+        "RefreshSeconds": 0,
+        "Mname": format!("ns1.{name}"),
+        "Rname": format!("root.ns1.{name}"),
+        "Domain": name,
+    })
+    .to_string();
+    head.pop();
+    put(&head)?;
+    put(",\"Records\":{")?;
+    for (at, (title, kind)) in [("As", "A"), ("AAAAs", "AAAA"), ("SRVs", "SRV")].iter().enumerate()
+    {
+        put(&format!("{}\"{title}\":{{", if at == 0 { "" } else { "," }))?;
+        let mut open: Option<DnsName> = None;
+        each_record(zones, Some(domain), |record| {
+            let Some((rtype, host)) = listed(&record.data) else { return Ok(()) };
+            if rtype != *kind {
+                return Ok(());
+            }
+            if open.as_ref() == Some(&record.name) {
+                put(",")?;
+            } else {
+                let before = if open.is_some() { "]," } else { "" };
+                put(&format!("{before}{}:[", Value::from(record.name.to_string())))?;
+                open = Some(record.name.clone());
+            }
+            put(&Value::from(host).to_string())
+        })?;
+        put(if open.is_some() { "]}" } else { "}" })?;
+    }
+    put("}}")
+}
+
+/// Frameworks, their tasks and the records of those.
+///
+/// * `next` — the tasks after one, in the order of frameworks.
+/// * `records` — the records of a task.
+pub(crate) fn enumerate(
+    mut next: impl FnMut(Option<After>) -> Option<TaskPage>,
+    frameworks: &BTreeMap<FrameworkId, String>,
+    records: impl Fn(&OwnerId, &Key, &Fact) -> Vec<Record>,
+    put: Put<'_>,
+) -> Result<(), Gone> {
+    put("{\"frameworks\":[")?;
+    let mut open: Option<FrameworkId> = None;
+    let mut after = None;
+    loop {
+        let page = next(after).ok_or(Gone)?;
+        for (owner, key, fact) in &page.facts {
+            let (Key::Task(framework, _), Fact::Task(task)) = (key, fact) else { continue };
+            if open.as_ref() == Some(framework) {
+                put(",")?;
+            } else {
+                let name = frameworks.get(framework).unwrap_or(&task.framework_name);
+                let before = if open.is_some() { "]}," } else { "" };
+                put(&format!("{before}{{\"name\":{},\"tasks\":[", Value::from(name.as_str())))?;
+                open = Some(framework.clone());
+            }
+            let records = records(owner, key, fact);
+            let records = records.iter().filter(|record| record.withheld.is_none());
+            let records: Vec<Value> = records.filter_map(row).collect();
+            put(&json!({ "name": task.name, "id": task.task_id, "records": records }).to_string())?;
+        }
+        match page.next {
+            Some(here) => after = Some(here),
+            None => break,
+        }
+    }
+    put(if open.is_some() { "]}]}" } else { "]}" })
+}
+
+/// The zones with what is in them and how they stand.
+pub(crate) fn zones_view(
+    zones: &SharedZones,
+    standing: &Standing,
+    put: Put<'_>,
+) -> Result<(), Gone> {
+    let (serial, apexes) = zones.read(|zones| {
+        (zones.serial(), zones.apexes().map(|apex| (apex.clone(), 0_u64)).collect::<Vec<_>>())
+    });
+    let mut counts: BTreeMap<DnsName, u64> = apexes.into_iter().collect();
+    each_record(zones, None, |record| {
+        let zone = record
+            .name
+            .lineage()
+            .find_map(|name| DnsName::parse(name).ok().filter(|name| counts.contains_key(name)));
+        if let Some(count) = zone.and_then(|zone| counts.get_mut(&zone)) {
+            *count += 1;
+        }
+        Ok(())
+    })?;
+    let row = |(zone, records): (&DnsName, &u64)| {
+        json!({
+            "zone": zone.to_string(),
+            "serial": serial,
+            "records": records,
+            "state": if standing.stale == 0 { "current" } else { "stale" },
+            "unconfirmed_facts": standing.stale,
+            "age_seconds": standing.age_seconds,
+        })
+    };
+    put(&counts.iter().map(row).collect::<Value>().to_string())
+}
