@@ -76,10 +76,12 @@ pub(crate) fn run(start: impl Fn() -> Result<Vec<Variant>>, plan: Plan) -> Resul
     Ok(all)
 }
 
-/// Order of the variants in a round: reversed every other time, so that none of
-/// them always comes after the same one.
+/// Order of the variants in a round: another one begins each time, and every other
+/// round goes backwards, so that none of them comes first more often, or always
+/// after the same one.
 pub(crate) fn turn(variants: usize, round: u32) -> Vec<usize> {
-    let order = 0..variants;
+    let first = round as usize / 2;
+    let order = (0..variants).map(|place| (first + place) % variants);
     if round.is_multiple_of(2) { order.collect() } else { order.rev().collect() }
 }
 
@@ -91,6 +93,12 @@ mod tests {
     fn turns() {
         assert_eq!(turn(3, 0), [0, 1, 2]);
         assert_eq!(turn(3, 1), [2, 1, 0]);
-        assert_eq!(turn(3, 2), [0, 1, 2]);
+        assert_eq!(turn(3, 2), [1, 2, 0]);
+        assert_eq!(turn(3, 3), [0, 2, 1]);
+        for place in 0..3 {
+            let mut there: Vec<usize> = (0..6).map(|round| turn(3, round)[place]).collect();
+            there.sort_unstable();
+            assert_eq!(there, [0, 0, 1, 1, 2, 2], "place {place}");
+        }
     }
 }

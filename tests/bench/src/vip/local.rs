@@ -14,12 +14,13 @@ use crate::statistics::{Ratio, usual_high};
 use anyhow::{Result, ensure};
 use std::time::Duration;
 
-/// Rounds of a full run.
-const ROUNDS: u32 = 24;
+/// Rounds of a full run. Many short ones tell more than a few long ones: what disturbs the machine lasts for seconds,
+/// and a pair of blocks that is over in less is disturbed as a whole or not at all.
+const ROUNDS: u32 = 96;
 
 /// Rounds of one set of generators. One process is faster than another by a percent
 /// for as long as it lives.
-const SET: u32 = 6;
+const SET: u32 = 12;
 
 /// Rounds of a set before those that count.
 const WARM_UP: u32 = 1;
@@ -39,11 +40,14 @@ const ALL: [Between; 8] = [
 ];
 
 /// Repetitions in a block.
-const SATURATE: u32 = 12_000;
-const CONVERSE: u32 = 2_000;
-const EXCHANGE: u32 = 4_000;
+const SATURATE: u32 = 3_000;
+const CONVERSE: u32 = 1_500;
+const EXCHANGE: u32 = 1_000;
 /// Mebibytes.
-const STREAM: u32 = 512;
+const STREAM: u32 = 128;
+
+/// The blocks of a round: of each the contestants take theirs in turns, so that those of a pair follow each other.
+const WORKS: [Work; 4] = [Work::Saturate, Work::Converse, Work::Exchange, Work::Stream];
 
 /// The figures of a block, in the order in which they are shown.
 const METRICS: [(&str, &str); 8] = [
@@ -149,59 +153,73 @@ fn race(
             contestants.iter().map(Contestant::generator).collect::<Result<Vec<_>>>()?;
         for round in 0..WARM_UP + SET.min(rounds - done) {
             let pause = !done.is_multiple_of(PEERS_EVERY);
-            for index in turn(contestants.len(), round) {
-                let (contestant, series) = (&contestants[index], &mut all[index]);
-                let pauses = pause && matches!(contestant.between, Between::Peer(_));
-                let figures = match pauses {
-                    true => None,
-                    false => {
-                        Some(measure(bench, contestant, &mut generators[index], services, series)?)
-                    }
-                };
-                if round >= WARM_UP {
-                    series.rounds.push(figures);
+            let pauses = |one: &Contestant| pause && matches!(one.between, Between::Peer(_));
+            let mut figures: Vec<Option<[f64; 8]>> =
+                contestants.iter().map(|one| (!pauses(one)).then_some([0.0; 8])).collect();
+            for work in WORKS {
+                for index in turn(contestants.len(), round) {
+                    let Some(figures) = &mut figures[index] else { continue };
+                    let (contestant, series) = (&contestants[index], &mut all[index]);
+                    let generator = &mut generators[index];
+                    measure(bench, contestant, generator, services, series, work, figures)?;
                 }
             }
-            done += u32::from(round >= WARM_UP);
+            if round >= WARM_UP {
+                for (series, figures) in all.iter_mut().zip(figures) {
+                    series.rounds.push(figures);
+                }
+                done += 1;
+            }
         }
     }
     Ok(all)
 }
 
-/// One block of everything.
+/// One block, and what it says.
 fn measure(
     bench: &Bench,
     contestant: &Contestant,
     generator: &mut Generator,
     services: &[Service; 2],
     series: &mut Series,
-) -> Result<[f64; 8]> {
-    let [every_core, one_core] = services.each_ref().map(|service| contestant.targets(service));
-    contestant.hold(Cores::All)?;
+    work: Work,
+    figures: &mut [f64; 8],
+) -> Result<()> {
+    let (cores, service, count) = match work {
+        Work::Saturate => (Cores::All, &services[0], SATURATE),
+        Work::Exchange => (Cores::Ours, &services[1], EXCHANGE),
+        Work::Stream => (Cores::Ours, &services[1], STREAM),
+        Work::Converse | Work::Connect => (Cores::Ours, &services[1], CONVERSE),
+    };
+    contestant.hold(cores)?;
     let before = bench.sandbox.cpu_time()?;
-    let saturated = generator.block(Work::Saturate, &every_core, SATURATE)?;
+    let block = generator.block(work, &contestant.targets(service), count)?;
     let cpu = bench.sandbox.cpu_time()?.saturating_sub(before);
-    contestant.hold(Cores::Ours)?;
-    let whole = generator.block(Work::Converse, &one_core, CONVERSE)?;
-    let requests = generator.block(Work::Exchange, &one_core, EXCHANGE)?;
-    let stream = generator.block(Work::Stream, &one_core, STREAM)?;
-    for block in [saturated, whole, requests] {
-        series.failures += block.failures;
-    }
-    series.connections += saturated.count + whole.count;
-    ensure!(saturated.count > 0 && whole.count > 0, "{}: no connection", contestant.between.name());
+    series.failures += block.failures;
+    ensure!(block.count > 0, "{}: no connection", contestant.between.name());
     let micros = |time: Duration| time.as_secs_f64() * 1e6;
-    let bits = f64::from(STREAM) * 1024.0 * 1024.0 * 8.0;
-    Ok([
-        saturated.count as f64 / saturated.time.as_secs_f64(),
-        micros(cpu) / saturated.count as f64,
-        micros(whole.connect.p50),
-        micros(whole.connect.p99),
-        micros(whole.whole.p50),
-        micros(requests.whole.p50),
-        micros(requests.whole.p99),
-        bits / stream.time.as_secs_f64() / 1e9,
-    ])
+    match work {
+        Work::Saturate => {
+            series.connections += block.count;
+            figures[0] = block.count as f64 / block.time.as_secs_f64();
+            figures[1] = micros(cpu) / block.count as f64;
+        }
+        Work::Exchange => {
+            figures[5] = micros(block.whole.p50);
+            figures[6] = micros(block.whole.p99);
+        }
+        Work::Stream => {
+            let bits = f64::from(STREAM) * 1024.0 * 1024.0 * 8.0;
+            figures[7] = bits / block.time.as_secs_f64() / 1e9;
+        }
+        Work::Converse | Work::Connect => {
+            series.connections += block.count;
+            figures[2] = micros(block.connect.p50);
+            figures[3] = micros(block.connect.p99);
+            figures[4] = micros(block.whole.p50);
+        }
+    }
+    Ok(())
 }
 
 fn row(metric: usize, one: &Series, all: &[Series]) -> Row {
