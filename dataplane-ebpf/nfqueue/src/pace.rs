@@ -19,7 +19,7 @@ const BELIEVED: u32 = 4;
 const LONG: u64 = 1_000_000;
 
 /// For how long nobody is waited for after such a one.
-const PAUSE: u64 = 100_000_000;
+const PAUSE: u64 = 1_000_000_000;
 
 /// The pace of one thread.
 #[derive(Debug, Default)]
