@@ -35,6 +35,7 @@ mod signals;
 mod status;
 mod streams;
 mod successor;
+mod task_pages;
 mod teardown;
 mod vip_engine;
 mod vip_links;

@@ -12,7 +12,7 @@ use super::dns_records::DnsRecords;
 use super::facts::Speaker;
 use super::kept::{self, Collected};
 use super::leaving::Leaving;
-use super::name_views::{After, TaskPage};
+use super::task_pages::{After, TaskPage};
 use super::names::Names;
 use super::problems::Problems;
 use super::saves::Saves;

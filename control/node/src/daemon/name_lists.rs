@@ -2,8 +2,8 @@
 //!
 //! Nothing is held but the piece at hand, and the zones only for a page at a time.
 
-use super::name_views::{After, PAGE, TaskPage};
 use super::names::Standing;
+use super::task_pages::{After, PAGE, TaskPage};
 use bytes::Bytes;
 use mizzen_dns_core::{Data, DnsName, Record, Zones};
 use mizzen_dns_server::SharedZones;

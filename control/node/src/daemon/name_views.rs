@@ -8,29 +8,15 @@ use mizzen_dns_core::{Data, DnsName, RecordType, Zones, records_of};
 use mizzen_dns_server::SharedZones;
 use mizzen_http::core::{Query, QueryReply};
 use mizzen_types::fact::{Fact, Key};
-use mizzen_types::ids::{FrameworkId, OwnerId, TaskId};
+use mizzen_types::ids::OwnerId;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
-/// Tasks that the loop gives away at once.
-pub(crate) const PAGE: usize = 256;
 /// What a name without a target shows.
 const NOTHING: &str = "";
-
-/// Tasks of one framework, after one.
-pub(crate) type After = (FrameworkId, OwnerId, TaskId);
-
-/// Some tasks, in the order of frameworks.
-#[derive(Debug, Default)]
-pub(crate) struct TaskPage {
-    /// They are.
-    pub(crate) facts: Vec<(OwnerId, Key, Fact)>,
-    /// Where the next page begins; `None` if this is the last one.
-    pub(crate) next: Option<After>,
-}
 
 impl Core {
     /// Answers a question about names, or gives back one that is about something else.
@@ -111,65 +97,6 @@ impl Core {
             };
             enumerate(next, &frameworks, records, put)
         })
-    }
-
-    fn framework_names(&self) -> BTreeMap<FrameworkId, String> {
-        let name = |(_, key, fact): (&OwnerId, &Key, &Fact)| match (key, fact) {
-            (Key::Framework(id), Fact::Framework(framework)) => {
-                Some((id.clone(), framework.name.clone()))
-            }
-            _ => None,
-        };
-        self.view.facts().filter_map(name).collect()
-    }
-
-    /// The next tasks in the order of frameworks, nodes and ids.
-    pub(crate) fn task_page(&self, after: Option<After>) -> TaskPage {
-        let mut facts = Vec::with_capacity(PAGE);
-        let mut here = after;
-        let first = FrameworkId::from("");
-        let mut framework = here.as_ref().map_or(first, |(framework, ..)| framework.clone());
-        loop {
-            for owner in self.view.owners() {
-                let from = match &here {
-                    Some((_, at, _)) if owner < at => continue,
-                    Some((_, at, task)) if owner == at => task.clone(),
-                    _ => TaskId::from(""),
-                };
-                let start = Key::Task(framework.clone(), from.clone());
-                for (key, fact) in self.view.facts_from(owner, &start) {
-                    let Key::Task(of, task) = key else { break };
-                    if *of != framework {
-                        break;
-                    }
-                    if here.as_ref().is_some_and(|(_, at, last)| at == owner && last == task) {
-                        continue;
-                    }
-                    facts.push((owner.clone(), key.clone(), fact.clone()));
-                    if facts.len() >= PAGE {
-                        let next = Some((framework, owner.clone(), task.clone()));
-                        return TaskPage { facts, next };
-                    }
-                }
-            }
-            here = None;
-            match self.framework_after(&framework) {
-                Some(next) => framework = next,
-                None => return TaskPage { facts, next: None },
-            }
-        }
-    }
-
-    fn framework_after(&self, framework: &FrameworkId) -> Option<FrameworkId> {
-        let first_of = |owner: &OwnerId| {
-            let start = Key::Task(framework.clone(), TaskId::from("\u{10ffff}"));
-            let found = self.view.facts_from(owner, &start).next();
-            found.and_then(|(key, _)| match key {
-                Key::Task(framework, _) => Some(framework.clone()),
-                _ => None,
-            })
-        };
-        self.view.owners().filter_map(first_of).min()
     }
 
     fn axfr(&self, zones: Arc<SharedZones>) -> QueryReply {

@@ -136,6 +136,31 @@ impl Names {
         Standing { stale, age_seconds: if stale == 0 { 0 } else { age } }
     }
 
+    /// Whose facts nobody has confirmed, in order.
+    pub(crate) fn stale_owners(&self) -> impl Iterator<Item = &OwnerId> {
+        let mut last = None;
+        let owners = self.stale.keys().filter_map(|key| match key {
+            OwnerKey::Fact { owner, .. } => Some(owner),
+            _ => None,
+        });
+        owners.filter(move |owner| last.replace(*owner) != Some(*owner))
+    }
+
+    /// The facts of one owner that nobody has confirmed, from a key on.
+    pub(crate) fn stale_from<'a>(
+        &'a self,
+        owner: &'a OwnerId,
+        from: &Key,
+    ) -> impl Iterator<Item = (&'a Key, &'a Fact)> {
+        let start = OwnerKey::Fact { owner: owner.clone(), key: from.clone() };
+        self.stale.range(start..).map_while(move |held| match held {
+            (OwnerKey::Fact { owner: of, key }, Remembered::Fact(fact)) if of == owner => {
+                Some((key, fact))
+            }
+            _ => None,
+        })
+    }
+
     /// When each owner was last heard.
     pub(crate) fn heard(&self) -> &BTreeMap<OwnerId, Wall> {
         &self.heard
