@@ -1,8 +1,16 @@
 //! What a node knows of all owners: the newest fact per key.
+//!
+//! Facts of a node that is dead are hidden: they are not among [`View::facts`], and
+//! whoever follows the changes hears that they went. They come back with their node, or
+//! are forgotten with it.
 
+use crate::exchange::Learned;
+use crate::identity::node_of;
 use mizzen_types::fact::{Entry, Fact, Key, Version};
 use mizzen_types::ids::OwnerId;
-use std::collections::BTreeMap;
+use mizzen_types::time::Now;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 /// A fact that came, changed or went. Both sides are there, so that whoever
 /// derives something from facts can undo exactly what the old one made.
@@ -22,12 +30,15 @@ pub struct Change {
 #[derive(Debug, Default)]
 pub struct View {
     owners: BTreeMap<OwnerId, Owner>,
+    /// Nodes whose logs are hidden.
+    hidden: BTreeSet<OwnerId>,
 }
 
 #[derive(Debug, Default)]
 struct Owner {
     version: Version,
     facts: BTreeMap<Key, Fact>,
+    heard: Option<Now>,
 }
 
 impl View {
@@ -47,14 +58,61 @@ impl View {
             }
         }
         owner.version = entry.version;
-        let before = match &entry.value {
-            Some(value) => owner.facts.insert(entry.key.clone(), value.clone()),
-            None => owner.facts.remove(&entry.key),
-        };
-        if before != entry.value {
-            changes.push(Change { owner: entry.owner, key: entry.key, before, after: entry.value });
+        changes.extend(owner.set(&entry.owner, entry.key, entry.value));
+        self.unless_hidden(&entry.owner, changes)
+    }
+
+    /// Takes in what another node's owner said. Nothing changes that it says as before,
+    /// also if it says it in a new generation.
+    pub fn learn(&mut self, learned: Learned, now: Now) -> Vec<Change> {
+        let id = learned.owner;
+        let owner = self.owners.entry(id.clone()).or_default();
+        if learned.version <= owner.version {
+            return Vec::new();
         }
+        owner.version = learned.version;
+        owner.heard = Some(now);
+        let gone = learned.gone.into_iter().map(|key| (key, None));
+        let said = learned.said.into_iter().map(|(key, fact)| (key, Some(fact)));
+        let changes =
+            gone.chain(said).filter_map(|(key, fact)| owner.set(&id, key, fact)).collect();
+        self.unless_hidden(&id, changes)
+    }
+
+    /// Hides all that a node says, because it is dead. Nothing if that was done before.
+    pub fn hide(&mut self, node: &OwnerId) -> Vec<Change> {
+        match self.hidden.insert(node.clone()) {
+            true => self.of_node(node).map(|(owner, key, fact)| gone(owner, key, fact)).collect(),
+            false => Vec::new(),
+        }
+    }
+
+    /// Shows again what a node says. Nothing if it was not hidden.
+    pub fn show(&mut self, node: &OwnerId) -> Vec<Change> {
+        if !self.hidden.remove(node) {
+            return Vec::new();
+        }
+        let back = |(owner, key, fact): (&OwnerId, &Key, &Fact)| Change {
+            owner: owner.clone(),
+            key: key.clone(),
+            before: None,
+            after: Some(fact.clone()),
+        };
+        self.of_node(node).map(back).collect()
+    }
+
+    /// Forgets all that a node said.
+    pub fn forget(&mut self, node: &OwnerId) -> Vec<Change> {
+        let changes = self.hide(node);
+        self.hidden.remove(node);
+        self.owners.retain(|owner, _| node_of(owner) != *node);
         changes
+    }
+
+    /// Whether what an owner says is hidden.
+    #[must_use]
+    pub fn is_hidden(&self, owner: &OwnerId) -> bool {
+        !self.hidden.is_empty() && self.hidden.contains(&node_of(owner))
     }
 
     /// Where an owner's log stands here.
@@ -63,25 +121,56 @@ impl View {
         self.owners.get(owner).map(|owner| owner.version).unwrap_or_default()
     }
 
-    /// Who has said something, in order.
-    pub fn owners(&self) -> impl Iterator<Item = &OwnerId> {
-        self.owners.keys()
+    /// How long ago the last news of an owner came; `None` if it never came from elsewhere.
+    #[must_use]
+    pub fn age(&self, owner: &OwnerId, now: Now) -> Option<Duration> {
+        let heard = self.owners.get(owner)?.heard?;
+        Some(now.mono.since(heard.mono))
     }
 
-    /// The facts of one owner from a key on, in the order of keys.
+    /// Every fact with its owner, in the order of owners and keys, except what is hidden.
+    pub fn facts(&self) -> impl Iterator<Item = (&OwnerId, &Key, &Fact)> {
+        let shown = self.owners.iter().filter(|(id, _)| !self.is_hidden(id));
+        shown.flat_map(|(id, owner)| owner.facts.iter().map(move |(k, f)| (id, k, f)))
+    }
+
+    /// Who has said something that is not hidden, in order.
+    pub fn owners(&self) -> impl Iterator<Item = &OwnerId> {
+        self.owners.keys().filter(|id| !self.is_hidden(id))
+    }
+
+    /// The facts of one owner from a key on, in the order of keys, except what is hidden.
     pub fn facts_from<'a>(
         &'a self,
         owner: &OwnerId,
         from: &'a Key,
     ) -> impl Iterator<Item = (&'a Key, &'a Fact)> {
-        let owner = self.owners.get(owner);
+        let owner = self.owners.get(owner).filter(|_| !self.is_hidden(owner));
         owner.into_iter().flat_map(move |owner| owner.facts.range(from..))
     }
 
-    /// Every fact with its owner, in the order of owners and keys.
-    pub fn facts(&self) -> impl Iterator<Item = (&OwnerId, &Key, &Fact)> {
-        self.owners.iter().flat_map(|(id, owner)| owner.facts.iter().map(move |(k, f)| (id, k, f)))
+    fn of_node(&self, node: &OwnerId) -> impl Iterator<Item = (&OwnerId, &Key, &Fact)> {
+        let owners = self.owners.iter().filter(move |(id, _)| node_of(id) == *node);
+        owners.flat_map(|(id, owner)| owner.facts.iter().map(move |(k, f)| (id, k, f)))
     }
+
+    fn unless_hidden(&self, owner: &OwnerId, changes: Vec<Change>) -> Vec<Change> {
+        if self.is_hidden(owner) { Vec::new() } else { changes }
+    }
+}
+
+impl Owner {
+    fn set(&mut self, owner: &OwnerId, key: Key, after: Option<Fact>) -> Option<Change> {
+        let before = match &after {
+            Some(fact) => self.facts.insert(key.clone(), fact.clone()),
+            None => self.facts.remove(&key),
+        };
+        (before != after).then(|| Change { owner: owner.clone(), key, before, after })
+    }
+}
+
+fn gone(owner: &OwnerId, key: &Key, fact: &Fact) -> Change {
+    Change { owner: owner.clone(), key: key.clone(), before: Some(fact.clone()), after: None }
 }
 
 #[cfg(test)]
@@ -125,5 +214,47 @@ mod tests {
         assert_eq!(names(&view), ["b"]);
         let gone = changes.iter().filter(|change| change.after.is_none()).count();
         assert_eq!(gone, 2, "{changes:?}");
+    }
+
+    fn learned(generation: u64, said: &[(&str, u8)], gone: &[&str]) -> Learned {
+        let fact = |last: u8| Fact::VipClaim([11, 0, 0, last].into());
+        let key = |name: &str| Key::VipClaim(name.to_owned());
+        Learned {
+            owner: "n1/master".into(),
+            version: Version { generation, sequence: 1 },
+            said: said.iter().map(|(name, last)| (key(name), fact(*last))).collect(),
+            gone: gone.iter().map(|name| key(name)).collect(),
+            unreadable: 0,
+        }
+    }
+
+    #[test]
+    fn a_restart_that_says_the_same_changes_nothing() {
+        let mut view = View::default();
+        let now = Now::default();
+        assert_eq!(view.learn(learned(1, &[("a", 1), ("b", 2)], &[]), now).len(), 2);
+        assert!(view.learn(learned(2, &[("a", 1), ("b", 2)], &[]), now).is_empty());
+        let changes = view.learn(learned(3, &[("a", 1)], &["b"]), now);
+        assert_eq!(changes.len(), 1, "{changes:?}");
+        assert_eq!(view.age(&"n1/master".into(), now), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn what_a_dead_node_says_is_hidden_until_it_is_back() {
+        let (mut view, node) = (View::default(), OwnerId::from("n1"));
+        view.learn(learned(1, &[("a", 1), ("b", 2)], &[]), Now::default());
+        let went = view.hide(&node);
+        assert!(went.len() == 2 && went.iter().all(|change| change.after.is_none()));
+        assert!(view.hide(&node).is_empty() && names(&view).is_empty());
+
+        let changes = view.learn(learned(2, &[("b", 3)], &["a"]), Now::default());
+        assert!(changes.is_empty(), "not while it is hidden");
+        let back = view.show(&node);
+        assert_eq!(names(&view), ["b"]);
+        assert!(back.len() == 1 && back[0].before.is_none() && back[0].after.is_some());
+        assert!(view.show(&node).is_empty());
+
+        assert_eq!(view.forget(&node).len(), 1);
+        assert_eq!(view.learn(learned(1, &[("c", 3)], &[]), Now::default()).len(), 1);
     }
 }

@@ -1,0 +1,325 @@
+//! Membership of one node: who is alive, and what everybody says, as one value.
+//!
+//! [`Membership`] puts [`Swim`], [`Exchange`] and [`Nodes`] together: whoever is alive is
+//! a peer of the exchange, a joining node gets members and logs from one peer, what the
+//! dead said is kept for a while and then forgotten.
+
+use crate::coding::Garbage;
+use crate::exchange::{self, Exchange, Fault, Keys, Learned, Presence};
+use crate::identity::Identity;
+use crate::nodes::Nodes;
+use crate::swim::{self, State, Swim, Timings};
+use mizzen_types::fact::{Fact, Key};
+use mizzen_types::ids::OwnerId;
+use mizzen_types::time::{Mono, Now};
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// The dead are looked through this often.
+const SWEEP: Duration = Duration::from_secs(60);
+
+/// What a node starts with.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Who it is. The generation is larger than all that its node used before.
+    pub me: Identity,
+    /// Times of the membership protocol.
+    pub timings: Timings,
+    /// What a dead node said is kept so long.
+    pub keep: Duration,
+    /// Decides all chance.
+    pub seed: u64,
+}
+
+impl Settings {
+    /// The usual settings.
+    #[must_use]
+    pub fn new(me: Identity, seed: u64) -> Self {
+        let timings = Timings::default();
+        Self { me, keep: timings.forget, timings, seed }
+    }
+}
+
+/// The next thing to do, or to know.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Send a datagram, at most [`MAX_DATAGRAM`](swim::MAX_DATAGRAM) bytes.
+    Datagram {
+        /// Where to.
+        to: SocketAddr,
+        /// What.
+        bytes: Vec<u8>,
+    },
+    /// Send a message over a stream.
+    Message {
+        /// To which node; [`Membership::nodes`] knows where it listens.
+        to: OwnerId,
+        /// What.
+        bytes: Vec<u8>,
+    },
+    /// An owner said something: for [`View::learn`](crate::view::View::learn).
+    Learned(Learned),
+    /// A node is in another state, life or place; [`Membership::nodes`] has it already.
+    Node(OwnerId, State),
+    /// A node is gone for good: for [`View::forget`](crate::view::View::forget).
+    Forgotten(OwnerId),
+    /// This node goes on in another life.
+    Renewed(Identity),
+    /// This node's log goes on in this generation, which is to be kept on disk.
+    Outlived {
+        /// Which log.
+        owner: OwnerId,
+        /// Its generation now.
+        generation: u64,
+    },
+    /// Something that a person should know.
+    Report(Report),
+}
+
+/// Something that a person should know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Report {
+    /// About who is who.
+    Swim(swim::Report),
+    /// About a peer.
+    Peer(OwnerId, Fault),
+    /// Several live nodes are believed to listen at one address.
+    SharedAddress {
+        /// The address.
+        address: SocketAddr,
+        /// The node that was heard of last.
+        node: OwnerId,
+    },
+    /// A peer was asked for the members, and what it said is none.
+    Members(Garbage),
+}
+
+/// Membership of one node.
+#[derive(Debug)]
+pub struct Membership {
+    swim: Swim,
+    exchange: Exchange,
+    nodes: Nodes,
+    keep: Duration,
+    sweep_at: Mono,
+    effects: VecDeque<Effect>,
+}
+
+impl Membership {
+    /// A node that knows nobody yet.
+    #[must_use]
+    pub fn new(settings: Settings, keys: Box<dyn Keys>, now: Now) -> Self {
+        let me = settings.me.clone();
+        let mut nodes = Nodes::default();
+        nodes.change(me.clone(), State::Alive, now);
+        let exchange_seed = settings.seed ^ 0x6578_6368_616e_6765;
+        Self {
+            exchange: Exchange::new(me.node().clone(), keys, exchange_seed, now.mono),
+            swim: Swim::new(me, settings.timings, settings.seed, now.mono),
+            nodes,
+            keep: settings.keep,
+            sweep_at: now.mono + SWEEP,
+            effects: VecDeque::new(),
+        }
+    }
+
+    /// Calls whoever listens at `addresses`, and again until somebody is known. Enough for
+    /// a node that was a member before.
+    pub fn call(&mut self, addresses: Vec<SocketAddr>, now: Now) {
+        self.swim.join(addresses, now.mono);
+        self.settle(now);
+    }
+
+    /// Asks `peer`, to which there is a stream, for all members and all logs.
+    pub fn join(&mut self, peer: &OwnerId, now: Now) {
+        self.exchange.join(peer);
+        self.settle(now);
+    }
+
+    /// All members that are known, for [`adopt`](Self::adopt).
+    #[must_use]
+    pub fn members(&self) -> Vec<u8> {
+        self.swim.export()
+    }
+
+    /// Takes in the members that this node knew before it was restarted, or that somebody
+    /// told it: from [`members`](Self::members) or [`swim::list`].
+    ///
+    /// # Errors
+    ///
+    /// [`Garbage`] if it is no such list.
+    pub fn adopt(&mut self, members: &[u8], now: Now) -> Result<(), Garbage> {
+        let adopted = self.swim.adopt(members, now.mono);
+        self.settle(now);
+        adopted
+    }
+
+    /// Says goodbye.
+    pub fn leave(&mut self, now: Now) {
+        self.swim.leave(now.mono);
+        self.settle(now);
+    }
+
+    /// Begins a log of this node, see [`Exchange::open`].
+    pub fn open(&mut self, owner: &OwnerId, generation: u64) {
+        self.exchange.open(owner, generation);
+    }
+
+    /// Says something in a log of this node, see [`Exchange::say`].
+    pub fn say(&mut self, owner: &OwnerId, key: Key, fact: Option<&Fact>, now: Now) {
+        if let (Key::Node, fact) = (&key, fact) {
+            self.nodes.describe(owner, node_fact(fact));
+        }
+        self.exchange.say(owner, key, fact, now.mono);
+    }
+
+    /// Lets others hear what this node says, see [`Exchange::publish`].
+    pub fn publish(&mut self, now: Now) {
+        self.exchange.publish(now.mono);
+    }
+
+    /// A datagram came, already unsealed.
+    pub fn handle_datagram(&mut self, from: SocketAddr, bytes: &[u8], now: Now) {
+        self.swim.handle_datagram(from, bytes, now.mono);
+        if let Some(tag) = self.swim.take_heard() {
+            self.nodes.hear(tag, now.mono);
+        }
+        self.settle(now);
+    }
+
+    /// A message came over the stream of `from`, which proved who it is.
+    pub fn handle_message(&mut self, from: &OwnerId, bytes: &[u8], now: Now) {
+        self.exchange.handle_message(from, bytes, now.mono);
+        self.settle(now);
+    }
+
+    /// The time of [`poll_deadline`](Self::poll_deadline) has come.
+    pub fn handle_timeout(&mut self, now: Now) {
+        self.swim.handle_timeout(now.mono);
+        self.exchange.handle_timeout(now.mono);
+        if self.sweep_at <= now.mono {
+            self.sweep_at = now.mono + SWEEP;
+            for node in self.nodes.forget(self.keep, now) {
+                self.exchange.forget(&node, now.mono);
+                self.effects.push_back(Effect::Forgotten(node));
+            }
+        }
+        self.settle(now);
+    }
+
+    /// The next thing to do or to know.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) should be called.
+    #[must_use]
+    pub fn poll_deadline(&self) -> Option<Mono> {
+        let parts = [self.swim.poll_deadline(), self.exchange.poll_deadline(), Some(self.sweep_at)];
+        parts.into_iter().flatten().min()
+    }
+
+    /// All nodes.
+    #[must_use]
+    pub fn nodes(&self) -> &Nodes {
+        &self.nodes
+    }
+
+    /// The logs.
+    #[must_use]
+    pub fn exchange(&self) -> &Exchange {
+        &self.exchange
+    }
+
+    /// Who this node is now.
+    #[must_use]
+    pub fn me(&self) -> &Identity {
+        self.swim.me()
+    }
+
+    /// Whether this process stays out, because a later one uses its node's name.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        self.swim.is_refused()
+    }
+
+    /// Lets the parts tell each other what they need to know, until none has anything.
+    fn settle(&mut self, now: Now) {
+        loop {
+            if let Some(effect) = self.swim.poll_effect() {
+                self.take_swim(effect, now);
+            } else if let Some(effect) = self.exchange.poll_effect() {
+                self.take_exchange(effect, now);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn take_swim(&mut self, effect: swim::Effect, now: Now) {
+        let effect = match effect {
+            swim::Effect::Send { to, bytes } => Effect::Datagram { to, bytes },
+            swim::Effect::Changed(identity, state) => return self.change(identity, state, now),
+            swim::Effect::Renewed(me) => {
+                self.nodes.change(me.clone(), State::Alive, now);
+                Effect::Renewed(me)
+            }
+            swim::Effect::Report(report) => Effect::Report(Report::Swim(report)),
+        };
+        self.effects.push_back(effect);
+    }
+
+    fn change(&mut self, identity: Identity, state: State, now: Now) {
+        let (node, address) = (identity.node().clone(), identity.address);
+        if !self.nodes.change(identity, state, now) {
+            return;
+        }
+        let presence = if state <= State::Suspect { Presence::Here } else { Presence::Away };
+        self.exchange.set_peer(&node, presence, now.mono);
+        if state == State::Alive && self.nodes.is_shared(address) {
+            let report = Report::SharedAddress { address, node: node.clone() };
+            self.effects.push_back(Effect::Report(report));
+        }
+        self.effects.push_back(Effect::Node(node, state));
+    }
+
+    fn take_exchange(&mut self, effect: exchange::Effect, now: Now) {
+        let effect = match effect {
+            exchange::Effect::Send { to, bytes } => Effect::Message { to, bytes },
+            exchange::Effect::Learned(learned) => {
+                self.describe(&learned);
+                Effect::Learned(learned)
+            }
+            exchange::Effect::Outlived { owner, generation } => {
+                Effect::Outlived { owner, generation }
+            }
+            exchange::Effect::Asked { by } => {
+                let members = self.swim.export();
+                return self.exchange.welcome(&by, members);
+            }
+            exchange::Effect::Members(members) => match self.swim.adopt(&members, now.mono) {
+                Ok(()) => return,
+                Err(garbage) => Effect::Report(Report::Members(garbage)),
+            },
+            exchange::Effect::Report { peer, fault } => Effect::Report(Report::Peer(peer, fault)),
+        };
+        self.effects.push_back(effect);
+    }
+
+    /// Keeps what a node says of itself beside its state.
+    fn describe(&mut self, learned: &Learned) {
+        if let Some((_, fact)) = learned.said.iter().find(|(key, _)| *key == Key::Node) {
+            self.nodes.describe(&learned.owner, node_fact(Some(fact)));
+        } else if learned.gone.contains(&Key::Node) {
+            self.nodes.describe(&learned.owner, None);
+        }
+    }
+}
+
+fn node_fact(fact: Option<&Fact>) -> Option<mizzen_types::fact::NodeFact> {
+    match fact {
+        Some(Fact::Node(fact)) => Some(fact.clone()),
+        _ => None,
+    }
+}

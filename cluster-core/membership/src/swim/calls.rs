@@ -1,0 +1,72 @@
+//! What a node says of its own accord, beside what foca says: to suspects, to the dead,
+//! and to those it was told of.
+
+use super::packet::Packet;
+use super::{Alarm, Effect, Swim, TELL_AGAIN};
+use crate::identity::Identity;
+use foca::{Header, Member, Message};
+use mizzen_types::time::Mono;
+
+impl Swim {
+    /// Asks a suspect once more and says why: its answer comes with the objection.
+    pub(super) fn tell(&mut self, suspect: Identity, probe: u8, left: u8, now: Mono) {
+        let known = self.foca.iter_members().find(|member| member.id() == &suspect);
+        let Some(member) = known.filter(|member| member.state() == foca::State::Suspect) else {
+            return;
+        };
+        let message = Message::Ping(probe);
+        let updates = vec![member.clone()];
+        self.send(&suspect, message, updates);
+        if left > 1 {
+            self.alarm(now + TELL_AGAIN, Alarm::Tell { suspect, probe, left: left - 1 });
+        }
+    }
+
+    /// Writes a message of our own.
+    pub(super) fn send(
+        &mut self,
+        to: &Identity,
+        message: Message<Identity>,
+        updates: Vec<Member<Identity>>,
+    ) {
+        let header = Header {
+            src: self.me().clone(),
+            src_incarnation: self.incarnation,
+            dst: to.clone(),
+            message,
+        };
+        let bytes = Packet { header, updates }.write();
+        self.effects.push_back(Effect::Send { to: to.address, bytes });
+    }
+
+    /// Calls a dead member, or all that this node was told of if nobody lives.
+    pub(super) fn knock(&mut self, now: Mono) {
+        let dead: Vec<Identity> = self
+            .foca
+            .iter_membership_state()
+            .filter(|member| member.state() == foca::State::Down && !member.id().leaving)
+            .map(|member| member.id().clone())
+            .collect();
+        if let Some(one) = dead.get(self.dice.below(dead.len())) {
+            self.send(one, Message::Announce, Vec::new());
+        }
+        let mut next = self.timings.knock;
+        if self.alive() == 0 && !self.seeds.is_empty() {
+            self.call_seeds();
+            next = self.timings.alone;
+        }
+        self.next_knock(now + next);
+    }
+
+    pub(super) fn next_knock(&mut self, at: Mono) {
+        self.alarms.retain(|_, alarm| !matches!(alarm, Alarm::Knock));
+        self.alarm(at, Alarm::Knock);
+    }
+
+    pub(super) fn call_seeds(&mut self) {
+        let own = self.me().address;
+        for address in self.seeds.clone().into_iter().filter(|address| *address != own) {
+            self.send(&Identity::anyone(address), Message::Announce, Vec::new());
+        }
+    }
+}
