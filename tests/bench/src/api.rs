@@ -113,7 +113,12 @@ pub(crate) fn request(address: SocketAddr) -> Result<()> {
 }
 
 /// The body of an answer, which must be a good one.
-fn ask(mut stream: impl Read + Write, method: &str, path: &str, body: &str) -> Result<String> {
+pub(crate) fn ask(
+    mut stream: impl Read + Write,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> Result<String> {
     let request = format!(
         "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
          Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",

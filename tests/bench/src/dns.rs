@@ -9,11 +9,14 @@ mod authority;
 mod change;
 mod contestant;
 mod datagrams;
+mod enumerate;
 mod forwarding;
 pub(crate) mod generator;
 mod names;
+mod node;
 mod peers;
 mod question;
+mod restart;
 pub(crate) mod serve;
 mod watch;
 
@@ -26,8 +29,13 @@ use std::cell::Cell;
 use std::time::Duration;
 
 /// All parts.
-const ROWS: [Row<Bench>; 3] =
-    [("authority", authority::run), ("change", change::run), ("forwarding", forwarding::run)];
+const ROWS: [Row<Bench>; 5] = [
+    ("authority", authority::run),
+    ("change", change::run),
+    ("forwarding", forwarding::run),
+    ("enumerate", enumerate::run),
+    ("restart", restart::run),
+];
 
 /// The port of the first server.
 const FIRST_PORT: u16 = 5301;

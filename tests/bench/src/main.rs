@@ -44,7 +44,7 @@ sections:
           local, arriving, scale, loading, closed-loop, ejection, maglev
   dns [--quick] [--only ROW] [--among NAME,NAME…]
           figures of names, beside those of other servers; rows:
-          authority, change, forwarding";
+          authority, change, forwarding, enumerate, restart";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -14,7 +14,7 @@ use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// The core of servers; that of the generator is the last one.
-const CORE: usize = 0;
+pub(super) const CORE: usize = 0;
 
 /// Who answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,7 +168,7 @@ fn command(
     })
 }
 
-/// Runs `command`'s equivalent of a measurement with a stranger's generator.
+/// Answers a second by a generator of somebody else.
 pub(super) fn dnsperf(
     server: SocketAddr,
     questions: &std::path::Path,

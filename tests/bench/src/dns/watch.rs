@@ -70,7 +70,8 @@ fn watch(
         // Whoever does not listen yet refuses; the next question may be answered.
         let length = socket.send(&question).and_then(|_| socket.recv(&mut buffer)).unwrap_or(0);
         let answer = &buffer[..length];
-        if Reply::of(answer).is_some_and(|reply| reply.id == id && reply.good) {
+        // A late answer is one, too: a new server may have found the question waiting.
+        if Reply::of(answer).is_some_and(|reply| reply.good) {
             let at = Instant::now();
             gap = gap.max(last.map_or(Duration::ZERO, |last| at - last));
             if last.replace(at).is_none() {
