@@ -12,12 +12,15 @@
 //! visible from outside by itself, once; anything else it checks anew on every path that leads to
 //! a call, and the paths through two candidates multiply beyond what it is willing to look at.
 
+use core::mem::MaybeUninit;
+
 use mizzen_ebpf_abi::{Decision, Slot, VipKey, VipValue, reason, rule};
 use mizzen_ebpf_core::select::{self, LOOKS, mix, point, spread};
 
 use crate::candidate::{Candidate, Part, Sky, Verdict, draw, far_is_better, judge};
 use crate::candidate::{at_place, second_is_better};
 use crate::counts::refused;
+use crate::endpoint::Reach;
 use crate::maps::{RINGS, SLOTS, VIPS};
 
 /// Why a call is not translated.
@@ -46,7 +49,7 @@ pub struct Question {
     /// What it is. If user space replaces that while it is copied, the copy may mix two versions; then the generation of
     /// the slot that it leads to differs, and the VIP is looked up again.
     pub value: VipValue,
-    /// Families that can be used: a [`Reach`](crate::endpoint::Reach).
+    /// Families that can be used: a [`Reach`].
     pub reach: u32,
     /// Number of the connection, for rings and for [`Chance::Sticky`].
     pub connection: u64,
@@ -57,7 +60,9 @@ pub struct Question {
 }
 
 /// Who it shall be.
-#[repr(C)]
+///
+/// Aligned for [`blank`].
+#[repr(C, align(8))]
 pub struct Answer {
     /// Where chance comes from: a [`Chance`]. Part of the question, but here it fills a hole.
     pub chance: u32,
@@ -79,19 +84,71 @@ pub enum Chance {
 }
 
 impl Request {
-    /// Asks for a backend of `vip`, as it was looked up.
+    /// Asks for a backend of the VIP that [`Question::vip`] already holds and whose value was looked up.
+    ///
+    /// Written where it lies: a question that is put together elsewhere is copied twice, in words of another size than
+    /// it was written in, and for each of them the CPU waits.
     #[inline(always)]
-    pub fn new(asked: Question, chance: Chance) -> Self {
-        Self { asked, answer: Answer::blank(chance) }
+    pub fn fill<'a>(
+        place: &'a mut MaybeUninit<Self>,
+        value: &VipValue,
+        reach: Reach,
+        (connection, client, now): (u64, u64, u64),
+        chance: Chance,
+    ) -> &'a mut Self {
+        let request = place.as_mut_ptr();
+        // SAFETY: within the place; with the key, which the caller has written, these are all fields.
+        unsafe {
+            copy(value, &raw mut (*request).asked.value);
+            (&raw mut (*request).asked.reach).write(reach as u32);
+            (&raw mut (*request).asked.connection).write(connection);
+            (&raw mut (*request).asked.client).write(client);
+            (&raw mut (*request).asked.now).write(now);
+            blank(&raw mut (*request).answer, chance);
+            &mut *request
+        }
+    }
+
+    /// The key in a place that has nothing else yet.
+    #[inline(always)]
+    pub fn key(place: &mut MaybeUninit<Self>, vip: VipKey) -> &VipKey {
+        let key = place.as_mut_ptr();
+        // SAFETY: within the place, and written before it is read.
+        unsafe {
+            let key = &raw mut (*key).asked.vip;
+            key.write(vip);
+            &*key
+        }
     }
 }
 
-impl Answer {
-    /// None yet.
-    #[inline(always)]
-    pub fn blank(chance: Chance) -> Self {
-        Self { chance: chance as u32, slot: 0, decision: Decision::default(), reserved: 0 }
+/// Copies a value word by word; the compiler would call a function that copies its bytes one by one.
+///
+/// # Safety
+///
+/// `to` is a place for a value.
+#[inline(always)]
+pub unsafe fn copy(value: &VipValue, to: *mut VipValue) {
+    let (from, to) = ((&raw const *value).cast::<u32>(), to.cast::<u32>());
+    for word in 0..size_of::<VipValue>() / size_of::<u32>() {
+        // SAFETY: both are values, which are as many words.
+        unsafe { to.add(word).write_volatile(from.add(word).read_volatile()) };
     }
+}
+
+/// Makes an answer one that is none yet, likewise.
+///
+/// # Safety
+///
+/// `answer` is a place for an answer.
+#[inline(always)]
+pub unsafe fn blank(answer: *mut Answer, chance: Chance) {
+    for word in 0..size_of::<Answer>() / size_of::<u64>() {
+        // SAFETY: an answer is as many words, and all its fields are numbers.
+        unsafe { answer.cast::<u64>().add(word).write_volatile(0) };
+    }
+    // SAFETY: a field of the answer.
+    unsafe { (&raw mut (*answer).chance).write_volatile(chance as u32) };
 }
 
 /// The VIP with this key, if there is one. Of all destinations this is the first question, and of most the only one.
@@ -120,7 +177,8 @@ pub fn attempt(request: &mut Request) -> Result<Option<&'static Slot>, Stop> {
         CHOSEN => SLOTS.get(request.answer.slot).map(Some).ok_or(Stop::NoBackend),
         OVERTAKEN => {
             let value = look_up(&request.asked.vip).ok_or(Stop::NotAVip)?;
-            request.asked.value = *value;
+            // SAFETY: a whole value.
+            unsafe { copy(value, &mut request.asked.value) };
             Ok(None)
         }
         _ => {

@@ -1,36 +1,33 @@
 //! `connect()` to a VIP.
 
-use mizzen_ebpf_abi::{Be16, Ip16, Slot, VipKey, VipValue, stage};
+use core::mem::MaybeUninit;
 
-use crate::choose::{Chance, Question, Request, Stop, choose, look_up};
+use mizzen_ebpf_abi::{Be16, Ip16, Slot, stage};
+
+use crate::choose::{Chance, Request, Stop, choose, look_up};
 use crate::counts::{add, epoch_of};
-use crate::endpoint::{Endpoint, Reach};
+use crate::endpoint::Endpoint;
 use crate::maps::ROWS;
 use crate::{sockets, standing};
 
 /// Replaces the VIP by a backend and remembers what was asked for.
 #[inline(always)]
 pub fn translate<E: Endpoint>(end: &E) -> Result<(), Stop> {
-    let key = end.vip_key();
-    let Some(vip) = look_up(&key) else { return Err(Stop::NotAVip) };
-    let mut request = Request::new(question(end, key, vip, E::CONNECTS_TO), Chance::Random);
-    let slot = choose(&mut request)?;
-    let begun = match key.protocol {
+    let mut place = MaybeUninit::uninit();
+    let Some(vip) = look_up(Request::key(&mut place, end.vip_key())) else {
+        return Err(Stop::NotAVip);
+    };
+    let numbers = (end.cookie(), end.netns(), sockets::now());
+    let request = Request::fill(&mut place, vip, E::CONNECTS_TO, numbers, Chance::Random);
+    let slot = choose(request)?;
+    let begun = match request.asked.vip.protocol {
         // Nothing tells when the first datagram leaves.
         IPPROTO_UDP => Begun::Flow,
         _ => Begun::Nothing,
     };
-    record(&request, slot, begun, 0);
+    record(request, slot, begun, 0);
     end.set(slot.address, slot.port);
     Ok(())
-}
-
-/// What a socket asks about a VIP.
-#[inline(always)]
-pub fn question<E: Endpoint>(end: &E, vip: VipKey, value: &VipValue, reach: Reach) -> Question {
-    // The helpers first: what lies on the stack before a call is copied once more after it.
-    let (connection, client, now) = (end.cookie(), end.netns(), sockets::now());
-    Question { vip, value: *value, reach: reach as u32, connection, client, now }
 }
 
 /// IP protocol number of UDP.

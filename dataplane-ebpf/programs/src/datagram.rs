@@ -5,10 +5,12 @@
 //! at once has one flow; for the others a hash of the socket decides, so that all
 //! datagrams for one VIP go to one backend while the VIP stays as it is.
 
+use core::mem::MaybeUninit;
+
 use mizzen_ebpf_abi::{DatagramKey, DatagramOrigin, Origin, Settings, Slot, VipKey, stage};
 
 use crate::choose::{Chance, Request, Stop, choose, look_up};
-use crate::connect::{Begun, IPPROTO_UDP, count_unstarted, question, record};
+use crate::connect::{Begun, IPPROTO_UDP, count_unstarted, record};
 use crate::counts::row_of;
 use crate::endpoint::Endpoint;
 use crate::maps::{DATAGRAMS, settings};
@@ -34,11 +36,13 @@ pub fn translate<E: Endpoint>(end: &E) -> Result<(), Stop> {
             chance = Chance::Sticky;
         }
     }
-    let Some(vip) = look_up(&key) else { return Err(Stop::NotAVip) };
-    let mut request = Request::new(question(end, key, vip, E::SENDS_TO), chance);
-    let slot = choose(&mut request)?;
+    let mut place = MaybeUninit::uninit();
+    let Some(vip) = look_up(Request::key(&mut place, key)) else { return Err(Stop::NotAVip) };
+    let numbers = (cookie, end.netns(), sockets::now());
+    let request = Request::fill(&mut place, vip, E::SENDS_TO, numbers, chance);
+    let slot = choose(request)?;
     if chance == Chance::Random {
-        record(&request, slot, Begun::Flow, Origin::UNCONNECTED);
+        record(request, slot, Begun::Flow, Origin::UNCONNECTED);
     } else {
         remember(cookie, &key, slot);
     }

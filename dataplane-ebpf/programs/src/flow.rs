@@ -5,7 +5,7 @@ use aya_ebpf::macros::btf_map;
 use mizzen_ebpf_abi::{Be16, Flow, FlowKey, Ip16, Slot, stage};
 use mizzen_ebpf_core::select::mix;
 
-use crate::choose::{ATTEMPTS, Answer, Chance, Request, Stop, attempt, look_up};
+use crate::choose::{ATTEMPTS, Chance, Request, Stop, attempt, blank, copy, look_up};
 use crate::counts::epoch_of;
 use crate::course::is_living;
 use crate::endpoint::Reach;
@@ -134,13 +134,17 @@ fn pick(key: &FlowKey, other: &mut FlowKey, request: &mut Request) -> Result<&'s
 #[inline(always)]
 fn ask(key: &FlowKey, request: &mut Request) -> Result<(), Stop> {
     let Request { asked, answer } = request;
-    asked.value = *look_up(&asked.vip).ok_or(Stop::NotAVip)?;
+    let value = look_up(&asked.vip).ok_or(Stop::NotAVip)?;
+    // SAFETY: places in a map for both.
+    unsafe {
+        copy(value, &mut asked.value);
+        blank(answer, Chance::Random);
+    }
     asked.reach = if key.target.is_v4() { Reach::V4 } else { Reach::V6 } as u32;
     asked.client = number_of(key.source);
     let ports = u64::from(key.source_port.to_network()) << 16;
     asked.connection = mix(asked.client ^ (ports | u64::from(key.target_port.to_network())));
     asked.now = now();
-    *answer = Answer::blank(Chance::Random);
     Ok(())
 }
 
