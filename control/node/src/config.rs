@@ -11,6 +11,7 @@ mod error;
 mod host;
 mod keys;
 mod loader;
+mod names;
 mod show;
 mod sources;
 mod value;

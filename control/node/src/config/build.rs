@@ -1,7 +1,6 @@
 //! From layers of text to a [`Config`]: reads each key, fills in defaults, and
 //! checks what no key can tell alone.
 
-use super::dns;
 use super::error::{ConfigError, Origin, Problem};
 use super::host::HostFacts;
 use super::sources::{Layer, Layers, Text};
@@ -9,6 +8,7 @@ use super::{
     AdminConfig, AgentConfig, Config, EjectionConfig, LogConfig, LogFormat, MasterConfig,
     OverlayConfig, Role, ServicesConfig, VipConfig, VipEngine, value,
 };
+use super::{dns, names};
 use crate::instance::{Instance, SOCKET_NAME};
 use ipnet::Ipv4Net;
 use mizzen_kernel::vips::Tuning;
@@ -278,6 +278,9 @@ fn check(config: &Config, origins: &BTreeMap<&'static str, Origin>, errors: &mut
     }
     if config.has(Role::Dns) {
         for (key, value, words) in dns::conflicts(&config.dns) {
+            conflict(key, value, words);
+        }
+        if let Some((key, value, words)) = names::conflict(config) {
             conflict(key, value, words);
         }
     }

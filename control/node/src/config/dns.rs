@@ -9,6 +9,7 @@ use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 /// Where DC/OS nodes resolve names: three addresses, because stub resolvers try three.
@@ -64,6 +65,9 @@ pub struct DnsConfig {
     /// Resolvers for the names below a suffix; none refuses them.
     #[serde(serialize_with = "write_zones")]
     pub forward_zones: BTreeMap<String, Vec<Upstream>>,
+    /// Certificates that upstreams over TLS may be signed by, beside those that the machine
+    /// trusts; may be empty.
+    pub ca_file: PathBuf,
     /// Suffixes that clients append to names, and that are known not to help.
     pub search: Vec<String>,
     /// Who may ask about names of others.
@@ -89,6 +93,14 @@ pub struct DnsConfig {
     pub serve_unhealthy: bool,
     /// Whether tasks are answered that were told to stop.
     pub serve_killing: bool,
+    /// All masters, in the order of their numbers; if empty, this node alone.
+    pub masters: Vec<IpAddr>,
+    /// The ZooKeeper ensemble; if empty, the masters.
+    pub ensemble: Vec<IpAddr>,
+    /// Addresses by which the world reaches this node.
+    pub public_addresses: Vec<IpAddr>,
+    /// Names in `component.thisdcos.directory`, without that zone, and what each stands for.
+    pub components: BTreeMap<String, String>,
     /// The cluster's public key in z-base-32; may be empty.
     pub cluster_key: String,
     /// How many forwarded answers are kept.
@@ -145,18 +157,23 @@ pub(super) fn read(
         listen: read.many("dns.listen", Vec::new(), listener),
         upstreams: read.many("dns.upstreams", found, upstream),
         forward_zones: zones(read.many("dns.forward_zones", Vec::new(), forward_zone)),
+        ca_file: read.one("dns.ca_file", PathBuf::new(), value::path_or_none),
         search: read.many("dns.search", Vec::new(), name),
         clients: read.many("dns.clients", clients(overlay), network),
         ttl: read.one("dns.ttl", 5, day),
         negative_ttl: read.one("dns.negative_ttl", 1, day),
         draining_ttl: read.one("dns.draining_ttl", 1, day),
         mode: read.one("dns.mode", Mode::Strict, mode),
-        domain: read.one("dns.domain", "mesos".to_owned(), domain),
+        domain: read.one("dns.domain", "mesos".to_owned(), name),
         ip_sources: read.many("dns.ip_sources", sources(), ip_source),
         enforce_rfc952: read.one("dns.enforce_rfc952", false, value::truth),
         srv_weight: read.one("dns.srv_weight", 1, |t| value::number(t, "a weight", 0..=u16::MAX)),
         serve_unhealthy: read.one("dns.serve_unhealthy", false, value::truth),
         serve_killing: read.one("dns.serve_killing", false, value::truth),
+        masters: read.many("dns.masters", Vec::new(), value::peer_ip),
+        ensemble: read.many("dns.ensemble", Vec::new(), value::peer_ip),
+        public_addresses: read.many("dns.public_addresses", Vec::new(), value::peer_ip),
+        components: read.many("dns.components", Vec::new(), component).into_iter().collect(),
         cluster_key: read.one("dns.cluster_key", String::new(), cluster_key),
         cache_entries: read.one("dns.cache_entries", 20_000, |t| {
             value::number(t, "a number of answers", 0..=10_000_000)
@@ -240,6 +257,14 @@ fn forward_zone(text: &str) -> Result<(String, Option<Upstream>), String> {
     Ok((name(suffix.trim())?, to))
 }
 
+/// `name=target`.
+fn component(text: &str) -> Result<(String, String), String> {
+    let expected = || "a name and what it stands for, such as web=web.marathon.mesos".to_owned();
+    let (component, target) = text.split_once('=').ok_or_else(expected)?;
+    let target = name(target.trim()).map_err(|_| expected())?;
+    Ok((component.trim().to_ascii_lowercase(), target))
+}
+
 /// A name below the root.
 fn name(text: &str) -> Result<String, String> {
     let parsed = DnsName::parse(text).ok().filter(|name| !name.as_str().is_empty());
@@ -249,18 +274,6 @@ fn name(text: &str) -> Result<String, String> {
 /// A name, or `.` for all of them.
 fn suffix(text: &str) -> Result<String, String> {
     if text == "." { Ok(text.to_owned()) } else { name(text) }
-}
-
-fn domain(text: &str) -> Result<String, String> {
-    let name = name(text)?;
-    let options = mizzen_dns_core::Options {
-        domain: DnsName::parse(&name).map_err(|error| error.to_string())?,
-        ..mizzen_dns_core::Options::default()
-    };
-    match options.check() {
-        Ok(()) => Ok(name),
-        Err(_) => Err("a domain of its own (it meets a zone of the resolver)".to_owned()),
-    }
 }
 
 fn network(text: &str) -> Result<IpNet, String> {

@@ -13,7 +13,7 @@ pub enum Kind {
     Boolean,
     /// An array of strings.
     List,
-    /// A table of arrays of strings; elsewhere a list of `name=value`.
+    /// A table of strings or of arrays of strings; elsewhere a list of `name=value`.
     Table,
 }
 
@@ -127,6 +127,7 @@ pub const KEYS: &[Key] = {
         row("dns.listen", List, NeedsRestart, "Further listeners of the resolver: IP:PORT"),
         row("dns.upstreams", List, Now, "Resolvers for all other names: IP, IP:PORT, tls://IP#name or https://IP/path#name"),
         row("dns.forward_zones", Table, Now, "Resolvers for names below a suffix: suffix=IP; several for one suffix by naming it again"),
+        row("dns.ca_file", Text, Now, "Certificates (PEM) that upstreams over TLS and HTTPS may be signed by, beside those the machine trusts"),
         row("dns.search", List, Now, "Search domains of clients, answered here where they cannot help"),
         row("dns.clients", List, Now, "Networks that may ask about names of others"),
         row("dns.ttl", Integer, Now, "Time to live of answers, in seconds"),
@@ -139,6 +140,10 @@ pub const KEYS: &[Key] = {
         row("dns.srv_weight", Integer, Now, "Weight of SRV records of tasks"),
         row("dns.serve_unhealthy", Boolean, Now, "Whether tasks are answered whose health check fails"),
         row("dns.serve_killing", Boolean, Now, "Whether tasks are answered that were told to stop"),
+        row("dns.masters", List, Now, "IP addresses of all masters, in the order of their numbers (master0.mesos, ...); if empty, this node's"),
+        row("dns.ensemble", List, Now, "IP addresses of the ZooKeeper ensemble (zk-1.zk, ...); if empty, those of the masters"),
+        row("dns.public_addresses", List, Now, "IP addresses by which the world reaches this node"),
+        row("dns.components", Table, Now, "Other names for names: name=target makes name.component.thisdcos.directory"),
         row("dns.cluster_key", Text, Now, "The cluster's public key in z-base-32, for names in <key>.dcos.directory"),
         row("dns.cache_entries", Integer, Now, "How many forwarded answers are kept; 0 for none"),
         row("dns.serve_stale", Integer, Now, "How long they are given after their end while no upstream answers, in seconds; 0 for never"),

@@ -201,12 +201,17 @@ fn text(kind: Kind, value: &DeValue<'_>) -> Result<Text, Problem> {
     }
 }
 
-/// Each string of a table of arrays as `name=value`; `name=` for an array without any.
+/// Each string of a table of strings or of arrays as `name=value`; `name=` for an array
+/// without any.
 fn pairs(table: &DeTable<'_>) -> Result<Vec<String>, Problem> {
     let mut pairs = Vec::new();
     for (name, value) in table {
         let name = name.get_ref();
-        match text(Kind::List, value.get_ref())? {
+        let kind = match value.get_ref() {
+            DeValue::String(_) => Kind::Text,
+            _ => Kind::List,
+        };
+        match text(kind, value.get_ref())? {
             Text::Many(values) if values.is_empty() => pairs.push(format!("{name}=")),
             Text::Many(values) => pairs.extend(values.iter().map(|v| format!("{name}={v}"))),
             Text::One(value) => pairs.push(format!("{name}={value}")),
@@ -221,7 +226,7 @@ fn expected(kind: Kind) -> &'static str {
         Kind::Integer => "an integer",
         Kind::Boolean => "true or false",
         Kind::List => "an array of strings",
-        Kind::Table => "a table of arrays of strings",
+        Kind::Table => "a table",
     }
 }
 

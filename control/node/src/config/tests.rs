@@ -184,10 +184,15 @@ fn each_kind_of_mistake() {
         ("[dns]\nlisten = ['127.0.0.1']",  "m.toml:2: dns.listen: `127.0.0.1` is not an IP address with a port, such as 127.0.0.1:61053"),
         ("[dns]\nlisten = ['198.51.100.1:53']", "m.toml:2: dns.listen: `198.51.100.1:53` is listened on already"),
         ("[dns]\nupstreams = ['dns.example']", "m.toml:2: dns.upstreams: `dns.example` is not a resolver (IP, IP:PORT, tls://IP#name or https://IP/dns-query#name)"),
-        ("[dns]\nforward_zones = ['corp.example']", "m.toml:2: dns.forward_zones: expected a table of arrays of strings, found an array"),
+        ("[dns]\nforward_zones = ['corp.example']", "m.toml:2: dns.forward_zones: expected a table, found an array"),
         ("[dns.forward_zones]\n'a..b' = ['10.0.0.2']", "m.toml:1: dns.forward_zones: `a..b=10.0.0.2` is not a domain name"),
         ("[dns]\nmode = 'lax'",          "m.toml:2: dns.mode: `lax` is not a mode (strict, legacy)"),
-        ("[dns]\ndomain = 'spartan'",    "m.toml:2: dns.domain: `spartan` is not a domain of its own (it meets a zone of the resolver)"),
+        ("[dns]\ndomain = 'spartan'",    "m.toml:2: dns.domain: `spartan` meets the zone spartan., which is the resolver's own"),
+        ("[dns]\nmasters = ['0.0.0.0']",  "m.toml:2: dns.masters: `0.0.0.0` is not an IP address of a machine"),
+        ("[dns]\nca_file = 'ca.pem'",     "m.toml:2: dns.ca_file: `ca.pem` is not an absolute path"),
+        ("[dns]\ncomponents = { web = [] }", "m.toml:2: dns.components: `web=` is not a name and what it stands for, such as web=web.marathon.mesos"),
+        ("[dns]\ncomponents = { web = 'a.mesos', web2 = 1 }", "m.toml:2: dns.components: expected an array of strings, found an integer"),
+        ("[dns]\ncomponents = { 'a b' = 'a.mesos' }", "m.toml:2: dns.components: `a b` cannot be a name in component.thisdcos.directory"),
         ("[dns]\nip_sources = ['rkt']",  "m.toml:2: dns.ip_sources: `rkt` is not a source of addresses (host, netinfo, mesos, docker)"),
         ("[dns]\ncluster_key = 'secret!'", "m.toml:2: dns.cluster_key: `secret!` is not a public key in z-base-32"),
         ("[dns]\ntransfer_to = ['all']", "m.toml:2: dns.transfer_to: `all` is not a network, such as 10.0.0.0/8"),
@@ -270,6 +275,7 @@ fn a_reload_takes_over_what_it_says_it_can() {
         ("MIZZEN_AGENT_GC_DISK_HEADROOM", "77"),
         ("MIZZEN_DNS_UPSTREAMS", "192.0.2.77"),
         ("MIZZEN_DNS_FORWARD_ZONES", "corp.example=192.0.2.77"),
+        ("MIZZEN_DNS_CA_FILE", "/etc/ca.pem"),
         ("MIZZEN_DNS_SEARCH", "marathon.mesos"),
         ("MIZZEN_DNS_CLIENTS", "10.0.0.0/8"),
         ("MIZZEN_DNS_TTL", "77"),
@@ -282,6 +288,10 @@ fn a_reload_takes_over_what_it_says_it_can() {
         ("MIZZEN_DNS_SRV_WEIGHT", "7"),
         ("MIZZEN_DNS_SERVE_UNHEALTHY", "true"),
         ("MIZZEN_DNS_SERVE_KILLING", "true"),
+        ("MIZZEN_DNS_MASTERS", "10.0.0.8,10.0.0.9"),
+        ("MIZZEN_DNS_ENSEMBLE", "10.0.0.9"),
+        ("MIZZEN_DNS_PUBLIC_ADDRESSES", "192.0.2.9"),
+        ("MIZZEN_DNS_COMPONENTS", "web=web.marathon.mesos"),
         ("MIZZEN_DNS_CLUSTER_KEY", "yybnd"),
         ("MIZZEN_DNS_CACHE_ENTRIES", "77"),
         ("MIZZEN_DNS_SERVE_STALE", "77"),
@@ -343,4 +353,38 @@ fn the_sample_file_is_right() {
     let config = load(&all, &[], &[]);
     let set = config.origins.values().filter(|origin| **origin != Origin::Default).count();
     assert_eq!(set, KEYS.len(), "the sample names every key");
+}
+
+#[test]
+fn masters_are_where_others_reach_them() {
+    let masters = |file: &str| -> Vec<String> {
+        load(file, &[], &[]).name_options().masters.iter().map(ToString::to_string).collect()
+    };
+    #[rustfmt::skip]
+    let table: &[(&str, &[&str])] = &[
+        ("",                                                       &["192.0.2.7"]),
+        ("[master]\nlisten = '127.0.0.1:5050'",                    &["192.0.2.7"]),
+        ("[master]\nlisten = '0.0.0.0:5050'",                      &["192.0.2.7"]),
+        ("[master]\nlisten = '192.0.2.8:5050'",                    &["192.0.2.8"]),
+        ("roles = ['dns']",                                        &[]),
+        ("roles = ['dns']\n[dns]\nmasters = ['10.0.0.2', '10.0.0.1']", &["10.0.0.2", "10.0.0.1"]),
+        ("[dns]\nmasters = ['10.0.0.2']",                          &["10.0.0.2"]),
+    ];
+    for (file, want) in table {
+        assert_eq!(masters(file), *want, "{file}");
+    }
+}
+
+#[test]
+fn names_are_made_by_what_is_configured() {
+    let file = "[dns]\nensemble = ['10.0.0.3']\npublic_addresses = ['192.0.2.9']\n\
+        components = { Web = 'web.marathon.mesos', db = ['db.marathon.mesos.'] }";
+    let config = load(file, &[], &[]);
+    let options = config.name_options();
+    assert_eq!(options.ensemble, ["10.0.0.3".parse::<IpAddr>().unwrap()]);
+    assert_eq!(options.public_addresses, ["192.0.2.9".parse::<IpAddr>().unwrap()]);
+    let components = options.components.iter();
+    let components: Vec<_> = components.map(|(name, to)| (name.as_str(), to.as_str())).collect();
+    assert_eq!(components, [("db", "db.marathon.mesos"), ("web", "web.marathon.mesos")]);
+    assert_eq!(config.difference(&load(&config.to_annotated_toml(), &[], &[])), []);
 }

@@ -61,6 +61,11 @@ pub(super) fn absolute_path(text: &str) -> Read<PathBuf> {
     if path.is_absolute() { Ok(path) } else { Err("an absolute path".to_owned()) }
 }
 
+/// An absolute path; an empty text is none.
+pub(super) fn path_or_none(text: &str) -> Read<PathBuf> {
+    if text.is_empty() { Ok(PathBuf::new()) } else { absolute_path(text) }
+}
+
 /// A cgroup below the mount of a hierarchy.
 pub(super) fn cgroup(text: &str) -> Read<String> {
     let part = |part: &str| !part.is_empty() && part != "." && part != "..";
@@ -81,6 +86,12 @@ pub(super) fn own_ip(text: &str) -> Read<IpAddr> {
         .ok()
         .filter(|ip| !ip.is_unspecified() && !ip.is_multicast())
         .ok_or_else(|| "an IP address of this machine".to_owned())
+}
+
+/// An address of some machine.
+pub(super) fn peer_ip(text: &str) -> Read<IpAddr> {
+    let parsed = ip(text).ok().filter(|ip| !ip.is_unspecified() && !ip.is_multicast());
+    parsed.ok_or_else(|| "an IP address of a machine".to_owned())
 }
 
 /// `IP:PORT`, or `:PORT` for that port on the node's `address`.

@@ -8,8 +8,7 @@ use super::resolv_conf::{self, ResolvConfFile, Standing};
 use super::successor;
 use crate::config::{Config, DnsConfig, Origin, Role};
 use anyhow::Context;
-use mizzen_dns_core::mangle::LabelRules;
-use mizzen_dns_core::{DnsName, IpSource, Options, Seed, Zones};
+use mizzen_dns_core::{DnsName, Options, Seed, Zones};
 use mizzen_dns_server::{Access, ForwardSettings, Server, Settings, SharedZones, Sockets};
 use mizzen_types::ids::OwnerId;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -165,34 +164,7 @@ fn listeners(config: &Config) -> (Vec<SocketAddr>, Vec<IpAddr>) {
 
 /// What the zones are made by.
 fn options(config: &Config, first_serial: u32) -> Options {
-    let dns = &config.dns;
-    let usual = Options::default();
-    Options {
-        mode: dns.mode,
-        // The configuration has read the name already.
-        domain: DnsName::parse(&dns.domain).unwrap_or(usual.domain),
-        ttl: dns.ttl,
-        negative_ttl: dns.negative_ttl,
-        draining_ttl: dns.draining_ttl,
-        ip_sources: dns.ip_sources.iter().filter_map(|text| IpSource::from_text(text)).collect(),
-        labels: if dns.enforce_rfc952 { LabelRules::Rfc952 } else { LabelRules::Rfc1123 },
-        serve_unhealthy: dns.serve_unhealthy,
-        serve_killing: dns.serve_killing,
-        srv_weight: dns.srv_weight,
-        agent_port: config.agent.listen.port(),
-        resolver_addresses: dns.addresses.clone(),
-        reverse_networks: Options::networks(config.vip.named_range, config.overlay.network),
-        node_addresses: vec![config.address],
-        masters: config
-            .has(Role::Master)
-            .then_some(config.master.listen.ip())
-            .into_iter()
-            .collect(),
-        cluster_key: Some(dns.cluster_key.clone()).filter(|key| !key.is_empty()),
-        seed: seed(),
-        first_serial,
-        ..usual
-    }
+    Options { seed: seed(), first_serial, ..config.name_options() }
 }
 
 /// Each start has a million serials of its own, so that what secondaries have is older.
@@ -200,6 +172,7 @@ fn first_serial(generation: u64) -> u32 {
     (generation as u32).wrapping_shl(20).max(1)
 }
 
+/// From the system's randomness: names that collide cannot be prepared for it.
 fn seed() -> Seed {
     let (high, low) = uuid::Uuid::new_v4().as_u64_pair();
     Seed(high, low)
@@ -212,6 +185,7 @@ fn settings(dns: &DnsConfig, listen: Vec<SocketAddr>) -> Settings {
         cache_entries: dns.cache_entries as usize,
         serve_stale: Duration::from_secs(dns.serve_stale.into()),
         search: names(&dns.search),
+        ca_file: Some(dns.ca_file.clone()).filter(|path| !path.as_os_str().is_empty()),
         ..ForwardSettings::default()
     };
     let access = Access { clients: dns.clients.clone(), transfer_to: dns.transfer_to.clone() };
