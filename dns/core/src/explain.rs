@@ -5,7 +5,8 @@
 use crate::name::{DnsName, NameError};
 use crate::owner::OwnerKey;
 use crate::record::{Data, Withheld};
-use crate::store::node::{CNAME, Claim, Node, TXT};
+use crate::store::claim::Claim;
+use crate::store::node::{CNAME, Node, TXT};
 use crate::zone::Zones;
 use hickory_proto::rr::RecordType;
 use mizzen_types::time::Wall;

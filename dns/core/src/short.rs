@@ -260,27 +260,18 @@ fn copy_in_turn(set: &Set<'_>, turn: u64, out: &mut Out<'_>) -> Option<()> {
     if let [0, 0, 1] | [0, 1, 0] | [1, 0, 0] = set.counts {
         return out.put(set.records);
     }
-    let mut rest = set.records;
-    for count in set.counts {
-        let count = count as usize;
-        let first = offset_of(rest, first_of(count, turn));
-        let (head, tail) = rest.split_at(first);
-        let end = offset_of(tail, count - first_of(count, turn));
-        out.put(&tail[..end])?;
-        out.put(head)?;
-        rest = &tail[end..];
+    if set.records.len() > out.bytes.len() - out.at {
+        return None;
+    }
+    let (mut place, mut start) = (0, 0);
+    for count in set.counts.iter().map(|count| *count as usize).filter(|count| *count > 0) {
+        let middle = set.start(place + first_of(count, turn));
+        let end = set.start(place + count);
+        out.put(&set.records[middle..end])?;
+        out.put(&set.records[start..middle])?;
+        (place, start) = (place + count, end);
     }
     Some(())
-}
-
-/// Where the record of this place starts.
-fn offset_of(records: &[u8], place: usize) -> usize {
-    let mut at = 0;
-    for _ in 0..place {
-        let length = records.get(at + 10..at + 12).map_or(0, |l| u16::from_be_bytes([l[0], l[1]]));
-        at += RECORD + usize::from(length);
-    }
-    at
 }
 
 /// Appends the addresses of the targets of the SRV records that were written from `start`

@@ -13,8 +13,8 @@ use crate::record::{Data, Record};
 use crate::route::{Aliases, Place};
 use crate::statics::static_records;
 use crate::store::delivery::Delivery;
-use crate::store::draft::Rules;
-use crate::store::names::{Effect, Names};
+use crate::store::draft::{Rules, SPLICE_FROM};
+use crate::store::names::{Effect, Former, Names};
 use crate::store::node::{CNAME, NO_ZONE, NS, Node, SOA};
 use crate::store::owners::{Owner, Owners, Row};
 use crate::store::suffixes::{Belongs, Suffixes};
@@ -70,7 +70,11 @@ impl Zones {
     #[must_use]
     pub fn new(options: &Options) -> Self {
         let aliases = Aliases::new(options);
-        let rules = Rules { seed: options.seed, draining_ttl: options.draining_ttl };
+        let rules = Rules {
+            seed: options.seed,
+            draining_ttl: options.draining_ttl,
+            splice_from: SPLICE_FROM,
+        };
         let mut zones = Self {
             names: Names::new(rules),
             owners: Owners::new(options.seed),
@@ -230,8 +234,10 @@ impl Zones {
         // First what comes, so that names above one which goes are not made anew.
         for (parcel, row) in delivery.parcels().zip(now) {
             if before.binary_search(row).is_err() {
+                let known = before.binary_search_by_key(&row.name, |row| row.name).is_ok();
+                let former = if known { Former::Something } else { Former::Nothing };
                 let (name, sayings) = (parcel.name(), parcel.sayings(owner));
-                self.replace(name, owner, sayings, &mut sum);
+                self.replace(name, (owner, former), sayings, &mut sum);
             }
         }
         let mut gone = Vec::new();
@@ -246,7 +252,7 @@ impl Zones {
             gone.extend(here.filter(|name| !stays(name)).map(<[u8]>::to_vec));
         }
         for name in gone {
-            self.replace(&name, owner, std::iter::empty(), &mut sum);
+            self.replace(&name, (owner, Former::Something), std::iter::empty(), &mut sum);
         }
         sum
     }
@@ -254,12 +260,13 @@ impl Zones {
     fn replace<'a>(
         &mut self,
         name: &[u8],
-        owner: u32,
+        (owner, former): (u32, Former),
         sayings: impl Iterator<Item = crate::store::names::Saying<'a>>,
         sum: &mut Effect,
     ) {
         let suffixes = &self.suffixes;
-        let effect = self.names.replace(name, owner, sayings, &|name| suffixes.zone_of(name));
+        let effect =
+            self.names.replace(name, owner, former, sayings, &|name| suffixes.zone_of(name));
         sum.answers |= effect.answers;
         let (before, now) = effect.records;
         self.records = self.records + now - before;

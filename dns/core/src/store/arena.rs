@@ -24,7 +24,7 @@ pub(crate) struct Handle(u32);
 /// Chunks and what is free in them.
 #[derive(Debug, Clone)]
 pub(crate) struct Arena {
-    chunks: Vec<Box<[u8]>>,
+    chunks: Vec<Vec<u8>>,
     /// The chunk that new blocks are taken from, and how much of it is taken.
     open: Option<(usize, usize)>,
     /// The first free block of each class; each names the next one in its first bytes.
@@ -92,21 +92,46 @@ impl Arena {
             self.bytes_mut(handle)[..bytes.len()].copy_from_slice(bytes);
             return Some(handle);
         }
+        if let Some(chunk) = self.large_mut(handle, length).filter(|_| class.is_none()) {
+            resize(chunk, bytes.len());
+            chunk.copy_from_slice(bytes);
+            return Some(handle);
+        }
         let new = self.insert(bytes)?;
         self.remove(handle, length);
         Some(new)
     }
 
+    /// Changes a large block in its place, from `length` to `new` bytes. Returns what
+    /// `change` gives, which sees the longer one of both; `None` if one of them is small.
+    pub(crate) fn change_large<T>(
+        &mut self,
+        handle: Handle,
+        (length, new): (usize, usize),
+        change: impl FnOnce(&mut [u8]) -> T,
+    ) -> Option<T> {
+        let chunk = self.large_mut(handle, length).filter(|_| new > LARGEST_SHARED)?;
+        resize(chunk, length.max(new));
+        let made = change(chunk);
+        resize(chunk, new);
+        Some(made)
+    }
+
     /// Frees the block of `length` bytes at `handle`.
     pub(crate) fn remove(&mut self, handle: Handle, length: usize) {
         let Some((class, _)) = class_of(length) else {
-            self.chunks[handle.chunk()] = Box::default();
+            self.chunks[handle.chunk()] = Vec::new();
             self.vacant.push(handle.chunk());
             return;
         };
         let next = self.free[class];
         self.bytes_mut(handle)[..4].copy_from_slice(&next.to_le_bytes());
         self.free[class] = handle.0;
+    }
+
+    /// The chunk of a large block of `length` bytes.
+    fn large_mut(&mut self, handle: Handle, length: usize) -> Option<&mut Vec<u8>> {
+        self.chunks.get_mut(handle.chunk()).filter(|_| length > LARGEST_SHARED)
     }
 
     fn take(&mut self, class: usize, size: usize) -> Option<Handle> {
@@ -120,7 +145,7 @@ impl Arena {
         }
         let (chunk, taken) = match self.open {
             Some((chunk, taken)) if taken + size <= CHUNK => (chunk, taken),
-            _ => (self.add_chunk(vec![0_u8; CHUNK].into_boxed_slice()), 0),
+            _ => (self.add_chunk(vec![0_u8; CHUNK]), 0),
         };
         self.open = Some((chunk, taken + size));
         Handle::new(chunk, taken)
@@ -131,7 +156,7 @@ impl Arena {
         Handle::new(chunk, 0)
     }
 
-    fn add_chunk(&mut self, bytes: Box<[u8]>) -> usize {
+    fn add_chunk(&mut self, bytes: Vec<u8>) -> usize {
         match self.vacant.pop() {
             Some(place) => {
                 self.chunks[place] = bytes;
@@ -142,6 +167,17 @@ impl Arena {
                 self.chunks.len() - 1
             }
         }
+    }
+}
+
+/// Gives a chunk another length, with an eighth of room to grow.
+fn resize(chunk: &mut Vec<u8>, length: usize) {
+    if length > chunk.capacity() {
+        chunk.reserve_exact(length + length / 8 - chunk.len());
+    }
+    chunk.resize(length, 0);
+    if length < chunk.capacity() / 2 {
+        chunk.shrink_to(length + length / 8);
     }
 }
 

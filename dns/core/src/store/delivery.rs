@@ -1,7 +1,7 @@
 //! What an owner brings, sorted by name and ready to be compared and written.
 
+use super::claim::Claim;
 use super::names::Saying;
-use super::node::Claim;
 use super::owners::Row;
 use crate::hash::{self, Seed};
 use crate::record::{Data, Record, Withheld};

@@ -1,10 +1,11 @@
-//! A name taken apart to be changed.
+//! A name taken apart to be changed; for large ones see [`super::splice`].
 //!
 //! It is a list of claims: who says which record. Records as they are sent, their order,
 //! their TTL and what is withheld all follow from it, so the order of changes leaves no
 //! trace. One draft is used for one name after the other and keeps its memory.
 
-use super::node::{self, Claim, Node, SRV, SRV_FIXED, Set};
+use super::claim::{self, Claim};
+use super::node::{self, Node, SRV, SRV_FIXED, Set};
 use crate::hash::{self, Seed};
 use crate::record::Withheld;
 
@@ -19,6 +20,7 @@ pub(crate) struct Draft {
     served: Vec<Served>,
     records: Vec<u8>,
     targets: Vec<u8>,
+    starts: Vec<u8>,
 }
 
 /// A claim and the record that it is about.
@@ -47,6 +49,16 @@ pub(crate) struct Rules {
     pub(crate) seed: Seed,
     /// TTL while something behind the name goes away, in seconds.
     pub(crate) draining_ttl: u32,
+    /// Blocks of so many bytes and more are changed in their place where that can be done.
+    pub(crate) splice_from: usize,
+}
+
+/// A block of this size is written anew in the time that changing it takes.
+pub(crate) const SPLICE_FROM: usize = 1 << 11;
+
+/// The hash of the target in an SRV record's data.
+pub(crate) fn target_hash(seed: Seed, data: &[u8]) -> u32 {
+    hash::short(hash::hash(seed, data.get(SRV_FIXED..).unwrap_or_default()))
 }
 
 impl Draft {
@@ -98,6 +110,7 @@ impl Draft {
             self.said.iter().any(|said| said.claim.withheld.is_some_and(Withheld::is_leaving));
         let most = if leaving { rules.draining_ttl } else { u32::MAX };
         node::begin(out, name, children, zone);
+        node::set_leaving(out, leaving);
         let mut all = std::mem::take(&mut self.served);
         all.clear();
         let mut start = 0;
@@ -110,10 +123,11 @@ impl Draft {
                 self.write_set(out, kind, &all[from..], most, rules.seed);
             }
         }
-        node::end_sets(out);
+        let claims = all.iter().map(|record| record.end - record.start).sum();
+        node::end_sets(out, claims);
         for record in &all {
             let claims = &self.said[record.start..record.end];
-            node::push_claims(out, claims.iter().map(|said| said.claim));
+            claim::push_claims(out, claims.iter().map(|said| said.claim));
         }
         self.served = all;
         self.write_withheld(out);
@@ -130,7 +144,7 @@ impl Draft {
         let mut first = [0; 8];
         let length = data.len().min(8);
         first[..length].copy_from_slice(&data[..length]);
-        let first = u64::from_be_bytes(first);
+        let (first, claim) = (u64::from_be_bytes(first), claim.bounded());
         self.said.push(Said { kind, first, start, length: data.len() as u16, claim });
     }
 
@@ -184,22 +198,27 @@ impl Draft {
         let ttl = ttls.min().unwrap_or_default().min(most);
         let (mut records, mut targets) =
             (std::mem::take(&mut self.records), std::mem::take(&mut self.targets));
+        let mut starts = std::mem::take(&mut self.starts);
         records.clear();
         targets.clear();
+        starts.clear();
         let mut counts = [0_u32; 3];
         for record in set {
             let data = self.data(&self.said[record.start]);
+            if node::has_starts(kind, set.len()) {
+                starts.extend_from_slice(&(records.len() as u32).to_le_bytes());
+            }
             node::push_record(&mut records, kind, ttl, data);
             if kind == SRV {
-                let target = data.get(SRV_FIXED..).unwrap_or_default();
-                targets.extend_from_slice(&hash::short(hash::hash(seed, target)).to_le_bytes());
+                targets.extend_from_slice(&target_hash(seed, data).to_le_bytes());
             }
             if let Some(count) = counts.get_mut(usize::from(record.distance)) {
                 *count += 1;
             }
         }
-        node::push_set(out, &Set { kind, counts, targets: &targets, records: &records });
-        (self.records, self.targets) = (records, targets);
+        let set = Set { kind, counts, starts: &starts, targets: &targets, records: &records };
+        node::push_set(out, &set);
+        (self.records, self.targets, self.starts) = (records, targets, starts);
     }
 
     fn write_withheld(&self, out: &mut Vec<u8>) {
@@ -209,7 +228,7 @@ impl Draft {
             let claims = &self.said[start..end];
             if claims.iter().all(|said| said.claim.withheld.is_some()) {
                 node::push_withheld(out, claims[0].kind, self.data(&claims[0]));
-                node::push_claims(out, claims.iter().map(|said| said.claim));
+                claim::push_claims(out, claims.iter().map(|said| said.claim));
             }
             start = end;
         }

@@ -1,8 +1,10 @@
 //! All names: blocks, where they are, and who is above whom.
 
 use super::arena::{Arena, Handle};
+use super::claim::Claim;
 use super::draft::{Draft, Rules};
-use super::node::{self, Claim, NS, Node, SOA};
+use super::node::{self, NS, Node, SOA};
+use super::splice::Splice;
 use super::table::Table;
 use crate::hash;
 
@@ -28,6 +30,13 @@ pub(crate) struct Saying<'a> {
     pub(crate) kind: u16,
     pub(crate) data: &'a [u8],
     pub(crate) claim: Claim,
+}
+
+/// What an owner may have said about a name before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Former {
+    Nothing,
+    Something,
 }
 
 /// What a change did to a name.
@@ -89,15 +98,21 @@ impl Names {
 
     /// Replaces what `owner` says about `name`.
     ///
+    /// * `former` — whether it said something about it before, as far as is known.
     /// * `zone_of` — the zone of a name that is new.
     pub(crate) fn replace<'a>(
         &mut self,
         name: &[u8],
         owner: u32,
+        former: Former,
         sayings: impl Iterator<Item = Saying<'a>>,
         zone_of: &impl Fn(&[u8]) -> u16,
     ) -> Effect {
         let found = self.place(name);
+        let sayings: Vec<Saying<'a>> = sayings.collect();
+        if let Some(effect) = found.and_then(|place| self.splice(place, owner, former, &sayings)) {
+            return effect;
+        }
         self.draft.clear();
         let before = found.map_or(0, |(_, handle)| {
             self.draft.load_without(Node::at(self.blocks.bytes(handle)), owner)
@@ -182,13 +197,51 @@ impl Names {
             self.starts.push(old.name().to_vec());
         }
         let effect = Effect { answers, ..Effect::default() };
-        if let Some(moved) = self.blocks.replace(handle, length, &written)
+        self.put(hash, handle, length, &written);
+        self.written = written;
+        effect
+    }
+
+    /// Changes the block of a name with many records where that can be done in its place.
+    fn splice(
+        &mut self,
+        (hash, handle): (u32, Handle),
+        owner: u32,
+        former: Former,
+        sayings: &[Saying<'_>],
+    ) -> Option<Effect> {
+        let node = self.node(handle);
+        let before = node.length();
+        if before < self.rules.splice_from {
+            return None;
+        }
+        let rules = self.rules;
+        let splice = Splice::new(node, owner, former, sayings, rules.seed)?;
+        let now = splice.length(before);
+        let apply = |block: &mut [u8]| splice.apply(block, before, rules);
+        let answers = match self.blocks.change_large(handle, (before, now), apply) {
+            Some(answers) => answers,
+            None => {
+                let mut written = std::mem::take(&mut self.written);
+                written.clear();
+                written.extend_from_slice(&self.blocks.bytes(handle)[..before]);
+                written.resize(before.max(now), 0);
+                let answers = splice.apply(&mut written, before, rules);
+                self.put(hash, handle, before, &written[..now]);
+                self.written = written;
+                answers
+            }
+        };
+        Some(Effect { answers, records: (splice.gone, sayings.len()) })
+    }
+
+    /// Puts a block in the place of another one.
+    fn put(&mut self, hash: u32, handle: Handle, length: usize, block: &[u8]) {
+        if let Some(moved) = self.blocks.replace(handle, length, block)
             && moved != handle
         {
             self.table.update(hash, handle, moved);
         }
-        self.written = written;
-        effect
     }
 
     fn delete(&mut self, hash: u32, handle: Handle) {

@@ -3,22 +3,20 @@
 //! ```text
 //! length u32 · children u32 · zone u16 · flags u8 · length of the name u8 · name
 //! sets, by type:  type u16 · bytes · near, same zone, elsewhere (counts)
+//!                 · large sets of unlike records: start u32 of every record
 //!                 · SRV only: hash u32 of every record's target
 //!                 · records as they are sent, the nearest first
-//! 0 u16
-//! claims: for every served record, in their order:  count · claims
-//! withheld records:  type u16 · length u16 · data · count · claims
-//!
-//! claim: owner u32 · distance and why withheld u8 · TTL
+//! 0 u16 · how many claims served records have
+//! claims of served records, in their order
+//! withheld records:  type u16 · length u16 · data · claims
 //! ```
 //!
 //! A record is sent under the name of the question, so it starts with a pointer there.
 //! Types and lengths of records are in network order, the rest is little-endian; what
 //! has no width here takes seven bits a byte.
 
+use super::claim::{CLAIM, Claim, is_last, until_last};
 use crate::plain::HEADER as MESSAGE_HEADER;
-use crate::record::Withheld;
-use mizzen_types::vip::Distance;
 
 /// Bytes in front of the name.
 const HEADER: usize = 12;
@@ -39,8 +37,10 @@ pub(crate) const AAAA: u16 = 28;
 pub(crate) const SRV: u16 = 33;
 /// Bytes of SRV data in front of the target.
 pub(crate) const SRV_FIXED: usize = 6;
-/// Distances by their numbers in a claim.
-const DISTANCES: [Distance; 3] = [Distance::Node, Distance::Zone, Distance::Far];
+/// Flag of a name behind which something goes away.
+const LEAVING: u8 = 1;
+/// From so many records on their starts are kept, unless their length is known.
+const MANY: usize = 64;
 
 /// What is at a name.
 #[derive(Debug, Clone, Copy)]
@@ -52,6 +52,8 @@ pub(crate) struct Set<'a> {
     pub(crate) kind: u16,
     /// How many there are of each distance.
     pub(crate) counts: [u32; 3],
+    /// Where each record starts, four bytes each; see [`has_starts`].
+    pub(crate) starts: &'a [u8],
     /// Hashes of targets, four bytes each; SRV only.
     pub(crate) targets: &'a [u8],
     /// As they are sent.
@@ -65,25 +67,18 @@ pub(crate) struct Sent<'a> {
     pub(crate) bytes: &'a [u8],
 }
 
-/// What one owner says about a record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Claim {
-    /// Number of the owner.
-    pub(crate) owner: u32,
-    /// How far away it is.
-    pub(crate) distance: Distance,
-    /// Why it is not answered.
-    pub(crate) withheld: Option<Withheld>,
-    /// In seconds.
-    pub(crate) ttl: u32,
-}
-
 impl<'a> Node<'a> {
     /// The node at the start of `bytes`, which may go on behind it.
     #[inline]
     pub(crate) fn at(bytes: &'a [u8]) -> Self {
         let length = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
         Self(&bytes[..length as usize])
+    }
+
+    /// The whole block.
+    #[cfg(test)]
+    pub(crate) fn bytes(self) -> &'a [u8] {
+        self.0
     }
 
     pub(crate) fn length(self) -> usize {
@@ -108,7 +103,12 @@ impl<'a> Node<'a> {
 
     /// Whether nobody says anything about it.
     pub(crate) fn is_bare(self) -> bool {
-        self.0.len() == HEADER + self.name().len() + 2
+        self.0.len() == HEADER + self.name().len() + 3
+    }
+
+    /// Whether something behind it goes away, so that clients should soon ask again.
+    pub(crate) fn is_leaving(self) -> bool {
+        self.0[10] & LEAVING != 0
     }
 
     /// What can be answered: the sets.
@@ -119,7 +119,12 @@ impl<'a> Node<'a> {
     }
 
     pub(crate) fn sets(self) -> Sets<'a> {
-        Sets { bytes: self.0, at: HEADER + self.name().len() }
+        Sets { bytes: self.0, at: self.sets_at() }
+    }
+
+    /// Where the sets start.
+    pub(crate) fn sets_at(self) -> usize {
+        HEADER + self.name().len()
     }
 
     #[inline]
@@ -130,20 +135,67 @@ impl<'a> Node<'a> {
 
     /// Every claim of every record, withheld ones included: type, data, claim.
     pub(crate) fn claims(self, mut tell: impl FnMut(u16, &'a [u8], Claim)) {
-        let mut sets = self.sets();
-        sets.by_ref().for_each(drop);
-        let mut rest = Reader { bytes: self.0, at: sets.at + 2 };
+        let behind = self.behind_sets();
+        let mut claims = behind.claims.iter();
         for set in self.sets() {
             for record in set.iter() {
-                rest.claims(|claim| tell(set.kind, record.data(), claim));
+                for claim in until_last(&mut claims) {
+                    tell(set.kind, record.data(), claim);
+                }
             }
         }
-        while rest.at < self.0.len() {
-            let (kind, length) = (rest.word(), usize::from(rest.word()));
-            let data = &self.0[rest.at..rest.at + length];
-            rest.at += length;
-            rest.claims(|claim| tell(kind, data, claim));
+        for record in self.withheld() {
+            for claim in record.claims {
+                tell(record.kind, record.data, Claim::from_bytes(claim));
+            }
         }
+    }
+
+    /// What lies behind the sets.
+    pub(crate) fn behind_sets(self) -> Behind<'a> {
+        let mut sets = self.sets();
+        sets.by_ref().for_each(drop);
+        let mut reader = Reader { bytes: self.0, at: sets.at + 2 };
+        let bytes = reader.number() as usize * CLAIM;
+        let (claims, _) = self.0[reader.at..reader.at + bytes].as_chunks();
+        Behind { end_of_sets: sets.at, claims_at: reader.at, claims }
+    }
+
+    /// The records that are not served.
+    pub(crate) fn withheld(self) -> impl Iterator<Item = Hidden<'a>> {
+        let behind = self.behind_sets();
+        let mut at = behind.claims_at + behind.claims.len() * CLAIM;
+        std::iter::from_fn(move || {
+            let mut reader = Reader { bytes: self.0, at };
+            if at == self.0.len() {
+                return None;
+            }
+            let (start, kind, length) = (at, reader.word(), usize::from(reader.word()));
+            let data = &self.0[reader.at..reader.at + length];
+            let (rest, _) = self.0[reader.at + length..].as_chunks();
+            let count = rest.iter().position(is_last).map_or(rest.len(), |at| at + 1);
+            at = reader.at + length + count * CLAIM;
+            Some(Hidden { place: start..at, kind, data, claims: &rest[..count] })
+        })
+    }
+
+    /// Where in the block a part of it is.
+    pub(crate) fn place_of(self, part: &[u8]) -> usize {
+        part.as_ptr().addr() - self.0.as_ptr().addr()
+    }
+}
+
+/// Whether a set keeps where its records start.
+pub(crate) fn has_starts(kind: u16, count: usize) -> bool {
+    count >= MANY && stride(kind).is_none()
+}
+
+/// The bytes of each record of a type whose data are always of one length.
+fn stride(kind: u16) -> Option<usize> {
+    match kind {
+        A => Some(RECORD + 4),
+        AAAA => Some(RECORD + 16),
+        _ => None,
     }
 }
 
@@ -155,6 +207,21 @@ pub(crate) fn set_children(node: &mut [u8], children: u32) {
 /// Changes the zone, in place.
 pub(crate) fn set_zone(node: &mut [u8], zone: u16) {
     node[8..10].copy_from_slice(&zone.to_le_bytes());
+}
+
+/// Changes whether something behind the name goes away, in place.
+pub(crate) fn set_leaving(node: &mut [u8], leaving: bool) {
+    node[10] = if leaving { LEAVING } else { 0 };
+}
+
+/// Changes the TTL of records as they are sent, in place.
+pub(crate) fn set_ttls(records: &mut [u8], ttl: u32) {
+    let mut rest = records;
+    while let Some((head, more)) = rest.split_at_mut_checked(RECORD) {
+        head[6..10].copy_from_slice(&ttl.to_be_bytes());
+        let length = usize::from(u16::from_be_bytes([head[10], head[11]]));
+        rest = more.get_mut(length..).unwrap_or_default();
+    }
 }
 
 /// Starts a node's bytes; [`end`] completes them.
@@ -171,13 +238,24 @@ pub(crate) fn begin(out: &mut Vec<u8>, name: &[u8], children: u32, zone: u16) {
 
 /// Appends a type's records.
 pub(crate) fn push_set(out: &mut Vec<u8>, set: &Set<'_>) {
-    out.extend_from_slice(&set.kind.to_be_bytes());
-    push_number(out, set.targets.len() + set.records.len());
-    for count in set.counts {
-        push_number(out, count as usize);
-    }
+    push_set_head(
+        out,
+        set.kind,
+        set.starts.len() + set.targets.len() + set.records.len(),
+        set.counts,
+    );
+    out.extend_from_slice(set.starts);
     out.extend_from_slice(set.targets);
     out.extend_from_slice(set.records);
+}
+
+/// Appends what stands in front of a type's records.
+pub(crate) fn push_set_head(out: &mut Vec<u8>, kind: u16, bytes: usize, counts: [u32; 3]) {
+    out.extend_from_slice(&kind.to_be_bytes());
+    push_number(out, bytes);
+    for count in counts {
+        push_number(out, count as usize);
+    }
 }
 
 /// Appends a record as it is sent. Its data have at most 65,535 bytes.
@@ -191,19 +269,11 @@ pub(crate) fn push_record(out: &mut Vec<u8>, kind: u16, ttl: u32, data: &[u8]) {
 }
 
 /// Ends the sets.
-pub(crate) fn end_sets(out: &mut Vec<u8>) {
+///
+/// * `claims` — how many claims of served records follow.
+pub(crate) fn end_sets(out: &mut Vec<u8>, claims: usize) {
     out.extend_from_slice(&[0; 2]);
-}
-
-/// Appends the claims of one record.
-pub(crate) fn push_claims(out: &mut Vec<u8>, claims: impl ExactSizeIterator<Item = Claim>) {
-    push_number(out, claims.len());
-    for claim in claims {
-        let reason = claim.withheld.map_or(0, |reason| reason as u8 + 1);
-        out.extend_from_slice(&claim.owner.to_le_bytes());
-        out.push(claim.distance as u8 | (reason << 2));
-        push_number(out, claim.ttl as usize);
-    }
+    push_number(out, claims);
 }
 
 /// Appends a record that is not served; its claims follow.
@@ -211,6 +281,26 @@ pub(crate) fn push_withheld(out: &mut Vec<u8>, kind: u16, data: &[u8]) {
     out.extend_from_slice(&kind.to_be_bytes());
     out.extend_from_slice(&(data.len() as u16).to_be_bytes());
     out.extend_from_slice(data);
+}
+
+/// What lies behind the sets of a node.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Behind<'a> {
+    /// Where the sets end.
+    pub(crate) end_of_sets: usize,
+    pub(crate) claims_at: usize,
+    /// Claims of served records.
+    pub(crate) claims: &'a [[u8; CLAIM]],
+}
+
+/// A record that is not served.
+#[derive(Debug, Clone)]
+pub(crate) struct Hidden<'a> {
+    /// Where it is in the block, its claims included.
+    pub(crate) place: std::ops::Range<usize>,
+    pub(crate) kind: u16,
+    pub(crate) data: &'a [u8],
+    pub(crate) claims: &'a [[u8; CLAIM]],
 }
 
 /// Writes the length of a node that is complete.
@@ -241,9 +331,10 @@ impl<'a> Iterator for Sets<'a> {
         let counts = [reader.number(), reader.number(), reader.number()];
         self.at = reader.at + length;
         let data = &self.bytes[reader.at..self.at];
-        let hashes = if kind == SRV { 4 * (counts[0] + counts[1] + counts[2]) as usize } else { 0 };
-        let (targets, records) = data.split_at(hashes);
-        Some(Set { kind, counts, targets, records })
+        let count = (counts[0] + counts[1] + counts[2]) as usize;
+        let (starts, data) = data.split_at(if has_starts(kind, count) { 4 * count } else { 0 });
+        let (targets, records) = data.split_at(if kind == SRV { 4 * count } else { 0 });
+        Some(Set { kind, counts, starts, targets, records })
     }
 }
 
@@ -261,6 +352,19 @@ impl<'a> Set<'a> {
             rest = after;
             Some(Sent { bytes })
         })
+    }
+
+    /// Where the record of this place starts, or the records end.
+    pub(crate) fn start(&self, place: usize) -> usize {
+        if let Some(stride) = stride(self.kind) {
+            return place * stride;
+        }
+        if !self.starts.is_empty() {
+            let (starts, _) = self.starts.as_chunks::<4>();
+            let start = starts.get(place).map(|start| u32::from_le_bytes(*start) as usize);
+            return start.unwrap_or(self.records.len());
+        }
+        self.iter().take(place).map(|sent| sent.bytes.len()).sum()
     }
 
     /// The seconds that a client may keep it.
@@ -307,21 +411,6 @@ impl Reader<'_> {
                 return value;
             }
             shift += 7;
-        }
-    }
-
-    fn claims(&mut self, mut tell: impl FnMut(Claim)) {
-        for _ in 0..self.number() {
-            let bytes = &self.bytes[self.at..self.at + 5];
-            self.at += 5;
-            let owner = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-            let (distance, reason) = (usize::from(bytes[4] & 3), usize::from(bytes[4] >> 2));
-            tell(Claim {
-                owner,
-                distance: DISTANCES.get(distance).copied().unwrap_or_default(),
-                withheld: reason.checked_sub(1).and_then(|at| Withheld::ALL.get(at)).copied(),
-                ttl: self.number(),
-            });
         }
     }
 }
