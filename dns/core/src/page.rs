@@ -84,7 +84,7 @@ impl Zones {
                 (cursor.read, names) = (cursor.read + 1, names - 1);
                 match cursor.zone {
                     None => page.extend(records_of(node)),
-                    Some(zone) if zone == node.zone() => {
+                    Some(zone) if zone == self.zone_of(node) => {
                         let records = records_of(node);
                         page.extend(records.filter(|r| !matches!(r.data, Data::Soa(_))));
                     }

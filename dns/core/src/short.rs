@@ -121,8 +121,8 @@ struct Road<'a> {
 impl Road<'_> {
     fn answer(&self, place: Option<Handle>, mut out: Out<'_>) -> PlainAnswer {
         let node = place.and_then(|place| self.find(place));
-        let (zone, written) = match node.map(|node| (node, node.zone())) {
-            Some((node, zone)) if zone != NO_ZONE => (zone, self.named(node, &mut out)),
+        let (zone, written) = match node.map(|node| (node, self.zones.zone_of(node))) {
+            Some((node, zone)) if zone != NO_ZONE => (zone, self.named(node, zone, &mut out)),
             _ => match self.zones.suffixes().find(self.question.name()) {
                 Belongs::Zone(zone) => (zone, self.negative(zone, NX_DOMAIN, &mut out)),
                 Belongs::Alias => return PlainAnswer::NotPlain,
@@ -147,15 +147,15 @@ impl Road<'_> {
     }
 
     /// Answers about a name that exists; gives the response code.
-    fn named(&self, node: Node<'_>, out: &mut Out<'_>) -> Option<u8> {
+    fn named(&self, node: Node<'_>, zone: u16, out: &mut Out<'_>) -> Option<u8> {
         let kind = self.question.kind();
         if self.question.has_wildcard() || !is_plain_type(kind) {
             return None;
         }
         let Some(set) = node.set(kind) else {
-            return if is_alias(node) { None } else { self.negative(node.zone(), NO_ERROR, out) };
+            return if is_alias(node) { None } else { self.negative(zone, NO_ERROR, out) };
         };
-        if matches!(kind, SOA | NS) && self.is_legacy(node.zone()) {
+        if matches!(kind, SOA | NS) && self.is_legacy(zone) {
             return None;
         }
         let count = u16::try_from(set.len()).ok()?;

@@ -22,6 +22,8 @@ pub(crate) struct Names {
     written: Vec<u8>,
     /// Names where a zone starts, ends or differs in how it starts.
     starts: Vec<Vec<u8>>,
+    /// The first segment whose blocks do not have their zones' numbers yet.
+    unmarked: Option<usize>,
 }
 
 /// One thing that an owner says about a name.
@@ -51,7 +53,15 @@ pub(crate) struct Effect {
 impl Names {
     pub(crate) fn new(rules: Rules) -> Self {
         let (table, blocks, draft) = (Table::new(), Arena::new(), Draft::default());
-        Self { rules, table, blocks, draft, written: Vec::new(), starts: Vec::new() }
+        Self {
+            rules,
+            table,
+            blocks,
+            draft,
+            written: Vec::new(),
+            starts: Vec::new(),
+            unmarked: None,
+        }
     }
 
     pub(crate) fn rules(&self) -> Rules {
@@ -142,12 +152,31 @@ impl Names {
         }
     }
 
-    /// Gives every name the zone that it is in.
-    pub(crate) fn renumber(&mut self, zone_of: impl Fn(&[u8]) -> u16) {
-        let handles: Vec<Handle> = self.table.iter().collect();
-        for handle in handles {
-            let zone = zone_of(self.node(handle).name());
-            node::set_zone(self.blocks.bytes_mut(handle), zone);
+    /// From now on blocks may have numbers of zones that they are not in, until
+    /// [`Self::mark`] has been everywhere.
+    pub(crate) fn unmark(&mut self) {
+        self.unmarked = Some(0);
+    }
+
+    /// Whether every block has the number of its zone.
+    #[inline]
+    pub(crate) fn is_marked(&self) -> bool {
+        self.unmarked.is_none()
+    }
+
+    /// Gives the names of so many segments the zones that they are in.
+    pub(crate) fn mark(&mut self, segments: usize, zone_of: impl Fn(Node<'_>) -> u16) {
+        for _ in 0..segments {
+            let Some(number) = self.unmarked else { return };
+            let Some(handles) = self.table.segment(number) else {
+                self.unmarked = None;
+                return;
+            };
+            for handle in handles.collect::<Vec<Handle>>() {
+                let zone = zone_of(self.node(handle));
+                node::set_zone(self.blocks.bytes_mut(handle), zone);
+            }
+            self.unmarked = Some(number + 1);
         }
     }
 

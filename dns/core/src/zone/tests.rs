@@ -42,7 +42,7 @@ fn dump(zones: &Zones) -> BTreeMap<String, String> {
             ));
         });
         claims.sort();
-        let zone = zones.zone(node.zone()).map(|zone| zone.name.to_string());
+        let zone = zones.zone(zones.zone_of(node)).map(|zone| zone.name.to_string());
         let text =
             format!("{:?} {} {zone:?} {claims:?}", node.answers().escape_ascii(), node.children());
         (DnsName::from_bytes(node.name()).expect("a name").to_string(), text)
@@ -180,7 +180,7 @@ fn a_zone_comes_and_goes_with_its_start() {
     zones.set(owner("host"), vec![record("a.example", "10.0.0.1")]);
     let zone = |zones: &Zones, at: &str| zones.apex_of(&name(at)).map(|apex| apex.to_string());
     let number = |zones: &Zones, at: &str| {
-        let number = zones.node(&name(at)).map(Node::zone)?;
+        let number = zones.node(&name(at)).map(|node| zones.zone_of(node))?;
         zones.zone_name(ZoneNumber(number)).map(ToString::to_string)
     };
     #[rustfmt::skip]
@@ -200,6 +200,44 @@ fn a_zone_comes_and_goes_with_its_start() {
             }
         }
         assert_eq!(zones.apexes().count(), zones.numbers.len());
+    }
+}
+
+/// Names are numbered a few at a time; questions do not notice.
+#[test]
+fn a_zone_with_many_names_comes_and_goes() {
+    let mut zones = Zones::new(&Options::default());
+    let hosts = || (0..FEW + 500).map(|number| format!("h{number}.example"));
+    for host in hosts() {
+        zones.set(owner(&host), vec![record(&host, "10.0.0.1")]);
+    }
+    let (server, mailbox) = (name("ns.spartan"), name("hostmaster.spartan"));
+    let start = Start { server, mailbox, retry: 180, negative_ttl: 1 };
+    let soa = |at: &str| Record::new(name(at), 5, Data::Soa(Box::new(start.clone())));
+    let alone = vec![soa("h7.example"), record("h7.example", "10.0.0.1")];
+    zones.set(owner("alone"), alone);
+    let whole = vec![soa("example"), Record::new(name("example"), 5, Data::Ns(name("n.spartan")))];
+    for (records, want) in [(whole, Some("example.")), (vec![], None)] {
+        zones.set(owner("zone"), records);
+        assert!(!zones.names.is_marked());
+        let mut changes = 0;
+        while changes == 0 || !zones.names.is_marked() {
+            for host in hosts().skip(changes % 50).step_by(50) {
+                let number = zones.zone_of(zones.node(&name(&host)).expect("it is there"));
+                let zone = zones.zone(number).map(|zone| zone.name.to_string());
+                let want = if host == "h7.example" { Some("h7.example.") } else { want };
+                assert_eq!(zone.as_deref(), want, "{host} after {changes} changes");
+            }
+            changes += 1;
+            let [a, b] = [0, 1].map(|byte| changes.to_be_bytes()[6 + byte]);
+            zones.set(owner("other"), vec![record("other.mesos", &format!("10.1.{a}.{b}"))]);
+        }
+        assert!(changes > 100);
+        let marked = hosts().all(|host| {
+            let node = zones.node(&name(&host)).expect("it is there");
+            node.zone() == derived(&zones.suffixes, node)
+        });
+        assert!(marked);
     }
 }
 
