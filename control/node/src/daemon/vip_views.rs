@@ -31,7 +31,7 @@ use super::saves::chain;
 use crate::config::Role;
 use asked::{End, Pair};
 use exposition::{Gone, Writer};
-use metrics::{Exposed, single};
+use metrics::{Exposed, single, total};
 use mizzen_http::core::{Explained, MetricsEncoding, MetricsReply, Query, QueryReply};
 use mizzen_kernel::vips::{Latencies, Socket, Vips, udp_clients};
 use mizzen_types::time::{Mono, Now};
@@ -186,13 +186,18 @@ impl Core {
         self.vip_views.recent.note(now, self.planner.keys().filter_map(established), read);
     }
 
-    /// Gauges of other parts.
+    /// What other parts count.
     fn singles(&self) -> Vec<metrics::Single> {
         let tasks = self.agent.as_ref().map_or(0, mizzen_agent::Agent::live_tasks);
         let uptime = clock::now().mono.since(self.started.mono).as_secs();
         vec![
             single("mizzen_agent_tasks", "Tasks that have not ended.", tasks as u64),
             single("mizzen_node_uptime_seconds", "Time since the daemon started.", uptime),
+            total(
+                "mizzen_vip_sockets_ended_total",
+                "Sockets and flows ended because their backend had left its VIP.",
+                self.leaving.ended,
+            ),
         ]
     }
 }

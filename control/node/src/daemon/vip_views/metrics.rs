@@ -182,6 +182,11 @@ pub(crate) fn single(name: &'static str, help: &'static str, value: u64) -> Sing
     Single { family: gauge(name, help), value }
 }
 
+/// A counter of another part.
+pub(crate) fn total(name: &'static str, help: &'static str, value: u64) -> Single {
+    Single { family: counter(name, help), value }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -209,7 +214,10 @@ mod tests {
         let first = seen.spec.backends[0].address;
         let histograms = vec![BTreeMap::from([(first, (of([1_000]), Latencies::default()))])];
         let sight = Sight { vips: vec![seen], tuning: Tuning::default() };
-        let singles = vec![single("mizzen_node_uptime_seconds", "Time.", 9)];
+        let singles = vec![
+            single("mizzen_node_uptime_seconds", "Time.", 9),
+            total("mizzen_vip_sockets_ended_total", "Sockets.", 4),
+        ];
         let text = text(&Exposed { sight, histograms, singles });
         let labels =
             "vip=\"11.0.0.1:80\",protocol=\"tcp\",backend=\"9.0.0.1:80\",name=\"web.marathon\"";
@@ -220,6 +228,8 @@ mod tests {
             format!("mizzen_vip_admitted{{{labels}}} 1"),
             format!("mizzen_vip_handshake_seconds_count{{{labels}}} 1"),
             "mizzen_node_uptime_seconds 9".to_owned(),
+            "# TYPE mizzen_vip_sockets_ended_total counter".to_owned(),
+            "mizzen_vip_sockets_ended_total 4".to_owned(),
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in {text}");
         }
