@@ -88,12 +88,13 @@ pub enum Effect {
         /// Its generation now.
         generation: u64,
     },
-    /// A node that joins asks for the members: [`Exchange::welcome`] answers.
+    /// A node that joins, or that knows other members, asks for the members:
+    /// [`Exchange::tell_members`] answers.
     Asked {
         /// Who asks.
         by: OwnerId,
     },
-    /// The members, from a node that was asked by [`Exchange::join`].
+    /// The members, from a node that was asked for them.
     Members(Vec<u8>),
     /// A peer did what it should not.
     Report {
@@ -150,6 +151,7 @@ pub struct Exchange {
     peers: Peers,
     pulls: Pulls,
     news: News,
+    members: u64,
     effects: VecDeque<Effect>,
 }
 
@@ -177,19 +179,26 @@ impl Exchange {
             peers,
             pulls: Pulls::default(),
             news: News::default(),
+            members: 0,
             effects: VecDeque::new(),
         }
     }
 
     /// Asks `peer` for all members and all logs.
-    pub fn join(&mut self, peer: &OwnerId) {
+    pub fn join(&mut self, peer: &OwnerId, now: Mono) {
+        self.peers.hurry(now);
+        self.peers.ask_members(peer, now);
         self.send(peer, &Message::Join);
     }
 
-    /// Answers a node that joins, with what [`Swim::export`](crate::swim::Swim::export) says.
-    pub fn welcome(&mut self, peer: &OwnerId, members: Vec<u8>) {
-        let stands = self.stands(|_| true);
-        self.send(peer, &Message::Welcome(members, stands));
+    /// Answers [`Effect::Asked`] with what [`Swim::export`](crate::swim::Swim::export) says.
+    pub fn tell_members(&mut self, peer: &OwnerId, members: Vec<u8>) {
+        self.send(peer, &Message::Members(members));
+    }
+
+    /// Sets the hash of the members that are here: two nodes compare it.
+    pub fn set_members(&mut self, digest: u64) {
+        self.members = digest;
     }
 
     /// A node may be talked to from now on, or not.
@@ -201,7 +210,7 @@ impl Exchange {
             Presence::Here => self.peers.come(node, now),
             Presence::Away => {
                 self.peers.go(node, now);
-                self.abandon_pull(node);
+                self.abandon_pull(node, now);
             }
         }
     }
@@ -222,17 +231,21 @@ impl Exchange {
             Message::Greet => self.greeted(from, now),
             Message::Full => self.refused(from, now),
             Message::Push(deltas) => self.take_push(from, deltas, now),
-            Message::Compare(all) => self.compare(from, all),
+            Message::Compare(all, members) => self.compare(from, all, members),
             Message::Buckets(hashes) => self.compare_buckets(from, &hashes),
             Message::Stands(buckets, stands) => self.compare_stands(from, &buckets, &stands, now),
             Message::Recent(stands) => self.want_later(from, &stands, now),
             Message::Want(wants) => self.give(from, &wants),
             Message::Give(parts) => self.take_parts(from, parts, now),
-            Message::Join => self.effects.push_back(Effect::Asked { by: from.clone() }),
-            Message::Welcome(members, stands) => {
-                self.effects.push_back(Effect::Members(members));
-                self.want_later(from, &stands, now);
+            Message::Join => {
+                self.effects.push_back(Effect::Asked { by: from.clone() });
+                let stands = self.stands(|_| true);
+                self.send(from, &Message::Recent(stands));
             }
+            Message::Members(members) => match self.peers.was_asked_members(from, now) {
+                true => self.effects.push_back(Effect::Members(members)),
+                false => self.fault(from, Fault::Unasked, now),
+            },
         }
     }
 

@@ -73,6 +73,15 @@ impl Identity {
         self.order() > other.order()
     }
 
+    /// This life of this node as a number.
+    pub(crate) fn digest(&self) -> u64 {
+        let mut hasher = SipHasher13::new();
+        for number in [self.tag, self.generation, u64::from(self.rejoins)] {
+            hasher.write_u64(number);
+        }
+        hasher.finish()
+    }
+
     fn order(&self) -> (u64, u32, bool, SocketAddr) {
         (self.generation, self.rejoins, self.leaving, self.address)
     }

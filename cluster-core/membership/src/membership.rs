@@ -133,7 +133,7 @@ impl Membership {
 
     /// Asks `peer`, to which there is a stream, for all members and all logs.
     pub fn join(&mut self, peer: &OwnerId, now: Now) {
-        self.exchange.join(peer);
+        self.exchange.join(peer, now.mono);
         self.settle(now);
     }
 
@@ -263,6 +263,7 @@ impl Membership {
             swim::Effect::Changed(identity, state) => return self.change(identity, state, now),
             swim::Effect::Renewed(me) => {
                 self.nodes.change(me.clone(), State::Alive, now);
+                self.exchange.set_members(self.nodes.digest());
                 Effect::Renewed(me)
             }
             swim::Effect::Report(report) => Effect::Report(Report::Swim(report)),
@@ -275,6 +276,7 @@ impl Membership {
         if !self.nodes.change(identity, state, now) {
             return;
         }
+        self.exchange.set_members(self.nodes.digest());
         let presence = if state <= State::Suspect { Presence::Here } else { Presence::Away };
         self.exchange.set_peer(&node, presence, now.mono);
         if state == State::Alive && self.nodes.is_shared(address) {
@@ -296,7 +298,7 @@ impl Membership {
             }
             exchange::Effect::Asked { by } => {
                 let members = self.swim.export();
-                return self.exchange.welcome(&by, members);
+                return self.exchange.tell_members(&by, members);
             }
             exchange::Effect::Members(members) => match self.swim.adopt(&members, now.mono) {
                 Ok(()) => return,

@@ -31,6 +31,8 @@ pub struct Nodes {
     nodes: BTreeMap<u64, Node>,
     /// How many live nodes are believed to listen at an address.
     addresses: BTreeMap<SocketAddr, u32>,
+    /// Hash of which life of which node is here.
+    digest: u64,
 }
 
 impl Node {
@@ -94,17 +96,23 @@ impl Nodes {
     pub(crate) fn change(&mut self, identity: Identity, state: State, now: Now) -> bool {
         let Some(node) = self.nodes.get_mut(&identity.tag()) else {
             let tag = identity.tag();
-            self.move_address(None, (state <= State::Suspect).then_some(identity.address));
+            if state <= State::Suspect {
+                self.digest ^= identity.digest();
+                self.move_address(None, Some(identity.address));
+            }
             self.nodes.insert(tag, Node { identity, state, since: now, heard: None, fact: None });
             return true;
         };
         let news = node.state != state || node.identity != identity;
         let before = node.is_here().then_some(node.identity.address);
+        let was = if node.is_here() { node.identity.digest() } else { 0 };
         if node.state != state {
             (node.state, node.since) = (state, now);
         }
         node.identity = identity;
         let after = node.is_here().then_some(node.identity.address);
+        let is = if node.is_here() { node.identity.digest() } else { 0 };
+        self.digest ^= was ^ is;
         self.move_address(before, after);
         news
     }
@@ -122,6 +130,11 @@ impl Nodes {
         if let Some(address) = after {
             *self.addresses.entry(address).or_default() += 1;
         }
+    }
+
+    /// Two nodes that know the same nodes to be here have the same.
+    pub(crate) fn digest(&self) -> u64 {
+        self.digest
     }
 
     pub(crate) fn hear(&mut self, tag: u64, now: Mono) {

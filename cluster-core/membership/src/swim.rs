@@ -47,6 +47,10 @@ const LATE: Duration = Duration::from_millis(200);
 const TELLINGS: u8 = 4;
 /// With so much time between.
 const TELL_AGAIN: Duration = Duration::from_millis(250);
+/// A node that heard nobody for so long may itself be the one that is cut off.
+const DEAF: Duration = Duration::from_secs(1);
+/// It calls nobody dead for so long, by when the others have made up their minds about it.
+const DOUBT: Duration = Duration::from_secs(6);
 
 /// What is known of a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -120,6 +124,7 @@ pub struct Swim {
     seeds: Vec<SocketAddr>,
     incarnation: u16,
     heard: Option<u64>,
+    heard_at: Mono,
     class: u32,
     refused: Option<Refused>,
     left: bool,
@@ -156,6 +161,7 @@ impl Swim {
             seeds: Vec::new(),
             incarnation: 0,
             heard: None,
+            heard_at: now,
             class: 0,
             refused: None,
             left: false,
@@ -221,6 +227,9 @@ impl Swim {
         self.forgive_pause(now);
         while let Some(entry) = self.alarms.first_entry().filter(|entry| entry.key().0 <= now) {
             match entry.remove() {
+                Alarm::Foca(timer @ Timer::ChangeSuspectToDown { .. }) if self.is_in_doubt(now) => {
+                    self.alarm(now + self.timings.probe, Alarm::Foca(timer));
+                }
                 Alarm::Foca(timer) => self.run(now, |foca, out| foca.handle_timer(timer, out)),
                 Alarm::Tell { suspect, probe, left } => self.tell(suspect, probe, left, now),
                 Alarm::Knock => self.knock(now),
@@ -283,7 +292,7 @@ impl Swim {
             self.send(&packet.header.src, Message::Announce, Vec::new());
         }
         let src = packet.header.src.tag();
-        self.heard = Some(src);
+        (self.heard, self.heard_at) = (Some(src), now);
         let suspect = self.suspects.contains_key(&src).then_some(src);
         self.look_again(&known.into_iter().chain(suspect).collect::<Vec<_>>());
     }
@@ -400,6 +409,13 @@ impl Swim {
                 .map(|((at, serial), alarm)| ((at + late, serial), alarm))
                 .collect();
         }
+    }
+
+    /// Whether it is more likely that this node hears nobody than that all others are dead.
+    /// What it would say of them is believed by those who hear it.
+    fn is_in_doubt(&self, now: Mono) -> bool {
+        let silence = now.since(self.heard_at);
+        self.alive() > 1 && silence > DEAF && silence < DOUBT
     }
 
     fn alarm(&mut self, at: Mono, alarm: Alarm) {

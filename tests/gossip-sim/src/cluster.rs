@@ -12,6 +12,7 @@ use mizzen_types::random::Dice;
 use mizzen_types::time::{Mono, Now, Wall};
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 /// One node.
 pub struct Node {
@@ -54,6 +55,8 @@ pub struct Cluster {
     pub nodes: Vec<Node>,
     /// What was seen since somebody last took it, with the time.
     pub seen: Vec<(Nanos, Seen)>,
+    /// Nodes that are started from now on keep what the dead said so long.
+    pub keep: Duration,
     /// Chance of the one who plays with the cluster.
     pub dice: Dice,
     by_id: HashMap<OwnerId, usize>,
@@ -73,6 +76,7 @@ impl Cluster {
             network: Network::new(0, loss, seed),
             nodes: Vec::new(),
             seen: Vec::new(),
+            keep: Duration::from_secs(24 * 3600),
             dice: Dice::new(seed ^ 1),
             by_id: HashMap::new(),
             by_address: HashMap::new(),
@@ -117,6 +121,15 @@ impl Cluster {
         index
     }
 
+    /// A copy of a node's machine at an address of its own, which is not started.
+    pub fn copy(&mut self, of: usize) -> usize {
+        let index = self.add();
+        self.by_id.remove(&self.nodes[index].id);
+        self.nodes[index].id = self.nodes[of].id.clone();
+        self.nodes[index].generation = self.nodes[of].generation;
+        index
+    }
+
     /// Starts a node in its next generation.
     pub fn start(&mut self, node: usize) {
         let generation = self.nodes[node].generation + 1;
@@ -128,9 +141,12 @@ impl Cluster {
         let (seed, time) = (self.dice.draw(), self.network.now);
         let entry = &mut self.nodes[node];
         entry.generation = generation;
-        let settings = Settings::new(entry.identity(), seed);
+        let mut settings = Settings::new(entry.identity(), seed);
+        settings.keep = self.keep;
         let keys = Box::new(QuickKeys(entry.id.clone()));
-        entry.membership = Some(Membership::new(settings, keys, entry.now(time)));
+        let mut membership = Membership::new(settings, keys, entry.now(time));
+        membership.open(&entry.id, generation);
+        entry.membership = Some(membership);
         entry.view = View::default();
         entry.wake_at = Nanos::MAX;
         self.settle(node);
@@ -146,6 +162,31 @@ impl Cluster {
         self.nodes[node].paused_until = self.network.now + span;
         let until = self.nodes[node].paused_until;
         self.network.wake(node, until);
+    }
+
+    /// Lets a node ask another one for everything.
+    pub fn join(&mut self, node: usize, by: usize) {
+        let by = self.nodes[by].id.clone();
+        self.with(node, |membership, now| membership.join(&by, now));
+    }
+
+    /// Sends a node a message in the name of another one.
+    pub fn inject_message(&mut self, node: usize, from: usize, bytes: &[u8]) {
+        let from = self.nodes[from].id.clone();
+        self.with(node, |membership, now| membership.handle_message(&from, bytes, now));
+    }
+
+    /// Sends a node a datagram.
+    pub fn inject_datagram(&mut self, node: usize, bytes: &[u8]) {
+        let from = SocketAddr::from(([10, 255, 255, 1], 1));
+        self.with(node, |membership, now| membership.handle_datagram(from, bytes, now));
+    }
+
+    /// What `node` knows that `owner` says.
+    #[must_use]
+    pub fn said(&self, node: usize, owner: usize) -> Vec<(Key, Fact)> {
+        let facts = self.nodes[node].view.facts().filter(|(id, ..)| **id == self.nodes[owner].id);
+        facts.map(|(_, key, fact)| (key.clone(), fact.clone())).collect()
     }
 
     /// Moves a datagram's way: what is sent to `address` arrives at `node` from now on.
@@ -166,15 +207,12 @@ impl Cluster {
         done
     }
 
-    /// Says something in a node's own log, which is opened if need be.
+    /// Says something in a node's own log, and lets others hear of all in it.
     pub fn say(&mut self, node: usize, key: Key, fact: Option<&Fact>) {
-        let (id, generation) = (self.nodes[node].id.clone(), self.nodes[node].generation);
+        let id = self.nodes[node].id.clone();
         self.with(node, |membership, now| {
-            if membership.exchange().version(&id) == Version::default() {
-                membership.open(&id, generation);
-                membership.publish(now);
-            }
             membership.say(&id, key, fact, now);
+            membership.publish(now);
         });
     }
 
@@ -273,7 +311,12 @@ impl Cluster {
                     }
                 }
                 Effect::Message { to, bytes } => {
-                    if let Some(to) = self.by_id.get(&to) {
+                    // As a real node: where it listens as far as is known, otherwise by name.
+                    let membership = entry.membership.as_ref();
+                    let known = membership.and_then(|membership| membership.nodes().get(&to));
+                    let by_address =
+                        known.and_then(|known| self.by_address.get(&known.identity.address));
+                    if let Some(to) = by_address.or_else(|| self.by_id.get(&to)) {
                         self.network.message(node, *to, bytes);
                     }
                 }

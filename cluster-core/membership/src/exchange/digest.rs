@@ -4,9 +4,9 @@
 //! number. Two nodes compare that number, then the groups, then the stands in groups that
 //! differ.
 
-use super::Exchange;
 use super::message::{BUCKETS, Message};
 use super::set::Stand;
+use super::{Effect, Exchange};
 use mizzen_types::ids::OwnerId;
 use mizzen_types::time::Mono;
 use siphasher::sip::SipHasher13;
@@ -59,12 +59,16 @@ impl Digests {
 
 impl Exchange {
     /// Asks a peer whether it knows the same.
-    pub(super) fn ask_compare(&mut self, peer: &OwnerId) {
+    pub(super) fn ask_compare(&mut self, peer: &OwnerId, now: Mono) {
+        self.peers.ask_members(peer, now);
         let all = self.digests.all();
-        self.send(peer, &Message::Compare(all));
+        self.send(peer, &Message::Compare(all, self.members));
     }
 
-    pub(super) fn compare(&mut self, from: &OwnerId, all: u64) {
+    pub(super) fn compare(&mut self, from: &OwnerId, all: u64, members: u64) {
+        if members != self.members {
+            self.effects.push_back(Effect::Asked { by: from.clone() });
+        }
         if all != self.digests.all() {
             let hashes = self.digests.buckets.clone();
             self.send(from, &Message::Buckets(hashes));

@@ -25,9 +25,14 @@ pub(super) struct Local {
 impl Exchange {
     /// Begins a log of this node in a generation larger than all before. Others hear
     /// nothing of it until it is [published](Self::publish), and meanwhile keep what they
-    /// know of the generation before.
+    /// know of the generation before. Logs are opened before the node joins.
     pub fn open(&mut self, owner: &OwnerId, generation: u64) {
         debug_assert_eq!(node_of(owner), self.me, "a node writes logs of its own");
+        let tag = tag_of(owner);
+        let former = self.sets.remove(&tag).map(|set| set.head);
+        if let Some(head) = &former {
+            self.digests.change(tag, Some(head.stand()), None);
+        }
         let local = Local {
             owner: owner.clone(),
             version: Version { generation: generation.min(MAX_GENERATION - 2), sequence: 0 },
@@ -37,7 +42,10 @@ impl Exchange {
             published: false,
             changed: true,
         };
-        self.locals.insert(tag_of(owner), local);
+        self.locals.insert(tag, local);
+        if let Some(head) = former {
+            self.outlive(tag, head.version);
+        }
     }
 
     /// Says `fact` of `key` in a log that was opened; `None` says no more of it.
@@ -99,7 +107,7 @@ impl Exchange {
 
     /// A later log of this node's is known elsewhere: a former life wrote it, which is
     /// forgotten here. Everything is said again in a generation after that.
-    pub(super) fn outlive(&mut self, tag: u64, other: Version, now: Mono) {
+    pub(super) fn outlive(&mut self, tag: u64, other: Version) {
         let Some(local) = self.locals.get_mut(&tag) else { return };
         if local.version > other {
             return;
@@ -109,8 +117,5 @@ impl Exchange {
         local.changed = true;
         let owner = local.owner.clone();
         self.effects.push_back(Effect::Outlived { owner, generation });
-        if local.published {
-            self.news.due(now);
-        }
     }
 }

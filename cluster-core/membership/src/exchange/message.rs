@@ -21,8 +21,8 @@ pub(super) enum Message {
     Full,
     /// News.
     Push(Vec<Delta>),
-    /// The hash of everything that the sender holds.
-    Compare(u64),
+    /// Hashes of everything that the sender holds, and of the members that it knows.
+    Compare(u64, u64),
     /// That hash differed: the hash of each group.
     Buckets(Vec<u64>),
     /// Those differed: where the sender stands with all owners in these groups.
@@ -35,8 +35,8 @@ pub(super) enum Message {
     Give(Vec<Part>),
     /// The sender knows nothing yet.
     Join,
-    /// All members, opaque here, and where the sender stands with all owners.
-    Welcome(Vec<u8>, Vec<(u64, Stand)>),
+    /// All members, opaque here.
+    Members(Vec<u8>),
 }
 
 /// How a set became another one.
@@ -81,8 +81,8 @@ impl Message {
                 w.byte(10);
             }
             Self::Push(deltas) => write_all(w.byte(1), deltas, Delta::write),
-            Self::Compare(all) => {
-                w.byte(2).hash(*all);
+            Self::Compare(all, members) => {
+                w.byte(2).hash(*all).hash(*members);
             }
             Self::Buckets(hashes) => write_all(w.byte(3), hashes, |hash, w| {
                 w.hash(*hash);
@@ -96,7 +96,9 @@ impl Message {
             Self::Join => {
                 w.byte(8);
             }
-            Self::Welcome(members, stands) => write_stands(w.byte(9).blob(members), stands),
+            Self::Members(members) => {
+                w.byte(9).blob(members);
+            }
         }
         writer.finish()
     }
@@ -110,7 +112,7 @@ impl Message {
         let message = match r.byte()? {
             0 => Self::Greet,
             1 => Self::Push(read_all(r, 40, Delta::read)?),
-            2 => Self::Compare(r.hash()?),
+            2 => Self::Compare(r.hash()?, r.hash()?),
             3 => match read_all(r, 8, read_hash)? {
                 hashes if hashes.len() == BUCKETS => Self::Buckets(hashes),
                 _ => return Err(Garbage::Malformed("digest")),
@@ -124,7 +126,7 @@ impl Message {
             7 => Self::Give(read_all(r, 40, Part::read)?),
             8 => Self::Join,
             10 => Self::Full,
-            9 => Self::Welcome(r.blob()?.to_vec(), read_stands(r)?),
+            9 => Self::Members(r.blob()?.to_vec()),
             _ => return Err(Garbage::Unknown("kind of message")),
         };
         reader.end()?;

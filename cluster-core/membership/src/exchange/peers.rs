@@ -16,6 +16,11 @@ const MAX_GUESTS: usize = 12;
 const CHOOSE: Duration = Duration::from_millis(100);
 /// Greetings, comparisons of everything.
 const MINUTE: Duration = Duration::from_secs(60);
+/// A node that joined compares so often after so long.
+const HURRIES: u8 = 4;
+const HURRY: Duration = Duration::from_secs(2);
+/// Who was asked for the members answers within this.
+const ANSWER: Duration = Duration::from_secs(20);
 /// Comparisons of what is new.
 const RECENT: Duration = Duration::from_secs(5);
 /// Who did not greet for so long has chosen others.
@@ -38,6 +43,10 @@ pub(super) struct Peers {
     recent_at: Mono,
     choose_at: Option<Mono>,
     minutes: u64,
+    /// So many comparisons are not a minute but seconds away.
+    hurries: u8,
+    /// Who was asked for the members, and when.
+    asked: BTreeMap<OwnerId, Mono>,
 }
 
 impl Peers {
@@ -51,7 +60,25 @@ impl Peers {
             recent_at: now + jittered(dice, RECENT),
             choose_at: None,
             minutes: 0,
+            hurries: 0,
+            asked: BTreeMap::new(),
         }
+    }
+
+    /// While many join, each misses some of the others: a joiner compares soon, and again.
+    pub(super) fn hurry(&mut self, now: Mono) {
+        self.hurries = HURRIES;
+        self.minute_at = self.minute_at.min(now + HURRY);
+    }
+
+    pub(super) fn ask_members(&mut self, peer: &OwnerId, now: Mono) {
+        self.asked.retain(|_, at| now.since(*at) < ANSWER);
+        self.asked.insert(peer.clone(), now);
+    }
+
+    /// Whether the peer was asked for members lately; it may answer once.
+    pub(super) fn was_asked_members(&mut self, peer: &OwnerId, now: Mono) -> bool {
+        self.asked.remove(peer).is_some_and(|at| now.since(at) < ANSWER)
     }
 
     pub(super) fn come(&mut self, node: &OwnerId, now: Mono) {
@@ -77,6 +104,10 @@ impl Peers {
     pub(super) fn neighbours(&self) -> Vec<OwnerId> {
         let guests = self.guests.keys().filter(|node| !self.chosen.contains(*node));
         self.chosen.iter().chain(guests).cloned().collect()
+    }
+
+    pub(super) fn has_anybody(&self) -> bool {
+        !self.here.is_empty()
     }
 
     pub(super) fn anybody(&self, dice: &mut Dice) -> Option<OwnerId> {
@@ -123,11 +154,13 @@ impl Exchange {
         self.peers.look(now);
     }
 
-    fn find_neighbours(&mut self) {
+    fn find_neighbours(&mut self, now: Mono) {
         while self.peers.chosen.len() < CHOSEN.min(self.peers.here.len()) {
             let Some(node) = self.peers.anybody(&mut self.dice) else { return };
             if self.peers.chosen.insert(node.clone()) {
+                // From now on they tell each other what is new; this is about what was.
                 self.send(&node, &Message::Greet);
+                self.ask_compare(&node, now);
             }
         }
     }
@@ -136,31 +169,33 @@ impl Exchange {
     pub(super) fn attend_peers(&mut self, now: Mono) {
         if self.peers.choose_at.is_some_and(|at| at <= now) {
             self.peers.choose_at = None;
-            self.find_neighbours();
+            self.find_neighbours(now);
         }
         if self.peers.recent_at <= now {
             self.peers.recent_at = now + jittered(&mut self.dice, RECENT);
             self.tell_recent(now);
         }
         if self.peers.minute_at <= now {
-            self.peers.minute_at = now + jittered(&mut self.dice, MINUTE);
+            let next = if self.peers.hurries > 0 { HURRY } else { MINUTE };
+            self.peers.hurries = self.peers.hurries.saturating_sub(1);
+            self.peers.minute_at = now + jittered(&mut self.dice, next);
             self.peers.minutes += 1;
             self.peers.guests.retain(|_, heard| now.since(*heard) < GUEST);
             self.peers.strikes.retain(|_, (_, since)| now.since(*since) < IGNORED);
-            self.greet_neighbours();
+            self.greet_neighbours(now);
             if let Some(peer) = self.peers.anybody(&mut self.dice) {
-                self.ask_compare(&peer);
+                self.ask_compare(&peer, now);
             }
         }
     }
 
-    fn greet_neighbours(&mut self) {
+    fn greet_neighbours(&mut self, now: Mono) {
         if self.peers.minutes.is_multiple_of(ROTATE) {
             let leaver = self.dice.below(self.peers.chosen.len());
             if let Some(leaver) = self.peers.chosen.iter().nth(leaver).cloned() {
                 self.peers.chosen.remove(&leaver);
             }
-            self.find_neighbours();
+            self.find_neighbours(now);
         }
         for node in self.peers.chosen.clone() {
             self.send(&node, &Message::Greet);

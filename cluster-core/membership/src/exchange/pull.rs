@@ -21,6 +21,8 @@ use std::time::Duration;
 
 /// Owners asked for in one message.
 const AT_ONCE: usize = 128;
+/// Who lacks no more than this was not told what others may lack as well.
+const FEW: usize = 16;
 /// A peer that does not answer for so long is not waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -67,10 +69,11 @@ impl Pulls {
 impl Exchange {
     /// Asks for those owners of which the peer has something later.
     pub(super) fn want_later(&mut self, from: &OwnerId, stands: &[(u64, super::Stand)], now: Mono) {
-        for (tag, stand) in stands {
-            if self.is_later(*tag, *stand) {
-                self.want(from, *tag, Why::Behind);
-            }
+        let later = stands.iter().filter(|(tag, stand)| self.is_later(*tag, *stand));
+        let later: Vec<u64> = later.map(|(tag, _)| *tag).collect();
+        let why = if later.len() <= FEW { Why::News } else { Why::Behind };
+        for tag in later {
+            self.want(from, tag, why);
         }
         self.ask(from, now);
     }
@@ -199,7 +202,8 @@ impl Exchange {
             return Err(Fault::Forged);
         }
         if self.locals.contains_key(&tag) {
-            self.outlive(tag, part.head.version, now);
+            self.outlive(tag, part.head.version);
+            self.news.due(now);
             return Ok(Taken::Done);
         }
         if part.sequences.count() > MAX_ENTRIES || self.has_too_many_logs(tag, &part.head.owner) {
@@ -255,8 +259,7 @@ impl Exchange {
         let before = self.sets.get(&tag);
         let learned = learned(before, &set);
         self.digests.change(tag, before.map(|set| set.head.stand()), Some(set.head.stand()));
-        // Who knew nothing of an owner and was not told by a neighbour is late itself, and
-        // has no news for others.
+        // Who knew nothing of many owners is late itself, and has no news for others.
         if before.is_some() || why == Why::News {
             self.news.note(tag, before, &set, Some(from), now);
         }
@@ -270,18 +273,18 @@ impl Exchange {
         let late = |(peer, pull): (&OwnerId, &Pull)| is_late(pull).then(|| peer.clone());
         let late: Vec<OwnerId> = self.pulls.peers.iter().filter_map(late).collect();
         for peer in late {
-            self.abandon_pull(&peer);
+            self.abandon_pull(&peer, now);
         }
     }
 
     /// What was asked of a peer is asked of another one, by the next comparison.
-    pub(super) fn abandon_pull(&mut self, peer: &OwnerId) {
+    pub(super) fn abandon_pull(&mut self, peer: &OwnerId, now: Mono) {
         let Some(pull) = self.pulls.peers.remove(peer) else { return };
         for tag in pull.asked.iter().chain(&pull.todo) {
             self.pulls.asked.remove(tag);
         }
         if let Some(other) = self.peers.anybody(&mut self.dice) {
-            self.ask_compare(&other);
+            self.ask_compare(&other, now);
         }
     }
 }

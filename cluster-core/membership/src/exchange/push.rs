@@ -105,9 +105,14 @@ impl Exchange {
         if self.news.due.is_none_or(|due| due > now) {
             return;
         }
-        self.news.due = None;
         self.sign_logs(now);
         self.news.due = None;
+        let neighbours = self.peers.neighbours();
+        if neighbours.is_empty() && self.peers.has_anybody() {
+            // They are being chosen.
+            self.news.due = Some(now + BATCH);
+            return;
+        }
         let pending = std::mem::take(&mut self.news.pending);
         if pending.is_empty() {
             return;
@@ -122,7 +127,7 @@ impl Exchange {
             }
         }
         let messages = in_messages(deltas);
-        for node in self.peers.neighbours() {
+        for node in neighbours {
             if sources.iter().all(|source| source.as_ref() == Some(&node)) {
                 continue;
             }

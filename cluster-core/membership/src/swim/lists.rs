@@ -50,6 +50,8 @@ impl Swim {
             members.push(packet::read_member(&mut reader)?);
         }
         reader.end()?;
+        // To a node that joins, all is new, and to nobody else.
+        let alone = self.alive() == 0;
         let known = self.known_among(&members);
         self.settle_clashes(&mut members, now);
         members.retain(|member| member.id().tag() != self.me().tag());
@@ -57,7 +59,7 @@ impl Swim {
             return Ok(());
         }
         self.run(now, |foca, out| {
-            foca.apply_many(members.into_iter(), false, &mut *out)?;
+            foca.apply_many(members.into_iter(), !alone, &mut *out)?;
             foca.gossip(out)
         });
         self.look_again(&known);
