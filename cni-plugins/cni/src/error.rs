@@ -9,6 +9,7 @@ use mizzen_cni_core::config::ConfigError;
 use mizzen_cni_core::error::{Code, to_json};
 use mizzen_cni_core::invoke::InvokeError;
 use mizzen_cni_core::ipam::PoolError;
+use mizzen_cni_core::portmap::{PortmapError, Publication};
 use mizzen_cni_core::request::RequestError;
 use mizzen_cni_core::version::SpecVersion;
 use mizzen_netlink::NetlinkError;
@@ -53,6 +54,17 @@ pub(crate) enum PluginError {
     },
     #[error("{key} has no lease")]
     NoLease { key: AttachmentKey },
+    #[error("cannot read `{}`, where the daemon says what overlay `{overlay}` is", path.display())]
+    State {
+        overlay: String,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error(transparent)]
+    Portmap(#[from] PortmapError),
+    #[error("{publication:?} is not in the kernel, or somebody else's")]
+    NotPublished { publication: Publication },
     #[error("no ADD would succeed")]
     NotAvailable(#[source] Box<PluginError>),
 }
@@ -67,7 +79,9 @@ impl PluginError {
             Self::Lease(error) => error.code(),
             Self::Kernel(error) => kernel_code(error),
             Self::Check(CheckError::NoPreviousResult) => Code::InvalidConfig,
-            Self::Check(_) | Self::NoLease { .. } => Code::CheckFailed,
+            Self::State { .. } => Code::TryAgain,
+            Self::Portmap(_) => Code::InvalidConfig,
+            Self::Check(_) | Self::NoLease { .. } | Self::NotPublished { .. } => Code::CheckFailed,
             Self::Delegate(InvokeError::BadType { .. }) => Code::InvalidConfig,
             Self::Delegate(error) if error.is_transient() => Code::TryAgain,
             Self::Delegate(_) => Code::Delegate,

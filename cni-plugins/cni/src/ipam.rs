@@ -1,6 +1,6 @@
-//! `mizzen-ipam`: addresses from a range, one file per lease.
+//! `mizzen-ipam`: addresses from ranges, one file per lease.
 
-use mizzen_cni_core::config::{IpamConfig, valid_attachments};
+use mizzen_cni_core::config::{IpamConfig, TeardownConfig, valid_attachments};
 use mizzen_cni_core::gc::plan_gc;
 use mizzen_cni_core::ipam::Pool;
 use mizzen_cni_core::request::{Attachment, Command, Request};
@@ -12,35 +12,40 @@ use crate::leases::{Holder, LeaseStore};
 
 /// Does what `request` asks of the address plugin.
 pub(crate) fn handle(request: &Request) -> Result<Option<Value>, PluginError> {
-    let config = IpamConfig::read(&request.config)?;
-    let store = LeaseStore::open(&config.data_dir, &request.network)?;
+    let teardown = TeardownConfig::read(&request.config)?;
+    let store = || LeaseStore::open(&teardown.data_dir, &request.network);
+    let config = || crate::state::completed(&request.config, &teardown.data_dir);
     match &request.command {
         Command::Add(attachment) => {
+            let config = IpamConfig::read(&config()?)?;
+            let store = store()?;
             let _lock = store.lock(Holder::Ipam, &attachment.key)?;
             let result = take(&store, &config, attachment)?;
             Ok(Some(result.to_json(request.version)))
         }
         Command::Del(attachment) => {
+            let store = store()?;
             let _lock = store.lock(Holder::Ipam, &attachment.key)?;
             store.release(&attachment.key)?;
             Ok(None)
         }
-        Command::Check(attachment) => check(&store, attachment).map(|()| None),
-        Command::Status => status(&store, &config).map(|()| None),
-        Command::Gc => collect(&store, request).map(|()| None),
+        Command::Check(attachment) => check(&store()?, attachment).map(|()| None),
+        Command::Status => status(&store()?, &IpamConfig::read(&config()?)?).map(|()| None),
+        Command::Gc => collect(&store()?, request).map(|()| None),
         Command::Version => Ok(None),
     }
 }
 
-/// Takes a lease. The caller holds the container's lock.
+/// Takes leases. The caller holds the container's lock.
 pub(crate) fn take(
     store: &LeaseStore,
     config: &IpamConfig,
     attachment: &Attachment,
 ) -> Result<CniResult, PluginError> {
-    let pool = Pool::new(config);
-    let address = store.take(&attachment.key, &pool, attachment.requested_ip)?;
-    Ok(pool.result(address, &config.routes))
+    let pools: Vec<Pool> = config.sets.iter().map(|set| Pool::new(set)).collect();
+    let addresses = store.take(&attachment.key, &pools, &attachment.wanted.ips)?;
+    let ips = addresses.iter().zip(&pools).map(|(address, pool)| pool.configuration(*address));
+    Ok(CniResult { ips: ips.collect(), routes: config.routes.clone(), ..CniResult::default() })
 }
 
 /// Fails if the attachment has no lease.
@@ -54,9 +59,12 @@ pub(crate) fn check(store: &LeaseStore, attachment: &Attachment) -> Result<(), P
 
 /// Fails if no address is free.
 pub(crate) fn status(store: &LeaseStore, config: &IpamConfig) -> Result<(), PluginError> {
-    let taken = store.observe()?.into_keys().collect();
-    let free = Pool::new(config).choose(None, None, &taken);
-    free.map(|_| ()).map_err(|error| PluginError::NotAvailable(Box::new(error.into())))
+    let taken = store.addresses()?;
+    for set in &config.sets {
+        let free = Pool::new(set).choose(&[], None, &taken);
+        free.map_err(|error| PluginError::NotAvailable(Box::new(error.into())))?;
+    }
+    Ok(())
 }
 
 fn collect(store: &LeaseStore, request: &Request) -> Result<(), PluginError> {
@@ -65,7 +73,7 @@ fn collect(store: &LeaseStore, request: &Request) -> Result<(), PluginError> {
         let _lock = store.lock(Holder::Ipam, &key)?;
         store.release(&key)?;
     }
-    Ok(())
+    Ok(store.remove_damaged()?)
 }
 
 /// The leases with a known owner; what cannot be read is not ours to remove.

@@ -5,11 +5,11 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use mizzen_cni_core::check::{Observed, ObservedLink};
-use mizzen_cni_core::plan::{Family, Hairpin, Step};
+use mizzen_cni_core::plan::{End, Family, Hairpin, Step};
 use mizzen_cni_core::result::Interface;
 use mizzen_netlink::{
-    BridgeSpec, DuplicateDetection, IfIndex, LinkChange, Mac, Netlink, NetlinkError, RouteSpec,
-    TABLE_MAIN, VethPeer, VethSpec, ensure_sysctl,
+    BridgeSpec, DuplicateDetection, IfIndex, LinkChange, LinkState, Mac, Netlink, NetlinkError,
+    Plug, RateLimit, RouteSpec, TABLE_MAIN, VethPeer, VethSpec, ensure_sysctl, visit_namespace,
 };
 
 use crate::error::PluginError;
@@ -17,58 +17,88 @@ use crate::error::PluginError;
 /// The mark of routes in a container: those of an administrator (`static`).
 const ROUTE_PROTOCOL: u8 = 4;
 
-/// Conversations with the host's namespace and with a container's.
+/// Conversations with the host's namespace and with a container's, and the links that steps
+/// made or found.
 pub(crate) struct Kernel {
     pub(crate) host: Netlink,
     container: Netlink,
     namespace: File,
+    bridge: Option<LinkState>,
+    pair: Option<Pair>,
+}
+
+/// The pair of a container.
+struct Pair {
+    host: LinkState,
+    inside: Inside,
+}
+
+/// The container's end.
+struct Inside {
+    index: IfIndex,
+    name: String,
+    mac: Mac,
+    mtu: u32,
 }
 
 impl Kernel {
     pub(crate) fn open(netns: &Path) -> Result<Self, PluginError> {
         let unreachable = |source| PluginError::NoNamespace { netns: netns.to_owned(), source };
-        let container = Netlink::open_in(netns).map_err(unreachable)?;
         let namespace = File::open(netns).map_err(|source| {
             unreachable(NetlinkError::Namespace { path: netns.to_owned(), source })
         })?;
-        Ok(Self { host: Netlink::open()?, container, namespace })
+        // A plugin has one thread.
+        let container = visit_namespace(namespace.as_fd(), netns, Netlink::open);
+        let container = container.and_then(|opened| opened).map_err(unreachable)?;
+        Ok(Self { host: Netlink::open()?, container, namespace, bridge: None, pair: None })
     }
 
-    /// Carries one step out.
+    /// Carries one step out. Steps come in the order of the plan.
     pub(crate) fn carry_out(&mut self, step: &Step) -> Result<(), NetlinkError> {
         match step {
             Step::EnableForwarding(family) => {
                 ensure_sysctl(forwarding(*family), "1")?;
             }
             Step::EnsureBridge { name, mtu, mac, addresses } => {
-                self.host.ensure_bridge(&BridgeSpec {
+                let bridge = self.host.ensure_bridge(&BridgeSpec {
                     name: name.clone(),
                     mtu: Some(*mtu),
                     mac: mac.map(Mac),
                     alias: None,
                     addresses: addresses.clone(),
                 })?;
+                self.bridge = Some(bridge.into_inner());
             }
-            Step::CreateVeth { host, alias, mtu, inside, mac } => {
+            Step::CreateVeth { host, alias, mtu, inside, mac, hairpin } => {
                 let namespace = self.namespace.as_fd();
-                let peer = VethPeer { name: inside, namespace, mac: Some(Mac(*mac)) };
+                let mac = Mac(*mac);
+                let peer = VethPeer { name: inside, namespace, mac: Some(mac) };
                 let spec = VethSpec { name: host, mtu: *mtu, alias: Some(alias), peer };
-                self.host.create_veth(&spec)?;
+                let bridge = expect(self.bridge.as_ref(), "the bridge")?.index;
+                let plug = Plug { bridge, hairpin: *hairpin == Hairpin::On };
+                let host = self.host.create_plugged_veth(&spec, plug)?;
+                let index = match host.peer {
+                    Some(index) => index,
+                    None => index_of(&mut self.container, inside)?,
+                };
+                let inside = Inside { index, name: inside.clone(), mac, mtu: *mtu };
+                self.pair = Some(Pair { host, inside });
             }
-            Step::JoinBridge { host, bridge, hairpin } => {
-                let master = index_of(&mut self.host, bridge)?;
-                self.host.set_link(host, &LinkChange::new().up().master(master))?;
-                if *hairpin == Hairpin::On {
-                    self.host.ensure_port_hairpin(host)?;
+            Step::LimitRate { end, limit } => {
+                let limit = RateLimit { rate: limit.rate, burst: limit.burst };
+                let pair = expect(self.pair.as_ref(), "the pair")?;
+                match end {
+                    End::Host => self.host.ensure_rate_limit(pair.host.index, limit)?,
+                    End::Inside => self.container.ensure_rate_limit(pair.inside.index, limit)?,
                 }
             }
             Step::BringUp { link } => self.container.set_link(link, &LinkChange::new().up())?,
-            Step::AddAddress { link, address } => {
-                let index = index_of(&mut self.container, link)?;
+            Step::AddAddress { address, .. } => {
+                let index = expect(self.pair.as_ref(), "the pair")?.inside.index;
                 self.container.ensure_address(index, *address, DuplicateDetection::Off)?;
             }
-            Step::AddRoute { link, destination, gateway } => {
-                let link = Some(index_of(&mut self.container, link)?);
+            Step::AddRoute { destination, gateway, .. } => {
+                let link = Some(expect(self.pair.as_ref(), "the pair")?.inside.index);
                 self.container.ensure_route(&RouteSpec {
                     destination: *destination,
                     gateway: *gateway,
@@ -85,19 +115,16 @@ impl Kernel {
 
     /// The links of an attachment as ADD's answer describes them: the bridge, the
     /// host's end, the container's end.
-    pub(crate) fn interfaces(
-        &mut self,
-        bridge: &str,
-        host: &str,
-        inside: &str,
-        netns: &Path,
-    ) -> Result<Vec<Interface>, NetlinkError> {
-        let sandbox = Some(netns.to_string_lossy().into_owned());
-        Ok(vec![
-            interface(&mut self.host, bridge, None)?,
-            interface(&mut self.host, host, None)?,
-            interface(&mut self.container, inside, sandbox)?,
-        ])
+    pub(crate) fn interfaces(&self, netns: &Path) -> Result<Vec<Interface>, NetlinkError> {
+        let bridge = expect(self.bridge.as_ref(), "the bridge")?;
+        let Pair { host, inside } = expect(self.pair.as_ref(), "the pair")?;
+        let container = Interface {
+            name: inside.name.clone(),
+            mac: Some(inside.mac.to_string()),
+            sandbox: Some(netns.to_string_lossy().into_owned()),
+            mtu: Some(inside.mtu),
+        };
+        Ok(vec![interface(bridge), interface(host), container])
     }
 
     /// What CHECK compares.
@@ -134,23 +161,16 @@ fn forwarding(family: Family) -> &'static str {
 }
 
 fn index_of(netlink: &mut Netlink, name: &str) -> Result<IfIndex, NetlinkError> {
-    Ok(expect_link(netlink, name)?.index)
-}
-
-fn interface(
-    netlink: &mut Netlink,
-    name: &str,
-    sandbox: Option<String>,
-) -> Result<Interface, NetlinkError> {
-    let link = expect_link(netlink, name)?;
-    let mac = link.mac.map(|mac| mac.to_string());
-    Ok(Interface { name: link.name, mac, sandbox, mtu: Some(link.mtu) })
-}
-
-fn expect_link(
-    netlink: &mut Netlink,
-    name: &str,
-) -> Result<mizzen_netlink::LinkState, NetlinkError> {
     let vanished = || NetlinkError::Vanished { object: format!("link `{name}`") };
-    netlink.observe_link(name)?.ok_or_else(vanished)
+    Ok(netlink.observe_link(name)?.ok_or_else(vanished)?.index)
+}
+
+fn interface(link: &LinkState) -> Interface {
+    let mac = link.mac.map(|mac| mac.to_string());
+    Interface { name: link.name.clone(), mac, sandbox: None, mtu: Some(link.mtu) }
+}
+
+/// What an earlier step must have left.
+fn expect<T>(made: Option<T>, what: &str) -> Result<T, NetlinkError> {
+    made.ok_or_else(|| NetlinkError::Vanished { object: what.to_owned() })
 }

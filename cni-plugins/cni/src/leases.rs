@@ -1,23 +1,26 @@
 //! Leases as files, and the lock of one container.
 //!
-//! `<data dir>/<network>/<address>` says in one line of JSON whose the address is. The
-//! file appears complete and at once, or not at all: it is written under another name
-//! and moved to a name that must be free. So two processes never get one address, and
-//! a crash leaves no half lease. Every other name in the directory is no lease:
-//! `last-reserved`, `lock-…`, `.new-…`.
+//! `<data dir>/<network>/<address>` says in one line of JSON whose the address is. It is
+//! born as a second name of a complete file, by a call that fails if the name is taken: so
+//! two processes never get one address, and a crash leaves no half lease. The file's first
+//! name is `.new-…` while addresses are being taken and `.of-…` afterwards, with a hash of
+//! the container's name; it lists the addresses that were taken or about to be, so DEL finds
+//! them without reading the leases of all others. Every other name in the directory is no
+//! lease: `last-reserved…`, `lock-…`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::net::IpAddr;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use mizzen_cni_core::AttachmentKey;
 use mizzen_cni_core::error::Code;
 use mizzen_cni_core::ipam::{LeaseRecord, Pool, PoolError};
 use mizzen_cni_core::plan::host_link;
-use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
+use rustix::fs::{FlockOperation, flock};
 
 /// The leases of one network.
 pub(crate) struct LeaseStore {
@@ -65,8 +68,11 @@ impl LeaseError {
     }
 }
 
-/// The address given last.
+/// The address given last, of the first pool; those of the others have a number behind it.
 const LAST: &str = "last-reserved";
+
+/// The lock of those who remove links together.
+const REMOVAL: &str = "lock-removal";
 
 impl LeaseStore {
     /// Opens the leases of `network`; makes their directory if need be.
@@ -92,29 +98,19 @@ impl LeaseStore {
             Holder::Overlay => "overlay",
             Holder::Ipam => "ipam",
         };
-        let path = self.dir.join(format!("lock-{holder}-{digits}"));
-        let opened = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
-        let file = opened.map_err(|source| failed("open", &path, source))?;
-        loop {
-            match flock(&file, FlockOperation::LockExclusive) {
-                Ok(()) => return Ok(ContainerLock { _file: file }),
-                Err(rustix::io::Errno::INTR) => {}
-                Err(errno) => return Err(failed("lock", &path, errno.into())),
-            }
-        }
+        lock(&self.dir.join(format!("lock-{holder}-{digits}")))
+    }
+
+    /// Waits until no other process removes links.
+    pub(crate) fn lock_removal(&self) -> Result<ContainerLock, LeaseError> {
+        lock(&self.dir.join(REMOVAL))
     }
 
     /// Lists the leases; an owner that cannot be read is `None`.
     pub(crate) fn observe(&self) -> Result<BTreeMap<IpAddr, Option<AttachmentKey>>, LeaseError> {
-        let failed = |source| failed("list", &self.dir, source);
         let mut leases = BTreeMap::new();
-        for entry in std::fs::read_dir(&self.dir).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            let Some(address) = entry.file_name().to_str().and_then(|name| name.parse().ok())
-            else {
-                continue;
-            };
-            match std::fs::read(entry.path()) {
+        for address in self.addresses()? {
+            match std::fs::read(self.dir.join(address.to_string())) {
                 Ok(bytes) => {
                     let record = serde_json::from_slice(&bytes).ok();
                     leases.insert(address, record.map(|record: LeaseRecord| record.key()));
@@ -129,98 +125,225 @@ impl LeaseStore {
         Ok(leases)
     }
 
-    /// The addresses of `key`.
-    pub(crate) fn observe_of(&self, key: &AttachmentKey) -> Result<Vec<IpAddr>, LeaseError> {
-        let leases = self.observe()?.into_iter();
-        Ok(leases.filter(|(_, owner)| owner.as_ref() == Some(key)).map(|(at, _)| at).collect())
+    /// The addresses that have a lease.
+    pub(crate) fn addresses(&self) -> Result<BTreeSet<IpAddr>, LeaseError> {
+        let failed = |source| failed("list", &self.dir, source);
+        let mut addresses = BTreeSet::new();
+        for entry in std::fs::read_dir(&self.dir).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name();
+            addresses.extend(name.to_str().and_then(|name| name.parse::<IpAddr>().ok()));
+        }
+        Ok(addresses)
     }
 
-    /// Gives `key` an address of `pool`. The caller holds the container's lock.
+    /// The addresses of `key`.
+    pub(crate) fn observe_of(&self, key: &AttachmentKey) -> Result<Vec<IpAddr>, LeaseError> {
+        let listed = [self.index(key), self.draft(key)].into_iter().find_map(|path| {
+            read_record(&path).filter(|record| record.key() == *key).map(|record| record.addresses)
+        });
+        match listed {
+            Some(addresses) if !addresses.is_empty() => {
+                Ok(addresses.into_iter().filter(|address| self.owns(key, *address)).collect())
+            }
+            // A lease of before there was a list, or whose list was lost.
+            _ => {
+                let leases = self.observe()?.into_iter();
+                Ok(leases
+                    .filter(|(_, owner)| owner.as_ref() == Some(key))
+                    .map(|(at, _)| at)
+                    .collect())
+            }
+        }
+    }
+
+    /// Gives `key` an address of each pool. The caller holds the container's lock.
     pub(crate) fn take(
         &self,
         key: &AttachmentKey,
-        pool: &Pool,
-        requested: Option<IpAddr>,
-    ) -> Result<IpAddr, LeaseError> {
-        let leases = self.observe()?;
-        let held = leases.iter().find(|(_, owner)| owner.as_ref() == Some(key));
-        if let Some((address, _)) = held {
-            return Err(LeaseError::Held { key: key.clone(), address: *address });
+        pools: &[Pool],
+        wanted: &[IpAddr],
+    ) -> Result<Vec<IpAddr>, LeaseError> {
+        let held = [self.index(key), self.draft(key)].iter().find_map(|path| {
+            let record = read_record(path).filter(|record| record.key() == *key)?;
+            record.addresses.into_iter().find(|address| self.owns(key, *address))
+        });
+        if let Some(address) = held {
+            return Err(LeaseError::Held { key: key.clone(), address });
         }
-        let mut taken: BTreeSet<IpAddr> = leases.into_keys().collect();
-        let last = self.last();
+        if let Some(address) = wanted.iter().find(|ip| !pools.iter().any(|pool| pool.gives(**ip)))
+            && let Some(pool) = pools.first()
+        {
+            return Err(pool.not_given(*address).into());
+        }
+        let mut record = LeaseRecord::new(key);
+        let taken = pools
+            .iter()
+            .enumerate()
+            .try_for_each(|(number, pool)| self.take_one(number, pool, wanted, &mut record));
         let draft = self.draft(key);
-        let record = serde_json::json!(LeaseRecord::new(key)).to_string();
-        loop {
-            let address = pool.choose(requested, last, &taken)?;
-            if self.publish(&draft, &record, address)? {
-                self.remember(&draft, address)?;
-                return Ok(address);
+        let kept = taken.and_then(|()| {
+            let index = self.index(key);
+            std::fs::rename(&draft, &index).map_err(|source| failed("replace", &index, source))
+        });
+        match kept {
+            Ok(()) => Ok(record.addresses),
+            Err(error) => {
+                // The caller learns of no address, so it must not keep one.
+                let _ = self.release(key);
+                Err(error)
             }
-            // Another container was faster; the next choice leaves it out.
-            taken.insert(address);
         }
     }
 
     /// Takes the addresses of `key` back; whether there was any does not matter.
     pub(crate) fn release(&self, key: &AttachmentKey) -> Result<(), LeaseError> {
-        remove(&self.draft(key))?;
         for address in self.observe_of(key)? {
             remove(&self.dir.join(address.to_string()))?;
+        }
+        for path in [self.draft(key), self.index(key)] {
+            // Another container with the same hash keeps its list.
+            if read_record(&path).is_none_or(|record| record.key() == *key) {
+                remove(&path)?;
+            }
         }
         Ok(())
     }
 
-    /// Writes the record and moves it to the address's name; `false` if that is taken.
-    fn publish(&self, draft: &Path, record: &str, address: IpAddr) -> Result<bool, LeaseError> {
-        write(draft, record)?;
-        let path = self.dir.join(address.to_string());
-        match renameat_with(CWD, draft, CWD, &path, RenameFlags::NOREPLACE) {
-            Ok(()) => Ok(true),
-            Err(rustix::io::Errno::EXIST) => {
-                remove(draft)?;
-                Ok(false)
+    /// Removes leases that a power failure left empty: a lease is never empty while it is
+    /// made, and whoever had it did not outlive the machine.
+    pub(crate) fn remove_damaged(&self) -> Result<(), LeaseError> {
+        let booted = booted();
+        for (address, _) in self.observe()?.into_iter().filter(|(_, owner)| owner.is_none()) {
+            let path = self.dir.join(address.to_string());
+            let metadata = std::fs::metadata(&path).and_then(|found| found.modified());
+            if metadata.is_ok_and(|written| written < booted) {
+                remove(&path)?;
             }
-            Err(errno) => {
-                remove(draft)?;
-                Err(failed("create", &path, errno.into()))
+        }
+        Ok(())
+    }
+
+    /// Takes one address of `pool` and adds it to `record`.
+    fn take_one(
+        &self,
+        number: usize,
+        pool: &Pool,
+        wanted: &[IpAddr],
+        record: &mut LeaseRecord,
+    ) -> Result<(), LeaseError> {
+        let key = record.key();
+        let hint = self.hint(number);
+        let last = last(&hint);
+        // Most often the next address is free, and nobody has to look at the others.
+        let mut taken = BTreeSet::new();
+        let mut mended = false;
+        loop {
+            let address = match pool.choose(wanted, last, &taken) {
+                Err(PoolError::Exhausted { .. }) if !mended => {
+                    mended = true;
+                    self.remove_damaged()?;
+                    taken = self.addresses()?;
+                    pool.choose(wanted, last, &taken)?
+                }
+                other => other?,
+            };
+            record.addresses.push(address);
+            if self.publish(&key, record, address)? {
+                return remember(&hint, address);
+            }
+            record.addresses.pop();
+            let before = taken.len();
+            taken = self.addresses()?;
+            taken.insert(address);
+            // Another process may take and give back as we look; the set still grows.
+            if taken.len() <= before {
+                std::thread::yield_now();
             }
         }
     }
 
-    /// Notes the address as the last one. Two processes may overtake each other here;
-    /// it is only where the next search starts.
-    fn remember(&self, draft: &Path, address: IpAddr) -> Result<(), LeaseError> {
-        let path = self.dir.join(LAST);
-        let noted = write(draft, &format!("1 {address}\n")).and_then(|()| {
-            std::fs::rename(draft, &path).map_err(|source| failed("replace", &path, source))
-        });
-        noted.inspect_err(|_| {
-            // The caller learns of no address, so it must not keep one.
-            let _ = remove(draft);
-            let _ = remove(&self.dir.join(address.to_string()));
-        })
+    /// Writes the record and gives it the address as a second name; `false` if that is taken.
+    fn publish(
+        &self,
+        key: &AttachmentKey,
+        record: &LeaseRecord,
+        address: IpAddr,
+    ) -> Result<bool, LeaseError> {
+        let draft = self.draft(key);
+        write(&draft, &serde_json::json!(record).to_string())?;
+        let path = self.dir.join(address.to_string());
+        match std::fs::hard_link(&draft, &path) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(source) => Err(failed("create", &path, source)),
+        }
     }
 
-    fn last(&self) -> Option<IpAddr> {
-        let text = std::fs::read_to_string(self.dir.join(LAST)).ok()?;
-        text.strip_prefix("1 ")?.trim_end().parse().ok()
+    fn owns(&self, key: &AttachmentKey, address: IpAddr) -> bool {
+        let record = read_record(&self.dir.join(address.to_string()));
+        record.is_some_and(|record| record.key() == *key)
     }
 
-    /// The name under which files of `key` are written before they are moved.
+    fn hint(&self, number: usize) -> PathBuf {
+        match number {
+            0 => self.dir.join(LAST),
+            number => self.dir.join(format!("{LAST}.{number}")),
+        }
+    }
+
+    /// The list of the addresses of `key` while they are being taken.
     fn draft(&self, key: &AttachmentKey) -> PathBuf {
         self.dir.join(format!(".new-{}", host_link(&self.network, key)))
     }
+
+    /// The list of the addresses of `key`.
+    fn index(&self, key: &AttachmentKey) -> PathBuf {
+        self.dir.join(format!(".of-{}", host_link(&self.network, key)))
+    }
 }
 
+fn lock(path: &Path) -> Result<ContainerLock, LeaseError> {
+    let opened = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
+    let file = opened.map_err(|source| failed("open", path, source))?;
+    loop {
+        match flock(&file, FlockOperation::LockExclusive) {
+            Ok(()) => return Ok(ContainerLock { _file: file }),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(failed("lock", path, errno.into())),
+        }
+    }
+}
+
+fn read_record(path: &Path) -> Option<LeaseRecord> {
+    serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+}
+
+/// Where the next search starts. Two processes may overtake each other here.
+fn last(hint: &Path) -> Option<IpAddr> {
+    let mut text = String::new();
+    File::open(hint).ok()?.take(64).read_to_string(&mut text).ok()?;
+    text.strip_prefix("1 ")?.lines().next()?.trim_end().parse().ok()
+}
+
+/// Notes the address as the last one, in place: half a hint is no hint.
+fn remember(hint: &Path, address: IpAddr) -> Result<(), LeaseError> {
+    let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(hint);
+    // As long as the longest, so that nothing of a former one shows behind it.
+    let line = format!("1 {address:<45}\n");
+    let written = opened.and_then(|file| file.write_all_at(line.as_bytes(), 0));
+    written.map_err(|source| failed("write", hint, source))
+}
+
+/// Writes over what is there, which is an earlier and shorter list or nothing. The file may
+/// have names of leases by now, so at no moment it is empty.
 fn write(path: &Path, text: &str) -> Result<(), LeaseError> {
     let mut options = OpenOptions::new();
-    let opened = options.write(true).create(true).truncate(true).mode(0o600).open(path);
-    let written = opened.and_then(|mut file| file.write_all(text.as_bytes()));
-    written.map_err(|source| {
-        let _ = remove(path);
-        failed("write", path, source)
-    })
+    let opened = options.write(true).create(true).truncate(false).mode(0o600).open(path);
+    let written = opened.and_then(|mut file| {
+        file.write_all(text.as_bytes())?;
+        file.set_len(text.len() as u64)
+    });
+    written.map_err(|source| failed("write", path, source))
 }
 
 fn remove(path: &Path) -> Result<(), LeaseError> {
@@ -228,6 +351,13 @@ fn remove(path: &Path) -> Result<(), LeaseError> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", path, error)),
         _ => Ok(()),
     }
+}
+
+/// When the machine was started, by today's clock.
+fn booted() -> SystemTime {
+    let since = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let since = Duration::from_secs(u64::try_from(since.tv_sec).unwrap_or_default());
+    SystemTime::now().checked_sub(since).unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 fn failed(request: &'static str, path: &Path, source: io::Error) -> LeaseError {

@@ -1,10 +1,10 @@
-//! The CNI plugins `mizzen-overlay` and `mizzen-ipam`.
+//! The CNI plugins `mizzen-overlay`, `mizzen-ipam` and `mizzen-portmap`.
 //!
 //! A plugin is a process that lives for a few milliseconds: it reads a request from
 //! environment and standard input, changes the kernel, writes one JSON object and ends.
 //! What to do is decided by `mizzen-cni-core`; this package carries it out.
 //!
-//! Nothing is remembered but the leases, which are files. The links of a container are
+//! Nothing is remembered but the leases, which are files, and what the kernel has. The links of a container are
 //! found again by a name that follows from the container's, so that DEL can clean up
 //! after a plugin that was killed anywhere on its way.
 
@@ -14,6 +14,8 @@ mod ipam;
 mod kernel;
 mod leases;
 mod overlay;
+mod portmap;
+mod state;
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -32,6 +34,8 @@ pub enum Plugin {
     Overlay,
     /// Gives an address.
     Ipam,
+    /// Publishes ports of the host.
+    Portmap,
 }
 
 impl Plugin {
@@ -39,6 +43,7 @@ impl Plugin {
         match self {
             Self::Overlay => "mizzen-overlay",
             Self::Ipam => "mizzen-ipam",
+            Self::Portmap => "mizzen-portmap",
         }
     }
 }
@@ -79,6 +84,7 @@ fn answer(
     match plugin {
         Plugin::Overlay => overlay::handle(&request),
         Plugin::Ipam => ipam::handle(&request),
+        Plugin::Portmap => portmap::handle(&request),
     }
 }
 

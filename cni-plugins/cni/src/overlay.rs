@@ -9,46 +9,63 @@ use std::path::Path;
 
 use mizzen_cni_core::AttachmentKey;
 use mizzen_cni_core::check::check;
-use mizzen_cni_core::config::{ConfigError, Ipam, OverlayConfig, valid_attachments};
+use mizzen_cni_core::config::{Ipam, OverlayConfig, TeardownConfig, valid_attachments};
 use mizzen_cni_core::gc::plan_gc;
 use mizzen_cni_core::invoke::Verb;
 use mizzen_cni_core::plan::{Step, Undo, alias, host_link, plan_add, read_alias};
 use mizzen_cni_core::request::{Attachment, Command, Request};
 use mizzen_cni_core::result::CniResult;
-use mizzen_netlink::{LinkState, Netlink, is_own_namespace};
+use mizzen_netlink::{LinkChange, LinkState, Netlink, is_own_namespace};
 use serde_json::Value;
 
 use crate::error::PluginError;
 use crate::kernel::Kernel;
 use crate::leases::{Holder, LeaseStore};
-use crate::{delegate, ipam};
+use crate::{delegate, ipam, state};
 
 /// Does what `request` asks of the overlay plugin.
 pub(crate) fn handle(request: &Request) -> Result<Option<Value>, PluginError> {
-    let config = OverlayConfig::read(&request.config)?;
-    let store = LeaseStore::open(&config.data_dir, &request.network)?;
-    let overlay = Overlay { request, config, store };
-    match &request.command {
-        Command::Add(attachment) => {
-            let result = overlay.add(attachment)?;
+    let teardown = TeardownConfig::read(&request.config)?;
+    // What cannot be read must not make a directory.
+    let config = match &request.command {
+        Command::Add(_) | Command::Check(_) | Command::Status => {
+            let config = state::completed(&request.config, &teardown.data_dir)?;
+            Some(OverlayConfig::read(&config)?)
+        }
+        Command::Del(_) | Command::Gc | Command::Version => None,
+    };
+    let store = LeaseStore::open(&teardown.data_dir, &request.network)?;
+    let overlay = Overlay { request, teardown, store };
+    match (&request.command, &config) {
+        (Command::Add(attachment), Some(config)) => {
+            let result = overlay.add(config, attachment)?;
             Ok(Some(result.to_json(request.version)))
         }
-        Command::Del(attachment) => overlay.del(attachment).map(|()| None),
-        Command::Check(attachment) => overlay.check(attachment).map(|()| None),
-        Command::Status => overlay.status().map(|()| None),
-        Command::Gc => overlay.collect().map(|()| None),
-        Command::Version => Ok(None),
+        (Command::Check(attachment), Some(config)) => {
+            overlay.check(config, attachment).map(|()| None)
+        }
+        (Command::Status, Some(config)) => overlay.status(config).map(|()| None),
+        (Command::Del(attachment), _) => overlay.del(attachment).map(|()| None),
+        (Command::Gc, _) => overlay.collect().map(|()| None),
+        _ => Ok(None),
     }
 }
 
 struct Overlay<'a> {
     request: &'a Request,
-    config: OverlayConfig,
+    teardown: TeardownConfig,
     store: LeaseStore,
 }
 
+/// The group of links that somebody is about to remove: `mz` and a number.
+const CONDEMNED: u32 = 0x6d7a_0001;
+
 impl Overlay<'_> {
-    fn add(&self, attachment: &Attachment) -> Result<CniResult, PluginError> {
+    fn add(
+        &self,
+        config: &OverlayConfig,
+        attachment: &Attachment,
+    ) -> Result<CniResult, PluginError> {
         let netns = attachment.netns()?;
         if is_own_namespace(netns)
             .map_err(|source| PluginError::NoNamespace { netns: netns.clone(), source })?
@@ -57,11 +74,12 @@ impl Overlay<'_> {
         }
         let _lock = self.store.lock(Holder::Overlay, &attachment.key)?;
         let mut kernel = Kernel::open(netns)?;
-        let lease = self.take_lease(attachment)?;
+        let lease = self.take_lease(config, attachment)?;
         let mut undo = vec![Undo::ReleaseLease];
-        let steps = plan_add(&self.request.network, &attachment.key, &self.config, &lease);
+        let mac = attachment.wanted.mac;
+        let steps = plan_add(&self.request.network, &attachment.key, config, mac, &lease);
         let outcome = carry_out(&mut kernel, &steps, &mut undo)
-            .and_then(|()| self.describe(&mut kernel, attachment, netns, lease));
+            .and_then(|()| describe(&kernel, config, netns, lease));
         outcome.inspect_err(|_| self.take_back(&mut kernel.host, attachment, undo))
     }
 
@@ -73,35 +91,35 @@ impl Overlay<'_> {
         self.release_lease(attachment)
     }
 
-    fn check(&self, attachment: &Attachment) -> Result<(), PluginError> {
-        match &self.config.ipam {
+    fn check(&self, config: &OverlayConfig, attachment: &Attachment) -> Result<(), PluginError> {
+        match &config.ipam {
             Ipam::Own(_) => ipam::check(&self.store, attachment)?,
             Ipam::Delegated { plugin } => {
-                delegate::call(plugin, Verb::Check, self.request, attachment)?;
+                delegate::call(plugin, Verb::Check, self.request, Some(attachment))?;
             }
         }
         let key = &attachment.key;
         let host = host_link(&self.request.network, key);
         let mut kernel = Kernel::open(attachment.netns()?)?;
-        let observed = kernel.observe(&self.config.bridge, &host, &key.ifname)?;
-        Ok(check(key, &self.config, &observed)?)
+        let observed = kernel.observe(&config.bridge, &host, &key.ifname)?;
+        Ok(check(key, config, &observed)?)
     }
 
-    fn status(&self) -> Result<(), PluginError> {
-        let usable = Netlink::open().map(|_| ()).map_err(PluginError::from);
-        usable.map_err(|error| PluginError::NotAvailable(Box::new(error)))?;
-        match &self.config.ipam {
+    fn status(&self, config: &OverlayConfig) -> Result<(), PluginError> {
+        let not_available = |error| PluginError::NotAvailable(Box::new(error));
+        Netlink::open().map_err(|error| not_available(error.into()))?;
+        match &config.ipam {
             Ipam::Own(config) => ipam::status(&self.store, config),
-            // Other address plugins are asked by their first ADD.
+            Ipam::Delegated { plugin } if delegate::speaks(plugin, self.request)? => {
+                let asked = delegate::call(plugin, Verb::Status, self.request, None);
+                asked.map(drop).map_err(not_available)
+            }
+            // It is asked by its first ADD.
             Ipam::Delegated { .. } => Ok(()),
         }
     }
 
     fn collect(&self) -> Result<(), PluginError> {
-        if let Ipam::Delegated { .. } = self.config.ipam {
-            let who = "the other address plugin";
-            return Err(ConfigError::NotOurs { key: "ipam.type", who }.into());
-        }
         let valid = valid_attachments(&self.request.config)?;
         let mut netlink = Netlink::open()?;
         let leases: Vec<(IpAddr, AttachmentKey)> = ipam::owned(&self.store)?;
@@ -109,11 +127,17 @@ impl Overlay<'_> {
         for (key, remains) in plan_gc(&valid, &links, &leases) {
             let _lock = self.store.lock(Holder::Overlay, &key)?;
             for link in remains.links {
-                netlink.remove_link(&link)?;
+                self.condemn(&mut netlink, &link)?;
             }
             self.store.release(&key)?;
         }
-        Ok(())
+        match &self.teardown.delegate {
+            Some(plugin) if delegate::speaks(plugin, self.request)? => {
+                delegate::call(plugin, Verb::Gc, self.request, None).map(drop)
+            }
+            Some(_) => Ok(()),
+            None => Ok(self.store.remove_damaged()?),
+        }
     }
 
     /// The host's ends of this network's pairs, by their marks. Another node of this host
@@ -125,7 +149,7 @@ impl Overlay<'_> {
         leases: &[(IpAddr, AttachmentKey)],
     ) -> Result<Vec<(String, AttachmentKey)>, PluginError> {
         let links = netlink.observe_links()?;
-        let bridge = links.iter().find(|link| link.name == self.config.bridge);
+        let bridge = links.iter().find(|link| Some(&link.name) == self.teardown.bridge.as_ref());
         let bridge = bridge.map(|link| link.index);
         let ours = |link: &LinkState| {
             let (network, key) = read_alias(link.alias.as_deref()?)?;
@@ -136,10 +160,15 @@ impl Overlay<'_> {
         Ok(links.iter().filter_map(|link| Some((link.name.clone(), ours(link)?))).collect())
     }
 
-    fn take_lease(&self, attachment: &Attachment) -> Result<CniResult, PluginError> {
-        match &self.config.ipam {
+    fn take_lease(
+        &self,
+        config: &OverlayConfig,
+        attachment: &Attachment,
+    ) -> Result<CniResult, PluginError> {
+        match &config.ipam {
             Ipam::Own(config) => ipam::take(&self.store, config, attachment),
             Ipam::Delegated { plugin } => {
+                let attachment = Some(attachment);
                 let taken = delegate::call(plugin, Verb::Add, self.request, attachment);
                 taken.inspect_err(|_| {
                     // It may have failed after it made a lease.
@@ -150,35 +179,12 @@ impl Overlay<'_> {
     }
 
     fn release_lease(&self, attachment: &Attachment) -> Result<(), PluginError> {
-        match &self.config.ipam {
-            Ipam::Own(_) => Ok(self.store.release(&attachment.key)?),
-            Ipam::Delegated { plugin } => {
-                delegate::call(plugin, Verb::Del, self.request, attachment).map(|_| ())
+        match &self.teardown.delegate {
+            None => Ok(self.store.release(&attachment.key)?),
+            Some(plugin) => {
+                delegate::call(plugin, Verb::Del, self.request, Some(attachment)).map(drop)
             }
         }
-    }
-
-    fn describe(
-        &self,
-        kernel: &mut Kernel,
-        attachment: &Attachment,
-        netns: &Path,
-        lease: CniResult,
-    ) -> Result<CniResult, PluginError> {
-        /// Position of the container's end in the list of interfaces.
-        const INSIDE: usize = 2;
-        let key = &attachment.key;
-        let host = host_link(&self.request.network, key);
-        let bridge = &self.config.bridge;
-        let interfaces = kernel.interfaces(bridge, &host, &key.ifname, netns)?;
-        let mut result = CniResult { interfaces, ..lease };
-        for ip in &mut result.ips {
-            ip.interface = Some(INSIDE);
-        }
-        if self.config.dns != Default::default() {
-            result.dns = self.config.dns.clone();
-        }
-        Ok(result)
     }
 
     /// Undoes what was done, last first. An undo action that fails is told on standard
@@ -205,11 +211,49 @@ impl Overlay<'_> {
         // A plugin that was killed between making the pair and marking it left no mark.
         let ours = link.kind.as_deref() == Some("veth")
             && link.alias.as_ref().is_none_or(|found| *found == mark);
-        if ours {
-            netlink.remove_link(&name)?;
+        if ours { self.condemn(netlink, &name) } else { Ok(()) }
+    }
+
+    /// Removes a link together with those that others remove at this moment.
+    ///
+    /// The kernel spends most of a removal waiting for whoever may still look at the link,
+    /// and it can wait for many links at once. So a link is put into the group of the
+    /// condemned, and whoever gets the lock removes the whole group; those who come after it
+    /// find that theirs is gone.
+    fn condemn(&self, netlink: &mut Netlink, name: &str) -> Result<(), PluginError> {
+        match netlink.set_link(name, &LinkChange::new().group(CONDEMNED)) {
+            Err(error) if error.is_absent() => return Ok(()),
+            other => other?,
+        }
+        let _lock = self.store.lock_removal()?;
+        if netlink.observe_link(name)?.is_some() {
+            netlink.remove_link_group(CONDEMNED)?;
+            // Somebody may have moved it out of the group meanwhile.
+            netlink.remove_link(name)?;
         }
         Ok(())
     }
+}
+
+fn describe(
+    kernel: &Kernel,
+    config: &OverlayConfig,
+    netns: &Path,
+    lease: CniResult,
+) -> Result<CniResult, PluginError> {
+    /// Position of the container's end in the list of interfaces.
+    const INSIDE: usize = 2;
+    let mut result = CniResult { interfaces: kernel.interfaces(netns)?, ..lease };
+    for ip in &mut result.ips {
+        ip.interface = Some(INSIDE);
+    }
+    if config.dns != Default::default() {
+        result.dns = config.dns.clone();
+    }
+    Ok(match &config.prev_result {
+        Some(previous) => result.after(previous.clone()),
+        None => result,
+    })
 }
 
 fn carry_out(kernel: &mut Kernel, steps: &[Step], undo: &mut Vec<Undo>) -> Result<(), PluginError> {

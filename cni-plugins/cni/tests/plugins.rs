@@ -3,6 +3,7 @@
 //! Each test has a namespace that plays the host, and others that play containers.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
+#![allow(dead_code, reason = "the helpers are shared with other test programs")]
 
 mod host;
 #[path = "../../netlink/tests/support/mod.rs"]
@@ -57,7 +58,10 @@ fn leases_are_private_files_and_are_given_in_turn() {
     assert_eq!((mode(&dir), mode(&dir.join("9.0.5.2"))), (0o700, 0o600));
     let lease = std::fs::read_to_string(dir.join("9.0.5.2")).unwrap();
     let lease: Value = serde_json::from_str(&lease).unwrap();
-    assert_eq!(lease, json!({ "version": 1, "containerId": "c1", "ifname": "eth0" }));
+    assert_eq!(
+        lease,
+        json!({ "version": 1, "containerId": "c1", "ifname": "eth0", "addresses": ["9.0.5.2"] })
+    );
 
     host.call("DEL", &container("c1", &pod)).result();
     assert_eq!(address(&host.add("c2", &pod)), ip("9.0.5.3"));
@@ -100,10 +104,10 @@ fn hairpin_is_a_choice() {
 }
 
 #[test]
-fn twenty_at_once_get_twenty_addresses() {
+fn sixty_four_at_once_get_as_many_addresses() {
     let host = Host::new();
-    let pods: Vec<Namespace> = (0..20).map(|_| Namespace::new()).collect();
-    let ids: Vec<String> = (0..20).map(|at| format!("c{at}")).collect();
+    let pods: Vec<Namespace> = (0..64).map(|_| Namespace::new()).collect();
+    let ids: Vec<String> = (0..64).map(|at| format!("c{at}")).collect();
     let input = host.config.to_string();
     let started: Vec<Child> = ids
         .iter()
@@ -119,9 +123,21 @@ fn twenty_at_once_get_twenty_addresses() {
         assert!(output.status.success(), "{text}");
         addresses.insert(address(&serde_json::from_slice(&output.stdout).unwrap()));
     }
-    assert_eq!(addresses.len(), 20);
+    assert_eq!(addresses.len(), 64);
     assert_eq!(host.leases(), addresses);
-    assert_eq!(host.pairs().len(), 20);
+    assert_eq!(host.pairs().len(), 64);
+
+    let ended: Vec<Child> = ids
+        .iter()
+        .zip(&pods)
+        .map(|(id, pod)| {
+            host.start(host.command(OVERLAY, "DEL", &container(id, pod)), input.as_bytes())
+        })
+        .collect();
+    for child in ended {
+        assert!(child.wait_with_output().unwrap().status.success());
+    }
+    host.assert_nothing_left("64 DELs at once");
 }
 
 #[test]
@@ -339,8 +355,11 @@ fn a_requested_address_is_honoured() {
         host.finish(command, host.config.to_string().as_bytes())
     };
     with("IgnoreUnknown=1;IP=9.0.5.1").refusal(4);
-    with("MAC=02:00:00:00:00:01").refusal(2);
-    assert_eq!(address(&with("IgnoreUnknown=1;IP=9.0.5.77").result()), ip("9.0.5.77"));
+    with("MAC=02:00").refusal(4);
+    let result = with("IgnoreUnknown=1;IP=9.0.5.77;MAC=02:00:00:00:00:01").result();
+    assert_eq!(address(&result), ip("9.0.5.77"));
+    let eth0 = pod.netlink().observe_link("eth0").unwrap().unwrap();
+    assert_eq!(eth0.mac.unwrap().to_string(), "02:00:00:00:00:01");
 }
 
 #[test]

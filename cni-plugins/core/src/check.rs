@@ -131,6 +131,7 @@ mod tests {
             is_gateway: true,
             ipam: Ipam::Delegated { plugin: "x".into() },
             dns: Dns::default(),
+            bandwidth: crate::runtime::Bandwidth::default(),
             data_dir: "/tmp".into(),
             prev_result,
         }

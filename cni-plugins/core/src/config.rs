@@ -1,11 +1,11 @@
 //! Network configurations of our plugins. Keys that we do not know are left alone,
 //! as CNI wants it; keys that we know are checked, and an error names the key.
 
+mod ipam;
+
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::path::PathBuf;
 
-use ipnet::IpNet;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -13,7 +13,10 @@ use serde_json::{Map, Value};
 use crate::AttachmentKey;
 use crate::error::Code;
 use crate::request::is_ifname;
-use crate::result::{CniResult, Dns, Route};
+use crate::result::{CniResult, Dns};
+use crate::runtime::{self, Bandwidth};
+
+pub use ipam::{IpamConfig, Range};
 
 /// The largest packet of an overlay network by default, in bytes: 50 bytes of VXLAN
 /// fit around it even on networks with an MTU of 1470.
@@ -42,6 +45,8 @@ pub struct OverlayConfig {
     pub dns: Dns,
     /// Where the locks are: the data directory of the leases (`ipam.dataDir`).
     pub data_dir: PathBuf,
+    /// How fast the container may send and receive (`runtimeConfig.bandwidth`).
+    pub bandwidth: Bandwidth,
     /// The answer of the ADD that is checked (`prevResult`).
     pub prev_result: Option<CniResult>,
 }
@@ -58,21 +63,15 @@ pub enum Ipam {
     },
 }
 
-/// What `mizzen-ipam` is told (`ipam`).
+/// What taking away needs to know: DEL and GC work whatever became of the rest.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IpamConfig {
-    /// The network of the addresses (`subnet`).
-    pub subnet: IpNet,
-    /// First address to give away (`rangeStart`); the first usable one otherwise.
-    pub range_start: Option<IpAddr>,
-    /// Last address to give away (`rangeEnd`); the last usable one otherwise.
-    pub range_end: Option<IpAddr>,
-    /// The next router (`gateway`); the first usable address otherwise.
-    pub gateway: Option<IpAddr>,
-    /// Where leases are kept, in a directory per network (`dataDir`).
+pub struct TeardownConfig {
+    /// Name of the bridge, if the configuration says it.
+    pub bridge: Option<String>,
+    /// The other address plugin, if there is one.
+    pub delegate: Option<String>,
+    /// Where leases and locks are.
     pub data_dir: PathBuf,
-    /// The container's routes (`routes`).
-    pub routes: Vec<Route>,
 }
 
 /// A configuration that makes no sense.
@@ -156,7 +155,11 @@ impl OverlayConfig {
             mtu,
             hairpin: read(config, "hairpinMode", "hairpinMode")?.unwrap_or(false),
             is_gateway: read(config, "isGateway", "isGateway")?.unwrap_or(false),
-            dns: read(config, "dns", "dns")?.unwrap_or_default(),
+            dns: match runtime::dns(config)? {
+                Some(dns) => dns,
+                None => read(config, "dns", "dns")?.unwrap_or_default(),
+            },
+            bandwidth: Bandwidth::read(config)?,
             data_dir: data_dir(section)?,
             prev_result: read(config, "prevResult", "prevResult")?,
             ipam,
@@ -164,51 +167,21 @@ impl OverlayConfig {
     }
 }
 
-impl IpamConfig {
-    /// Reads the `ipam` section of a configuration.
+impl TeardownConfig {
+    /// Reads what DEL and GC need.
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] names the key.
+    /// [`ConfigError`] names the key: only one that says where leases are can be wrong.
     pub fn read(config: &Map<String, Value>) -> Result<Self, ConfigError> {
-        let section = ipam_section(config)?;
-        let subnet: IpNet = need(section, "subnet", "ipam.subnet")?;
-        if subnet.trunc() != subnet {
-            let expected = "the address of a network: host bits are set";
-            let value = subnet.to_string();
-            return Err(ConfigError::Invalid { key: "ipam.subnet", value, expected });
-        }
-        if subnet.max_prefix_len() - subnet.prefix_len() < 2 {
-            let expected = "large enough for a gateway and a container";
-            let value = subnet.to_string();
-            return Err(ConfigError::Invalid { key: "ipam.subnet", value, expected });
-        }
-        let inside = |json_key: &str, key: &'static str| {
-            let address: Option<IpAddr> = read(section, json_key, key)?;
-            match address.filter(|address| !subnet.contains(address)) {
-                None => Ok(address),
-                Some(outside) => {
-                    let expected = "in the subnet";
-                    Err(ConfigError::Invalid { key, value: outside.to_string(), expected })
-                }
-            }
-        };
-        let range_start = inside("rangeStart", "ipam.rangeStart")?;
-        let range_end = inside("rangeEnd", "ipam.rangeEnd")?;
-        if let (Some(start), Some(end)) = (range_start, range_end)
-            && start > end
-        {
-            let expected = "at or after ipam.rangeStart";
-            let value = end.to_string();
-            return Err(ConfigError::Invalid { key: "ipam.rangeEnd", value, expected });
-        }
+        let empty = Map::new();
+        let section = config.get("ipam").and_then(Value::as_object).unwrap_or(&empty);
+        let plugin = section.get("type").and_then(Value::as_str).filter(|kind| *kind != OWN_IPAM);
+        let bridge = config.get("bridge").and_then(Value::as_str);
         Ok(Self {
-            subnet,
-            range_start,
-            range_end,
-            gateway: inside("gateway", "ipam.gateway")?,
+            bridge: bridge.map(str::to_owned),
+            delegate: plugin.map(str::to_owned),
             data_dir: data_dir(section)?,
-            routes: read(section, "routes", "ipam.routes")?.unwrap_or_default(),
         })
     }
 }
@@ -251,7 +224,7 @@ fn data_dir(section: &Map<String, Value>) -> Result<PathBuf, ConfigError> {
     Ok(dir)
 }
 
-fn need<T: DeserializeOwned>(
+pub(crate) fn need<T: DeserializeOwned>(
     object: &Map<String, Value>,
     json_key: &str,
     key: &'static str,
@@ -260,7 +233,7 @@ fn need<T: DeserializeOwned>(
 }
 
 /// Reads the value of `json_key`; `key` is how an error calls it. `null` counts as absent.
-fn read<T: DeserializeOwned>(
+pub(crate) fn read<T: DeserializeOwned>(
     object: &Map<String, Value>,
     json_key: &str,
     key: &'static str,
@@ -297,7 +270,7 @@ mod tests {
         assert_eq!((config.bridge.as_str(), config.mtu), ("m-dcos", 1420));
         assert!(config.hairpin && config.is_gateway);
         let Ipam::Own(ipam) = config.ipam else { panic!("{:?}", config.ipam) };
-        assert_eq!(ipam.subnet.to_string(), "9.0.5.0/25");
+        assert_eq!(ipam.sets[0][0].subnet.to_string(), "9.0.5.0/25");
         assert_eq!(ipam.routes[0].dst.to_string(), "0.0.0.0/0");
 
         let other = overlay(|config| config["ipam"] = json!({ "type": "host-local" })).unwrap();

@@ -27,6 +27,8 @@ pub enum Verb {
     Check,
     /// Remove what belongs to no container that is still wanted.
     Gc,
+    /// Say whether ADD would work.
+    Status,
     /// List the versions that it speaks.
     Version,
 }
@@ -40,6 +42,7 @@ impl Verb {
             Self::Del => "DEL",
             Self::Check => "CHECK",
             Self::Gc => "GC",
+            Self::Status => "STATUS",
             Self::Version => "VERSION",
         }
     }

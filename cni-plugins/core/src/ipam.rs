@@ -12,13 +12,19 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::AttachmentKey;
-use crate::config::IpamConfig;
+use crate::config::Range;
 use crate::error::Code;
-use crate::result::{CniResult, IpConfig, Route};
+use crate::result::IpConfig;
 
-/// The addresses that one configuration may give.
+/// The addresses of which a container gets one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pool {
+    spans: Vec<Span>,
+}
+
+/// The addresses of one network that may be given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Span {
     subnet: IpNet,
     first: u128,
     last: u128,
@@ -40,7 +46,7 @@ pub enum PoolError {
     },
     /// The address that the runtime wants is not one that we give.
     #[error(
-        "address {address} was asked for, but only {first} to {last} without the gateway {gateway} are given"
+        "address {address} was asked for, but only {first} to {last} without gateways are given"
     )]
     NotGiven {
         /// The address wanted.
@@ -49,8 +55,6 @@ pub enum PoolError {
         first: IpAddr,
         /// Last address of the range.
         last: IpAddr,
-        /// The gateway, which is taken.
-        gateway: IpAddr,
     },
     /// The address that the runtime wants has a lease.
     #[error("address {address} was asked for and has a lease already")]
@@ -73,56 +77,107 @@ impl PoolError {
 }
 
 impl Pool {
-    /// The addresses that `config` gives: its range within the subnet, without the
+    /// The addresses that a set of ranges gives: of each, those within its subnet without the
     /// network's own address, the IPv4 broadcast address and the gateway.
     #[must_use]
-    pub fn new(config: &IpamConfig) -> Self {
-        let lowest = to_number(config.subnet.network()) + 1;
-        let end = to_number(config.subnet.broadcast());
-        let highest = if config.subnet.addr().is_ipv4() { end - 1 } else { end };
-        let first = config.range_start.map_or(lowest, |start| to_number(start).max(lowest));
-        let last = config.range_end.map_or(highest, |end| to_number(end).min(highest));
-        let gateway = config.gateway.unwrap_or_else(|| from_number(lowest, config.subnet));
-        Self { subnet: config.subnet, first, last, gateway }
-    }
-
-    /// The next router of the containers.
-    #[must_use]
-    pub fn gateway(&self) -> IpAddr {
-        self.gateway
+    pub fn new(ranges: &[Range]) -> Self {
+        Self { spans: ranges.iter().map(Span::new).collect() }
     }
 
     /// Proposes an address.
     ///
-    /// * `requested` — the address that the runtime wants, if any.
+    /// * `wanted` — the addresses that the runtime wants; one of another pool is no concern.
     /// * `last` — the address given last.
-    /// * `taken` — the addresses that have a lease.
+    /// * `taken` — addresses that are known to have a lease.
     ///
     /// # Errors
     ///
     /// [`PoolError`] if there is none.
     pub fn choose(
         &self,
-        requested: Option<IpAddr>,
+        wanted: &[IpAddr],
         last: Option<IpAddr>,
         taken: &BTreeSet<IpAddr>,
     ) -> Result<IpAddr, PoolError> {
-        match requested {
-            Some(address) if !self.gives(address) => Err(self.not_given(address)),
-            Some(address) if taken.contains(&address) => Err(PoolError::Taken { address }),
-            Some(address) => Ok(address),
+        let ours = |address: &&IpAddr| self.spans.iter().any(|span| span.subnet.contains(*address));
+        match wanted.iter().find(ours) {
+            Some(address) if !self.gives(*address) => Err(self.not_given(*address)),
+            Some(address) if taken.contains(address) => Err(PoolError::Taken { address: *address }),
+            Some(address) => Ok(*address),
             None => self.next_free(last, taken),
         }
     }
 
-    /// What ADD of the address plugin answers for `address`.
+    /// What ADD of the address plugin answers about `address`.
     #[must_use]
-    pub fn result(&self, address: IpAddr, routes: &[Route]) -> CniResult {
+    pub fn configuration(&self, address: IpAddr) -> IpConfig {
+        let span = self.spans.iter().find(|span| span.subnet.contains(&address));
         // The prefix length comes from a network of the same family.
-        let prefix = self.subnet.prefix_len();
-        let address = IpNet::new(address, prefix).unwrap_or_else(|_| IpNet::from(address));
-        let ip = IpConfig { interface: None, address, gateway: Some(self.gateway) };
-        CniResult { ips: vec![ip], routes: routes.to_vec(), ..CniResult::default() }
+        let net = span.and_then(|span| IpNet::new(address, span.subnet.prefix_len()).ok());
+        IpConfig {
+            interface: None,
+            address: net.unwrap_or_else(|| IpNet::from(address)),
+            gateway: span.map(|span| span.gateway),
+        }
+    }
+
+    /// Whether `address` is one that the pool may give.
+    #[must_use]
+    pub fn gives(&self, address: IpAddr) -> bool {
+        self.spans.iter().any(|span| span.gives(address))
+    }
+
+    /// The refusal of an address that the pool does not give.
+    #[must_use]
+    pub fn not_given(&self, address: IpAddr) -> PoolError {
+        let (first, last) = self.ends();
+        PoolError::NotGiven { address, first, last }
+    }
+
+    /// The next free address after `last`, over all spans, in turn.
+    fn next_free(
+        &self,
+        last: Option<IpAddr>,
+        taken: &BTreeSet<IpAddr>,
+    ) -> Result<IpAddr, PoolError> {
+        let at = last.and_then(|last| self.spans.iter().position(|span| span.gives(last)));
+        let (at, after) = match (at, last) {
+            (Some(at), Some(last)) => (at, to_number(last) + 1),
+            _ => (0, 0),
+        };
+        let (before, from) = self.spans.split_at(at);
+        let here = from.first();
+        let rest = here.into_iter().flat_map(|span| span.numbers(after, span.last));
+        let others = from.iter().skip(1).chain(before).flat_map(|span| span.numbers(0, span.last));
+        let again = here.into_iter().flat_map(|span| span.numbers(0, after.saturating_sub(1)));
+        let mut candidates = rest.chain(others).chain(again);
+        candidates.find(|address| !taken.contains(address)).ok_or_else(|| {
+            let (first, last) = self.ends();
+            PoolError::Exhausted { first, last, leases: taken.len() }
+        })
+    }
+
+    /// First and last address, for words only.
+    fn ends(&self) -> (IpAddr, IpAddr) {
+        let nowhere = IpAddr::from(Ipv4Addr::UNSPECIFIED);
+        let first = self.spans.first().map(|span| from_number(span.first, span.subnet));
+        let last = self.spans.last().map(|span| from_number(span.last, span.subnet));
+        (first.unwrap_or(nowhere), last.unwrap_or(nowhere))
+    }
+}
+
+impl Span {
+    fn new(range: &Range) -> Self {
+        let subnet = range.subnet;
+        let lowest = to_number(subnet.network()) + 1;
+        let end = to_number(subnet.broadcast());
+        let highest = if subnet.addr().is_ipv4() { end - 1 } else { end };
+        Self {
+            subnet,
+            first: range.start.map_or(lowest, |start| to_number(start).max(lowest)),
+            last: range.end.map_or(highest, |end| to_number(end).min(highest)),
+            gateway: range.gateway.unwrap_or_else(|| from_number(lowest, subnet)),
+        }
     }
 
     fn gives(&self, address: IpAddr) -> bool {
@@ -131,30 +186,11 @@ impl Pool {
             && address != self.gateway
     }
 
-    fn not_given(&self, address: IpAddr) -> PoolError {
-        let (first, last) = self.ends();
-        PoolError::NotGiven { address, first, last, gateway: self.gateway }
-    }
-
-    fn next_free(
-        &self,
-        last: Option<IpAddr>,
-        taken: &BTreeSet<IpAddr>,
-    ) -> Result<IpAddr, PoolError> {
-        let after =
-            last.filter(|last| self.gives(*last)).map_or(self.first, |last| to_number(last) + 1);
-        let candidates = (after..=self.last).chain(self.first..after);
-        candidates
-            .map(|number| from_number(number, self.subnet))
-            .find(|address| *address != self.gateway && !taken.contains(address))
-            .ok_or_else(|| {
-                let (first, last) = self.ends();
-                PoolError::Exhausted { first, last, leases: taken.len() }
-            })
-    }
-
-    fn ends(&self) -> (IpAddr, IpAddr) {
-        (from_number(self.first, self.subnet), from_number(self.last, self.subnet))
+    /// The addresses between two numbers, both included, that may be given.
+    fn numbers(&self, from: u128, to: u128) -> impl Iterator<Item = IpAddr> + '_ {
+        let numbers = from.max(self.first)..=to.min(self.last);
+        let addresses = numbers.map(|number| from_number(number, self.subnet));
+        addresses.filter(|address| *address != self.gateway)
     }
 }
 
@@ -168,6 +204,10 @@ pub struct LeaseRecord {
     pub container_id: String,
     /// Its interface.
     pub ifname: String,
+    /// The addresses that it has or was about to take, this one included. Records of before
+    /// this list was kept have none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<IpAddr>,
 }
 
 impl LeaseRecord {
@@ -178,7 +218,7 @@ impl LeaseRecord {
     #[must_use]
     pub fn new(key: &AttachmentKey) -> Self {
         let AttachmentKey { container_id, ifname } = key.clone();
-        Self { version: Self::VERSION, container_id, ifname }
+        Self { version: Self::VERSION, container_id, ifname, addresses: Vec::new() }
     }
 
     /// Whose lease it is.
@@ -206,20 +246,27 @@ fn from_number(number: u128, like: IpNet) -> IpAddr {
 mod tests {
     use super::*;
 
-    fn pool(subnet: &str, range: Option<(&str, &str)>, gateway: Option<&str>) -> Pool {
-        Pool::new(&IpamConfig {
+    fn range(subnet: &str, range: Option<(&str, &str)>, gateway: Option<&str>) -> Range {
+        Range {
             subnet: subnet.parse().unwrap(),
-            range_start: range.map(|(start, _)| start.parse().unwrap()),
-            range_end: range.map(|(_, end)| end.parse().unwrap()),
+            start: range.map(|(start, _)| start.parse().unwrap()),
+            end: range.map(|(_, end)| end.parse().unwrap()),
             gateway: gateway.map(|text| text.parse().unwrap()),
-            data_dir: "/tmp".into(),
-            routes: vec![],
-        })
+        }
+    }
+
+    fn range_of(subnet: &str) -> Range {
+        range(subnet, None, None)
+    }
+
+    fn pool(subnet: &str, ends: Option<(&str, &str)>, gateway: Option<&str>) -> Pool {
+        Pool::new(&[range(subnet, ends, gateway)])
     }
 
     #[test]
     fn the_next_free_address() {
         let range = Some(("9.0.5.2", "9.0.5.5"));
+        let blocks = || Pool::new(&[range_of("9.0.5.0/30"), range_of("9.0.9.0/30")]);
         #[rustfmt::skip]
         let table = [
             ("first of all",          pool("9.0.5.0/25", None, None), None, "", Some("9.0.5.2")),
@@ -235,12 +282,15 @@ mod tests {
             ("smallest network",      pool("9.0.5.0/30", None, None), None, "", Some("9.0.5.2")),
             ("smallest is full",      pool("9.0.5.0/30", None, None), None, "9.0.5.2", None),
             ("IPv6",                  pool("fd01:b::/80", None, None), None, "fd01:b::2", Some("fd01:b::3")),
+            ("into the next block",   blocks(), Some("9.0.5.2"), "", Some("9.0.9.2")),
+            ("back to the first",     blocks(), Some("9.0.9.2"), "", Some("9.0.5.2")),
+            ("all blocks are full",   blocks(), Some("9.0.9.2"), "9.0.5.2 9.0.9.2", None),
             ("IPv6 is huge",          pool("fd00::/8", None, None), None, "", Some("fd00::2")),
         ];
         for (name, pool, last, taken, want) in table {
             let taken = taken.split_whitespace().map(|text| text.parse().unwrap()).collect();
             let last = last.map(|text: &str| text.parse().unwrap());
-            let got = pool.choose(None, last, &taken);
+            let got = pool.choose(&[], last, &taken);
             match want {
                 Some(want) => assert_eq!(got, Ok(want.parse().unwrap()), "{name}"),
                 None => assert_eq!(got.unwrap_err().code(), Code::Exhausted, "{name}"),
@@ -258,11 +308,9 @@ mod tests {
             ("9.0.5.1", Some(Code::InvalidEnvironment)),
             ("9.0.5.0", Some(Code::InvalidEnvironment)),
             ("9.0.5.127", Some(Code::InvalidEnvironment)),
-            ("10.0.0.1", Some(Code::InvalidEnvironment)),
-            ("::9.0.5.77", Some(Code::InvalidEnvironment)),
         ] {
             let address: IpAddr = address.parse().unwrap();
-            let got = pool.choose(Some(address), None, &taken);
+            let got = pool.choose(&[address], None, &taken);
             assert_eq!(got.as_ref().err().map(PoolError::code), want, "{address}");
             assert_eq!(got.ok(), want.is_none().then_some(address));
         }
@@ -271,8 +319,9 @@ mod tests {
     #[test]
     fn the_answer_has_prefix_and_gateway() {
         let pool = pool("9.0.5.0/25", None, None);
-        let result = pool.result("9.0.5.2".parse().unwrap(), &[]);
-        assert_eq!(result.ips[0].address.to_string(), "9.0.5.2/25");
-        assert_eq!(result.ips[0].gateway, Some(pool.gateway()));
+        let ip = pool.configuration("9.0.5.2".parse().unwrap());
+        assert_eq!(ip.address.to_string(), "9.0.5.2/25");
+        assert_eq!(ip.gateway, Some("9.0.5.1".parse().unwrap()));
+        assert!(pool.gives("9.0.5.2".parse().unwrap()) && !pool.gives("fd01::2".parse().unwrap()));
     }
 }

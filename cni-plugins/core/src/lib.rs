@@ -15,8 +15,11 @@ pub mod gc;
 pub mod invoke;
 pub mod ipam;
 pub mod plan;
+pub mod portmap;
 pub mod request;
 pub mod result;
+pub mod runtime;
+pub mod state;
 pub mod version;
 
 use std::fmt;

@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use crate::AttachmentKey;
 use crate::config::OverlayConfig;
 use crate::result::{CniResult, Route};
+use crate::runtime::{Bandwidth, Limit};
 
 /// One change of the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +30,7 @@ pub enum Step {
         /// Its addresses: the gateways of the containers.
         addresses: Vec<IpNet>,
     },
-    /// A pair of links exists, one end in the container.
+    /// A pair of links exists: one end in the container, the other up and a port of the bridge.
     CreateVeth {
         /// Name of the host's end.
         host: String,
@@ -41,15 +42,15 @@ pub enum Step {
         inside: String,
         /// Link-layer address of the container's end.
         mac: [u8; 6],
-    },
-    /// The host's end is a port of the bridge, and up.
-    JoinBridge {
-        /// Name of the host's end.
-        host: String,
-        /// Name of the bridge.
-        bridge: String,
-        /// Whether frames may go back out of the port.
+        /// Whether frames may go back out of the port of the bridge.
         hairpin: Hairpin,
+    },
+    /// A link sends no faster than this.
+    LimitRate {
+        /// Which end of the pair.
+        end: End,
+        /// The limit.
+        limit: Limit,
     },
     /// A link in the container is up.
     BringUp {
@@ -92,6 +93,15 @@ pub enum Hairpin {
     Off,
 }
 
+/// One end of the pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The host's: what it sends, the container receives.
+    Host,
+    /// The container's.
+    Inside,
+}
+
 /// What takes something back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Undo {
@@ -114,7 +124,7 @@ impl Step {
             // the container goes with its link.
             Self::EnableForwarding(_)
             | Self::EnsureBridge { .. }
-            | Self::JoinBridge { .. }
+            | Self::LimitRate { .. }
             | Self::BringUp { .. }
             | Self::AddAddress { .. }
             | Self::AddRoute { .. } => None,
@@ -128,27 +138,33 @@ pub fn plan_add(
     network: &str,
     key: &AttachmentKey,
     config: &OverlayConfig,
+    wanted_mac: Option<[u8; 6]>,
     lease: &CniResult,
 ) -> Vec<Step> {
     let host = host_link(network, key);
     let inside = key.ifname.clone();
     let hairpin = if config.hairpin { Hairpin::On } else { Hairpin::Off };
     // Without an address (an address plugin may give none) any fixed one will do.
-    let mac = lease.ips.first().map_or([0x02, 0x6d, 0, 0, 0, 0], |ip| mac_of(ip.address.addr()));
+    let from_lease = || lease.ips.first().map(|ip| mac_of(ip.address.addr()));
+    let mac = wanted_mac.or_else(from_lease).unwrap_or([0x02, 0x6d, 0, 0, 0, 0]);
 
     let mut steps = bridge_steps(config, lease);
     steps.extend([
         Step::CreateVeth {
-            host: host.clone(),
+            host,
             alias: alias(network, key),
             mtu: config.mtu,
             inside: inside.clone(),
             mac,
+            hairpin,
         },
-        Step::JoinBridge { host, bridge: config.bridge.clone(), hairpin },
         Step::BringUp { link: "lo".into() },
         Step::BringUp { link: inside.clone() },
     ]);
+    let Bandwidth { ingress, egress } = config.bandwidth;
+    for (end, limit) in [(End::Host, ingress), (End::Inside, egress)] {
+        steps.extend(limit.map(|limit| Step::LimitRate { end, limit }));
+    }
     steps.extend(
         lease.ips.iter().map(|ip| Step::AddAddress { link: inside.clone(), address: ip.address }),
     );
@@ -257,6 +273,7 @@ mod tests {
             is_gateway,
             ipam: Ipam::Delegated { plugin: "x".into() },
             dns: Dns::default(),
+            bandwidth: Bandwidth::default(),
             data_dir: "/tmp".into(),
             prev_result: None,
         }
@@ -276,20 +293,20 @@ mod tests {
 
     #[test]
     fn steps_come_in_an_order_in_which_each_finds_what_it_needs() {
-        let steps = plan_add("dcos", &key("c1"), &config(true), &lease());
+        let steps = plan_add("dcos", &key("c1"), &config(true), None, &lease());
         let words: Vec<&str> = steps
             .iter()
             .map(|step| match step {
                 Step::EnableForwarding(_) => "forward",
                 Step::EnsureBridge { .. } => "bridge",
                 Step::CreateVeth { .. } => "veth",
-                Step::JoinBridge { .. } => "join",
+                Step::LimitRate { .. } => "limit",
                 Step::BringUp { link } => link,
                 Step::AddAddress { .. } => "address",
                 Step::AddRoute { .. } => "route",
             })
             .collect();
-        assert_eq!(words, ["forward", "bridge", "veth", "join", "lo", "eth0", "address", "route"]);
+        assert_eq!(words, ["forward", "bridge", "veth", "lo", "eth0", "address", "route"]);
         let undo: Vec<_> = steps.iter().filter_map(Step::undo).collect();
         assert_eq!(undo, [Undo::RemoveLink { host: host_link("dcos", &key("c1")) }]);
         assert_eq!(
@@ -307,7 +324,7 @@ mod tests {
 
     #[test]
     fn without_gateway_the_bridge_stays_a_switch() {
-        let steps = plan_add("dcos", &key("c1"), &config(false), &lease());
+        let steps = plan_add("dcos", &key("c1"), &config(false), None, &lease());
         let Step::EnsureBridge { mac, addresses, .. } = &steps[0] else { panic!("{steps:?}") };
         assert_eq!((mac, addresses.len()), (&None, 0));
     }

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use crate::AttachmentKey;
 use crate::config::ConfigError;
 use crate::error::Code;
+use crate::runtime::Wanted;
 use crate::version::{SpecVersion, UnknownVersion};
 
 /// A request that makes sense as CNI; what the configuration means is for [`crate::config`].
@@ -22,6 +23,8 @@ pub struct Request {
     pub network: String,
     /// The network configuration, complete.
     pub config: Map<String, Value>,
+    /// Where plugins are.
+    pub plugin_path: Vec<PathBuf>,
 }
 
 /// What to do.
@@ -48,12 +51,10 @@ pub struct Attachment {
     pub key: AttachmentKey,
     /// Path of the container's network namespace; DEL may come without.
     pub netns: Option<PathBuf>,
-    /// Where plugins are.
-    pub plugin_path: Vec<PathBuf>,
     /// The runtime's arguments as they came (`CNI_ARGS`), for plugins that we call.
     pub args: String,
-    /// The address that the runtime wants (`IP=` in `CNI_ARGS`).
-    pub requested_ip: Option<IpAddr>,
+    /// The addresses that the runtime wants (`ips`, `mac`, `CNI_ARGS`).
+    pub wanted: Wanted,
 }
 
 impl Attachment {
@@ -86,12 +87,6 @@ pub enum RequestError {
         /// What would have been right.
         expected: &'static str,
     },
-    /// The runtime asks for something that this plugin does not do.
-    #[error("CNI_ARGS asks for `{argument}`, which this plugin does not do")]
-    UnsupportedArgument {
-        /// The key in `CNI_ARGS`.
-        argument: &'static str,
-    },
     /// Standard input is not a JSON object.
     #[error("standard input is not a network configuration in JSON")]
     Undecodable {
@@ -121,7 +116,6 @@ impl RequestError {
     pub fn code(&self) -> Code {
         match self {
             Self::MissingVariable { .. } | Self::BadVariable { .. } => Code::InvalidEnvironment,
-            Self::UnsupportedArgument { .. } => Code::UnsupportedField,
             Self::Undecodable { .. } => Code::Undecodable,
             Self::Version(_) | Self::CommandTooNew { .. } => Code::IncompatibleVersion,
             Self::Config(error) => error.code(),
@@ -150,9 +144,9 @@ pub fn parse(
     let version = version_of(&config)?;
     let network = network_of(&config)?;
     let command = match command {
-        "ADD" => Command::Add(attachment(environment, &network)?),
-        "DEL" => Command::Del(attachment(environment, &network)?),
-        "CHECK" => Command::Check(attachment(environment, &network)?),
+        "ADD" => Command::Add(attachment(environment, &network, &config)?),
+        "DEL" => Command::Del(attachment(environment, &network, &config)?),
+        "CHECK" => Command::Check(attachment(environment, &network, &config)?),
         "STATUS" => Command::Status,
         "GC" => Command::Gc,
         _ => {
@@ -164,7 +158,8 @@ pub fn parse(
     if let Command::Add(attachment) | Command::Check(attachment) = &command {
         attachment.netns()?;
     }
-    Ok(Request { command, version, network, config })
+    let plugin_path = plugin_path(environment);
+    Ok(Request { command, version, network, config, plugin_path })
 }
 
 /// The version in which to answer a request that could not be read.
@@ -193,7 +188,8 @@ impl Command {
 fn version_request(stdin: &[u8]) -> Request {
     let config = decode(stdin).unwrap_or_default();
     let version = version_of(&config).unwrap_or(SpecVersion::FALLBACK);
-    Request { command: Command::Version, version, network: String::new(), config }
+    let network = String::new();
+    Request { command: Command::Version, version, network, config, plugin_path: Vec::new() }
 }
 
 fn decode(stdin: &[u8]) -> Result<Map<String, Value>, RequestError> {
@@ -219,6 +215,7 @@ fn network_of(config: &Map<String, Value>) -> Result<String, RequestError> {
 fn attachment(
     environment: &BTreeMap<String, String>,
     network: &str,
+    config: &Map<String, Value>,
 ) -> Result<Attachment, RequestError> {
     let container_id = variable(environment, "CNI_CONTAINERID")?;
     if !is_word(container_id) {
@@ -234,13 +231,11 @@ fn attachment(
         return Err(bad("CNI_IFNAME", ifname, "an interface name of 1 to 15 bytes"));
     }
     let netns = environment.get("CNI_NETNS").filter(|path| !path.is_empty());
-    let path = environment.get("CNI_PATH").map_or("", String::as_str);
     Ok(Attachment {
         key: AttachmentKey { container_id: container_id.into(), ifname: ifname.into() },
         netns: netns.map(PathBuf::from),
-        plugin_path: path.split(':').filter(|dir| !dir.is_empty()).map(PathBuf::from).collect(),
         args: environment.get("CNI_ARGS").cloned().unwrap_or_default(),
-        requested_ip: arguments(environment)?,
+        wanted: arguments(environment, Wanted::read(config)?)?,
     })
 }
 
@@ -248,24 +243,37 @@ fn attachment(
 /// link, for which the kernel has 255 bytes.
 const MAX_NAMES: usize = 227;
 
-/// Reads `CNI_ARGS`: the address wanted, if any. Unknown keys are no concern of ours.
-fn arguments(environment: &BTreeMap<String, String>) -> Result<Option<IpAddr>, RequestError> {
+fn plugin_path(environment: &BTreeMap<String, String>) -> Vec<PathBuf> {
+    let path = environment.get("CNI_PATH").map_or("", String::as_str);
+    path.split(':').filter(|dir| !dir.is_empty()).map(PathBuf::from).collect()
+}
+
+/// Adds what `CNI_ARGS` wants, where the configuration wants nothing. Unknown keys are no
+/// concern of ours.
+fn arguments(
+    environment: &BTreeMap<String, String>,
+    mut wanted: Wanted,
+) -> Result<Wanted, RequestError> {
     let Some(text) = environment.get("CNI_ARGS").filter(|text| !text.is_empty()) else {
-        return Ok(None);
+        return Ok(wanted);
     };
-    let mut wanted = None;
-    for pair in text.split(';') {
+    let ip = |text: &str| text.split('/').next().unwrap_or_default().parse::<IpAddr>().ok();
+    for pair in text.split(';').filter(|pair| !pair.is_empty()) {
         let Some((key, value)) = pair.split_once('=') else {
             return Err(bad("CNI_ARGS", text, "a list of KEY=VALUE separated by semicolons"));
         };
         match key {
             "IP" if !value.is_empty() => {
-                let address = value.split('/').next().unwrap_or_default();
-                let parsed = address.parse();
-                wanted = Some(parsed.map_err(|_| bad("CNI_ARGS", text, "naming an IP address"))?);
+                let parsed: Option<Vec<IpAddr>> = value.split(',').map(ip).collect();
+                let parsed = parsed.ok_or_else(|| bad("CNI_ARGS", text, "naming IP addresses"))?;
+                if wanted.ips.is_empty() {
+                    wanted.ips = parsed;
+                }
             }
             "MAC" if !value.is_empty() => {
-                return Err(RequestError::UnsupportedArgument { argument: "MAC" });
+                let parsed = crate::runtime::mac(value);
+                let parsed = parsed.ok_or_else(|| bad("CNI_ARGS", text, "naming a MAC address"))?;
+                wanted.mac.get_or_insert(parsed);
             }
             _ => {}
         }
@@ -325,8 +333,8 @@ mod tests {
         assert_eq!((request.version, request.network.as_str()), (SpecVersion::V1_0_0, "dcos"));
         let Command::Add(attachment) = request.command else { panic!("{:?}", request.command) };
         assert_eq!(attachment.key.container_id, "c1");
-        assert_eq!(attachment.requested_ip, Some("9.0.5.7".parse().unwrap()));
-        assert_eq!(attachment.plugin_path, ["/a", "/b"].map(PathBuf::from));
+        assert_eq!(attachment.wanted.ips, ["9.0.5.7".parse::<IpAddr>().unwrap()]);
+        assert_eq!(request.plugin_path, ["/a", "/b"].map(PathBuf::from));
     }
 
     #[test]
@@ -345,7 +353,7 @@ mod tests {
             ("ADD without ns",  &[("CNI_NETNS", "")],                 CONFIG, 4, "CNI_NETNS"),
             ("odd arguments",   &[("CNI_ARGS", "IP")],                CONFIG, 4, "CNI_ARGS"),
             ("odd address",     &[("CNI_ARGS", "IP=9.0.0.x")],        CONFIG, 4, "CNI_ARGS"),
-            ("MAC wanted",      &[("CNI_ARGS", "MAC=02:00:00:00:00:01")], CONFIG, 2, "MAC"),
+            ("odd MAC",         &[("CNI_ARGS", "MAC=02:00")],         CONFIG, 4, "MAC"),
             ("garbage",         &[],                                  "{",    6, "JSON"),
             ("no object",       &[],                                  "[1]",  6, "JSON"),
             ("no version",      &[], r#"{"name":"a"}"#,                       7, "cniVersion"),

@@ -99,6 +99,40 @@ impl CniResult {
     }
 }
 
+/// The answer of an earlier plugin, passed on: all of it, as `version` writes it.
+#[must_use]
+pub fn pass_on(previous: &Value, version: SpecVersion) -> Value {
+    let mut answer = previous.clone();
+    if let Some(object) = answer.as_object_mut() {
+        object.insert("cniVersion".into(), json!(version.as_str()));
+    }
+    let ips = answer.get_mut("ips").and_then(Value::as_array_mut);
+    for ip in ips.into_iter().flatten().filter_map(Value::as_object_mut) {
+        let v6 = ip.get("address").and_then(Value::as_str).is_some_and(|text| text.contains(':'));
+        if version < SpecVersion::V1_0_0 {
+            ip.insert("version".into(), json!(if v6 { "6" } else { "4" }));
+        } else {
+            ip.remove("version");
+        }
+    }
+    answer
+}
+
+impl CniResult {
+    /// What an earlier plugin of the chain made, and after it what we made.
+    #[must_use]
+    pub fn after(self, previous: Self) -> Self {
+        let Self { mut interfaces, mut ips, mut routes, dns } = previous;
+        let shift = interfaces.len();
+        interfaces.extend(self.interfaces);
+        let ours = |ip: IpConfig| IpConfig { interface: ip.interface.map(|at| at + shift), ..ip };
+        ips.extend(self.ips.into_iter().map(ours));
+        routes.extend(self.routes);
+        let dns = if self.dns == Dns::default() { dns } else { self.dns };
+        Self { interfaces, ips, routes, dns }
+    }
+}
+
 impl Interface {
     fn to_json(&self, version: SpecVersion) -> Value {
         let mut object = json!({ "name": self.name });
@@ -177,5 +211,18 @@ mod tests {
             read.interfaces[0].mtu = Some(1420);
             assert_eq!(read, sample(), "{version}");
         }
+    }
+
+    #[test]
+    fn an_earlier_answer_is_passed_on_whole() {
+        let previous = json!({ "cniVersion": "1.0.0", "ips": [{ "address": "fd01::2/64" }],
+                               "interfaces": [{ "name": "x", "socketPath": "/s" }], "odd": 5 });
+        let old = pass_on(&previous, SpecVersion::V0_4_0);
+        assert_eq!((&old["cniVersion"], &old["ips"][0]["version"]), (&json!("0.4.0"), &json!("6")));
+        assert_eq!((&old["odd"], &old["interfaces"][0]["socketPath"]), (&json!(5), &json!("/s")));
+        assert_eq!(pass_on(&old, SpecVersion::V1_0_0), previous);
+
+        let both = sample().after(sample());
+        assert_eq!((both.interfaces.len(), both.ips[1].interface), (2, Some(1)));
     }
 }

@@ -95,12 +95,7 @@ impl Netlink {
     ///
     /// [`NetlinkError::Request`] with the kernel's answer.
     pub fn ensure_port_hairpin(&mut self, name: &str) -> Result<(), NetlinkError> {
-        let options = vec![InfoBridgePort::HairpinMode(true)];
-        let information = vec![
-            LinkInfo::PortKind(InfoPortKind::Bridge),
-            LinkInfo::PortData(InfoPortData::BridgePort(options)),
-        ];
-        let request = named(name, [LinkAttribute::LinkInfo(information)]);
+        let request = named(name, [hairpin(true)]);
         let refused = |refusal: Refusal| refusal.to("set hairpin on", object(name));
         self.connection.change(RouteNetlinkMessage::NewLink(request), 0).map_err(refused)
     }
@@ -151,6 +146,15 @@ impl Netlink {
             Found::Existing(link) => Ensured::Unchanged(link),
         })
     }
+}
+
+/// Whether a port of a bridge sends frames back.
+pub(crate) fn hairpin(on: bool) -> LinkAttribute {
+    let options = vec![InfoBridgePort::HairpinMode(on)];
+    LinkAttribute::LinkInfo(vec![
+        LinkInfo::PortKind(InfoPortKind::Bridge),
+        LinkInfo::PortData(InfoPortData::BridgePort(options)),
+    ])
 }
 
 enum Found {

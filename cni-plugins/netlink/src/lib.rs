@@ -25,12 +25,15 @@ mod address;
 mod attributes;
 mod bridge;
 mod connection;
+mod conntrack;
 mod error;
 mod link;
 mod monitor;
 mod netns;
 mod nft;
 mod path;
+mod ports;
+mod rate;
 mod route;
 mod sockdiag;
 mod sysctl;
@@ -39,16 +42,19 @@ mod veth;
 pub use address::{AddressState, DuplicateDetection};
 pub use bridge::{AddressDeviceSpec, BridgeSpec};
 pub use connection::Netlink;
+pub use conntrack::{Conntrack, FlowFamily, FlowFilter};
 pub use error::NetlinkError;
 pub use link::{IfIndex, LinkChange, LinkState, Mac};
 pub use monitor::LinkMonitor;
-pub use netns::{in_namespace, is_own_namespace};
+pub use netns::{in_namespace, is_own_namespace, visit_namespace};
 pub use nft::{MasqueradeRule, MasqueradeSpec, Nft};
 pub use path::PathState;
+pub use ports::{PortEntry, PortTableSpec, PublishedPort};
+pub use rate::RateLimit;
 pub use route::{RouteSpec, TABLE_MAIN};
 pub use sockdiag::{ConnectedSocket, SocketDiag, Transport, netns_cookie};
 pub use sysctl::{ensure_sysctl, observe_sysctl};
-pub use veth::{VethPeer, VethSpec};
+pub use veth::{Plug, VethPeer, VethSpec};
 
 /// What an `ensure_*` found and did; the value is the object as it is now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -65,6 +65,9 @@ pub struct LinkState {
     pub mtu: u32,
     /// The bridge (or bond …) of which it is a port.
     pub master: Option<IfIndex>,
+    /// The other end of a pair, in the namespace of that end; of other kinds, the link
+    /// on which this one stands.
+    pub peer: Option<IfIndex>,
     /// The free text with which an owner marks a link.
     pub alias: Option<String>,
     /// Whether a bridge may send a frame back out of this port; `None` if it is no port.
@@ -79,6 +82,7 @@ pub struct LinkChange {
     mac: Option<Mac>,
     master: Option<u32>,
     alias: Option<String>,
+    group: Option<u32>,
 }
 
 impl LinkChange {
@@ -137,14 +141,22 @@ impl LinkChange {
         self
     }
 
-    fn attributes(&self) -> impl Iterator<Item = LinkAttribute> {
+    /// Puts it into a group; all links of one can be removed at once.
+    #[must_use]
+    pub fn group(mut self, group: u32) -> Self {
+        self.group = Some(group);
+        self
+    }
+
+    pub(crate) fn attributes(&self) -> impl Iterator<Item = LinkAttribute> {
         let mtu = self.mtu.map(LinkAttribute::Mtu);
         let mac = self.mac.map(|mac| LinkAttribute::Address(mac.0.to_vec()));
         let master = self.master.map(LinkAttribute::Controller);
         // The library ends an alias with a zero byte, and the kernel counts that.
         let alias = self.alias.as_ref().map(|alias| alias.as_bytes().to_vec());
         let alias = alias.map(|bytes| DefaultNla::new(libc::IFLA_IFALIAS, bytes));
-        [mtu, mac, master, alias.map(LinkAttribute::Other)].into_iter().flatten()
+        let group = self.group.map(LinkAttribute::Group);
+        [mtu, mac, master, alias.map(LinkAttribute::Other), group].into_iter().flatten()
     }
 }
 
@@ -205,6 +217,22 @@ impl Netlink {
         }
     }
 
+    /// Removes all links of a group. The kernel waits once for everybody who still looks at
+    /// one of them, and not once for each.
+    ///
+    /// # Errors
+    ///
+    /// [`NetlinkError::Request`] if one of them cannot be removed, such as hardware.
+    pub fn remove_link_group(&mut self, group: u32) -> Result<Removed, NetlinkError> {
+        let mut request = LinkMessage::default();
+        request.attributes.push(LinkAttribute::Group(group));
+        match self.connection.change(RouteNetlinkMessage::DelLink(request), 0) {
+            Ok(()) => Ok(Removed::Removed),
+            Err(refusal) if refusal.is(libc::ENODEV) => Ok(Removed::Absent),
+            Err(refusal) => Err(refusal.to("remove", format!("links of group {group}"))),
+        }
+    }
+
     /// The link that was just made or changed.
     pub(crate) fn expect_link(&mut self, name: &str) -> Result<LinkState, NetlinkError> {
         self.observe_link(name)?.ok_or_else(|| NetlinkError::Vanished { object: object(name) })
@@ -242,6 +270,7 @@ fn read(payload: &[u8]) -> Result<LinkState, DecodeError> {
         up: header.flags.contains(LinkFlags::Up),
         mtu: 0,
         master: None,
+        peer: None,
         alias: None,
         hairpin: None,
     };
@@ -255,6 +284,7 @@ fn read(payload: &[u8]) -> Result<LinkState, DecodeError> {
             LinkAttribute::Address(bytes) => link.mac = bytes.try_into().ok().map(Mac),
             LinkAttribute::Mtu(mtu) => link.mtu = mtu,
             LinkAttribute::Controller(master) => link.master = Some(IfIndex(master)),
+            LinkAttribute::Link(peer) => link.peer = Some(IfIndex(peer)),
             LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
             LinkAttribute::LinkInfo(parts) => read_info(&parts, &mut link),
             _ => {}

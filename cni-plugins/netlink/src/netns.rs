@@ -2,11 +2,11 @@
 //!
 //! Only a thread of our own ever changes its namespace, and it ends there: a
 //! borrowed thread (of a runtime, of a pool) would carry the change to whoever
-//! uses it next.
+//! uses it next. The plugins, whose only thread is their own, visit and come back.
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -39,6 +39,30 @@ pub fn in_namespace<T: Send>(
         thread.join().unwrap_or_else(|_| Err(died()))
     })
     .map_err(error)
+}
+
+/// Runs `work` on the calling thread inside the network namespace `namespace`, and comes
+/// back. Only for processes with a single thread: it costs a fifth of [`in_namespace`], but
+/// a thread that cannot come back is of no use for anything else.
+///
+/// # Errors
+///
+/// [`NetlinkError::Namespace`] with `path`, if we may not enter it, or may not come back.
+pub fn visit_namespace<T>(
+    namespace: BorrowedFd<'_>,
+    path: &Path,
+    work: impl FnOnce() -> T,
+) -> Result<T, NetlinkError> {
+    let error = |source: io::Error| NetlinkError::Namespace { path: path.to_owned(), source };
+    let home = File::open("/proc/thread-self/ns/net").map_err(error)?;
+    let enter = |namespace: BorrowedFd<'_>| {
+        move_into_link_name_space(namespace, Some(LinkNameSpaceType::Network))
+            .map_err(|errno| error(errno.into()))
+    };
+    enter(namespace)?;
+    let outcome = work();
+    enter(home.as_fd())?;
+    Ok(outcome)
 }
 
 /// Whether `namespace` is the network namespace of the calling thread.

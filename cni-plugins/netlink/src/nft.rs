@@ -30,7 +30,7 @@ use crate::{Ensured, Removed};
 
 /// A conversation with nf_tables in one network namespace.
 pub struct Nft {
-    connection: Connection,
+    pub(crate) connection: Connection,
 }
 
 /// A table (family `inet`) that only masquerades.
@@ -93,8 +93,17 @@ impl Nft {
         // Adding first makes the removal succeed whether or not the table was there.
         let table = &spec.table;
         let mut batch = vec![begin(), new_table(table), remove_table(table), new_table(table)];
-        batch.push(new_chain(table));
-        batch.extend(spec.rules.iter().map(|rule| new_rule(table, rule)));
+        batch.push(new_chain(&ChainSpec {
+            table,
+            name: CHAIN,
+            kind: "nat",
+            hook: InetHookNumber::PostRouting,
+            priority: libc::NF_IP_PRI_NAT_SRC,
+        }));
+        let rules = spec.rules.iter();
+        batch.extend(
+            rules.map(|rule| new_rule(table, CHAIN, expressions(rule), &fingerprint(rule))),
+        );
         batch.push(end());
         self.connection.batch(batch).map_err(|refusal| refusal.to("replace", object(table)))?;
         Ok(if present.is_empty() { Ensured::Created(()) } else { Ensured::Repaired(()) })
@@ -138,11 +147,11 @@ impl Nft {
     }
 }
 
-const VERSION: u8 = libc::NFNETLINK_V0 as u8;
+pub(crate) const VERSION: u8 = libc::NFNETLINK_V0 as u8;
 const CHAIN: &str = "postrouting";
 
 /// The one register that our rules use.
-const REGISTER: Register = Register::Reg1;
+pub(crate) const REGISTER: Register = Register::Reg1;
 
 /// A rule as the kernel shows it.
 struct Rule {
@@ -153,13 +162,36 @@ struct Rule {
 
 /// Which address of a packet.
 #[derive(Clone, Copy)]
-enum Side {
+pub(crate) enum Side {
     Source,
     Destination,
 }
 
-fn object(table: &str) -> String {
+pub(crate) fn object(table: &str) -> String {
     format!("nf_tables table `{table}`")
+}
+
+/// A comment as the nft tool stores it: type 0, length, text, zero byte.
+pub(crate) fn userdata(comment: &str) -> Vec<u8> {
+    let mut bytes = vec![0, u8::try_from(comment.len() + 1).unwrap_or(u8::MAX)];
+    bytes.extend_from_slice(comment.as_bytes());
+    bytes.push(0);
+    bytes
+}
+
+/// The comment in it, if it has one.
+pub(crate) fn comment(userdata: &[u8]) -> Option<String> {
+    parse_string(userdata.get(2..)?).ok()
+}
+
+/// A chain that hooks into the way of packets.
+pub(crate) struct ChainSpec<'a> {
+    pub(crate) table: &'a str,
+    pub(crate) name: &'a str,
+    /// `nat`, `filter`.
+    pub(crate) kind: &'a str,
+    pub(crate) hook: InetHookNumber,
+    pub(crate) priority: i32,
 }
 
 /// What a rule of ours carries as its comment. A new release of the compiler may
@@ -170,11 +202,11 @@ fn fingerprint(rule: &MasqueradeRule) -> String {
     format!("mizzen 1 {:016x}", hasher.finish())
 }
 
-fn begin() -> NetlinkMessage<NetfilterMessage> {
+pub(crate) fn begin() -> NetlinkMessage<NetfilterMessage> {
     bracket(ControlMessage::BatchBegin)
 }
 
-fn end() -> NetlinkMessage<NetfilterMessage> {
+pub(crate) fn end() -> NetlinkMessage<NetfilterMessage> {
     bracket(ControlMessage::BatchEnd)
 }
 
@@ -184,16 +216,16 @@ fn bracket(message: ControlMessage) -> NetlinkMessage<NetfilterMessage> {
     request(NetfilterMessage::new(header, message), 0)
 }
 
-fn message(message: NfTablesMessage) -> NetfilterMessage {
+pub(crate) fn message(message: NfTablesMessage) -> NetfilterMessage {
     let header = NetfilterHeader::new(NetfilterProtoFamily::Inet, VERSION, 0);
     NetfilterMessage::new(header, message)
 }
 
-fn new_table(table: &str) -> NetlinkMessage<NetfilterMessage> {
+pub(crate) fn new_table(table: &str) -> NetlinkMessage<NetfilterMessage> {
     request(message(NfTablesMessage::NewTable(named(table))), NLM_F_CREATE)
 }
 
-fn remove_table(table: &str) -> NetlinkMessage<NetfilterMessage> {
+pub(crate) fn remove_table(table: &str) -> NetlinkMessage<NetfilterMessage> {
     request(message(NfTablesMessage::DeleteTable(named(table))), 0)
 }
 
@@ -201,31 +233,29 @@ fn named(table: &str) -> TableMessage {
     TableMessage { attributes: vec![TableAttribute::Name(table.to_owned())] }
 }
 
-fn new_chain(table: &str) -> NetlinkMessage<NetfilterMessage> {
-    let hook = vec![
-        Hook::Number(InetHookNumber::PostRouting.into()),
-        Hook::Priority(libc::NF_IP_PRI_NAT_SRC as u32),
-    ];
+pub(crate) fn new_chain(chain: &ChainSpec<'_>) -> NetlinkMessage<NetfilterMessage> {
+    let hook = vec![Hook::Number(chain.hook.into()), Hook::Priority(chain.priority as u32)];
     let attributes = vec![
-        ChainAttribute::Table(table.to_owned()),
-        ChainAttribute::Name(CHAIN.to_owned()),
+        ChainAttribute::Table(chain.table.to_owned()),
+        ChainAttribute::Name(chain.name.to_owned()),
         ChainAttribute::Hook(hook),
-        ChainAttribute::Type("nat".to_owned()),
+        ChainAttribute::Type(chain.kind.to_owned()),
     ];
     request(message(NfTablesMessage::NewChain(ChainMessage { attributes })), NLM_F_CREATE)
 }
 
-fn new_rule(table: &str, rule: &MasqueradeRule) -> NetlinkMessage<NetfilterMessage> {
-    let comment = fingerprint(rule);
-    // As the nft tool stores comments: type 0, length, text, zero byte.
-    let mut userdata = vec![0, u8::try_from(comment.len() + 1).unwrap_or(u8::MAX)];
-    userdata.extend_from_slice(comment.as_bytes());
-    userdata.push(0);
+/// A rule at the end of its chain.
+pub(crate) fn new_rule(
+    table: &str,
+    chain: &str,
+    expressions: Vec<Expressions>,
+    comment: &str,
+) -> NetlinkMessage<NetfilterMessage> {
     let attributes = vec![
         RuleAttribute::Table(table.to_owned()),
-        RuleAttribute::Chain(CHAIN.to_owned()),
-        RuleAttribute::Expressions(expressions(rule).into_iter().map(Into::into).collect()),
-        RuleAttribute::UserData(userdata),
+        RuleAttribute::Chain(chain.to_owned()),
+        RuleAttribute::Expressions(expressions.into_iter().map(Into::into).collect()),
+        RuleAttribute::UserData(userdata(comment)),
     ];
     let rule = NfTablesMessage::NewRule(RuleMessage { attributes });
     request(message(rule), NLM_F_CREATE | NLM_F_APPEND)
@@ -252,7 +282,7 @@ fn expressions(rule: &MasqueradeRule) -> Vec<Expressions> {
     list
 }
 
-fn compare_net(side: Side, operator: Operator, net: IpNet) -> [Expressions; 3] {
+pub(crate) fn compare_net(side: Side, operator: Operator, net: IpNet) -> [Expressions; 3] {
     let network = octets(net.network());
     let length = network.len() as u32;
     let source_at = if net.addr().is_ipv6() { 8 } else { 12 };
@@ -276,11 +306,11 @@ fn compare_net(side: Side, operator: Operator, net: IpNet) -> [Expressions; 3] {
     [load, mask, compare(operator, network)]
 }
 
-fn load(key: MetaKey) -> Expressions {
+pub(crate) fn load(key: MetaKey) -> Expressions {
     Expressions::Meta(vec![Meta::DestinationRegister(REGISTER), Meta::Key(key)])
 }
 
-fn compare(operator: Operator, value: Vec<u8>) -> Expressions {
+pub(crate) fn compare(operator: Operator, value: Vec<u8>) -> Expressions {
     Expressions::Cmp(vec![
         Cmp::SourceRegister(REGISTER),
         Cmp::Op(operator),
@@ -289,7 +319,7 @@ fn compare(operator: Operator, value: Vec<u8>) -> Expressions {
 }
 
 /// The bytes of an address, in network order.
-fn octets(address: IpAddr) -> Vec<u8> {
+pub(crate) fn octets(address: IpAddr) -> Vec<u8> {
     match address {
         IpAddr::V4(address) => address.octets().to_vec(),
         IpAddr::V6(address) => address.octets().to_vec(),
@@ -312,10 +342,7 @@ fn read_rule(payload: &[u8]) -> Result<Rule, DecodeError> {
     for attribute in attributes_after(&header, payload, |nla| RuleAttribute::parse(nla)) {
         match attribute {
             RuleAttribute::Table(table) => rule.table = table,
-            RuleAttribute::UserData(data) => {
-                let comment = data.get(2..).map(parse_string);
-                rule.mark = comment.and_then(Result::ok).unwrap_or_default();
-            }
+            RuleAttribute::UserData(data) => rule.mark = comment(&data).unwrap_or_default(),
             _ => {}
         }
     }

@@ -4,11 +4,14 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkInfo};
+use netlink_packet_route::link::{
+    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+};
 
+use crate::bridge::hairpin;
 use crate::connection::Netlink;
 use crate::error::NetlinkError;
-use crate::link::{LinkChange, LinkState, Mac, named};
+use crate::link::{IfIndex, LinkChange, LinkState, Mac, named, object};
 
 /// A pair that is wanted; this end stays in the namespace of the conversation.
 #[derive(Clone, Debug)]
@@ -34,7 +37,44 @@ pub struct VethPeer<'a> {
     pub mac: Option<Mac>,
 }
 
+/// Where a new pair is plugged in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plug {
+    /// The bridge of which this end becomes a port.
+    pub bridge: IfIndex,
+    /// Whether frames may go back out of the port by which they came.
+    pub hairpin: bool,
+}
+
 impl Netlink {
+    /// Creates a pair of which this end is up and a port of a bridge, and returns this end;
+    /// [`LinkState::peer`] is the other. Two requests do what takes five one by one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Netlink::create_veth`].
+    pub fn create_plugged_veth(
+        &mut self,
+        spec: &VethSpec<'_>,
+        plug: Plug,
+    ) -> Result<LinkState, NetlinkError> {
+        let (mut this_end, other_end) = ends(spec);
+        this_end.attributes.push(LinkAttribute::Controller(plug.bridge.0));
+        // The other end cannot be up before it has this one.
+        this_end.header.flags = LinkFlags::Up;
+        this_end.header.change_mask = LinkFlags::Up;
+        self.create_pair(spec, this_end, other_end)?;
+        // The kernel ignores these two in the request that creates a link.
+        let mark = spec.alias.map(|alias| LinkChange::new().alias(alias));
+        let mut marking = named(spec.name, mark.iter().flat_map(LinkChange::attributes));
+        if plug.hairpin {
+            marking.attributes.push(hairpin(true));
+        }
+        let marked = self.connection.change(RouteNetlinkMessage::NewLink(marking), 0);
+        let marked = marked.map_err(|refusal| refusal.to("set", object(spec.name)));
+        self.finish_pair(spec, marked)
+    }
+
     /// Creates a pair, both ends down, and returns this end.
     ///
     /// The other end is born in its namespace under its name: it never shows up in
@@ -45,28 +85,50 @@ impl Netlink {
     /// [`NetlinkError::Request`]; [`NetlinkError::is_taken`] if either name is in use.
     /// Nothing is left behind then.
     pub fn create_veth(&mut self, spec: &VethSpec<'_>) -> Result<LinkState, NetlinkError> {
-        let peer = &spec.peer;
-        let mtu = LinkAttribute::Mtu(spec.mtu);
-        let namespace = LinkAttribute::NetNsFd(peer.namespace.as_raw_fd());
-        let mac = peer.mac.map(|mac| LinkAttribute::Address(mac.0.to_vec()));
-        let other_end = named(peer.name, [namespace, mtu.clone()].into_iter().chain(mac));
-        let pair = InfoData::Veth(InfoVeth::Peer(other_end));
-        let information = vec![LinkInfo::Kind(InfoKind::Veth), LinkInfo::Data(pair)];
-        let this_end = named(spec.name, [mtu, LinkAttribute::LinkInfo(information)]);
-
-        let request = RouteNetlinkMessage::NewLink(this_end);
-        let called = || format!("link `{}` with peer `{}`", spec.name, peer.name);
-        let outcome = self.connection.change(request, NLM_F_CREATE | NLM_F_EXCL);
-        outcome.map_err(|refusal| refusal.to("create", called()))?;
-
+        let (this_end, other_end) = ends(spec);
+        self.create_pair(spec, this_end, other_end)?;
         let marked = match spec.alias {
             // The kernel ignores an alias in the request that creates a link.
             Some(alias) => self.set_link(spec.name, &LinkChange::new().alias(alias)),
             None => Ok(()),
         };
+        self.finish_pair(spec, marked)
+    }
+
+    fn create_pair(
+        &mut self,
+        spec: &VethSpec<'_>,
+        mut this_end: LinkMessage,
+        other_end: LinkMessage,
+    ) -> Result<(), NetlinkError> {
+        let pair = InfoData::Veth(InfoVeth::Peer(other_end));
+        let information = vec![LinkInfo::Kind(InfoKind::Veth), LinkInfo::Data(pair)];
+        this_end.attributes.push(LinkAttribute::LinkInfo(information));
+        let request = RouteNetlinkMessage::NewLink(this_end);
+        let called = || format!("link `{}` with peer `{}`", spec.name, spec.peer.name);
+        let outcome = self.connection.change(request, NLM_F_CREATE | NLM_F_EXCL);
+        outcome.map_err(|refusal| refusal.to("create", called()))
+    }
+
+    /// Returns the new pair, or removes it if it could not be marked.
+    fn finish_pair(
+        &mut self,
+        spec: &VethSpec<'_>,
+        marked: Result<(), NetlinkError>,
+    ) -> Result<LinkState, NetlinkError> {
         marked.and_then(|()| self.expect_link(spec.name)).inspect_err(|_| {
             // The first error is the one to report.
             let _ = self.remove_link(spec.name);
         })
     }
+}
+
+/// Both ends as they are wanted, this one first.
+fn ends(spec: &VethSpec<'_>) -> (LinkMessage, LinkMessage) {
+    let peer = &spec.peer;
+    let mtu = LinkAttribute::Mtu(spec.mtu);
+    let namespace = LinkAttribute::NetNsFd(peer.namespace.as_raw_fd());
+    let mac = peer.mac.map(|mac| LinkAttribute::Address(mac.0.to_vec()));
+    let other_end = named(peer.name, [namespace, mtu.clone()].into_iter().chain(mac));
+    (named(spec.name, [mtu]), other_end)
 }

@@ -14,6 +14,10 @@ use crate::support::Namespace;
 
 pub const OVERLAY: &str = env!("CARGO_BIN_EXE_mizzen-overlay");
 pub const IPAM: &str = env!("CARGO_BIN_EXE_mizzen-ipam");
+pub const PORTMAP: &str = env!("CARGO_BIN_EXE_mizzen-portmap");
+
+/// Where Debian has the plugins of the CNI project (`packaging/setup.sh`).
+pub const DEBIAN: &str = "/usr/lib/cni";
 
 /// A host with its network configuration.
 pub struct Host {
@@ -54,7 +58,9 @@ impl Host {
             .env("CNI_CONTAINERID", container.id)
             .env("CNI_NETNS", &container.netns)
             .env("CNI_IFNAME", "eth0")
-            .env("CNI_PATH", self.dir.path())
+            .env("CNI_PATH", format!("{}:{DEBIAN}", self.dir.path().display()))
+            // Debian's plugins run `iptables`.
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
@@ -113,7 +119,8 @@ impl Host {
         assert_eq!(self.pairs(), [], "{what}");
         let files = std::fs::read_dir(self.dir.path().join("dcos"));
         let drafts = files.into_iter().flatten().filter(|file| {
-            file.as_ref().unwrap().file_name().to_string_lossy().starts_with(".new-")
+            let name = file.as_ref().unwrap().file_name();
+            [".new-", ".of-"].iter().any(|start| name.to_string_lossy().starts_with(start))
         });
         assert_eq!(drafts.count(), 0, "{what}");
     }
@@ -151,4 +158,19 @@ pub fn ip_tool(namespace: &Namespace, arguments: &str) {
     let run = || Command::new("ip").args(arguments.split_whitespace()).output().unwrap();
     let output = namespace.run(run);
     assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Calls one plugin of a chain: `config` with the name and version of the host's network.
+pub fn chained(
+    host: &Host,
+    plugin: &str,
+    verb: &str,
+    container: &Container,
+    config: &Value,
+) -> Answer {
+    let mut config = config.clone();
+    for key in ["cniVersion", "name"] {
+        config[key] = host.config[key].clone();
+    }
+    host.finish(host.command(plugin, verb, container), config.to_string().as_bytes())
 }

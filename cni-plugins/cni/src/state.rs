@@ -1,0 +1,30 @@
+//! The daemon's word on its overlays, read from its file.
+
+use std::io;
+use std::path::Path;
+
+use mizzen_cni_core::state::{OverlaysState, STATE_FILE, STATE_VERSION, complete, named_overlay};
+use serde_json::{Map, Value};
+
+use crate::error::PluginError;
+
+/// `config` with the share of the overlay that it only names.
+pub(crate) fn completed(
+    config: &Map<String, Value>,
+    data_dir: &Path,
+) -> Result<Map<String, Value>, PluginError> {
+    let Some(overlay) = named_overlay(config) else { return Ok(config.clone()) };
+    let path = data_dir.join(STATE_FILE);
+    let unreadable = |source: io::Error| PluginError::State {
+        overlay: overlay.to_owned(),
+        path: path.clone(),
+        source,
+    };
+    let text = std::fs::read(&path).map_err(unreadable)?;
+    let state: OverlaysState = serde_json::from_slice(&text).map_err(|e| unreadable(e.into()))?;
+    if state.version != STATE_VERSION {
+        let words = format!("its format is {}, and we read {STATE_VERSION}", state.version);
+        return Err(unreadable(io::Error::new(io::ErrorKind::InvalidData, words)));
+    }
+    Ok(complete(config, &state)?)
+}

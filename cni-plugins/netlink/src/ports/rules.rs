@@ -1,0 +1,244 @@
+//! The rules of the table: made once, with it.
+
+use std::net::Ipv4Addr;
+
+use ipnet::IpNet;
+use netlink_packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_EXCL, NetlinkMessage};
+use netlink_packet_netfilter::NetfilterMessage;
+use netlink_packet_netfilter::nftables::{
+    Bitwise, Cmp, DataAttribute, Expressions, Immediate, InetHookNumber, Lookup, Meta, MetaKey,
+    NfTablesMessage, Operator, Payload, Register, SetAttribute, SetFlags, SetMessage, Verdict,
+    VerdictAttribute,
+};
+
+use super::{CELL, Family, LINK_BYTES, PortTableSpec, Set, concat, types};
+use crate::connection::request;
+use crate::nft::{
+    ChainSpec, REGISTER, Side, begin, compare, compare_net, end, load, message, new_chain,
+    new_rule, new_table,
+};
+
+/// Attributes of the kernel's `nat` expression.
+mod nat {
+    pub(super) const TYPE: i32 = 1;
+    pub(super) const FAMILY: i32 = 2;
+    pub(super) const ADDRESS: i32 = 3;
+    pub(super) const PORT: i32 = 5;
+}
+
+/// Attributes of the kernel's `ct` expression, and the key that we ask for.
+mod ct {
+    pub(super) const DESTINATION: i32 = 1;
+    pub(super) const KEY: i32 = 2;
+    pub(super) const STATUS: u32 = 2;
+}
+
+/// The request that makes the table, and fails if there is one.
+pub(super) fn table_batch(spec: &PortTableSpec) -> Vec<NetlinkMessage<NetfilterMessage>> {
+    let table = spec.table.as_str();
+    let mut exclusive = new_table(table);
+    exclusive.header.flags |= NLM_F_EXCL;
+    let mut batch = vec![begin(), exclusive];
+    let numbered = Set::ALL.iter().zip(1..);
+    batch.extend(numbered.map(|(set, number)| new_set(table, *set, number)));
+    for (name, hook, kind, priority) in [
+        ("loopback", InetHookNumber::PreRouting, "filter", libc::NF_IP_PRI_RAW),
+        ("arriving", InetHookNumber::PreRouting, "nat", libc::NF_IP_PRI_NAT_DST),
+        ("local", InetHookNumber::LocalOut, "nat", libc::NF_IP_PRI_NAT_DST),
+        ("leaving", InetHookNumber::PostRouting, "nat", libc::NF_IP_PRI_NAT_SRC),
+    ] {
+        batch.push(new_chain(&ChainSpec { table, name, kind, hook, priority }));
+    }
+    batch.push(new_rule(table, "loopback", drop_strangers(), "mizzen 1"));
+    for chain in ["arriving", "local"] {
+        for set in [Set::Host as fn(Family) -> Set, Set::Any] {
+            for family in Family::ALL {
+                let rule = redirect(set(family), &spec.except);
+                batch.push(new_rule(table, chain, rule, "mizzen 1"));
+            }
+        }
+    }
+    for family in Family::ALL {
+        batch.push(new_rule(table, "leaving", turn_back(family), "mizzen 1"));
+    }
+    batch.push(new_rule(table, "leaving", from_loopback(), "mizzen 1"));
+    batch.push(end());
+    batch
+}
+
+fn new_set(table: &str, set: Set, number: u32) -> NetlinkMessage<NetfilterMessage> {
+    let mut attributes = vec![
+        SetAttribute::Table(table.to_owned()),
+        SetAttribute::Name(set.name().to_owned()),
+        SetAttribute::KeyType(set.key_type()),
+        SetAttribute::KeyLen(set.key_bytes() as u32),
+        SetAttribute::Id(number),
+    ];
+    if let Set::Host(family) | Set::Any(family) = set {
+        attributes.extend([
+            SetAttribute::Flags(SetFlags::Map),
+            SetAttribute::DataType(concat(&[family.kind(), types::PORT])),
+            SetAttribute::DataLen((family.bytes() + CELL) as u32),
+        ]);
+    }
+    request(message(NfTablesMessage::NewSet(SetMessage { attributes })), NLM_F_CREATE)
+}
+
+/// A local address that is not excepted, and its port is published: to the container.
+fn redirect(set: Set, except: &[IpNet]) -> Vec<Expressions> {
+    let family = set.family();
+    let mut list = vec![to_local(), compare(Operator::Equal, number(libc::RTN_LOCAL.into()))];
+    list.extend([load(MetaKey::Nfproto), compare(Operator::Equal, vec![family.protocol().into()])]);
+    for net in except.iter().filter(|net| Family::of(net.addr()) == family) {
+        list.extend(compare_net(Side::Destination, Operator::NotEqual, *net));
+    }
+    let mut cell = 0;
+    if let Set::Host(_) = set {
+        list.push(destination_address(family, register(cell)));
+        cell += family.bytes() / CELL;
+    }
+    list.push(Expressions::Meta(vec![
+        Meta::DestinationRegister(register(cell)),
+        Meta::Key(MetaKey::L4Proto),
+    ]));
+    list.push(Expressions::Payload(vec![
+        Payload::DestinationRegister(register(cell + 1)),
+        Payload::Base(libc::NFT_PAYLOAD_TRANSPORT_HEADER as u32),
+        Payload::Offset(2),
+        Payload::Len(2),
+    ]));
+    list.push(Expressions::Lookup(vec![
+        Lookup::Set(set.name().to_owned()),
+        Lookup::SourceRegister(register(0)),
+        Lookup::DestinationRegister(register(0)),
+    ]));
+    let port = register(family.bytes() / CELL);
+    let protocol = if family == Family::V6 { libc::NFPROTO_IPV6 } else { libc::NFPROTO_IPV4 };
+    list.push(other(
+        "nat",
+        &[
+            (nat::TYPE, libc::NFT_NAT_DNAT as u32),
+            (nat::FAMILY, protocol as u32),
+            (nat::ADDRESS, register(0).into()),
+            (nat::PORT, port.into()),
+        ],
+    ));
+    list
+}
+
+/// Redirected, and back out of the link by which it came: masquerade.
+fn turn_back(family: Family) -> Vec<Expressions> {
+    let mut list = was_redirected();
+    list.extend([
+        load(MetaKey::Nfproto),
+        compare(Operator::Equal, vec![family.protocol().into()]),
+        Expressions::Meta(vec![
+            Meta::DestinationRegister(register(0)),
+            Meta::Key(MetaKey::Iifname),
+        ]),
+        destination_address(family, register(LINK_BYTES / CELL)),
+        Expressions::Lookup(vec![
+            Lookup::Set(Set::Hairpin(family).name().to_owned()),
+            Lookup::SourceRegister(register(0)),
+        ]),
+        masquerade(),
+    ]);
+    list
+}
+
+/// Redirected, from a loopback address and not to one: masquerade.
+fn from_loopback() -> Vec<Expressions> {
+    let mut list = was_redirected();
+    list.extend([load(MetaKey::Nfproto), compare(Operator::Equal, vec![libc::NFPROTO_IPV4 as u8])]);
+    list.extend(compare_net(Side::Source, Operator::Equal, loopback()));
+    list.extend(compare_net(Side::Destination, Operator::NotEqual, loopback()));
+    list.push(masquerade());
+    list
+}
+
+/// To a loopback address by a link: nobody may send that.
+fn drop_strangers() -> Vec<Expressions> {
+    let mut lo = b"lo".to_vec();
+    lo.resize(LINK_BYTES, 0);
+    let mut list = vec![load(MetaKey::Iifname), compare(Operator::NotEqual, lo)];
+    list.extend([load(MetaKey::Nfproto), compare(Operator::Equal, vec![libc::NFPROTO_IPV4 as u8])]);
+    list.extend(compare_net(Side::Destination, Operator::Equal, loopback()));
+    let verdict = VerdictAttribute::Code(Verdict::Other(libc::NF_DROP as u32));
+    list.push(Expressions::Immediate(vec![
+        Immediate::DestinationRegister(Register::Verdict),
+        Immediate::Data(DataAttribute::Verdict(vec![verdict])),
+    ]));
+    list
+}
+
+fn loopback() -> IpNet {
+    IpNet::new_assert(Ipv4Addr::new(127, 0, 0, 0).into(), 8)
+}
+
+/// Whether the connection's destination was changed.
+fn was_redirected() -> Vec<Expressions> {
+    /// `IPS_DST_NAT` of the kernel.
+    const REDIRECTED: u32 = 1 << 5;
+    vec![
+        other("ct", &[(ct::DESTINATION, REGISTER.into()), (ct::KEY, ct::STATUS)]),
+        Expressions::Bitwise(vec![
+            Bitwise::SourceRegister(REGISTER),
+            Bitwise::DestinationRegister(REGISTER),
+            Bitwise::Length(CELL as u32),
+            Bitwise::Mask(DataAttribute::Value(number(REDIRECTED))),
+            Bitwise::Xor(DataAttribute::Value(number(0))),
+        ]),
+        Expressions::Cmp(vec![
+            Cmp::SourceRegister(REGISTER),
+            Cmp::Op(Operator::NotEqual),
+            Cmp::Data(DataAttribute::Value(number(0))),
+        ]),
+    ]
+}
+
+/// The kind of the destination's address.
+fn to_local() -> Expressions {
+    const DREG: i32 = 1;
+    const RESULT: i32 = 2;
+    const FLAGS: i32 = 3;
+    const ADDRESS_KIND: u32 = 3;
+    const OF_DESTINATION: u32 = 1 << 1;
+    other("fib", &[(DREG, REGISTER.into()), (RESULT, ADDRESS_KIND), (FLAGS, OF_DESTINATION)])
+}
+
+fn destination_address(family: Family, register: Register) -> Expressions {
+    let offset = match family {
+        Family::V4 => 16,
+        Family::V6 => 24,
+    };
+    Expressions::Payload(vec![
+        Payload::DestinationRegister(register),
+        Payload::Base(libc::NFT_PAYLOAD_NETWORK_HEADER as u32),
+        Payload::Offset(offset),
+        Payload::Len(family.bytes() as u32),
+    ])
+}
+
+fn masquerade() -> Expressions {
+    other("masq", &[])
+}
+
+/// An expression for which the library has no type; its attributes are numbers.
+fn other(kind: &str, attributes: &[(i32, u32)]) -> Expressions {
+    let attribute =
+        |(kind, value): &(i32, u32)| DefaultNla::new(*kind as u16, value.to_be_bytes().to_vec());
+    Expressions::Other {
+        expression_type: kind.to_owned(),
+        attributes: attributes.iter().map(attribute).collect(),
+    }
+}
+
+/// The register of the cell that is `cells` after the first.
+fn register(cells: usize) -> Register {
+    Register::from(libc::NFT_REG32_00 as u32 + cells as u32)
+}
+
+/// A number as registers hold it.
+fn number(value: u32) -> Vec<u8> {
+    value.to_ne_bytes().to_vec()
+}
