@@ -1,6 +1,6 @@
 //! What a cluster must survive.
 
-use mizzen_membership::membership::Report;
+use mizzen_membership::membership::{Membership, Report};
 use mizzen_membership::swim::{self, State};
 use mizzen_tests_gossip_sim::cluster::{Cluster, Seen};
 use mizzen_tests_gossip_sim::measure::speak;
@@ -24,12 +24,8 @@ fn claim(last: u8) -> Fact {
 fn agree(cluster: &Cluster, owners: usize) -> bool {
     let nodes = all(cluster);
     let of = |node: usize, owner: usize| {
-        cluster.nodes[node]
-            .membership
-            .as_ref()
-            .unwrap()
-            .exchange()
-            .version(&cluster.nodes[owner].id)
+        let membership = cluster.nodes[node].membership.as_ref()?;
+        Some(membership.exchange().version(&cluster.nodes[owner].id))
     };
     (0..owners).all(|owner| nodes.iter().all(|node| of(*node, owner) == of(owner, owner)))
 }
@@ -281,7 +277,7 @@ fn nodes_that_know_only_an_address_find_the_cluster() {
 fn a_goodbye_is_no_death() {
     let mut cluster = Cluster::new(50, 0.01, 14);
     cluster.run(SECOND);
-    cluster.with(7, |membership, now| membership.leave(now));
+    cluster.with(7, Membership::leave);
     cluster.run(SECOND / 100);
     cluster.kill(7);
     cluster.run(2 * SECOND);
