@@ -67,7 +67,7 @@ fn open_loopback(config: &PortmapConfig, entries: &[PortEntry]) -> Result<(), Pl
         PortEntry::Publish { host, to, .. } => {
             to.is_ipv4() && host.is_none_or(|host| host.is_loopback())
         }
-        PortEntry::Hairpin { .. } => false,
+        PortEntry::Itself { .. } | PortEntry::Hairpin { .. } => false,
     };
     if !config.snat || !entries.iter().any(by_loopback) {
         return Ok(());
@@ -154,6 +154,7 @@ fn entry(publication: &Publication) -> PortEntry {
         Publication::Port { host, protocol, port, to } => {
             PortEntry::Publish { host: *host, protocol: protocol.number(), port: *port, to: *to }
         }
+        Publication::Itself { address } => PortEntry::Itself { address: *address },
         Publication::Hairpin { link, address } => {
             PortEntry::Hairpin { link: link.clone(), address: *address }
         }

@@ -85,6 +85,11 @@ pub enum Publication {
         /// The container's address and port.
         to: SocketAddr,
     },
+    /// What the container sends to itself by a port of the host gets our address.
+    Itself {
+        /// The container's address.
+        address: IpAddr,
+    },
     /// What comes by this link and goes back by it to the container gets our address.
     Hairpin {
         /// The link of the host.
@@ -173,6 +178,7 @@ pub fn plan_ports(config: &PortmapConfig) -> Result<Vec<Publication>, PortmapErr
         return Err(PortmapError::Twice { port: twice.first().map_or(0, |key| key.3) });
     }
     if config.snat && !list.is_empty() {
+        list.extend(addresses.iter().map(|address| Publication::Itself { address: *address }));
         for link in host_links(result) {
             let hairpin =
                 |address: &IpAddr| Publication::Hairpin { link: link.clone(), address: *address };
@@ -236,7 +242,7 @@ fn key(entry: &Publication) -> Option<(bool, Option<IpAddr>, Protocol, u16)> {
         Publication::Port { host, protocol, port, to } => {
             Some((to.is_ipv6(), *host, *protocol, *port))
         }
-        Publication::Hairpin { .. } => None,
+        Publication::Itself { .. } | Publication::Hairpin { .. } => None,
     }
 }
 
@@ -305,6 +311,7 @@ mod tests {
                 let host = host.map_or("*".to_owned(), |host| host.to_string());
                 format!("{host} {protocol:?} {port} {to}")
             }
+            Publication::Itself { address } => format!("itself {address}"),
             Publication::Hairpin { link, address } => format!("{link} {address}"),
         });
         Ok(words.collect())
@@ -316,6 +323,8 @@ mod tests {
         let want = [
             "* Tcp 8080 9.0.5.2:80",
             "* Tcp 8080 [fd01:b::2]:80",
+            "itself 9.0.5.2",
+            "itself fd01:b::2",
             "m-dcos 9.0.5.2",
             "m-dcos fd01:b::2",
             "mz1 9.0.5.2",

@@ -8,8 +8,8 @@
 //! prerouting, output   local address and not one of `except?
 //!                        dnat to (address . protocol . port) in host4, host6
 //!                        dnat to (protocol . port)           in any4, any6
-//! postrouting          redirected, and back out of the link it came by (hairpin4, hairpin6),
-//!                      or from 127.0.0.0/8: masquerade
+//! postrouting          redirected, and back to its sender (itself4, itself6) or out of the
+//!                      link it came by (hairpin4, hairpin6), or from 127.0.0.0/8: masquerade
 //! prerouting (raw)     to 127.0.0.0/8 and not from here: drop
 //! ```
 //!
@@ -56,6 +56,12 @@ pub enum PortEntry {
         port: u16,
         /// The container's address and port.
         to: SocketAddr,
+    },
+    /// What a container sends and, redirected, gets itself, gets our address as its source.
+    /// Where bridges hand frames to nf_tables (`br_netfilter`), this is seen by no link.
+    Itself {
+        /// The container's address.
+        address: IpAddr,
     },
     /// What comes by a link and, redirected, leaves to this address by the same link gets
     /// our address as its source, or the answer would not come by here.
@@ -163,6 +169,8 @@ enum Set {
     Host(Family),
     /// (protocol . port) to (address . port).
     Any(Family),
+    /// (address . address).
+    Itself(Family),
     /// (link . address).
     Hairpin(Family),
 }
@@ -188,11 +196,13 @@ const CELL: usize = 4;
 const LINK_BYTES: usize = libc::IFNAMSIZ;
 
 impl Set {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 8] = [
         Self::Host(Family::V4),
         Self::Host(Family::V6),
         Self::Any(Family::V4),
         Self::Any(Family::V6),
+        Self::Itself(Family::V4),
+        Self::Itself(Family::V6),
         Self::Hairpin(Family::V4),
         Self::Hairpin(Family::V6),
     ];
@@ -203,13 +213,16 @@ impl Set {
             Self::Host(Family::V6) => "host6",
             Self::Any(Family::V4) => "any4",
             Self::Any(Family::V6) => "any6",
+            Self::Itself(Family::V4) => "itself4",
+            Self::Itself(Family::V6) => "itself6",
             Self::Hairpin(Family::V4) => "hairpin4",
             Self::Hairpin(Family::V6) => "hairpin6",
         }
     }
 
     fn family(self) -> Family {
-        let (Self::Host(family) | Self::Any(family) | Self::Hairpin(family)) = self;
+        let (Self::Host(family) | Self::Any(family) | Self::Itself(family) | Self::Hairpin(family)) =
+            self;
         family
     }
 
@@ -217,6 +230,7 @@ impl Set {
         match self {
             Self::Host(family) => family.bytes() + 2 * CELL,
             Self::Any(_) => 2 * CELL,
+            Self::Itself(family) => 2 * family.bytes(),
             Self::Hairpin(family) => LINK_BYTES + family.bytes(),
         }
     }
@@ -225,6 +239,7 @@ impl Set {
         match self {
             Self::Host(family) => concat(&[family.kind(), types::PROTOCOL, types::PORT]),
             Self::Any(_) => concat(&[types::PROTOCOL, types::PORT]),
+            Self::Itself(family) => concat(&[family.kind(), family.kind()]),
             Self::Hairpin(family) => concat(&[types::LINK, family.kind()]),
         }
     }
@@ -233,6 +248,7 @@ impl Set {
         match entry {
             PortEntry::Publish { host: Some(_), to, .. } => Self::Host(Family::of(to.ip())),
             PortEntry::Publish { host: None, to, .. } => Self::Any(Family::of(to.ip())),
+            PortEntry::Itself { address } => Self::Itself(Family::of(*address)),
             PortEntry::Hairpin { address, .. } => Self::Hairpin(Family::of(*address)),
         }
     }
@@ -292,6 +308,7 @@ fn encode(entry: &PortEntry) -> (Vec<u8>, Option<Vec<u8>>) {
             push_port(&mut value, to.port());
             (key, Some(value))
         }
+        PortEntry::Itself { address } => (octets(*address).repeat(2), None),
         PortEntry::Hairpin { link, address } => {
             let mut key = link.as_bytes().to_vec();
             key.resize(LINK_BYTES, 0);
@@ -310,6 +327,10 @@ fn decode(set: Set, key: &[u8], value: Option<&[u8]>) -> Option<PortEntry> {
     let family = set.family();
     let port = |bytes: &[u8]| bytes.get(..2)?.try_into().ok().map(u16::from_be_bytes);
     match set {
+        Set::Itself(_) => {
+            let whole = key.len() == set.key_bytes();
+            whole.then(|| family.read(key).map(|address| PortEntry::Itself { address }))?
+        }
         Set::Hairpin(_) => {
             let (link, address) = key.split_at_checked(LINK_BYTES)?;
             let link = link.split(|byte| *byte == 0).next().unwrap_or_default();
@@ -391,6 +412,8 @@ mod tests {
             publish(Some("fd00::1"), "[fd01::2]:80"),
             PortEntry::Hairpin { link: "m-dcos".into(), address: address("9.0.5.2") },
             PortEntry::Hairpin { link: "m-dcos".into(), address: address("fd01::2") },
+            PortEntry::Itself { address: address("9.0.5.2") },
+            PortEntry::Itself { address: address("fd01::2") },
         ] {
             let set = Set::of(&entry);
             let (key, value) = encode(&entry);

@@ -59,7 +59,9 @@ pub(super) fn table_batch(spec: &PortTableSpec) -> Vec<NetlinkMessage<NetfilterM
         }
     }
     for family in Family::ALL {
-        batch.push(new_rule(table, "leaving", turn_back(family), "mizzen 1"));
+        for set in [Set::Itself(family), Set::Hairpin(family)] {
+            batch.push(new_rule(table, "leaving", turn_back(set), "mizzen 1"));
+        }
     }
     batch.push(new_rule(table, "leaving", from_loopback(), "mizzen 1"));
     batch.push(end());
@@ -94,7 +96,7 @@ fn redirect(set: Set, except: &[IpNet]) -> Vec<Expressions> {
     }
     let mut cell = 0;
     if let Set::Host(_) = set {
-        list.push(destination_address(family, register(cell)));
+        list.push(address(Side::Destination, family, register(cell)));
         cell += family.bytes() / CELL;
     }
     list.push(Expressions::Meta(vec![
@@ -126,19 +128,26 @@ fn redirect(set: Set, except: &[IpNet]) -> Vec<Expressions> {
     list
 }
 
-/// Redirected, and back out of the link by which it came: masquerade.
-fn turn_back(family: Family) -> Vec<Expressions> {
+/// Redirected, and back to its sender or out of the link by which it came: masquerade.
+fn turn_back(set: Set) -> Vec<Expressions> {
+    let family = set.family();
     let mut list = was_redirected();
+    list.extend([load(MetaKey::Nfproto), compare(Operator::Equal, vec![family.protocol().into()])]);
+    let cells = match set {
+        Set::Itself(_) => {
+            list.push(address(Side::Source, family, register(0)));
+            family.bytes() / CELL
+        }
+        Set::Host(_) | Set::Any(_) | Set::Hairpin(_) => {
+            let to = Meta::DestinationRegister(register(0));
+            list.push(Expressions::Meta(vec![to, Meta::Key(MetaKey::Iifname)]));
+            LINK_BYTES / CELL
+        }
+    };
     list.extend([
-        load(MetaKey::Nfproto),
-        compare(Operator::Equal, vec![family.protocol().into()]),
-        Expressions::Meta(vec![
-            Meta::DestinationRegister(register(0)),
-            Meta::Key(MetaKey::Iifname),
-        ]),
-        destination_address(family, register(LINK_BYTES / CELL)),
+        address(Side::Destination, family, register(cells)),
         Expressions::Lookup(vec![
-            Lookup::Set(Set::Hairpin(family).name().to_owned()),
+            Lookup::Set(set.name().to_owned()),
             Lookup::SourceRegister(register(0)),
         ]),
         masquerade(),
@@ -206,10 +215,12 @@ fn to_local() -> Expressions {
     other("fib", &[(DREG, REGISTER.into()), (RESULT, ADDRESS_KIND), (FLAGS, OF_DESTINATION)])
 }
 
-fn destination_address(family: Family, register: Register) -> Expressions {
-    let offset = match family {
-        Family::V4 => 16,
-        Family::V6 => 24,
+fn address(side: Side, family: Family, register: Register) -> Expressions {
+    let offset = match (family, side) {
+        (Family::V4, Side::Source) => 12,
+        (Family::V4, Side::Destination) => 16,
+        (Family::V6, Side::Source) => 8,
+        (Family::V6, Side::Destination) => 24,
     };
     Expressions::Payload(vec![
         Payload::DestinationRegister(register),
