@@ -51,6 +51,8 @@ use std::time::Duration;
 pub const MAX_MESSAGE: usize = 1 << 20;
 /// A piece of a log ends beyond this many bytes.
 const PIECE: usize = 192 << 10;
+/// A fact is at most this long, in bytes.
+const MAX_FACT: usize = 256 << 10;
 /// A log has at most so many entries.
 const MAX_ENTRIES: u64 = 1 << 18;
 /// A node writes at most so many logs.
@@ -213,6 +215,12 @@ impl Exchange {
                 self.abandon_pull(node, now);
             }
         }
+    }
+
+    /// Messages to a peer do not arrive, alive as it may be.
+    pub fn lose(&mut self, node: &OwnerId, now: Mono) {
+        self.peers.lose(node, now);
+        self.abandon_pull(node, now);
     }
 
     /// A message came.

@@ -16,6 +16,10 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+/// The same thing is reported once in so long.
+const REPORT_AGAIN: Duration = Duration::from_secs(60);
+/// And not more than so many things.
+const MAX_REPORTS: usize = 32;
 /// The dead are looked through this often.
 const SWEEP: Duration = Duration::from_secs(60);
 
@@ -103,6 +107,7 @@ pub struct Membership {
     nodes: Nodes,
     keep: Duration,
     sweep_at: Mono,
+    told: Vec<(Report, Mono)>,
     effects: VecDeque<Effect>,
 }
 
@@ -120,6 +125,7 @@ impl Membership {
             nodes,
             keep: settings.keep,
             sweep_at: now.mono + SWEEP,
+            told: Vec::new(),
             effects: VecDeque::new(),
         }
     }
@@ -191,6 +197,12 @@ impl Membership {
     /// A message came over the stream of `from`, which proved who it is.
     pub fn handle_message(&mut self, from: &OwnerId, bytes: &[u8], now: Now) {
         self.exchange.handle_message(from, bytes, now.mono);
+        self.settle(now);
+    }
+
+    /// There is no way to `node` by streams at the moment, alive as it may be.
+    pub fn handle_unreachable(&mut self, node: &OwnerId, now: Now) {
+        self.exchange.lose(node, now.mono);
         self.settle(now);
     }
 
@@ -266,7 +278,7 @@ impl Membership {
                 self.exchange.set_members(self.nodes.digest());
                 Effect::Renewed(me)
             }
-            swim::Effect::Report(report) => Effect::Report(Report::Swim(report)),
+            swim::Effect::Report(report) => return self.report(Report::Swim(report), now),
         };
         self.effects.push_back(effect);
     }
@@ -281,7 +293,7 @@ impl Membership {
         self.exchange.set_peer(&node, presence, now.mono);
         if state == State::Alive && self.nodes.is_shared(address) {
             let report = Report::SharedAddress { address, node: node.clone() };
-            self.effects.push_back(Effect::Report(report));
+            self.report(report, now);
         }
         self.effects.push_back(Effect::Node(node, state));
     }
@@ -302,11 +314,22 @@ impl Membership {
             }
             exchange::Effect::Members(members) => match self.swim.adopt(&members, now.mono) {
                 Ok(()) => return,
-                Err(garbage) => Effect::Report(Report::Members(garbage)),
+                Err(garbage) => return self.report(Report::Members(garbage), now),
             },
-            exchange::Effect::Report { peer, fault } => Effect::Report(Report::Peer(peer, fault)),
+            exchange::Effect::Report { peer, fault } => {
+                return self.report(Report::Peer(peer, fault), now);
+            }
         };
         self.effects.push_back(effect);
+    }
+
+    /// Passes a report on, unless that was done just now.
+    fn report(&mut self, report: Report, now: Now) {
+        self.told.retain(|(_, at)| now.mono.since(*at) < REPORT_AGAIN);
+        if self.told.len() < MAX_REPORTS && self.told.iter().all(|(told, _)| *told != report) {
+            self.told.push((report.clone(), now.mono));
+            self.effects.push_back(Effect::Report(report));
+        }
     }
 
     /// Keeps what a node says of itself beside its state.

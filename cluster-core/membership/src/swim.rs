@@ -28,7 +28,7 @@ mod timings;
 use crate::coding::Garbage;
 use crate::identity::Identity;
 use clash::Refused;
-use foca::{Foca, Member, Message, NoCustomBroadcast, Timer};
+use foca::{Foca, Message, NoCustomBroadcast, Timer};
 use mizzen_types::ids::OwnerId;
 use mizzen_types::random::Dice;
 use mizzen_types::time::Mono;

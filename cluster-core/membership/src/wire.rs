@@ -237,12 +237,10 @@ mod tests {
 
     #[test]
     fn facts_come_back() {
-        let node = NodeFact {
-            hostname: "node-3.example".to_owned(),
-            address: "fd00::3".parse().unwrap(),
-            agent_id: None,
-            zone: Some("r1".to_owned()),
-        };
+        let node = serde_json::json!({
+            "hostname": "node-3.example", "address": "fd00::3", "agent_id": null, "zone": "r1",
+        });
+        let node: NodeFact = serde_json::from_value(node).unwrap();
         let record = DnsRecordFact { values: vec!["10.0.0.01".to_owned()], ttl: Some(70_000) };
         let record_key = Key::DnsRecord("Ä.example".to_owned(), "A".to_owned());
         let claim = Key::VipClaim("x".repeat(40));

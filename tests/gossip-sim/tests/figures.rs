@@ -7,9 +7,9 @@ use mizzen_tests_gossip_sim::network::{MS, SECOND};
 
 #[test]
 fn a_death_is_known_soon_and_nobody_else_dies() {
-    let mut cluster = Cluster::new(300, 0.01, 11);
+    let mut cluster = Cluster::new(150, 0.01, 11);
     cluster.run(5 * SECOND);
-    let deaths = measure::deaths(&mut cluster, 10);
+    let deaths = measure::deaths(&mut cluster, 7);
     let (dead, suspect) = (deaths.dead.median(), deaths.suspect.median());
     assert_eq!((deaths.wrong, deaths.dead.incomplete), (0, 0));
     assert!(dead.half <= 2500 * MS && dead.all <= 4 * SECOND, "{dead:?}");
@@ -18,8 +18,8 @@ fn a_death_is_known_soon_and_nobody_else_dies() {
 
 #[test]
 fn with_much_loss_a_death_is_known_and_nobody_else_dies() {
-    let mut cluster = Cluster::new(100, 0.05, 12);
-    let quiet = measure::quiet(&mut cluster, 120 * SECOND);
+    let mut cluster = Cluster::new(60, 0.05, 12);
+    let quiet = measure::quiet(&mut cluster, 60 * SECOND);
     assert_eq!(quiet.deaths, 0);
     let deaths = measure::deaths(&mut cluster, 5);
     assert_eq!((deaths.wrong, deaths.dead.incomplete), (0, 0));
@@ -27,18 +27,18 @@ fn with_much_loss_a_death_is_known_and_nobody_else_dies() {
 
 #[test]
 fn a_quiet_cluster_is_quiet() {
-    let mut cluster = Cluster::new(200, 0.01, 13);
+    let mut cluster = Cluster::new(100, 0.01, 13);
     measure::speak(&mut cluster, 20);
-    let quiet = measure::quiet(&mut cluster, 120 * SECOND);
+    let quiet = measure::quiet(&mut cluster, 60 * SECOND);
     assert_eq!((quiet.deaths, quiet.suspicions), (0, 0));
     assert!(quiet.bytes <= 3000.0, "{quiet:?}");
 }
 
 #[test]
 fn a_change_gets_around_within_a_second() {
-    let mut cluster = Cluster::new(300, 0.01, 14);
+    let mut cluster = Cluster::new(150, 0.01, 14);
     measure::speak(&mut cluster, 20);
-    let changes = measure::changes(&mut cluster, 20, 10);
+    let changes = measure::changes(&mut cluster, 20, 5);
     assert!(changes.worst().most <= SECOND && changes.incomplete == 0, "{changes:?}");
 }
 

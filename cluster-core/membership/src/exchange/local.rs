@@ -1,7 +1,7 @@
 //! The logs that this node writes.
 
 use super::set::{Head, Item, Items, Set, root};
-use super::{Effect, Exchange};
+use super::{Effect, Exchange, MAX_FACT};
 use crate::identity::{MAX_GENERATION, node_of, tag_of};
 use crate::wire;
 use mizzen_types::fact::{Fact, Key, Version};
@@ -48,11 +48,13 @@ impl Exchange {
         }
     }
 
-    /// Says `fact` of `key` in a log that was opened; `None` says no more of it.
+    /// Says `fact` of `key` in a log that was opened; `None` says no more of it. So does a
+    /// fact that is longer than any may be.
     pub fn say(&mut self, owner: &OwnerId, key: Key, fact: Option<&Fact>, now: Mono) {
         let tag = tag_of(owner);
         let Some(local) = self.locals.get_mut(&tag) else { return };
         let bytes = fact.and_then(|fact| wire::write_entry(&key, fact));
+        let bytes = bytes.filter(|bytes| bytes.len() <= MAX_FACT);
         let before = local.keys.get(&key).and_then(|sequence| local.items.get(sequence));
         if before.map(|item| &*item.bytes) == bytes.as_deref() {
             return;

@@ -88,6 +88,10 @@ impl Peers {
 
     pub(super) fn go(&mut self, node: &OwnerId, now: Mono) {
         self.here.remove(node);
+        self.lose(node, now);
+    }
+
+    pub(super) fn lose(&mut self, node: &OwnerId, now: Mono) {
         self.chosen.remove(node);
         self.guests.remove(node);
         self.look(now);

@@ -1,6 +1,7 @@
 //! One node, to which datagrams are made up. Whole clusters are in `tests/gossip-sim`.
 
 use super::*;
+use foca::Member;
 
 fn address(last: u8) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, last], 62501))
