@@ -2,7 +2,7 @@
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup build install test lint check-ebpf demo up bench-node bench-vip bench-dns
+.PHONY: help setup build install test lint check-ebpf demo up bench-node bench-vip bench-dns fuzz
 
 CARGO ?= cargo
 XTASK := $(CARGO) run --quiet --package xtask --
@@ -55,6 +55,25 @@ bench-dns: ## Measure names beside unbound, bind9, knot, nsd and dnsmasq
 	@packaging/setup.sh name-servers
 	@$(CARGO) build --release --workspace --quiet
 	@$(SUDO) target/release/mizzen lab --no-node -- target/release/mizzen-bench dns
+
+# The flags make stable compilers count what runs; libFuzzer itself is built by its crate.
+FUZZ_TARGETS := $(notdir $(basename $(wildcard fuzz/fuzz_targets/*.rs)))
+FUZZ_HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+FUZZ_FLAGS := --cfg fuzzing -Cpasses=sancov-module -Ccodegen-units=1 -Clink-dead-code \
+	$(addprefix -Cllvm-args=-sanitizer-coverage-,level=4 inline-8bit-counters pc-table trace-compares)
+MINUTES ?= 1
+TARGETS ?= $(FUZZ_TARGETS)
+
+fuzz: ## Run every fuzz target for a minute (MINUTES=10, TARGETS="facts …")
+	@RUSTFLAGS="$(FUZZ_FLAGS)" $(CARGO) build --quiet --release --locked --manifest-path fuzz/Cargo.toml \
+		--target $(FUZZ_HOST) --target-dir target/fuzz $(addprefix --bin ,$(TARGETS))
+	@for target in $(TARGETS); do \
+		echo "fuzz: $$target"; \
+		mkdir -p target/fuzz/found/$$target; \
+		target/fuzz/$(FUZZ_HOST)/release/$$target -max_total_time=$$(($(MINUTES) * 60)) -timeout=10 \
+			-verbosity=0 -print_final_stats=1 -artifact_prefix=target/fuzz/failed-$$target- \
+			target/fuzz/found/$$target fuzz/corpus/$$target || exit 1; \
+	done
 
 lint: ## Check formatting, lints, and that no crate looks upstairs
 	@echo "lint: formatting"

@@ -11,6 +11,8 @@ pub mod core;
 mod download;
 mod encoding;
 pub mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod limits;
 mod mesos_dns;
 mod node;

@@ -171,7 +171,7 @@ impl Listeners {
     }
 }
 
-fn router(part: Part, app: App) -> Router {
+pub(crate) fn router(part: Part, app: App) -> Router {
     match part {
         Part::Master => routes::master(app),
         Part::Agent => routes::agent(app),

@@ -8,7 +8,7 @@ mod agents;
 mod apps;
 mod deploy;
 mod dns;
-mod dns_import;
+pub(crate) mod dns_import;
 mod dns_records;
 mod error;
 mod explain;

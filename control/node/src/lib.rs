@@ -9,6 +9,8 @@ pub mod args;
 pub mod cli;
 pub mod config;
 pub mod daemon;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod instance;
 pub mod lab;
 pub mod limits;

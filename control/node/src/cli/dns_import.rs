@@ -38,6 +38,11 @@ pub(super) fn run(args: &DnsImportArgs) -> Result<(), CliError> {
     }
 }
 
+/// What a file becomes, as text.
+pub(crate) fn to_toml(text: &str) -> Result<String, serde_json::Error> {
+    Ok(import(serde_json::from_str(text)?).toml())
+}
+
 fn read(path: &Path) -> Result<String, CliError> {
     let mut text = String::new();
     let read = match path.to_str() {
@@ -51,6 +56,9 @@ impl Imported {
     fn toml(&self) -> String {
         let mut text = String::from("# From Mesos-DNS' configuration.\n");
         for note in &self.notes {
+            // A key may have any characters; those of the comment's line may not be control
+            // characters.
+            let note: String = note.chars().filter(|c| !c.is_control()).collect();
             text.push_str(&format!("# {note}\n"));
         }
         text.push_str("\n[dns]\n");
@@ -82,7 +90,10 @@ fn import(config: Map<String, Value>) -> Imported {
         ("enumerationon", "enumerate"),
     ] {
         if let Some(value) = config.get(key) {
-            imported.dns.push(format!("{ours} = {value}"));
+            match scalar(value) {
+                Some(value) => imported.dns.push(format!("{ours} = {value}")),
+                None => imported.notes.push(format!("{key}: this is no value for it")),
+            }
         }
     }
     sources(&config, &mut imported);
@@ -201,9 +212,21 @@ fn socket(address: &str, port: u64) -> String {
     }
 }
 
+/// A number, text or truth value as TOML writes it.
+fn scalar(value: &Value) -> Option<String> {
+    match value {
+        Value::Bool(value) => Some(value.to_string()),
+        Value::Number(number) if number.is_f64() || number.as_i64().is_some() => {
+            Some(number.to_string())
+        }
+        Value::String(text) => Some(quoted(text)),
+        _ => None,
+    }
+}
+
 fn quoted(text: impl AsRef<str>) -> String {
-    // TOML's basic strings take JSON's escapes.
-    Value::from(text.as_ref()).to_string()
+    // TOML's basic strings take JSON's escapes, and want one more.
+    Value::from(text.as_ref()).to_string().replace('\u{7f}', "\\u007F")
 }
 
 #[cfg(test)]
@@ -235,6 +258,23 @@ mod tests {
         assert_eq!(config.dns.ip_sources, ["host", "netinfo"]);
         assert_eq!((config.dns.ttl, config.dns.enumerate), (60, false));
         assert_eq!(config.admin.mesos_dns.to_string(), "0.0.0.0:8123");
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_told_and_stays_out() {
+        let text = r#"{"a\n[admin]\nx":1,"ttl":null,"domain":"a\u007fb","enforceRFC952":[1],
+            "SRVRecordDefaultWeight":18446744073709551615}"#;
+        let imported = import(serde_json::from_str(text).unwrap());
+        let toml = imported.toml();
+        for line in [
+            "# a[admin]x: not a key of Mesos-DNS that is known here",
+            "# ttl: this is no value for it",
+            "# enforcerfc952: this is no value for it",
+            "# srvrecorddefaultweight: this is no value for it",
+            r#"domain = "a\u007Fb""#,
+        ] {
+            assert!(toml.lines().any(|have| have == line), "{line} in\n{toml}");
+        }
     }
 
     #[test]
