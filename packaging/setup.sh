@@ -6,10 +6,10 @@
 set -eu
 
 # command:package
-needs="cc:gcc ld:binutils git:git getent:libc-bin ip:iproute2 musl-gcc:musl-tools kill:procps setsid:util-linux nginx:nginx dig:bind9-dnsutils"
+needs="cc:gcc ld:binutils git:git getent:libc-bin ip:iproute2 musl-gcc:musl-tools kill:procps setsid:util-linux nginx:nginx dig:bind9-dnsutils iptables:iptables nft:nftables"
 
 if [ "${1:-}" = peers ]; then
-    needs="$needs haproxy:haproxy iptables:iptables nft:nftables ipset:ipset"
+    needs="$needs haproxy:haproxy ipset:ipset"
 elif [ "${1:-}" = name-servers ]; then
     needs="$needs unbound:unbound named:bind9 knotd:knot nsd:nsd dnsmasq:dnsmasq-base dnsperf:dnsperf"
 fi
@@ -27,6 +27,11 @@ done
 if [ ! -e "/usr/lib/$(uname -m)-linux-gnu/crt1.o" ] && command -v apt-get >/dev/null 2>&1; then
     missing="$missing crt1.o"
     packages="$packages libc6-dev"
+fi
+# The CNI project's plugins are no commands.
+if [ ! -x /usr/lib/cni/bridge ]; then
+    missing="$missing /usr/lib/cni/bridge"
+    packages="$packages containernetworking-plugins"
 fi
 if [ "${1:-}" = peers ] && [ ! -e /usr/lib/nginx/modules/ngx_stream_module.so ]; then
     missing="$missing ngx_stream_module.so"

@@ -5,6 +5,7 @@ use mizzen_cni_core::gc::plan_gc;
 use mizzen_cni_core::ipam::Pool;
 use mizzen_cni_core::request::{Attachment, Command, Request};
 use mizzen_cni_core::result::CniResult;
+use mizzen_cni_core::state::lease_directory;
 use serde_json::Value;
 
 use crate::error::PluginError;
@@ -13,7 +14,8 @@ use crate::leases::{Holder, LeaseStore};
 /// Does what `request` asks of the address plugin.
 pub(crate) fn handle(request: &Request) -> Result<Option<Value>, PluginError> {
     let teardown = TeardownConfig::read(&request.config)?;
-    let store = || LeaseStore::open(&teardown.data_dir, &request.network);
+    let directory = lease_directory(&request.config, &request.network)?;
+    let store = || LeaseStore::open(&teardown.data_dir, directory, &request.network);
     let config = || crate::state::completed(&request.config, &teardown.data_dir);
     match &request.command {
         Command::Add(attachment) => {
@@ -69,17 +71,9 @@ pub(crate) fn status(store: &LeaseStore, config: &IpamConfig) -> Result<(), Plug
 
 fn collect(store: &LeaseStore, request: &Request) -> Result<(), PluginError> {
     let valid = valid_attachments(&request.config)?;
-    for key in plan_gc(&valid, &[], &owned(store)?).into_keys() {
+    for key in plan_gc(&valid, &[], &store.owned()?).into_keys() {
         let _lock = store.lock(Holder::Ipam, &key)?;
         store.release(&key)?;
     }
     Ok(store.remove_damaged()?)
-}
-
-/// The leases with a known owner; what cannot be read is not ours to remove.
-pub(crate) fn owned(
-    store: &LeaseStore,
-) -> Result<Vec<(std::net::IpAddr, mizzen_cni_core::AttachmentKey)>, PluginError> {
-    let leases = store.observe()?.into_iter();
-    Ok(leases.filter_map(|(address, owner)| Some((address, owner?))).collect())
 }

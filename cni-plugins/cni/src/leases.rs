@@ -1,6 +1,6 @@
 //! Leases as files, and the lock of one container.
 //!
-//! `<data dir>/<network>/<address>` says in one line of JSON whose the address is. It is
+//! `<data dir>/<network or overlay>/<address>` says in one line of JSON whose the address is. It is
 //! born as a second name of a complete file, by a call that fails if the name is taken: so
 //! two processes never get one address, and a crash leaves no half lease. The file's first
 //! name is `.new-…` while addresses are being taken and `.of-…` afterwards, with a hash of
@@ -22,7 +22,7 @@ use mizzen_cni_core::ipam::{LeaseRecord, Pool, PoolError};
 use mizzen_cni_core::plan::host_link;
 use rustix::fs::{FlockOperation, flock};
 
-/// The leases of one network.
+/// The leases of one network, or of the overlay that several share.
 pub(crate) struct LeaseStore {
     dir: PathBuf,
     network: String,
@@ -75,9 +75,14 @@ const LAST: &str = "last-reserved";
 const REMOVAL: &str = "lock-removal";
 
 impl LeaseStore {
-    /// Opens the leases of `network`; makes their directory if need be.
-    pub(crate) fn open(data_dir: &Path, network: &str) -> Result<Self, LeaseError> {
-        let dir = data_dir.join(network);
+    /// Opens the leases in `directory`, for a container of `network`; makes the directory if
+    /// need be.
+    pub(crate) fn open(
+        data_dir: &Path,
+        directory: &str,
+        network: &str,
+    ) -> Result<Self, LeaseError> {
+        let dir = data_dir.join(directory);
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&dir);
         made.map_err(|source| failed("create directory", &dir, source))?;
         Ok(Self { dir, network: network.to_owned() })
@@ -106,14 +111,13 @@ impl LeaseStore {
         lock(&self.dir.join(REMOVAL))
     }
 
-    /// Lists the leases; an owner that cannot be read is `None`.
-    pub(crate) fn observe(&self) -> Result<BTreeMap<IpAddr, Option<AttachmentKey>>, LeaseError> {
+    /// Lists the leases of all networks; one that cannot be read is `None`.
+    pub(crate) fn observe(&self) -> Result<BTreeMap<IpAddr, Option<LeaseRecord>>, LeaseError> {
         let mut leases = BTreeMap::new();
         for address in self.addresses()? {
             match std::fs::read(self.dir.join(address.to_string())) {
                 Ok(bytes) => {
-                    let record = serde_json::from_slice(&bytes).ok();
-                    leases.insert(address, record.map(|record: LeaseRecord| record.key()));
+                    leases.insert(address, serde_json::from_slice(&bytes).ok());
                 }
                 // Released since the directory was read.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -139,7 +143,9 @@ impl LeaseStore {
     /// The addresses of `key`.
     pub(crate) fn observe_of(&self, key: &AttachmentKey) -> Result<Vec<IpAddr>, LeaseError> {
         let listed = [self.index(key), self.draft(key)].into_iter().find_map(|path| {
-            read_record(&path).filter(|record| record.key() == *key).map(|record| record.addresses)
+            read_record(&path)
+                .filter(|record| self.is_of(record, key))
+                .map(|record| record.addresses)
         });
         match listed {
             Some(addresses) if !addresses.is_empty() => {
@@ -147,11 +153,11 @@ impl LeaseStore {
             }
             // A lease of before there was a list, or whose list was lost.
             _ => {
+                let mine = |found: &Option<LeaseRecord>| {
+                    found.as_ref().is_some_and(|record| self.is_of(record, key))
+                };
                 let leases = self.observe()?.into_iter();
-                Ok(leases
-                    .filter(|(_, owner)| owner.as_ref() == Some(key))
-                    .map(|(at, _)| at)
-                    .collect())
+                Ok(leases.filter(|(_, found)| mine(found)).map(|(at, _)| at).collect())
             }
         }
     }
@@ -164,7 +170,7 @@ impl LeaseStore {
         wanted: &[IpAddr],
     ) -> Result<Vec<IpAddr>, LeaseError> {
         let held = [self.index(key), self.draft(key)].iter().find_map(|path| {
-            let record = read_record(path).filter(|record| record.key() == *key)?;
+            let record = read_record(path).filter(|record| self.is_of(record, key))?;
             record.addresses.into_iter().find(|address| self.owns(key, *address))
         });
         if let Some(address) = held {
@@ -175,7 +181,7 @@ impl LeaseStore {
         {
             return Err(pool.not_given(*address).into());
         }
-        let mut record = LeaseRecord::new(key);
+        let mut record = LeaseRecord::new(&self.network, key);
         let taken = pools
             .iter()
             .enumerate()
@@ -202,7 +208,7 @@ impl LeaseStore {
         }
         for path in [self.draft(key), self.index(key)] {
             // Another container with the same hash keeps its list.
-            if read_record(&path).is_none_or(|record| record.key() == *key) {
+            if read_record(&path).is_none_or(|record| self.is_of(&record, key)) {
                 remove(&path)?;
             }
         }
@@ -279,9 +285,23 @@ impl LeaseStore {
         }
     }
 
+    fn is_of(&self, record: &LeaseRecord, key: &AttachmentKey) -> bool {
+        record.is_of(&self.network) && record.key() == *key
+    }
+
+    /// The leases of this network, with whose they are.
+    pub(crate) fn owned(&self) -> Result<Vec<(IpAddr, AttachmentKey)>, LeaseError> {
+        let leases = self.observe()?.into_iter();
+        let ours = leases.filter_map(|(address, record)| {
+            let record = record.filter(|record| record.is_of(&self.network))?;
+            Some((address, record.key()))
+        });
+        Ok(ours.collect())
+    }
+
     fn owns(&self, key: &AttachmentKey, address: IpAddr) -> bool {
         let record = read_record(&self.dir.join(address.to_string()));
-        record.is_some_and(|record| record.key() == *key)
+        record.is_some_and(|record| self.is_of(&record, key))
     }
 
     fn hint(&self, number: usize) -> PathBuf {

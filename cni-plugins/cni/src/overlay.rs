@@ -15,6 +15,7 @@ use mizzen_cni_core::invoke::Verb;
 use mizzen_cni_core::plan::{Step, Undo, alias, host_link, plan_add, read_alias};
 use mizzen_cni_core::request::{Attachment, Command, Request};
 use mizzen_cni_core::result::CniResult;
+use mizzen_cni_core::state::lease_directory;
 use mizzen_netlink::{LinkChange, LinkState, Netlink, is_own_namespace};
 use serde_json::Value;
 
@@ -34,7 +35,8 @@ pub(crate) fn handle(request: &Request) -> Result<Option<Value>, PluginError> {
         }
         Command::Del(_) | Command::Gc | Command::Version => None,
     };
-    let store = LeaseStore::open(&teardown.data_dir, &request.network)?;
+    let directory = lease_directory(&request.config, &request.network)?;
+    let store = LeaseStore::open(&teardown.data_dir, directory, &request.network)?;
     let overlay = Overlay { request, teardown, store };
     match (&request.command, &config) {
         (Command::Add(attachment), Some(config)) => {
@@ -122,7 +124,7 @@ impl Overlay<'_> {
     fn collect(&self) -> Result<(), PluginError> {
         let valid = valid_attachments(&self.request.config)?;
         let mut netlink = Netlink::open()?;
-        let leases: Vec<(IpAddr, AttachmentKey)> = ipam::owned(&self.store)?;
+        let leases: Vec<(IpAddr, AttachmentKey)> = self.store.owned()?;
         let links = self.marked_links(&mut netlink, &leases)?;
         for (key, remains) in plan_gc(&valid, &links, &leases) {
             let _lock = self.store.lock(Holder::Overlay, &key)?;
@@ -149,7 +151,10 @@ impl Overlay<'_> {
         leases: &[(IpAddr, AttachmentKey)],
     ) -> Result<Vec<(String, AttachmentKey)>, PluginError> {
         let links = netlink.observe_links()?;
-        let bridge = links.iter().find(|link| Some(&link.name) == self.teardown.bridge.as_ref());
+        let named = state::completed(&self.request.config, &self.teardown.data_dir).ok();
+        let named = named.and_then(|config| Some(config.get("bridge")?.as_str()?.to_owned()));
+        let bridge_name = self.teardown.bridge.as_ref().or(named.as_ref());
+        let bridge = links.iter().find(|link| Some(&link.name) == bridge_name);
         let bridge = bridge.map(|link| link.index);
         let ours = |link: &LinkState| {
             let (network, key) = read_alias(link.alias.as_deref()?)?;

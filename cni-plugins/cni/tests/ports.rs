@@ -72,7 +72,8 @@ fn ports(mappings: &Value, previous: Option<Value>) -> Value {
 fn reach(client: &Namespace, to: &str, server: &TcpListener) -> Option<IpAddr> {
     let to: SocketAddr = to.parse().unwrap();
     let attempt = || TcpStream::connect_timeout(&to, Duration::from_secs(2));
-    let mut stream = client.run(attempt).ok()?;
+    // The kernel puts new IPv6 addresses of links to work a moment after it agreed to them.
+    let mut stream = client.run(|| attempt().or_else(|_| attempt())).ok()?;
     let (mut accepted, from) = server.accept().unwrap();
     accepted.write_all(b"mizzen").unwrap();
     drop(accepted);

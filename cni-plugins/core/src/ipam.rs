@@ -204,6 +204,10 @@ pub struct LeaseRecord {
     pub container_id: String,
     /// Its interface.
     pub ifname: String,
+    /// The network through which it was asked for: several, of several runtimes, may share an
+    /// overlay. Records of before have none and belong to whoever asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<String>,
     /// The addresses that it has or was about to take, this one included. Records of before
     /// this list was kept have none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -214,11 +218,18 @@ impl LeaseRecord {
     /// The version that we write.
     pub const VERSION: u32 = 1;
 
-    /// The lease of `key`.
+    /// The lease of `key` in `network`, still without addresses.
     #[must_use]
-    pub fn new(key: &AttachmentKey) -> Self {
+    pub fn new(network: &str, key: &AttachmentKey) -> Self {
         let AttachmentKey { container_id, ifname } = key.clone();
-        Self { version: Self::VERSION, container_id, ifname, addresses: Vec::new() }
+        let network = Some(network.to_owned());
+        Self { version: Self::VERSION, container_id, ifname, network, addresses: Vec::new() }
+    }
+
+    /// Whether it is of this network.
+    #[must_use]
+    pub fn is_of(&self, network: &str) -> bool {
+        self.network.as_deref().is_none_or(|found| found == network)
     }
 
     /// Whose lease it is.

@@ -295,7 +295,7 @@ fn bad(name: &'static str, value: &str, expected: &'static str) -> RequestError 
 
 /// The alphabet of container ids and network names. It has no slash and no leading
 /// dot, so such a name is a safe file name, too.
-fn is_word(text: &str) -> bool {
+pub(crate) fn is_word(text: &str) -> bool {
     text.starts_with(|first: char| first.is_ascii_alphanumeric())
         && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
 }

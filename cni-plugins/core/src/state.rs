@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::config::ConfigError;
+use crate::request::is_word;
 
 /// Name of the file in the directory of the leases.
 pub const STATE_FILE: &str = "overlays.json";
@@ -57,6 +58,24 @@ pub struct Block {
 #[must_use]
 pub fn named_overlay(config: &Map<String, Value>) -> Option<&str> {
     config.get("overlay").and_then(Value::as_str)
+}
+
+/// Name of the directory of the leases: all networks of one overlay share its addresses, and
+/// therefore its leases.
+///
+/// # Errors
+///
+/// [`ConfigError::Invalid`] if the overlay's name cannot be one.
+pub fn lease_directory<'a>(
+    config: &'a Map<String, Value>,
+    network: &'a str,
+) -> Result<&'a str, ConfigError> {
+    let Some(name) = named_overlay(config) else { return Ok(network) };
+    if !is_word(name) {
+        let expected = "letters, digits, `.`, `_` and `-`, the first a letter or digit";
+        return Err(ConfigError::Invalid { key: "overlay", value: name.into(), expected });
+    }
+    Ok(name)
 }
 
 /// Completes `config` with the share of the overlay that it names. What it says itself counts.
@@ -134,6 +153,15 @@ mod tests {
         let Ipam::Own(ipam) = overlay.ipam else { panic!("{:?}", overlay.ipam) };
         assert_eq!((ipam.sets.len(), ipam.sets[0].len(), ipam.routes.len()), (2, 2, 2));
         assert_eq!(ipam.sets[0][1].gateway, Some("9.0.9.9".parse().unwrap()));
+    }
+
+    #[test]
+    fn networks_of_an_overlay_share_their_leases() {
+        let read =
+            |config: Value| lease_directory(config.as_object().unwrap(), "pods").map(str::to_owned);
+        assert_eq!(read(json!({})).unwrap(), "pods");
+        assert_eq!(read(json!({ "overlay": "dcos" })).unwrap(), "dcos");
+        assert!(read(json!({ "overlay": "../../etc" })).is_err());
     }
 
     #[test]

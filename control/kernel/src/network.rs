@@ -123,6 +123,7 @@ pub fn remove_network(spec: &NetworkSpec) -> Report {
     if let Some(overlay) = &spec.overlay {
         removed(remove_masquerade(&spec.filter_table));
         removed(remove_file(&overlay.configuration_file(&spec.cni_directory)));
+        removed(remove_file(&overlay.cni_state_file()));
     }
     report
 }
@@ -172,18 +173,26 @@ fn ensure_configuration(
     overlay: &OverlaySpec,
     directory: &Path,
 ) -> Result<Ensured<()>, NetworkError> {
-    let path = overlay.configuration_file(directory);
-    let failed = |source| NetworkError::Configuration { path: path.clone(), source };
-    let text = format!("{:#}\n", overlay.cni_configuration());
-    match fs::read_to_string(&path) {
+    let configuration = overlay.configuration_file(directory);
+    let written = ensure_file(&configuration, &format!("{:#}\n", overlay.cni_configuration()))?;
+    let state = ensure_file(&overlay.cni_state_file(), &format!("{:#}\n", overlay.cni_state()))?;
+    Ok(if let Ensured::Unchanged(()) = written { state } else { written })
+}
+
+/// A file appears complete and at once.
+fn ensure_file(path: &Path, text: &str) -> Result<Ensured<()>, NetworkError> {
+    let failed = |source| NetworkError::Configuration { path: path.to_owned(), source };
+    match fs::read_to_string(path) {
         Ok(present) if present == text => return Ok(Ensured::Unchanged(())),
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(failed(error)),
     }
-    fs::create_dir_all(directory).map_err(failed)?;
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory).map_err(failed)?;
+    }
     let new = path.with_extension("new");
-    fs::write(&new, text).and_then(|()| fs::rename(&new, &path)).map_err(failed)?;
+    fs::write(&new, text).and_then(|()| fs::rename(&new, path)).map_err(failed)?;
     Ok(Ensured::Created(()))
 }
 

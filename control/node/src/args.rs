@@ -2,6 +2,7 @@
 
 mod agents;
 mod apps;
+mod cni;
 mod daemon;
 mod dns;
 mod invocation;
@@ -9,6 +10,7 @@ mod vip;
 
 pub use agents::{DrainArgs, ReactivateArgs};
 pub use apps::{LogsArgs, RmArgs, RunArgs, ScaleArgs, TasksArgs};
+pub use cni::{CniCommand, CniInstallArgs, CniPlaces};
 pub use daemon::{LabArgs, NodeArgs};
 pub use dns::{DnsArgs, DnsCommand, DnsImportArgs, DnsQuestion, DnsRmArgs, DnsSetArgs};
 pub use invocation::{Invocation, command};
@@ -183,6 +185,9 @@ Examples:
   mizzen dns _web._tcp.marathon.mesos SRV
   mizzen dns web.marathon.l4lb.thisdcos.directory")]
     Dns(DnsArgs),
+    /// Install the CNI plugins and a network for containerd, Podman and others
+    #[command(subcommand)]
+    Cni(CniCommand),
 }
 
 /// Of commands that list something.

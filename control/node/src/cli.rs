@@ -6,6 +6,7 @@
 
 mod agents;
 mod apps;
+mod cni;
 mod deploy;
 mod dns;
 pub(crate) mod dns_import;
@@ -23,6 +24,7 @@ mod vip_plan;
 mod vips;
 mod watch;
 
+pub use cni::CniInstallError;
 pub use error::CliError;
 
 use crate::args::{Command, Global};
@@ -80,6 +82,7 @@ async fn dispatch(session: &Session, command: Command) -> Result<(), CliError> {
         Command::Drain(args) => agents::drain(session, &args).await,
         Command::Reactivate(args) => agents::reactivate(session, &args).await,
         Command::Dns(args) => dns::run(session, &args).await,
+        Command::Cni(command) => cni::run(&command),
         // They are no conversations, and `main` has taken them.
         Command::Node(_) | Command::Lab(_) => Ok(()),
     }

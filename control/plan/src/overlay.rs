@@ -66,6 +66,30 @@ impl OverlaySpec {
         configuration
     }
 
+    /// What configurations that only name the overlay are completed with, and the plugins
+    /// read while the daemon is away (`overlays.json` beside the leases, format 1).
+    #[must_use]
+    pub fn cni_state(&self) -> Value {
+        let nameservers: Vec<Ipv4Addr> = self.resolver.into_iter().collect();
+        json!({
+            "version": 1,
+            "overlays": {
+                self.name.as_str(): {
+                    "bridge": self.bridge,
+                    "mtu": self.mtu,
+                    "blocks": [{ "subnet": self.subnet, "gateway": self.gateway() }],
+                    "nameservers": nameservers,
+                },
+            },
+        })
+    }
+
+    /// Where the plugins find that state.
+    #[must_use]
+    pub fn cni_state_file(&self) -> PathBuf {
+        self.leases.join("overlays.json")
+    }
+
     /// Where other callers of CNI find that configuration, below a directory.
     #[must_use]
     pub fn configuration_file(&self, directory: &Path) -> PathBuf {

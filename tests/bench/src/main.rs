@@ -19,6 +19,7 @@ mod dns;
 mod generator;
 mod network;
 mod node;
+mod overlay;
 mod paired;
 mod process;
 mod report;
@@ -44,7 +45,10 @@ sections:
           local, arriving, scale, loading, closed-loop, ejection, maglev
   dns [--quick] [--only ROW] [--among NAME,NAME…]
           figures of names, beside those of other servers; rows:
-          authority, change, forwarding, enumerate, restart";
+          authority, change, forwarding, enumerate, restart
+  overlay [--quick] [--only ROW]
+          figures of the overlay, beside those of others; rows:
+          cni";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -63,6 +67,7 @@ fn run(words: &[&str]) -> Result<ExitCode> {
         ["node"] => section("node", node::run),
         ["vip", options @ ..] => section("vip", |report| vip::run(options, report)),
         ["dns", options @ ..] => section("dns", |report| dns::run(options, report)),
+        ["overlay", options @ ..] => section("overlay", |report| overlay::run(options, report)),
         ["dns-null", listen, core] => {
             dns::serve::null(listen.parse()?, core.parse()?)?;
             Ok(ExitCode::SUCCESS)

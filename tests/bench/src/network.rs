@@ -89,7 +89,7 @@ impl Namespace {
     }
 
     /// What a command of ours calls this namespace while this value lives.
-    fn path(&self) -> String {
+    pub(crate) fn path(&self) -> String {
         format!("/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd())
     }
 }

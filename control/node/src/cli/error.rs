@@ -15,6 +15,9 @@ pub enum CliError {
         /// The socket.
         socket: PathBuf,
     },
+    /// The plugins could not be installed or removed.
+    #[error(transparent)]
+    Cni(#[from] super::cni::CniInstallError),
     /// The conversation failed in another way.
     #[error(transparent)]
     Client(ClientError),

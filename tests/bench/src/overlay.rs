@@ -1,0 +1,25 @@
+//! What the overlay costs; today: connecting a container by CNI, and letting it go.
+
+mod cni;
+
+use crate::report::Report;
+use crate::rows::{self, Options, Row};
+use crate::sandbox::Sandbox;
+use anyhow::Result;
+
+/// All parts.
+const ROWS: [Row<Bench>; 1] = [("cni", cni::run)];
+
+/// What every row has.
+struct Bench {
+    sandbox: Sandbox,
+    options: Options,
+}
+
+/// Measures what the words after `overlay` ask for.
+pub(crate) fn run(words: &[&str], report: &mut Report) -> Result<()> {
+    let options = Options::parse(words, &ROWS)?;
+    let bench = Bench { sandbox: Sandbox::enter()?, options };
+    rows::run(&ROWS, &bench.options, &bench, report);
+    Ok(())
+}
