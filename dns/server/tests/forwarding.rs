@@ -165,6 +165,51 @@ fn bad_upstreams_are_hidden_by_good_ones() {
     }
 }
 
+/// Understands no question with an OPT record; some such servers repeat the question.
+fn old_school(asked: &Message) -> Vec<Vec<u8>> {
+    if asked.edns.is_none() {
+        return good(asked);
+    }
+    let mut reply = reply(asked, &[]);
+    reply.metadata.response_code = ResponseCode::FormErr;
+    vec![bytes(&reply)]
+}
+
+/// The same, without the question and with another code.
+fn older_school(asked: &Message) -> Vec<Vec<u8>> {
+    match asked.edns {
+        None => good(asked),
+        Some(_) => {
+            let (id, code) = (asked.metadata.id, asked.metadata.op_code);
+            vec![bytes(&Message::error_msg(id, code, ResponseCode::NotImp))]
+        }
+    }
+}
+
+fn not_implemented(asked: &Message) -> Vec<Vec<u8>> {
+    let (id, code) = (asked.metadata.id, asked.metadata.op_code);
+    vec![bytes(&Message::error_msg(id, code, ResponseCode::NotImp))]
+}
+
+#[test]
+fn upstreams_without_edns_are_asked_without() {
+    for script in [old_school, older_school] {
+        let upstream = Upstream::start(script, silent);
+        let resolver = Resolver::forwarding(vec![upstream.address]);
+        for name in ["a.example.", "b.example."] {
+            let answer = resolver.udp(&with_edns(question(name, RecordType::A), 1232));
+            assert_eq!(outcome(&answer), (ResponseCode::NoError, vec!["192.0.2.1".to_owned()]));
+            assert!(answer.edns.is_some(), "what the client may say is between it and us");
+        }
+        let asked = resolver.server.forwarding().upstreams[0].queries;
+        assert_eq!(asked, 2);
+    }
+    let upstream = Upstream::start(not_implemented, silent);
+    let resolver = short_patience(vec![upstream.address]);
+    let answer = resolver.udp(&question("a.example.", RecordType::A));
+    assert_eq!(answer.metadata.response_code, ResponseCode::NotImp);
+}
+
 #[test]
 fn upstreams_that_come_back_are_asked_again() {
     let upstream = UdpSocket::bind(loopback(0)).expect("a port");

@@ -2,7 +2,7 @@
 
 use super::UpstreamError;
 use super::line::read_protected;
-use super::question::{Padding, Question, Spelling};
+use super::question::{Extension, Padding, Question, Spelling};
 use super::tls::Connector;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
@@ -42,7 +42,8 @@ impl Https {
 
     pub(super) async fn ask(&self, question: &Question) -> Result<Relayed, UpstreamError> {
         // Number 0 lets caches on the way do their work (RFC 8484, 4.1).
-        let message = Bytes::from(question.message(0, Spelling::Mixed, Padding::Blocks));
+        let message =
+            Bytes::from(question.message(0, Spelling::Mixed, Extension::Edns(Padding::Blocks)));
         // A kept connection may have ended meanwhile, a new one has not.
         let answer = match self.exchange(message.clone()).await {
             Err(UpstreamError::Http { .. }) => self.exchange(message).await?,

@@ -6,7 +6,7 @@
 
 use super::UpstreamError;
 use super::plain::read_any_capitals;
-use super::question::{Padding, Question, Spelling};
+use super::question::{Extension, Padding, Question, Spelling};
 use super::tls::Connector;
 use mizzen_dns_core::{Relayed, Sent, Unfit};
 use parking_lot::Mutex;
@@ -50,7 +50,7 @@ impl Line {
     }
 
     pub(super) async fn ask(&self, question: &Question) -> Result<Relayed, UpstreamError> {
-        let message = question.message(0, Spelling::Mixed, Padding::Blocks);
+        let message = question.message(0, Spelling::Mixed, Extension::Edns(Padding::Blocks));
         // A kept connection may have ended meanwhile, a new one has not.
         let answer = match self.exchange(&message).await {
             Err(UpstreamError::Closed) => self.exchange(&message).await?,

@@ -4,10 +4,12 @@
 //! port, and what comes from elsewhere is not heard.
 
 use super::UpstreamError;
-use super::question::{Padding, Question, Spelling};
+use super::question::{Extension, Padding, Question, Spelling};
 use mizzen_dns_core::{Relayed, Sent, Unfit};
+use parking_lot::Mutex;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tracing::debug;
@@ -15,12 +17,19 @@ use tracing::debug;
 /// Room for an upstream's datagram, in bytes: more than we ask for, some do not listen.
 const UDP_BUFFER: usize = 4096;
 
+/// How long an upstream that does not understand EDNS is asked without.
+const SIMPLE: Duration = Duration::from_secs(900);
+const FORMERR: u16 = 1;
+const NOTIMP: u16 = 4;
+
 /// An upstream that is asked by UDP and TCP.
 #[derive(Debug)]
 pub(crate) struct Plain {
     address: SocketAddr,
     /// Whether it answers with other capitals than it was asked with.
     changes_capitals: AtomicBool,
+    /// Until when it is asked without EDNS.
+    simple_until: Mutex<Option<Instant>>,
 }
 
 /// What came by UDP.
@@ -34,18 +43,42 @@ enum Datagram {
 
 impl Plain {
     pub(crate) fn new(address: SocketAddr) -> Self {
-        Self { address, changes_capitals: AtomicBool::new(false) }
+        Self { address, changes_capitals: AtomicBool::new(false), simple_until: Mutex::new(None) }
     }
 
-    /// Asks by UDP, and by TCP if need be.
+    /// Asks by UDP, and by TCP if need be; once more without EDNS if that may be what the
+    /// upstream does not understand.
     pub(crate) async fn ask(&self, question: &Question) -> Result<Relayed, UpstreamError> {
+        if self.simple_until.lock().is_some_and(|until| Instant::now() < until) {
+            return self.ask_with(question, Extension::None).await;
+        }
+        let answer = self.ask_with(question, Extension::Edns(Padding::None)).await?;
+        if !is_complaint(&answer) {
+            return Ok(answer);
+        }
+        match self.ask_with(question, Extension::None).await {
+            Ok(simple) if !is_complaint(&simple) => {
+                debug!(upstream = %self.address, "upstream does not understand EDNS");
+                *self.simple_until.lock() = Some(Instant::now() + SIMPLE);
+                Ok(simple)
+            }
+            // So it was not for EDNS.
+            _ => Ok(answer),
+        }
+    }
+
+    async fn ask_with(
+        &self,
+        question: &Question,
+        extension: Extension,
+    ) -> Result<Relayed, UpstreamError> {
         let spelling = match self.changes_capitals.load(Ordering::Relaxed) {
             true => Spelling::Lower,
             false => Spelling::Mixed,
         };
         let id = rand::random();
         let sent = question.sent(id, spelling);
-        let bytes = question.message(id, spelling, Padding::None);
+        let bytes = question.message(id, spelling, extension);
         match self.by_udp(&bytes, &sent).await? {
             Datagram::Answer(answer) => Ok(answer),
             Datagram::Cut(answer) => match self.by_tcp(&bytes, &sent).await {
@@ -103,6 +136,11 @@ impl Plain {
             read => read.map_err(UpstreamError::Mismatch),
         }
     }
+}
+
+/// Whether it says that the question was not understood.
+fn is_complaint(answer: &Relayed) -> bool {
+    matches!(answer.code(), FORMERR | NOTIMP)
 }
 
 /// Reads an answer that was found to repeat the question in other capitals.

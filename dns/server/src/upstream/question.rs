@@ -39,6 +39,15 @@ pub(crate) enum Spelling {
     Lower,
 }
 
+/// What a question says beside itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extension {
+    /// An OPT record.
+    Edns(Padding),
+    /// Nothing, for those that do not understand one (RFC 6891, 7).
+    None,
+}
+
 /// Whether the length of a message shall say nothing of the name in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Padding {
@@ -73,7 +82,7 @@ impl Question {
     }
 
     /// The message.
-    pub(crate) fn message(&self, id: u16, spelling: Spelling, padding: Padding) -> Vec<u8> {
+    pub(crate) fn message(&self, id: u16, spelling: Spelling, extension: Extension) -> Vec<u8> {
         let name = self.name(spelling);
         let [id, kind, class, payload] =
             [id, self.kind, self.class, UDP_PAYLOAD].map(u16::to_be_bytes);
@@ -81,12 +90,14 @@ impl Question {
         let first = bit(self.recursion_desired, RECURSION_DESIRED);
         let second = AUTHENTIC_DATA | bit(self.checking_disabled, CHECKING_DISABLED);
         let mut message = Vec::with_capacity(BLOCK);
-        message.extend([id[0], id[1], first, second, 0, 1, 0, 0, 0, 0, 0, 1]);
+        let additionals = u8::from(extension != Extension::None);
+        message.extend([id[0], id[1], first, second, 0, 1, 0, 0, 0, 0, 0, additionals]);
         message.extend(name);
         message.extend([kind, class].concat());
-        let options = match padding {
-            Padding::None => Vec::new(),
-            Padding::Blocks => filling(message.len() + OPT_SIZE),
+        let options = match extension {
+            Extension::None => return message,
+            Extension::Edns(Padding::None) => Vec::new(),
+            Extension::Edns(Padding::Blocks) => filling(message.len() + OPT_SIZE),
         };
         let length = u16::try_from(options.len()).unwrap_or(0).to_be_bytes();
         let flags = bit(self.dnssec_ok, 0x80);
@@ -164,7 +175,7 @@ mod tests {
             .into_iter()
             .flat_map(|spelling| [(spelling, Padding::None), (spelling, Padding::Blocks)])
         {
-            let bytes = question.message(7, spelling, padding);
+            let bytes = question.message(7, spelling, Extension::Edns(padding));
             assert_eq!(bytes.len().is_multiple_of(BLOCK), padding == Padding::Blocks);
             let message = Message::from_vec(&bytes).expect("a message");
             let name = wire_name(message.queries[0].name());
@@ -176,6 +187,14 @@ mod tests {
             assert!(edns.flags().dnssec_ok);
             assert_eq!(edns.max_payload(), UDP_PAYLOAD);
         }
+    }
+
+    #[test]
+    fn a_question_for_those_that_know_no_extension() {
+        let bytes =
+            question(b"\x03www\x07example\x00").message(7, Spelling::Lower, Extension::None);
+        let message = Message::from_vec(&bytes).expect("a message");
+        assert!(message.edns.is_none() && message.queries.len() == 1);
     }
 
     #[test]
