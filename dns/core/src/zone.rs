@@ -22,6 +22,7 @@ use crate::wire::SOA_NUMBERS;
 use hickory_proto::rr::RecordType;
 use mizzen_types::time::Wall;
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// With fewer names all are marked at once.
 const FEW: usize = 4096;
@@ -48,6 +49,18 @@ pub struct Zones {
 /// Which zone an answer comes from; see [`Zones::zone_name`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ZoneNumber(pub u16);
+
+impl ZoneNumber {
+    /// Whether it is a zone of one name: an address outside of our networks, or a name that
+    /// was set by hand. There may be as many as there are machines.
+    #[must_use]
+    pub fn is_single(self) -> bool {
+        self.0 >= SINGLE
+    }
+}
+
+/// Zones of one name have numbers from here on; those of trees, which are few, are below.
+const SINGLE: u16 = 1024;
 
 /// Which names a zone holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -229,11 +242,18 @@ impl Zones {
     }
 
     /// The nearest zone that holds `name`.
+    #[must_use]
+    pub fn zone_holding(&self, name: &DnsName) -> Option<ZoneNumber> {
+        let numbers = name.lineage().filter_map(|ancestor| self.numbers.get(ancestor));
+        let holds = |number: &u16| {
+            self.zone(*number).is_some_and(|zone| zone.extent == Extent::Tree || zone.name == *name)
+        };
+        numbers.copied().find(holds).map(ZoneNumber)
+    }
+
+    /// Where that zone starts.
     pub(crate) fn apex_of(&self, name: &DnsName) -> Option<DnsName> {
-        let starts = name.lineage().filter_map(|ancestor| self.numbers.get(ancestor));
-        let mut zones = starts.filter_map(|number| self.zone(*number));
-        let holds = |zone: &&Zone| zone.extent == Extent::Tree || zone.name == *name;
-        zones.find(holds).map(|zone| zone.name.clone())
+        self.zone_name(self.zone_holding(name)?).cloned()
     }
 
     pub(crate) fn locate(&self, asked: &DnsName) -> Option<Place> {
@@ -301,7 +321,8 @@ impl Zones {
                 self.names.set_zone(bytes, self.suffixes.zone_of(bytes));
                 continue;
             };
-            let Some(number) = held.or_else(|| self.free_number()) else { continue };
+            let number = held.filter(|number| zone.extent.numbers().contains(number));
+            let Some(number) = number.or_else(|| self.free_number(zone.extent)) else { continue };
             if zone.extent == Extent::Name && self.suffixes.find(bytes) != Belongs::Alias {
                 self.names.set_zone(bytes, number);
             }
@@ -314,13 +335,11 @@ impl Zones {
         }
     }
 
-    /// A number that no zone has; `None` beyond 65,535 zones.
-    fn free_number(&mut self) -> Option<u16> {
-        let at = self.zones.iter().position(Option::is_none).unwrap_or(self.zones.len());
-        let number = u16::try_from(at).ok().filter(|number| *number != NO_ZONE)?;
-        if at == self.zones.len() {
-            self.zones.push(None);
-        }
+    /// A number that no zone has; `None` if there are too many of the extent.
+    fn free_number(&mut self, extent: Extent) -> Option<u16> {
+        let number = extent.numbers().find(|number| self.zone(*number).is_none())?;
+        let least = usize::from(number) + 1;
+        self.zones.resize_with(self.zones.len().max(least), || None);
         Some(number)
     }
 
@@ -353,6 +372,15 @@ fn derived(suffixes: &Suffixes, node: Node<'_>) -> u16 {
         _ if is_alone => node.zone(),
         Belongs::Zone(number) => number,
         Belongs::Elsewhere => NO_ZONE,
+    }
+}
+
+impl Extent {
+    fn numbers(self) -> Range<u16> {
+        match self {
+            Self::Tree => 0..SINGLE,
+            Self::Name => SINGLE..NO_ZONE,
+        }
     }
 }
 

@@ -268,7 +268,14 @@ mod tests {
     fn reply(answers: Vec<Record>) -> Reply {
         let mut metadata = Metadata::new(7, MessageType::Response, OpCode::Query);
         metadata.authoritative = true;
-        Reply { metadata, answers, authorities: vec![], additionals: vec![], edns: None }
+        Reply {
+            metadata,
+            answers,
+            authorities: vec![],
+            additionals: vec![],
+            edns: None,
+            reason: None,
+        }
     }
 
     fn many(count: u32) -> Vec<Record> {

@@ -45,12 +45,16 @@ pub(crate) struct CachedReply {
 
 impl Forwarder {
     /// * `listen` — the resolver's own addresses: one that asks itself asks for ever.
+    /// * `former` — whose place it takes: its counts go on, and so do its cache and what it
+    ///   knows of upstreams, as far as they are the same.
     pub(crate) fn new(
         settings: &ForwardSettings,
         zones: Arc<SharedZones>,
         listen: &[SocketAddr],
+        former: Option<&Self>,
     ) -> Result<Self, ForwardError> {
-        Ok(Self(Arc::new(Lookup::new(settings, zones, listen)?)))
+        let former = former.map(|former| &*former.0);
+        Ok(Self(Arc::new(Lookup::new(settings, zones, listen, former)?)))
     }
 
     /// Whether there is nobody to ask.

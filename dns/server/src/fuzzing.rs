@@ -6,6 +6,7 @@ use crate::fair::{Limits, Room};
 use crate::forward::{ForwardError, ForwardSettings, Forwarder};
 use crate::handler::{Handler, Outcome};
 use crate::metrics::Counters;
+use crate::rules::Rules;
 use crate::shared::SharedZones;
 use crate::sockets::Transport;
 use crate::thread::Thread;
@@ -28,13 +29,13 @@ impl Resolver {
     /// None that can happen without upstreams.
     pub fn new(zones: Zones) -> Result<Self, ForwardError> {
         let zones = Arc::new(SharedZones::new(zones));
-        let forwarder = Forwarder::new(&ForwardSettings::default(), Arc::clone(&zones), &[])?;
+        let forwarder = Forwarder::new(&ForwardSettings::default(), Arc::clone(&zones), &[], None)?;
         let all = ["0.0.0.0/0", "::/0"].iter().filter_map(|network| network.parse().ok());
         let all: Vec<_> = all.collect();
         let access = Access { clients: all.clone(), transfer_to: all };
         let tcp_idle = Duration::from_secs(10);
         let identity = Identity { nsid: Some(b"node".to_vec()), cookie_secret: [1; 16], tcp_idle };
-        let handler = Arc::new(Handler::new(zones, forwarder, access, identity));
+        let handler = Arc::new(Handler::new(zones, Rules { forwarder, access }, identity));
         let room = Room::new(Limits { total: 1, per_client: 1 });
         Ok(Self(Thread::new(handler, Arc::new(Counters::new()), room, 0)))
     }

@@ -5,13 +5,12 @@
 //! is taken apart, checked by RFC 8906's list, and answered from the zones, by upstreams
 //! or with the reason why not.
 
-use crate::access::Access;
 use crate::edns::{Identity, has_cookie};
 use crate::encode::{bare, encode, wire_options};
-use crate::forward::Forwarder;
 use crate::metrics::Tally;
 use crate::query_log::{Logged, QueryLog};
 use crate::reply::{ExtendedError, Reply, UDP_PAYLOAD, limit, record_room};
+use crate::rules::{Rules, SharedRules};
 use crate::shared::SharedZones;
 use crate::transfer::Transfer;
 use crate::upstream::wire_name;
@@ -20,7 +19,7 @@ use hickory_proto::rr::{Record, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 use hickory_server::net::xfer::Protocol;
 use hickory_server::server::Request;
-use mizzen_dns_core::{Answer, Asked, Asker, DnsName, Opt, ZoneNumber, Zones, answer};
+use mizzen_dns_core::{Answer, Asked, Asker, DnsName, Opt, answer};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,16 +29,12 @@ use std::time::Instant;
 const EDNS_VERSION: u8 = 0;
 /// The flag in the fourth byte of a message.
 const RECURSION_AVAILABLE: u8 = 0x80;
-/// Zones that are looked at to find a name's own; there are as many as a cluster has
-/// kinds of names.
-const MAX_ZONES: u16 = 64;
 
 /// What all threads share.
 #[derive(Debug)]
 pub(crate) struct Handler {
     pub(crate) zones: Arc<SharedZones>,
-    pub(crate) forwarder: Forwarder,
-    pub(crate) access: Access,
+    pub(crate) rules: SharedRules,
     pub(crate) identity: Identity,
     pub(crate) log: Arc<QueryLog>,
     /// Counts answers, for their rotation.
@@ -73,19 +68,9 @@ enum Response {
 }
 
 impl Handler {
-    pub(crate) fn new(
-        zones: Arc<SharedZones>,
-        forwarder: Forwarder,
-        access: Access,
-        identity: Identity,
-    ) -> Self {
+    pub(crate) fn new(zones: Arc<SharedZones>, rules: Rules, identity: Identity) -> Self {
         let (log, turn) = (Arc::default(), AtomicU64::new(0));
-        Self { zones, forwarder, access, identity, log, turn }
-    }
-
-    /// Whether names that are somebody else's are asked for.
-    pub(crate) fn recursion_available(&self) -> bool {
-        !self.forwarder.is_empty()
+        Self { zones, rules: SharedRules::new(rules), identity, log, turn }
     }
 
     /// Takes a message the whole way.
@@ -103,28 +88,30 @@ impl Handler {
             }
             Opened::Request(request) => request,
         };
-        let (bytes, code) = match self.respond(&request).await {
+        let (bytes, code, reason) = match self.respond(&request).await {
             Response::Reply(reply) => {
                 let queries: Vec<Query> =
                     request.queries.queries().iter().map(|q| q.original().clone()).collect();
                 let code = reply.metadata.response_code.into();
-                (encode(&reply, &queries, limit(&request)), code)
+                (encode(&reply, &queries, limit(&request)), code, reply.reason)
             }
             Response::Relayed(bytes) if bytes.is_empty() => return Outcome::Nothing,
             Response::Relayed(bytes) => {
                 let code = bytes.get(3).map_or(0, |byte| u16::from(byte & 0x0f));
-                (bytes, code)
+                let refused = code == u16::from(ResponseCode::Refused);
+                (bytes, code, refused.then_some(ExtendedError::NotAuthoritative))
             }
             Response::Transfer(transfer) => {
                 return Outcome::Transfer(transfer, self.tally(&request, 0));
             }
         };
         self.write_log(&request, code, begin);
-        let tally = self.tally(&request, code);
+        let tally = Tally { reason, ..self.tally(&request, code) };
         Outcome::Reply(bytes, tally)
     }
 
     async fn respond(&self, request: &Request) -> Response {
+        let rules = self.rules.get();
         let options = match self.identity.options(request) {
             Ok(options) => options,
             Err(_) => return Response::Reply(Reply::to(request, ResponseCode::FormErr)),
@@ -132,16 +119,18 @@ impl Handler {
         let mut reply = match checked(request) {
             Err(code) => Reply::to(request, code),
             Ok(None) => Reply::to(request, ResponseCode::NoError),
-            Ok(Some(query)) if is_transfer(query) => match self.transfer(request, query) {
+            Ok(Some(query)) if is_transfer(query) => match self.transfer(request, query, &rules) {
                 Response::Reply(reply) => reply,
                 other => return other,
             },
-            Ok(Some(query)) => match self.lookup(request, query) {
+            Ok(Some(query)) => match self.lookup(request, query, &rules) {
                 Some(reply) => reply,
-                None => return Response::Relayed(self.relay(request, query, &options).await),
+                None => {
+                    return Response::Relayed(relay(request, query, &options, &rules).await);
+                }
             },
         };
-        reply.metadata.recursion_available = self.recursion_available();
+        reply.metadata.recursion_available = rules.recursion_available();
         if let Some(edns) = &mut reply.edns {
             edns.options.extend(options);
         }
@@ -149,7 +138,7 @@ impl Handler {
     }
 
     /// The reply from the zones; `None` if upstreams are to be asked.
-    fn lookup(&self, request: &Request, query: &LowerQuery) -> Option<Reply> {
+    fn lookup(&self, request: &Request, query: &LowerQuery, rules: &Rules) -> Option<Reply> {
         let asked = Asked {
             question: query.original(),
             turn: self.turn.fetch_add(1, Ordering::Relaxed),
@@ -167,7 +156,7 @@ impl Handler {
             Answer::NxDomain { soa } => negative(request, ResponseCode::NXDomain, soa),
             Answer::Refused => Reply::to(request, ResponseCode::Refused)
                 .because(ExtendedError::NotSupported, "no data is of this type or class"),
-            Answer::Forward if !self.access.may_forward(request.src().ip()) => {
+            Answer::Forward if !rules.access.may_forward(request.src().ip()) => {
                 Reply::to(request, ResponseCode::Refused)
                     .because(ExtendedError::Prohibited, "not a client of this resolver")
             }
@@ -175,45 +164,12 @@ impl Handler {
         })
     }
 
-    async fn relay(
-        &self,
-        request: &Request,
-        query: &LowerQuery,
-        options: &[(u16, Vec<u8>)],
-    ) -> Vec<u8> {
-        let question = query.original();
-        let name = wire_name(question.name());
-        let options = wire_options(options);
-        let opt = request.edns.as_ref().map(|edns| Opt {
-            payload: UDP_PAYLOAD,
-            dnssec_ok: edns.flags().dnssec_ok,
-            options: &options,
-        });
-        let asker = Asker {
-            id: request.metadata.id,
-            name: &name,
-            kind: question.query_type().into(),
-            class: question.query_class().into(),
-            recursion_desired: request.metadata.recursion_desired,
-            checking_disabled: request.metadata.checking_disabled,
-            room: usize::from(limit(request)),
-            opt,
-        };
-        let mut reply = self.forwarder.relay(&asker, request.src().ip()).await;
-        if !self.recursion_available()
-            && let Some(flags) = reply.get_mut(3)
-        {
-            *flags &= !RECURSION_AVAILABLE;
-        }
-        reply
-    }
-
     /// AXFR, and IXFR, which is answered as AXFR (RFC 1995, 4).
-    fn transfer(&self, request: &Request, query: &LowerQuery) -> Response {
+    fn transfer(&self, request: &Request, query: &LowerQuery, rules: &Rules) -> Response {
         let refused = |why, text| {
             Response::Reply(Reply::to(request, ResponseCode::Refused).because(why, text))
         };
-        if !self.access.may_transfer(request.src().ip()) {
+        if !rules.access.may_transfer(request.src().ip()) {
             return refused(ExtendedError::Prohibited, "zones are not for this client");
         }
         let by_udp = request.protocol() == Protocol::Udp;
@@ -231,8 +187,8 @@ impl Handler {
     fn tally(&self, request: &Request, code: u16) -> Tally {
         let Some(query) = request.queries.queries().first() else { return Tally::bare(code) };
         let name = DnsName::from_wire(query.original().name());
-        let zone = self.zones.read(|zones| zone_of(zones, &name));
-        Tally { zone, kind: Some(query.query_type().into()), code }
+        let zone = self.zones.read(|zones| zones.zone_holding(&name));
+        Tally { zone, kind: Some(query.query_type().into()), code, reason: None }
     }
 
     fn write_log(&self, request: &Request, code: u16, begin: Instant) {
@@ -251,6 +207,40 @@ impl Handler {
             });
         }
     }
+}
+
+/// The answer of upstreams, with the options of our own in it.
+async fn relay(
+    request: &Request,
+    query: &LowerQuery,
+    options: &[(u16, Vec<u8>)],
+    rules: &Rules,
+) -> Vec<u8> {
+    let question = query.original();
+    let name = wire_name(question.name());
+    let options = wire_options(options);
+    let opt = request.edns.as_ref().map(|edns| Opt {
+        payload: UDP_PAYLOAD,
+        dnssec_ok: edns.flags().dnssec_ok,
+        options: &options,
+    });
+    let asker = Asker {
+        id: request.metadata.id,
+        name: &name,
+        kind: question.query_type().into(),
+        class: question.query_class().into(),
+        recursion_desired: request.metadata.recursion_desired,
+        checking_disabled: request.metadata.checking_disabled,
+        room: usize::from(limit(request)),
+        opt,
+    };
+    let mut reply = rules.forwarder.relay(&asker, request.src().ip()).await;
+    if !rules.recursion_available()
+        && let Some(flags) = reply.get_mut(3)
+    {
+        *flags &= !RECURSION_AVAILABLE;
+    }
+    reply
 }
 
 /// Reads a message as far as it can be read.
@@ -300,15 +290,6 @@ fn negative(request: &Request, code: ResponseCode, soa: Option<Record>) -> Reply
     reply.metadata.authoritative = true;
     reply.authorities.extend(soa);
     reply
-}
-
-/// The nearest zone that holds a name.
-fn zone_of(zones: &Zones, name: &DnsName) -> Option<ZoneNumber> {
-    let holds = |number: &ZoneNumber| {
-        zones.zone_name(*number).is_some_and(|apex| name.before(apex).is_some())
-    };
-    let length = |number: &ZoneNumber| zones.zone_name(*number).map(|apex| apex.as_str().len());
-    (0..MAX_ZONES).map(ZoneNumber).filter(holds).max_by_key(length)
 }
 
 #[cfg(test)]

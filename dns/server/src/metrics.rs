@@ -3,6 +3,7 @@
 //! A thread's counters have one writer, so counting is a load and a store in a line of
 //! its own cache.
 
+use crate::reply::ExtendedError;
 use crate::sockets::Transport;
 use mizzen_dns_core::ZoneNumber;
 use std::collections::BTreeMap;
@@ -13,6 +14,13 @@ use std::time::Duration;
 const ZONES: usize = 64;
 /// The slot of names that are somebody else's.
 const ELSEWHERE: usize = ZONES - 1;
+/// The slot of all zones of one name.
+const SINGLE: usize = ZONES - 2;
+/// How those are labelled.
+const SINGLE_LABEL: &str = "*";
+/// Why questions are refused.
+const REASONS: [ExtendedError; 3] =
+    [ExtendedError::Prohibited, ExtendedError::NotAuthoritative, ExtendedError::NotSupported];
 /// Types of questions, as they are labelled; the last is for all others.
 const KINDS: [(&str, u16); 13] = [
     ("A", 1),
@@ -60,7 +68,8 @@ pub enum Road {
 /// A snapshot of all counters since the start.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Metrics {
-    /// Questions by zone (`None`: somebody else's names), type and response code.
+    /// Questions by zone (`None`: somebody else's names, `*`: zones of one name), type and
+    /// response code.
     pub queries: BTreeMap<(Option<String>, &'static str, &'static str), u64>,
     /// Questions by how they came and were answered.
     pub roads: BTreeMap<(Transport, Road), u64>,
@@ -77,6 +86,8 @@ pub struct Metrics {
     pub tcp_crowded_out: u64,
     /// Zones that were transferred.
     pub transfers: u64,
+    /// Questions that were refused, by reason.
+    pub refused: BTreeMap<ExtendedError, u64>,
 }
 
 /// A histogram.
@@ -104,6 +115,7 @@ pub(crate) struct Counters {
     pub(crate) tcp_accepted: Counter,
     pub(crate) tcp_crowded_out: Counter,
     pub(crate) transfers: Counter,
+    refused: [Counter; REASONS.len()],
 }
 
 /// A number that only its thread changes.
@@ -125,6 +137,8 @@ pub(crate) struct Tally {
     /// Number of the type; `None` for what was no question.
     pub(crate) kind: Option<u16>,
     pub(crate) code: u16,
+    /// Why it was refused, if it was.
+    pub(crate) reason: Option<ExtendedError>,
 }
 
 impl Counters {
@@ -139,18 +153,22 @@ impl Counters {
             tcp_accepted: Counter::default(),
             tcp_crowded_out: Counter::default(),
             transfers: Counter::default(),
+            refused: Default::default(),
         }
     }
 
     /// Counts an answer.
     pub(crate) fn answered(&self, transport: Transport, road: Road, tally: Tally) {
-        let zone = tally.zone.map_or(ELSEWHERE, |zone| usize::from(zone.0).min(ELSEWHERE));
+        let zone = tally.zone.map_or(ELSEWHERE, zone_slot);
         let kind = tally.kind.map_or(KINDS.len() - 1, kind_slot);
         let slot = (zone * KINDS.len() + kind) * CODES.len() + code_slot(tally.code);
         if let Some(counter) = self.queries.get(slot) {
             add(counter, 1);
         }
         add(&self.roads[transport as usize][road as usize], 1);
+        if let Some(reason) = tally.reason {
+            self.refused[reason as usize].add(1);
+        }
     }
 
     /// `count` answers took as long as this, each.
@@ -174,8 +192,11 @@ impl Counters {
             }
             let (rest, code) = (slot / CODES.len(), slot % CODES.len());
             let (zone, kind) = (rest / KINDS.len(), rest % KINDS.len());
-            let zone = u16::try_from(zone).ok().filter(|_| zone != ELSEWHERE);
-            let zone = zone.and_then(|number| name(ZoneNumber(number)));
+            let zone = match zone {
+                ELSEWHERE => None,
+                SINGLE => Some(SINGLE_LABEL.to_owned()),
+                number => u16::try_from(number).ok().and_then(|number| name(ZoneNumber(number))),
+            };
             *metrics.queries.entry((zone, KINDS[kind].0, CODES[code].0)).or_default() += count;
         }
         for road in [Road::Short, Road::Cache, Road::Full] {
@@ -190,6 +211,10 @@ impl Counters {
         metrics.tcp_accepted += self.tcp_accepted.value();
         metrics.tcp_crowded_out += self.tcp_crowded_out.value();
         metrics.transfers += self.transfers.value();
+        for reason in REASONS {
+            let count = self.refused[reason as usize].value();
+            *metrics.refused.entry(reason).or_default() += count;
+        }
     }
 }
 
@@ -236,7 +261,7 @@ impl Road {
 impl Tally {
     /// Of a reply that has no question of ours in it.
     pub(crate) fn bare(code: u16) -> Self {
-        Self { zone: None, kind: None, code }
+        Self { zone: None, kind: None, code, reason: None }
     }
 }
 
@@ -255,6 +280,14 @@ pub(crate) fn sum<'a>(
 /// Counts without a locked operation: nobody else writes here.
 fn add(counter: &AtomicU64, count: u64) {
     counter.store(counter.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed);
+}
+
+fn zone_slot(zone: ZoneNumber) -> usize {
+    match usize::from(zone.0) {
+        _ if zone.is_single() => SINGLE,
+        number if number < SINGLE => number,
+        _ => ELSEWHERE,
+    }
 }
 
 fn kind_slot(kind: u16) -> usize {
@@ -295,12 +328,17 @@ mod tests {
             zone: zone.map(ZoneNumber),
             kind: Some(kind),
             code,
+            reason: Some(ExtendedError::Prohibited).filter(|_| code == 5),
         };
         for counters in &threads {
             counters.answered(Transport::Udp, Road::Short, tally(Some(0), 1, 0));
             counters.answered(Transport::Udp, Road::Short, tally(Some(1), 33, 3));
             counters.answered(Transport::Tcp, Road::Full, tally(None, 28, 2));
             counters.answered(Transport::Udp, Road::Full, tally(Some(999), 60_000, 999));
+            for address in 2000..2003 {
+                counters.answered(Transport::Udp, Road::Short, tally(Some(address), 12, 0));
+            }
+            counters.answered(Transport::Tcp, Road::Full, tally(None, 252, 5));
             counters.took(Road::Short, 3, Duration::from_micros(20));
             counters.took(Road::Short, 1, Duration::from_secs(60));
             counters.crowded_out.add(2);
@@ -310,11 +348,13 @@ mod tests {
         let metrics = sum(&threads, name);
         #[rustfmt::skip]
         let want = [
-            ((None, "AAAA", "SERVFAIL"), 2), ((None, "other", "other"), 2),
+            ((None, "AAAA", "SERVFAIL"), 2), ((None, "AXFR", "REFUSED"), 2), ((None, "other", "other"), 2),
+            ((Some("*".into()), "PTR", "NOERROR"), 6),
             ((Some("mesos.".into()), "A", "NOERROR"), 2), ((Some("x.".into()), "SRV", "NXDOMAIN"), 2),
         ];
         assert_eq!(metrics.queries, BTreeMap::from(want));
-        assert_eq!(metrics.roads[&(Transport::Udp, Road::Short)], 4);
+        assert_eq!(metrics.roads[&(Transport::Udp, Road::Short)], 10);
+        assert_eq!(metrics.refused[&ExtendedError::Prohibited], 2);
         assert_eq!(metrics.crowded_out, 4);
         let short = &metrics.durations[&Road::Short];
         assert_eq!((short.count, short.sum), (8, Duration::from_micros(2 * (60 + 60_000_000))));

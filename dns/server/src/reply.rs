@@ -25,6 +25,8 @@ pub(crate) struct Reply {
     pub(crate) authorities: Vec<Record>,
     pub(crate) additionals: Vec<Record>,
     pub(crate) edns: Option<ReplyEdns>,
+    /// Why it is as it is, whether the client is told or not.
+    pub(crate) reason: Option<ExtendedError>,
 }
 
 /// What a reply's OPT record says; only requests that have one get one (RFC 6891, 6.1.1).
@@ -37,32 +39,32 @@ pub(crate) struct ReplyEdns {
 }
 
 /// Why an answer is as it is, as RFC 8914 numbers it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(dead_code, reason = "each part of the server gives the reasons that it has")]
-pub(crate) enum ExtendedError {
-    /// The answer has outlived its TTL and nobody could be asked for a new one.
-    StaleAnswer,
-    /// The server has not got its data yet.
-    NotReady,
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ExtendedError {
     /// This client may not ask this.
     Prohibited,
+    /// The name is somebody else's, and there is nobody to ask.
+    NotAuthoritative,
     /// The server does not do this.
     NotSupported,
-    /// No upstream answered.
-    NoReachableAuthority,
-    /// Upstreams could not be sent to.
-    NetworkError,
 }
 
 impl ExtendedError {
     fn code(self) -> u16 {
         match self {
-            Self::StaleAnswer => 3,
-            Self::NotReady => 14,
             Self::Prohibited => 18,
+            Self::NotAuthoritative => 20,
             Self::NotSupported => 21,
-            Self::NoReachableAuthority => 22,
-            Self::NetworkError => 23,
+        }
+    }
+
+    /// As metrics label it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Prohibited => "prohibited",
+            Self::NotAuthoritative => "not_authoritative",
+            Self::NotSupported => "not_supported",
         }
     }
 }
@@ -77,11 +79,12 @@ impl Reply {
             .as_ref()
             .map(|asked| ReplyEdns { dnssec_ok: asked.flags().dnssec_ok, options: Vec::new() });
         let (answers, authorities, additionals) = (Vec::new(), Vec::new(), Vec::new());
-        Self { metadata, answers, authorities, additionals, edns }
+        Self { metadata, answers, authorities, additionals, edns, reason: None }
     }
 
     /// Says why, to clients that understand it; `text` is for people.
     pub(crate) fn explain(&mut self, why: ExtendedError, text: &str) {
+        self.reason = Some(why);
         if let Some(edns) = &mut self.edns {
             let data = [&why.code().to_be_bytes(), text.as_bytes()].concat();
             edns.options.push((EXTENDED_ERROR, data));

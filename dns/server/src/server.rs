@@ -7,6 +7,7 @@ use crate::forward::{ForwardError, ForwardSettings, ForwardSnapshot, Forwarder};
 use crate::handler::Handler;
 use crate::metrics::{Counters, Metrics, sum};
 use crate::query_log::QueryLog;
+use crate::rules::Rules;
 use crate::shared::SharedZones;
 use crate::sockets::{BindError, Sockets, ThreadSockets};
 use crate::tcp::{self, TcpLimits};
@@ -135,9 +136,9 @@ impl Server {
         zones: Arc<SharedZones>,
     ) -> Result<Self, StartError> {
         let addresses = sockets.addresses().to_vec();
-        let forwarder = Forwarder::new(&settings.forward, Arc::clone(&zones), &addresses)?;
+        let forwarder = Forwarder::new(&settings.forward, Arc::clone(&zones), &addresses, None)?;
         let (access, identity) = (settings.access.clone(), identity(settings));
-        let handler = Arc::new(Handler::new(zones, forwarder, access, identity));
+        let handler = Arc::new(Handler::new(zones, Rules { forwarder, access }, identity));
         handler.log.set(settings.query_log.clone());
         let (stop, stopped) = watch::channel(());
         let (counters, threads) = (Vec::new(), Vec::new());
@@ -147,6 +148,23 @@ impl Server {
         }
         info!(addresses = ?server.addresses, "resolver answers");
         Ok(server)
+    }
+
+    /// Takes over how names of others are asked for, who may ask what, and whose questions
+    /// are logged; the rest of `settings` is left as it is. Questions under way are
+    /// answered as they began. Answers stay in the cache, and what is known of upstreams is
+    /// not forgotten, as long as the upstreams are the same.
+    ///
+    /// # Errors
+    ///
+    /// [`ForwardError`]; nothing changes then.
+    pub fn reconfigure(&self, settings: &Settings) -> Result<(), ForwardError> {
+        let former = &self.handler.rules.get().forwarder;
+        let zones = Arc::clone(&self.handler.zones);
+        let forwarder = Forwarder::new(&settings.forward, zones, &self.addresses, Some(former))?;
+        self.handler.rules.set(Rules { forwarder, access: settings.access.clone() });
+        self.handler.log.set(settings.query_log.clone());
+        Ok(())
     }
 
     /// The addresses with their ports.
@@ -172,7 +190,7 @@ impl Server {
     /// What forwarding did so far and how the upstreams stand.
     #[must_use]
     pub fn forwarding(&self) -> ForwardSnapshot {
-        self.handler.forwarder.snapshot()
+        self.handler.rules.get().forwarder.snapshot()
     }
 
     /// Stops: sockets are closed when this returns.

@@ -19,6 +19,12 @@ impl SharedZones {
         look(&self.0.read())
     }
 
+    /// Takes the zones of `other`, all at once, and gives its own in exchange. Both must have
+    /// the same key, or what is read at this moment goes the full road.
+    pub fn swap(&self, other: &Self) {
+        std::mem::swap(&mut *self.0.write(), &mut *other.0.write());
+    }
+
     /// Changes the zones. Answers wait meanwhile, so a large change is better made in
     /// several calls.
     pub fn update<R>(&self, change: impl FnOnce(&mut Zones) -> R) -> R {

@@ -4,6 +4,7 @@ use crate::fair::Room;
 use crate::forward::CachedReply;
 use crate::handler::Handler;
 use crate::metrics::{Counters, Road, Tally};
+use crate::rules::SeenRules;
 use crate::sockets::Transport;
 use mizzen_dns_core::{DnsName, PlainAnswer, PlainQuestion, PlainTurn, Seed, ZoneNumber, Zones};
 use std::cell::Cell;
@@ -21,6 +22,7 @@ pub(crate) struct Thread {
     turn: Cell<u64>,
     /// The key by which questions to the zones are read.
     seed: Cell<Seed>,
+    rules: SeenRules,
 }
 
 impl Thread {
@@ -33,14 +35,16 @@ impl Thread {
         first_turn: u64,
     ) -> Self {
         let seed = Cell::new(handler.zones.read(Zones::seed));
-        Self { handler, counters, room, turn: Cell::new(first_turn), seed }
+        let rules = SeenRules::new(&handler.rules);
+        Self { handler, counters, room, turn: Cell::new(first_turn), seed, rules }
     }
 
     /// The turn of the next `count` questions.
     fn next_turn(&self, count: usize) -> PlainTurn {
         let number = self.turn.get();
         self.turn.set(number.wrapping_add(count as u64));
-        PlainTurn { number, recursion_available: self.handler.recursion_available() }
+        let recursion_available = self.rules.get(&self.handler.rules).recursion_available();
+        PlainTurn { number, recursion_available }
     }
 
     /// Reads a plain question that the short road may answer.
@@ -82,10 +86,11 @@ impl Thread {
         client: IpAddr,
         reply: &mut [u8],
     ) -> Option<usize> {
-        if !self.handler.access.may_forward(client) {
+        let rules = self.rules.get(&self.handler.rules);
+        if !rules.access.may_forward(client) {
             return None;
         }
-        let CachedReply { length, code } = self.handler.forwarder.cached(question, reply)?;
+        let CachedReply { length, code } = rules.forwarder.cached(question, reply)?;
         self.count(transport, Road::Cache, question, None, code);
         Some(length)
     }
@@ -99,7 +104,7 @@ impl Thread {
         zone: Option<ZoneNumber>,
         code: u16,
     ) {
-        let tally = Tally { zone, kind: Some(question.kind()), code };
+        let tally = Tally { zone, kind: Some(question.kind()), code, reason: None };
         self.counters.answered(transport, road, tally);
     }
 

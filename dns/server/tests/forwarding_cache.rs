@@ -81,6 +81,42 @@ fn addresses_of_a_kept_answer_begin_with_another_one_each_time() {
 }
 
 #[test]
+fn answers_outlive_other_settings_but_not_other_upstreams() {
+    let upstream = Fake::good(60);
+    let resolver = usual(&upstream);
+    let forward = |change: &dyn Fn(&mut ForwardSettings)| {
+        let upstreams = vec![upstream.address.into()];
+        let mut forward = ForwardSettings { upstreams, ..ForwardSettings::default() };
+        change(&mut forward);
+        Settings { forward, ..Settings::default() }
+    };
+    let other = Fake::good(60);
+    type Change<'a> = &'a dyn Fn(&mut ForwardSettings);
+    let one_more = |settings: &mut ForwardSettings| settings.upstreams.push(other.address.into());
+    resolver.udp(&ask("www.example."));
+    #[rustfmt::skip]
+    let table: &[(&str, Change<'_>, u64)] = &[
+        ("nothing",            &|_| (),                                  1),
+        ("stale answers",      &|f| f.serve_stale = Duration::ZERO,      1),
+        ("room in the cache",  &|f| f.cache_entries = 100,               1),
+        ("patience",           &|f| f.deadline = Duration::from_secs(1), 1),
+        ("upstreams",          &one_more,                                2),
+    ];
+    for (what, change, misses) in table {
+        resolver.server.reconfigure(&forward(change)).expect("it is taken over");
+        let (code, answers) = outcome(&resolver.udp(&ask("www.example.")));
+        assert_eq!((code, answers.len()), (ResponseCode::NoError, 1), "{what}");
+        assert_eq!(resolver.server.forwarding().cache.misses, *misses, "{what}");
+    }
+    let mut strangers = forward(&|_| ());
+    strangers.access.clients.clear();
+    resolver.server.reconfigure(&strangers).expect("it is taken over");
+    assert_eq!(outcome(&resolver.udp(&ask("www.example."))).0, ResponseCode::Refused);
+    let wrong = forward(&|f| f.zones = [("a..b".to_owned(), vec![])].into());
+    assert!(resolver.server.reconfigure(&wrong).is_err());
+}
+
+#[test]
 fn what_may_be_kept_and_what_not() {
     let keep: fn(&Message) -> Message = |asked| nothing(asked, 60);
     type Row = (&'static str, fn(&Message) -> Message, usize);

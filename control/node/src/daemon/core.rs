@@ -297,7 +297,7 @@ impl Core {
                 self.vips.tune(&vip_tuning(&config));
                 self.config = config;
                 if dns_differs {
-                    self.restart_names();
+                    self.follow_dns_config();
                 }
                 self.resync(clock::now());
             }

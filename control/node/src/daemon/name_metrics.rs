@@ -50,6 +50,7 @@ const DURATION: Family = histogram(
     "mizzen_dns_answer_duration_seconds",
     "How long answers took, by the way they were made.",
 );
+const REFUSED: Family = counter("mizzen_dns_refused_total", "Questions refused, by reason.");
 const UPSTREAM_QUERIES: Family =
     counter("mizzen_dns_upstream_queries_total", "Questions sent to an upstream.");
 const UPSTREAM_FAILURES: Family = counter(
@@ -158,6 +159,11 @@ impl NamesExposed {
                 series.number(&labels, *count as f64)
             })
         })?;
+        writer.family(REFUSED, |series| {
+            self.metrics.refused.iter().try_for_each(|(reason, count)| {
+                series.number(&[("reason", reason.as_str())], *count as f64)
+            })
+        })?;
         writer.family(DURATION, |series| {
             self.metrics.durations.iter().try_for_each(|(road, durations)| {
                 let Durations { buckets, count, sum } = durations;
@@ -226,7 +232,7 @@ fn way(road: Road) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mizzen_dns_server::CacheSnapshot;
+    use mizzen_dns_server::{CacheSnapshot, ExtendedError};
     use mizzen_http::core::MetricsEncoding;
     use std::collections::BTreeMap;
 
@@ -246,6 +252,7 @@ mod tests {
                     sum: Duration::from_millis(2),
                 },
             )]),
+            refused: BTreeMap::from([(ExtendedError::Prohibited, 3)]),
             ..Metrics::default()
         };
         let forwarding = ForwardSnapshot {
@@ -270,6 +277,7 @@ mod tests {
             "mizzen_dns_answer_duration_seconds_bucket{way=\"short\",le=\"1e-5\"} 6",
             "mizzen_dns_answer_duration_seconds_bucket{way=\"short\",le=\"+Inf\"} 7",
             "mizzen_dns_answer_duration_seconds_sum{way=\"short\"} 0.002",
+            "mizzen_dns_refused_total{reason=\"prohibited\"} 3",
             "mizzen_dns_records 12",
         ] {
             assert!(text.lines().any(|found| found == line), "no `{line}` in\n{text}");

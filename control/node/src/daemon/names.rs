@@ -94,6 +94,11 @@ impl Names {
         self.serve_stale();
     }
 
+    /// Serves from zones that hold the same as those before.
+    pub(crate) fn serve_from(&mut self, zones: Arc<SharedZones>) {
+        self.zones = Some(zones);
+    }
+
     /// All that this node itself says has been said: what is not confirmed by now is gone.
     pub(crate) fn confirm_own(&mut self, own: &OwnerId) {
         let others = self.stale.keys().any(|key| !is_of(key, own) && !is_vip(key));
@@ -283,11 +288,6 @@ impl Names {
         let explained = zones.read(|zones| explain(zones, name, kind));
         let stale = self.stale.keys().map(ToString::to_string).collect();
         Some(explained.map(|explanation| document(&explanation, kind, now, &stale)))
-    }
-
-    /// The zones' serial.
-    pub(crate) fn serial(&self) -> Option<u32> {
-        self.zones.as_ref().map(|zones| zones.read(mizzen_dns_core::Zones::serial))
     }
 
     /// The zones' serial and how many records they hold.

@@ -19,6 +19,8 @@ use std::time::Duration;
 
 /// The resolver's name in problems.
 const RESOLVER: &str = "dns";
+/// Its settings' name there.
+const SETTINGS: &str = "dns settings";
 
 impl Core {
     /// Starts the resolver, in the place of one that runs.
@@ -46,15 +48,29 @@ impl Core {
         }
     }
 
-    /// Begins anew with what the configuration says now.
-    pub(crate) fn restart_names(&mut self) {
-        let Some(serial) = self.names.serial() else { return };
-        let options = options(&self.config, serial.wrapping_add(1).max(1));
+    /// Goes on with what the configuration says now; no question is lost.
+    pub(crate) fn follow_dns_config(&mut self) {
+        let Some(served) = self.names.zones() else { return };
+        let former = self.names.options();
+        let first_serial = served.read(Zones::serial).wrapping_add(1).max(1);
+        let options = Options { first_serial, seed: former.seed, ..self.config.name_options() };
+        let same_zones = former.domain == options.domain;
         let zones = Arc::new(SharedZones::new(Zones::new(&options)));
-        self.names.replace(zones, options);
+        self.names.replace(Arc::clone(&zones), options);
         self.fill_names();
-        if let Err(error) = self.start_resolver() {
-            self.problems.report(RESOLVER, format!("{error:#}"));
+        let changed = match &self.server {
+            // Zones are told apart by number, and other zones have other numbers.
+            Some(server) if same_zones => {
+                served.swap(&zones);
+                self.names.serve_from(served);
+                let settings = settings(&self.config.dns, self.resolver.clone());
+                server.reconfigure(&settings).context("resolver goes on as it was before")
+            }
+            _ => self.start_resolver(),
+        };
+        match changed {
+            Ok(()) => self.problems.solve(SETTINGS),
+            Err(error) => self.problems.report(SETTINGS, format!("{error:#}")),
         }
     }
 }

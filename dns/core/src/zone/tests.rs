@@ -200,6 +200,12 @@ fn a_zone_comes_and_goes_with_its_start() {
             }
         }
         assert_eq!(zones.apexes().count(), zones.numbers.len());
+        let is_tree = records.iter().any(|record| matches!(record.data, Data::Ns(_)));
+        for apex in ["example", "a.example"].map(name) {
+            if let Some(number) = zones.zone_number(&apex) {
+                assert_eq!(number.is_single(), !is_tree, "{apex} with {records:?}");
+            }
+        }
     }
 }
 

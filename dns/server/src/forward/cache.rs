@@ -26,7 +26,7 @@ type Shards = Map<Box<[u8]>, Arc<Entry>, Weight, RandomState>;
 pub(super) struct Cache {
     /// None if nothing shall be kept.
     map: Option<Shards>,
-    stale: Duration,
+    limits: (usize, usize),
 }
 
 /// A kept answer and how often it was given.
@@ -65,12 +65,20 @@ impl Cache {
             let weight = Weight { least };
             Map::with_options(options, weight, RandomState::new(), DefaultLifecycle::default())
         });
-        Self { map, stale: settings.serve_stale }
+        Self { map, limits: (entries, settings.cache_bytes) }
     }
 
-    /// How long answers may be given after their time.
-    pub(super) fn stale(&self) -> Duration {
-        self.stale
+    /// A cache as large as the settings say with what `former` holds, which is that one if
+    /// it is as large already.
+    pub(super) fn resized(former: &Arc<Self>, settings: &ForwardSettings) -> Arc<Self> {
+        if former.limits == (settings.cache_entries, settings.cache_bytes) {
+            return Arc::clone(former);
+        }
+        let cache = Self::new(settings);
+        if let (Some(from), Some(to)) = (&former.map, &cache.map) {
+            from.iter().for_each(|(key, entry)| to.insert(key, entry));
+        }
+        Arc::new(cache)
     }
 
     pub(super) fn get(&self, key: &CacheKey) -> Option<Arc<Entry>> {

@@ -36,17 +36,18 @@ const NOT_AUTHORITATIVE: u16 = 20;
 /// What all threads and flights share.
 #[derive(Debug)]
 pub(super) struct Lookup {
+    settings: ForwardSettings,
     table: ForwardTable<usize>,
     pool: Arc<Pool>,
     zones: Arc<SharedZones>,
     local: LocalNames,
-    cache: Cache,
+    cache: Arc<Cache>,
     flights: Flights,
     waiting: AtomicUsize,
     max_waiting: usize,
-    deadline: Duration,
     loops: LoopLog,
-    counters: Counters,
+    counters: Arc<Counters>,
+    /// Where the times of kept answers begin.
     start: Instant,
 }
 
@@ -96,23 +97,31 @@ impl Lookup {
         settings: &ForwardSettings,
         zones: Arc<SharedZones>,
         listen: &[SocketAddr],
+        former: Option<&Self>,
     ) -> Result<Self, ForwardError> {
         let (table, specs) = settings.table(listen)?;
-        let start = Instant::now();
+        let start = former.map_or_else(Instant::now, |former| former.start);
         let per_upstream = u32::try_from(settings.in_flight).unwrap_or(u32::MAX);
-        let pool = Arc::new(Pool::new(specs, settings.ca_file.as_deref(), per_upstream, start)?);
+        let pool = match former.filter(|former| settings.connects_as(&former.settings)) {
+            Some(former) => Arc::clone(&former.pool),
+            None => Arc::new(Pool::new(specs, settings.ca_file.as_deref(), per_upstream, start)?),
+        };
+        let cache = match former.filter(|former| settings.asks_as(&former.settings)) {
+            Some(former) => Cache::resized(&former.cache, settings),
+            None => Arc::new(Cache::new(settings)),
+        };
         Ok(Self {
+            settings: settings.clone(),
             table,
             pool,
             zones,
             local: LocalNames::new(settings.search.clone()),
-            cache: Cache::new(settings),
+            cache,
             flights: Flights::new(settings.in_flight),
             waiting: AtomicUsize::new(0),
             max_waiting: settings.in_flight.saturating_mul(CLIENTS_PER_FLIGHT),
-            deadline: settings.deadline,
             loops: LoopLog::default(),
-            counters: Counters::default(),
+            counters: former.map(|former| Arc::clone(&former.counters)).unwrap_or_default(),
             start,
         })
     }
@@ -172,7 +181,7 @@ impl Lookup {
     }
 
     fn freshness(&self, entry: &Entry) -> Freshness {
-        entry.kept.freshness(self.now(), self.cache.stale())
+        entry.kept.freshness(self.now(), self.settings.serve_stale)
     }
 
     /// Counts an answer whose time is not over as given; returns others as they are.
@@ -228,7 +237,8 @@ impl Lookup {
             return busy("too many questions wait for upstreams");
         };
         let question = Arc::new(Question::new(asked.asker));
-        let ended = rounds::ask(&self.pool, question, asked.upstreams, self.deadline).await;
+        let ended =
+            rounds::ask(&self.pool, question, asked.upstreams, self.settings.deadline).await;
         Arc::new(ended.into_answer())
     }
 
@@ -256,7 +266,7 @@ impl Lookup {
 
     /// A flight: asks, and keeps what comes.
     async fn fly(&self, question: Arc<Question>, upstreams: &[usize], key: &CacheKey) -> Outcome {
-        let ended = rounds::ask(&self.pool, question, upstreams, self.deadline).await;
+        let ended = rounds::ask(&self.pool, question, upstreams, self.settings.deadline).await;
         let now = self.now();
         let entry = self.cache.get(key);
         let outlives = entry.filter(|entry| !ended.is_good() && self.outlives(entry));

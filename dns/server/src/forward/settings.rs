@@ -94,6 +94,20 @@ impl Default for ForwardSettings {
 }
 
 impl ForwardSettings {
+    /// Whether every question would be asked of the same upstreams, or of nobody.
+    pub(super) fn asks_as(&self, other: &Self) -> bool {
+        (&self.upstreams, &self.zones, &self.search)
+            == (&other.upstreams, &other.zones, &other.search)
+    }
+
+    /// Whether what was set up for `other` serves these settings, too. A file may hold
+    /// something else by now.
+    pub(super) fn connects_as(&self, other: &Self) -> bool {
+        self.asks_as(other)
+            && self.in_flight == other.in_flight
+            && (&self.ca_file, &other.ca_file) == (&None, &None)
+    }
+
     /// The table of upstreams by number, and the upstreams; without ourselves, because a
     /// resolver that asks itself asks for ever.
     pub(super) fn table(

@@ -1,11 +1,12 @@
 //! The full road as a table and as properties: bytes in, bytes out.
 
 use super::*;
-use crate::forward::ForwardSettings;
+use crate::access::Access;
+use crate::forward::{ForwardSettings, Forwarder};
 use hickory_proto::op::{Edns, Message};
 use hickory_proto::rr::Name;
 use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption};
-use mizzen_dns_core::{Data, Options, OwnerKey};
+use mizzen_dns_core::{Data, Options, OwnerKey, Zones};
 use proptest::prelude::*;
 use std::time::Duration;
 
@@ -23,13 +24,13 @@ fn handler(tasks: u16) -> Handler {
     }
     let zones = Arc::new(SharedZones::new(zones));
     let none = ForwardSettings::default();
-    let forwarder = Forwarder::new(&none, Arc::clone(&zones), &[]).expect("a forwarder");
+    let forwarder = Forwarder::new(&none, Arc::clone(&zones), &[], None).expect("a forwarder");
     let identity = Identity {
         nsid: Some(b"node-1".to_vec()),
         cookie_secret: [7; 16],
         tcp_idle: Duration::from_secs(10),
     };
-    Handler::new(zones, forwarder, Access::default(), identity)
+    Handler::new(zones, Rules { forwarder, access: Access::default() }, identity)
 }
 
 /// Takes bytes the whole way.
@@ -112,8 +113,10 @@ fn a_cookie_may_be_asked_for_without_a_question() {
 
 #[test]
 fn refusals_come_with_a_reason() {
-    let mut closed = handler(1);
-    closed.access.clients.clear();
+    let closed = handler(1);
+    let forwarder = closed.rules.get().forwarder.clone();
+    let access = Access { clients: Vec::new(), ..Access::default() };
+    closed.rules.set(Rules { forwarder, access });
     let reason = |name: &str, kind| {
         let mut message = with_option(EdnsOption::Unknown(12, vec![]));
         message.queries = vec![Query::query(Name::from_ascii(name).expect("a name"), kind)];
