@@ -90,6 +90,9 @@ pub struct DnsRmArgs {
     /// Only this type
     #[arg(value_name = "TYPE")]
     pub record: Option<String>,
+    /// Form of the answer.
+    #[command(flatten)]
+    pub output: Output,
 }
 
 /// Of `mizzen dns import-config`.

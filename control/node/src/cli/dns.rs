@@ -68,20 +68,51 @@ pub(super) async fn run(session: &Session, args: &DnsArgs) -> Result<(), CliErro
 
 /// Shows the answer whenever it is another one.
 async fn watch(session: &Session, args: &DnsQuestion) -> Result<(), CliError> {
-    let mut shown = None;
-    let screen = std::io::stdout().is_terminal() && !args.output.json;
+    let form = match (args.output.json, std::io::stdout().is_terminal()) {
+        (true, _) => Form::Lines,
+        (false, true) => Form::Screen,
+        (false, false) => Form::Blocks,
+    };
+    let mut watch = Watch { form, shown: None };
     loop {
         let (value, answer) = ask(session, args).await?;
-        let content = comparable(&value);
-        if shown.as_ref() != Some(&content) {
-            match args.output.json {
-                true => print(&format!("{value}\n"))?,
-                false if screen => print(&format!("{CLEAR}{}", render(&answer, session.paint)))?,
-                false => print(&format!("{}\n", render(&answer, session.paint)))?,
-            }
-            shown = Some(content);
+        if let Some(text) = watch.next(&value, &answer, session.paint) {
+            print(&text)?;
         }
         tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// How answers follow each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// Each in the place of the one before.
+    Screen,
+    /// One below the other.
+    Blocks,
+    /// Each a line of JSON.
+    Lines,
+}
+
+/// What was shown last.
+struct Watch {
+    form: Form,
+    shown: Option<Value>,
+}
+
+impl Watch {
+    /// What to print, if the answer is another one.
+    fn next(&mut self, value: &Value, answer: &Answer, paint: Paint) -> Option<String> {
+        let content = comparable(value);
+        if self.shown.as_ref() == Some(&content) {
+            return None;
+        }
+        self.shown = Some(content);
+        Some(match self.form {
+            Form::Screen => format!("{CLEAR}{}", render(answer, paint)),
+            Form::Blocks => format!("{}\n", render(answer, paint)),
+            Form::Lines => format!("{value}\n"),
+        })
     }
 }
 
@@ -194,6 +225,7 @@ fn age(record: &Record) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn an_answer_and_what_is_not_in_it() {
@@ -214,6 +246,34 @@ LEFT OUT   WHY
 -          no IPv6
 ";
         assert_eq!(render(&answer, Paint::Plain), want);
+    }
+
+    #[test]
+    fn only_another_answer_is_drawn_again() {
+        let at = |addresses: &[&str], serial: u64, age: u64| {
+            let row = |data: &&str| {
+                json!({ "name": "web.mesos", "type": "A", "ttl": 5, "data": data,
+                        "source": "task web.1", "age_seconds": age })
+            };
+            let answers: Vec<Value> = addresses.iter().map(row).collect();
+            json!({ "name": "web.mesos", "type": "A", "rcode": "NOERROR", "zone": "mesos",
+                    "serial": serial, "answers": answers, "left_out": [] })
+        };
+        for (form, head, end) in
+            [(Form::Screen, CLEAR, "\n"), (Form::Blocks, "web.", "\n\n"), (Form::Lines, "{", "\n")]
+        {
+            let mut watch = Watch { form, shown: None };
+            let mut drawn = |value: Value| {
+                let answer = serde_json::from_value(value.clone()).unwrap();
+                watch.next(&value, &answer, Paint::Plain)
+            };
+            let first = drawn(at(&["9.0.0.2", "9.0.0.3"], 1, 1)).expect("the first is shown");
+            assert!(first.starts_with(head) && first.ends_with(end), "{first:?}");
+            // Older, elsewhere another name changed, and in another order: the same.
+            assert_eq!(drawn(at(&["9.0.0.3", "9.0.0.2"], 2, 2)), None);
+            let other = drawn(at(&["9.0.0.3"], 3, 3)).expect("another one is shown");
+            assert!(other.contains("9.0.0.3") && !other.contains("9.0.0.2"), "{other:?}");
+        }
     }
 
     #[test]

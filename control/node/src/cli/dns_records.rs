@@ -47,7 +47,10 @@ pub(super) async fn set(session: &Session, args: &DnsSetArgs) -> Result<(), CliE
 pub(super) async fn rm(session: &Session, args: &DnsRmArgs) -> Result<(), CliError> {
     let kind = args.record.iter().map(|kind| format!("/{}", encode(kind)));
     let path = format!("{RECORDS}/{}{}", encode(&args.name), kind.collect::<String>());
-    session.send("DELETE", &path, None).await?;
+    let removed = session.send("DELETE", &path, None).await?;
+    if args.output.json {
+        return print_json(&removed);
+    }
     print(&format!("{}\n", args.name))
 }
 

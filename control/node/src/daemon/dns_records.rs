@@ -4,7 +4,7 @@
 use super::clock;
 use super::core::Core;
 use super::facts::Speaker;
-use super::replies::{Answer, Refusal, bad, empty, json, only, refuse};
+use super::replies::{Answer, Refusal, bad, json, only, refuse};
 use super::saves::{Saves, chain, saved};
 use crate::config::Role;
 use mizzen_dns_core::by_hand::{check, parse_key};
@@ -181,6 +181,7 @@ impl Core {
         if kinds.is_empty() {
             return Err(refuse(404, format!("no record of {name} was set on this node")));
         }
+        let (mut removed, node) = (Vec::new(), self.node_log.owner().clone());
         for kind in kinds {
             let which = (name.as_str().to_owned(), kind.clone());
             let former =
@@ -188,10 +189,11 @@ impl Core {
             self.keep_record(&which, None, Some(&former))?;
             info!(%name, kind, "no longer set by hand");
             self.dns_records.records.remove(&which);
+            removed.push(shown(&which, &former, node.as_str()));
             let (name, kind) = which;
             self.say(Speaker::Node, Key::DnsRecord(name, kind), None);
         }
-        Ok(empty(204))
+        Ok(json(200, &removed))
     }
 
     fn set_record(&mut self, which: Which, fact: DnsRecordFact) {
