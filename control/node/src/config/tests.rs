@@ -341,6 +341,13 @@ fn the_reference_has_every_key() {
 }
 
 #[test]
+fn the_example_of_a_forwarder_is_right() {
+    let config = load(include_str!("../../../../examples/forwarder.toml"), &[], &[]);
+    assert_eq!(config.roles, BTreeSet::from([Role::Dns]));
+    assert_eq!(config.dns.forward_zones.len(), 2);
+}
+
+#[test]
 fn the_sample_file_is_right() {
     let sample = include_str!("../../../../packaging/mizzen.toml");
     load(sample, &[], &[]);
