@@ -29,7 +29,7 @@ enum Seen {
     /// With the sending end of the stream.
     Subscribed(Box<Call>, mpsc::Sender<Event>),
     Closed(String),
-    Operator(Box<master::Call>),
+    Operator,
     Services(ServicesRequest),
     VipServices(ServicesRequest),
     Query(Query),
@@ -149,7 +149,7 @@ async fn fake_core(mut requests: mpsc::Receiver<CoreRequest>, seen: mpsc::Unboun
             }
             CoreRequest::Operator { call, reply } => {
                 let _ = reply.send(operator(&call));
-                Seen::Operator(call)
+                Seen::Operator
             }
             CoreRequest::StreamClosed { stream_id } => Seen::Closed(stream_id),
             CoreRequest::Services { request, reply } => {
