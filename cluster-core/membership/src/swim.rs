@@ -231,6 +231,10 @@ impl Swim {
                 Alarm::Foca(timer @ Timer::ChangeSuspectToDown { .. }) if self.is_in_doubt(now) => {
                     self.alarm(now + self.timings.probe, Alarm::Foca(timer));
                 }
+                Alarm::Foca(timer @ Timer::ChangeSuspectToDown { .. }) => {
+                    self.run(now, |foca, out| foca.handle_timer(timer, out));
+                    self.spread(now);
+                }
                 Alarm::Foca(timer) => self.run(now, |foca, out| foca.handle_timer(timer, out)),
                 Alarm::Tell { suspect, probe, left } => self.tell(suspect, probe, left, now),
                 Alarm::Knock => self.knock(now),
@@ -258,6 +262,11 @@ impl Swim {
     fn handle_packet(&mut self, mut packet: Packet, bytes: &[u8], now: Mono) {
         let (me, dst) = (self.me(), &packet.header.dst);
         let for_anyone = dst.is_anyone() && packet.header.message == Message::Announce;
+        // Nodes that were all called dead at once would not hear each other's next lives if
+        // what is meant for the life before went unanswered.
+        let for_former = dst.tag() == me.tag()
+            && me.is_later_than(dst)
+            && packet.header.message != Message::TurnUndead;
         if dst.tag() != me.tag() && !for_anyone {
             if dst.address == me.address && !dst.is_anyone() {
                 let node = dst.node().clone();
@@ -279,8 +288,8 @@ impl Swim {
         }
         let rewritten;
         let mut data = &bytes[1..];
-        if for_anyone || stripped {
-            if for_anyone {
+        if for_anyone || for_former || stripped {
+            if for_anyone || for_former {
                 packet.header.dst = self.me().clone();
             }
             rewritten = packet.write();

@@ -8,6 +8,14 @@ use foca::{Header, Member, Message};
 use mizzen_types::time::Mono;
 
 impl Swim {
+    /// Tells a few members at once what this node is the first to know; the others hear of
+    /// it a tenth of a second sooner than they would.
+    pub(super) fn spread(&mut self, now: Mono) {
+        if self.foca.updates_backlog() > 0 {
+            self.run(now, |foca, out| foca.gossip(out));
+        }
+    }
+
     /// Asks a suspect once more and says why: its answer comes with the objection.
     pub(super) fn tell(&mut self, suspect: Identity, probe: u8, left: u8, now: Mono) {
         let known = self.foca.iter_members().find(|member| member.id() == &suspect);

@@ -50,6 +50,7 @@ impl Swim {
             Note::Silent(id, probe) => {
                 self.look_again(&[id.tag()]);
                 self.tell(id, probe, TELLINGS, now);
+                self.spread(now);
             }
             Note::Renewed(id) => self.effects.push_back(Effect::Renewed(id)),
             Note::Ghost(id) => self.answer_ghost(&id),

@@ -128,6 +128,24 @@ fn a_node_outlives_what_it_was_and_gives_way_to_what_it_is_elsewhere() {
 }
 
 #[test]
+fn what_is_meant_for_the_life_before_is_answered_by_this_one() {
+    let mut swim = node(1, &[2]);
+    let dead = packet(&identity(2), &identity(1), Message::TurnUndead, Vec::new());
+    swim.handle_datagram(address(2), &dead, Mono(1));
+    swim.handle_datagram(address(2), &dead, Mono(1));
+    assert_eq!(swim.me().rejoins, 1, "once for each time it was called dead");
+    effects(&mut swim);
+    let ping = packet(&identity(2), &identity(1), Message::Ping(1), Vec::new());
+    swim.handle_datagram(address(2), &ping, Mono(2));
+    let answers = effects(&mut swim).into_iter().filter_map(|effect| match effect {
+        Effect::Send { bytes, .. } => Some(Packet::read(&bytes[1..]).unwrap().header),
+        _ => None,
+    });
+    let acks: Vec<_> = answers.filter(|header| header.message == Message::Ack(1)).collect();
+    assert!(acks.len() == 1 && acks[0].src == *swim.me(), "{acks:?}");
+}
+
+#[test]
 fn datagrams_are_short_whatever_there_is_to_say() {
     let mut swim = node(1, &[2]);
     let many: Vec<Identity> = (0..5000_u32)
