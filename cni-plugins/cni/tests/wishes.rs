@@ -229,7 +229,7 @@ fn killed_plugins_give_no_address_twice() {
     let start = |at: usize| {
         let target = container(&ids[at], &pods[at]);
         let mut child = host.start(host.command(OVERLAY, "ADD", &target), input.as_bytes());
-        if at % 2 == 0 {
+        if at.is_multiple_of(2) {
             // Where the kill falls is the point, not a synchronisation.
             let until = Instant::now() + Duration::from_micros(150) * at as u32;
             while Instant::now() < until {

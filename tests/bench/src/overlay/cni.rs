@@ -64,13 +64,13 @@ impl Stage {
         let ours = our_plugin()?;
         let theirs = Path::new(THEIRS).join("bridge");
         let contestants = vec![
-            Contestant::new(OURS, &ours, directory, our_network(directory))?,
-            Contestant::new(BRIDGE, &theirs, directory, their_network("plain", false, directory))?,
+            Contestant::new(OURS, &ours, directory, &our_network(directory))?,
+            Contestant::new(BRIDGE, &theirs, directory, &their_network("plain", false, directory))?,
             Contestant::new(
                 MASQUERADE,
                 &theirs,
                 directory,
-                their_network("masq", true, directory),
+                &their_network("masq", true, directory),
             )?,
         ];
         Ok(Self { host, pods, contestants, figures: BTreeMap::new() })
@@ -160,7 +160,7 @@ impl Stage {
 }
 
 impl Contestant {
-    fn new(name: &'static str, plugin: &Path, directory: &Path, network: Value) -> Result<Self> {
+    fn new(name: &'static str, plugin: &Path, directory: &Path, network: &Value) -> Result<Self> {
         let path = directory.join(format!("{}.json", network["name"].as_str().unwrap_or("x")));
         File::create(&path)?.write_all(network.to_string().as_bytes())?;
         Ok(Self { name, plugin: plugin.to_owned(), input: path })
