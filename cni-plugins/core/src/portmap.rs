@@ -292,8 +292,8 @@ mod tests {
     use serde_json::json;
 
     fn config(mappings: Value) -> Result<PortmapConfig, ConfigError> {
-        let config = json!({
-            "runtimeConfig": { "portMappings": mappings },
+        let mut config = json!({
+            "runtimeConfig": {},
             "prevResult": {
                 "interfaces": [{ "name": "m-dcos" }, { "name": "mz1" },
                                { "name": "eth0", "sandbox": "/n" }],
@@ -301,6 +301,7 @@ mod tests {
                         { "interface": 2, "address": "fd01:b::2/80" }],
             },
         });
+        config["runtimeConfig"]["portMappings"] = mappings;
         PortmapConfig::read(config.as_object().unwrap())
     }
 
