@@ -48,6 +48,10 @@ demo: setup ## Run a service from app to VIP in a sandbox, and break it
 	@$(CARGO) build --release --workspace --quiet
 	@$(SUDO) target/release/mizzen lab --no-node -- mizzen-demo
 
+demo-podman: setup ## Run two of Podman's containers over our network (needs podman)
+	@$(CARGO) build --release --workspace --quiet
+	@$(SUDO) unshare --net --mount tests/demo/podman.sh target/release
+
 up: setup ## Leave the demo's node running, and print how to use it
 	@$(CARGO) build --release --workspace --quiet
 	@$(SUDO) target/release/mizzen lab --no-node -- mizzen-demo --stay
