@@ -10,6 +10,7 @@ use crate::name::DnsName;
 use crate::options::Mode;
 use crate::record::Data;
 use crate::route::Place;
+use crate::statics::DIRECTORY;
 use crate::store::node::{A, AAAA, CNAME, NS, Node, SOA, SRV, Sent, Set};
 use crate::zone::Zones;
 use hickory_proto::op::Query;
@@ -89,27 +90,26 @@ fn is_no_data_type(kind: RecordType) -> bool {
     matches!(kind, T::AXFR | T::IXFR | T::OPT | T::TSIG | T::ZERO)
 }
 
-/// As Mesos-DNS answered for its own zone: SOA and NS records stand in the authority
-/// section; what is not there of these types and of SRV is no error and has no SOA
-/// record; the SOA record of another miss has the question's name and a usual TTL; names
-/// that only have names below them do not exist.
+/// As Mesos-DNS answered for its own zone: whatever name in it is asked for SOA or NS, the
+/// zone's record stands in the authority section under that name; an SRV record that is
+/// not there is no error and has no SOA record; that of another miss has the question's
+/// name and a usual TTL; names that only have names below them do not exist.
 fn legacy(zones: &Zones, asked: Asked<'_>, place: &Place) -> Answer {
     let name = asked.question.name();
     let node = zones.node(&place.name).filter(|node| node.sets().next().is_some());
-    let first = |kind| record(zones, name, &node?.set(kind)?);
+    let start = zones.node(&place.apex);
+    let of_zone = |kind| record(zones, name, &start?.set(kind)?);
     match u16::from(asked.question.query_type()) {
-        kind @ (SOA | NS) => return Answer::NoData { soa: first(kind) },
+        kind @ (SOA | NS) => return Answer::NoData { soa: of_zone(kind) },
         kind => match Reply::collect(zones, asked, place) {
             Some(answer) => return answer,
             None if kind == SRV => return Answer::NoData { soa: None },
             None => {}
         },
     }
-    let start = zones.node(&place.apex);
-    let soa = start.and_then(|start| record(zones, name, &start.set(SOA)?));
     match node {
-        Some(_) => Answer::NoData { soa },
-        None => Answer::NxDomain { soa },
+        Some(_) => Answer::NoData { soa: of_zone(SOA) },
+        None => Answer::NxDomain { soa: of_zone(SOA) },
     }
 }
 
@@ -127,21 +127,34 @@ struct Reply<'a> {
     /// Targets of SRV records as they are shown and as the zones hold them, each once.
     targets: Vec<(DnsName, DnsName)>,
     /// Zone of tasks that is asked for under the dispatcher's name for it.
-    copy: Option<(&'a DnsName, DnsName)>,
+    copy: Option<Copied<'a>>,
     cut: bool,
+}
+
+/// The dispatcher's copy of the zone of tasks.
+struct Copied<'a> {
+    domain: &'a DnsName,
+    /// The domain as it is asked for.
+    shown: DnsName,
+    /// Where the dispatcher's own zones start: the copy has the same SOA and NS records,
+    /// and others for no longer than that SOA record.
+    start: Option<Node<'a>>,
 }
 
 impl<'a> Reply<'a> {
     /// Gathers the answers, along CNAME records if need be; `None` if there are none.
     fn collect(zones: &'a Zones, asked: Asked<'a>, place: &Place) -> Option<Answer> {
         let (answers, targets) = (Vec::new(), Vec::new());
-        let copied = place.apex == *zones.domain() && place.apex_shown != place.apex;
-        let copy = copied.then(|| (zones.domain(), place.apex_shown.clone()));
+        let copy = is_copied(zones, place).then(|| Copied {
+            domain: zones.domain(),
+            shown: place.apex_shown.clone(),
+            start: zones.node(&DnsName::fixed(DIRECTORY)),
+        });
         let mut reply = Self { zones, asked, answers, targets, copy, cut: false };
         let mut here = place.name.clone();
         let mut shown = asked.question.name().clone();
         for _ in 0..MAX_CHAIN {
-            let Some(node) = zones.node(&here) else { break };
+            let Some(node) = reply.node(&here) else { break };
             if reply.push_wanted(&shown, node) {
                 break;
             }
@@ -157,6 +170,22 @@ impl<'a> Reply<'a> {
         }
         let additionals = reply.addresses();
         Some(Answer::Records { answers: reply.answers, additionals, cut: reply.cut })
+    }
+
+    /// What is at a name.
+    fn node(&self, name: &DnsName) -> Option<Node<'a>> {
+        match &self.copy {
+            Some(copy) if copy.domain == name => copy.start,
+            _ => self.zones.node(name),
+        }
+    }
+
+    fn ttl(&self, set: &Set<'_>) -> u32 {
+        if set.kind == NS {
+            return set.ttl();
+        }
+        let start = self.copy.as_ref().and_then(|copy| copy.start?.set(SOA));
+        start.map_or(u32::MAX, |start| start.ttl()).min(set.ttl())
     }
 
     /// Adds what is asked for, if it is here. A question for anything gets one record set
@@ -181,7 +210,7 @@ impl<'a> Reply<'a> {
     fn push_set(&mut self, name: &Name, set: &Set<'_>) {
         let room = self.asked.room.saturating_sub(self.answers.len());
         self.cut |= set.len() > room;
-        let ttl = set.ttl();
+        let ttl = self.ttl(set);
         for sent in in_turn(set, self.asked.turn).take(room) {
             let mut data = Data::from_bytes(set.kind, sent.data());
             if let Data::Srv { priority, target, .. } = &mut data {
@@ -196,7 +225,7 @@ impl<'a> Reply<'a> {
     /// In the dispatcher's copy of the zone of tasks, targets are in that copy and all
     /// services have its priority.
     fn copy_service(&self, priority: &mut u16, target: &mut DnsName) {
-        let Some((domain, shown)) = &self.copy else { return };
+        let Some(Copied { domain, shown, .. }) = &self.copy else { return };
         *priority = COPIED_PRIORITY;
         if let Some(head) = target.before(domain) {
             *target = shown.under(head);
@@ -214,7 +243,7 @@ impl<'a> Reply<'a> {
             for set in [A, AAAA].iter().filter_map(|kind| node.set(*kind)) {
                 records.extend(set.iter().filter_map(|sent| {
                     let data = Data::from_bytes(set.kind, sent.data());
-                    data.to_record(&name, set.ttl(), self.zones.serial())
+                    data.to_record(&name, self.ttl(&set), self.zones.serial())
                 }));
             }
         }
@@ -244,9 +273,18 @@ pub(crate) fn first_of(count: usize, turn: u64) -> usize {
     usize::try_from((spread * count as u128) >> 64).unwrap_or(0)
 }
 
+/// Whether a place is in the zone of tasks under the dispatcher's name for it.
+fn is_copied(zones: &Zones, place: &Place) -> bool {
+    place.apex == *zones.domain() && place.apex_shown != place.apex
+}
+
 /// The SOA record of the place's zone, with the TTL of a negative answer (RFC 2308, 5).
 fn soa(zones: &Zones, place: &Place) -> Option<Record> {
-    let set = zones.node(&place.apex)?.set(SOA)?;
+    let apex = match is_copied(zones, place) {
+        true => &DnsName::fixed(DIRECTORY),
+        false => &place.apex,
+    };
+    let set = zones.node(apex)?.set(SOA)?;
     let data = Data::from_bytes(SOA, set.iter().next()?.data());
     let Data::Soa(start) = &data else { return None };
     let ttl = set.ttl().min(start.negative_ttl);
