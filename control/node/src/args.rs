@@ -186,6 +186,7 @@ Examples:
   mizzen dns web.marathon.l4lb.thisdcos.directory")]
     Dns(DnsArgs),
     /// Install the CNI plugins and a network for containerd, Podman and others
+    #[command(after_help = "Example:\n  mizzen cni install")]
     #[command(subcommand)]
     Cni(CniCommand),
 }
