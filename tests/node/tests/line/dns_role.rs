@@ -161,6 +161,9 @@ fn what_was_set_by_hand_survives_and_can_be_taken_away() {
             ["192.0.2.7".parse::<IpAddr>().unwrap()]
         );
         assert_eq!(node.text(&["dns", "rm", "db.example.com"]), "db.example.com\n");
+        assert_eq!(put(&json!({ "values": ["192.0.2.7"], "ttl": 9 })).status, 201);
+        let removed = node.json(&["dns", "rm", "db.example.com", "A"]);
+        assert_eq!(removed, json!([again.json()]));
         let gone = node.mizzen(&["dns", "rm", "db.example.com"]);
         assert_eq!(gone.code, Some(1));
         let answer = dns::ask(By::Udp, dns::resolver(), "db.example.com", RecordType::A).unwrap();
@@ -256,12 +259,12 @@ fn mesos_dns_and_the_dispatcher_answer_by_http() {
     });
 }
 
-/// Asks all the time, as stub resolvers do: a second time if no answer comes.
-fn ask_on(stop: &AtomicBool) -> (u32, Vec<String>) {
+/// Asks all the time; stub resolvers do so twice if no answer comes.
+fn ask_on(stop: &AtomicBool, name: &str, tries: u32) -> (u32, Vec<String>) {
     let (mut answered, mut lost) = (0, Vec::new());
     while !stop.load(Ordering::Relaxed) {
-        let ask = || dns::ask(By::Udp, dns::resolver(), "db.example.com", RecordType::A);
-        match ask().or_else(|_| ask()) {
+        let ask = || dns::ask(By::Udp, dns::resolver(), name, RecordType::A);
+        match (1..tries).fold(ask(), |answer, _| answer.or_else(|_| ask())) {
             Ok(answer) if answer.answers.len() == 1 => answered += 1,
             Ok(answer) => lost.push(format!("{:?}", answer.metadata)),
             Err(error) => lost.push(error.to_string()),
@@ -286,7 +289,8 @@ fn a_client_that_asks_twice_does_not_notice_a_restart() {
         });
         let stop = AtomicBool::new(false);
         let (answered, lost) = std::thread::scope(|scope| {
-            let clients: Vec<_> = (0..4).map(|_| scope.spawn(|| ask_on(&stop))).collect();
+            let client = |_| scope.spawn(|| ask_on(&stop, "db.example.com", 2));
+            let clients: Vec<_> = (0..4).map(client).collect();
             for round in 0..4 {
                 match round % 2 {
                     0 => node.kill(),
@@ -307,5 +311,100 @@ fn a_client_that_asks_twice_does_not_notice_a_restart() {
         let gone = place.run(&["--teardown"]);
         assert_eq!(gone.code, Some(0), "{gone:?}");
         assert!(!std::path::Path::new(&holder).exists(), "nobody holds anything any more");
+    });
+}
+
+/// The value of a series.
+fn counted(series: &str) -> Option<u64> {
+    let text = get("127.0.0.1:62080".parse().unwrap(), "/v1/metrics").unwrap().text();
+    let value = text.lines().find_map(|line| line.strip_prefix(series)?.trim().parse::<f64>().ok());
+    value.map(|value| value as u64)
+}
+
+#[test]
+fn a_reload_loses_no_question_and_forgets_no_answer() {
+    in_lab(|| {
+        let node = forwarder();
+        let file = PathBuf::from(lab::variable("MIZZEN_CONFIG"));
+        let _ = node.text(&["dns", "set", "db.example.com", "A", "192.0.2.7"]);
+        assert_eq!(dns::addresses(By::Udp, "www.example.com").len(), 1);
+        let stop = AtomicBool::new(false);
+        let (answered, lost) = std::thread::scope(|scope| {
+            let names = ["db.example.com", "www.example.com"].into_iter().cycle();
+            let clients: Vec<_> =
+                names.take(4).map(|name| scope.spawn(|| ask_on(&stop, name, 1))).collect();
+            for ttl in 11..16 {
+                fs::write(&file, format!("[dns]\nttl = {ttl}\ncache_entries = {ttl}00\n")).unwrap();
+                node.signal(rustix::process::Signal::HUP);
+                eventually("the reload has happened", SOON, || {
+                    let answer =
+                        dns::ask(By::Udp, dns::resolver(), "db.example.com", RecordType::A).ok()?;
+                    (answer.answers.first()?.ttl == ttl).then_some(())
+                });
+            }
+            stop.store(true, Ordering::Relaxed);
+            let done = clients.into_iter().map(|client| client.join().unwrap());
+            done.fold((0, Vec::new()), |(sum, mut all), (answered, lost)| {
+                all.extend(lost);
+                (sum + answered, all)
+            })
+        });
+        assert!(lost.is_empty(), "{lost:?}");
+        assert!(answered > 100, "{answered}");
+        assert_eq!(counted("mizzen_dns_cache_misses_total"), Some(1), "it was asked for once");
+
+        // What cannot be is told, and changes nothing.
+        fs::write(
+            &file,
+            "[dns]\nca_file = '/nonexistent.pem'\nttl = 17\n\
+            forward_zones = { 'corp.example' = ['tls://192.0.2.1#dns.example'] }\n",
+        )
+        .unwrap();
+        node.signal(rustix::process::Signal::HUP);
+        eventually("the node says why", SOON, || {
+            let problems = node.problems();
+            problems.iter().any(|problem| problem.contains("/nonexistent.pem")).then_some(())
+        });
+        assert_eq!(dns::addresses(By::Udp, "www.example.com").len(), 1);
+        assert_eq!(counted("mizzen_dns_cache_misses_total"), Some(1), "still");
+    });
+}
+
+#[test]
+fn the_list_of_tasks_is_whole_while_tasks_come_and_go() {
+    in_lab(|| {
+        let node = Node::start(&[]);
+        let tasks = deploy_web(&node, 2);
+        apps::deploy(&node, &apps::command("/other", "sleep 1000"));
+        let stays: BTreeSet<&str> = tasks.iter().map(|task| task.id.as_str()).collect();
+        let done = AtomicBool::new(false);
+        let (lists, sizes) = std::thread::scope(|scope| {
+            let lister = scope.spawn(|| {
+                let (mut lists, mut sizes) = (0, BTreeSet::new());
+                while !done.load(Ordering::Relaxed) || lists == 0 {
+                    let answer = get("127.0.0.1:8123".parse().unwrap(), "/v1/enumerate").unwrap();
+                    let all = answer.json();
+                    let [framework] = &all["frameworks"].as_array().unwrap()[..] else {
+                        panic!("one framework: {all}");
+                    };
+                    let tasks = framework["tasks"].as_array().unwrap();
+                    let ids: Vec<&str> =
+                        tasks.iter().filter_map(|task| task["id"].as_str()).collect();
+                    let once: BTreeSet<&str> = ids.iter().copied().collect();
+                    assert_eq!(once.len(), ids.len(), "each once: {ids:?}");
+                    assert!(stays.is_subset(&once), "{stays:?} in {ids:?}");
+                    sizes.insert(ids.len());
+                    lists += 1;
+                }
+                (lists, sizes)
+            });
+            for count in [3, 1, 2] {
+                assert_eq!(node.mizzen(&["scale", "other", &count.to_string()]).code, Some(0));
+                apps::await_tasks(&node, "/other", count);
+            }
+            done.store(true, Ordering::Relaxed);
+            lister.join().unwrap()
+        });
+        assert!(lists > 3 && sizes.len() > 1, "{lists} lists of {sizes:?}");
     });
 }
