@@ -46,6 +46,7 @@ const FLOORS: [&[&str]; 4] = [
         "mizzen-kernel",
         "mizzen-store",
         "mizzen-http",
+        "mizzen-gossip",
         "mizzen-ebpf-loader",
         "mizzen-nfqueue",
         "mizzen-netlink",

@@ -1,0 +1,234 @@
+//! What a node proves itself by.
+
+use crate::authority::{PUBLIC_KEY, generate_key, read_key};
+use crate::certificate::{Certificate, Root, TrustError};
+use crate::seal::Epoch;
+use crate::text;
+use mizzen_membership::exchange::Keys;
+use mizzen_types::ids::OwnerId;
+use parking_lot::RwLock;
+use rcgen::{KeyPair, PublicKeyData, SigningKey};
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// The secret key of a node.
+#[derive(Clone)]
+pub struct NodeKey(Arc<KeyPair>);
+
+impl std::fmt::Debug for NodeKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("NodeKey(…)")
+    }
+}
+
+impl NodeKey {
+    /// A new one.
+    ///
+    /// # Errors
+    ///
+    /// [`TrustError`] if the machine has no randomness.
+    pub fn generate() -> Result<Self, TrustError> {
+        Ok(Self(Arc::new(generate_key()?)))
+    }
+
+    /// To be kept where nobody else can read it (PKCS #8).
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.0.serialize_der()
+    }
+
+    /// What [`to_bytes`](Self::to_bytes) wrote.
+    ///
+    /// # Errors
+    ///
+    /// [`TrustError`] if it is not that.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, TrustError> {
+        Ok(Self(Arc::new(read_key(bytes)?)))
+    }
+
+    /// Its public half.
+    #[must_use]
+    pub fn public(&self) -> [u8; PUBLIC_KEY] {
+        let mut key = [0; PUBLIC_KEY];
+        let bytes = self.0.der_bytes();
+        let length = bytes.len().min(PUBLIC_KEY);
+        key[..length].copy_from_slice(&bytes[..length]);
+        key
+    }
+
+    /// Signs.
+    #[must_use]
+    pub fn sign(&self, message: &[u8]) -> Vec<u8> {
+        // Ed25519 needs no randomness and refuses nothing.
+        self.0.sign(message).unwrap_or_default()
+    }
+
+    pub(crate) fn to_tls(&self) -> PrivateKeyDer<'static> {
+        PrivateKeyDer::from(PrivatePkcs8KeyDer::from(self.to_bytes()))
+    }
+}
+
+/// A node's place in a cluster.
+#[derive(Debug, Clone)]
+pub struct Credentials {
+    /// Its name.
+    pub node: OwnerId,
+    /// Its key.
+    pub key: NodeKey,
+    /// Its certificate.
+    pub certificate: Certificate,
+    /// The authority's.
+    pub root: Root,
+}
+
+/// The same as it is kept, with the keys of datagrams.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    node: OwnerId,
+    #[serde(with = "text::bytes")]
+    key: Vec<u8>,
+    certificate: Certificate,
+    #[serde(with = "text::bytes")]
+    root: Vec<u8>,
+    epochs: Vec<Epoch>,
+}
+
+impl Credentials {
+    /// To be kept where nobody else can read it, with the keys of datagrams.
+    #[must_use]
+    pub fn to_bytes(&self, epochs: &[Epoch]) -> Vec<u8> {
+        let kept = Kept {
+            node: self.node.clone(),
+            key: self.key.to_bytes(),
+            certificate: self.certificate.clone(),
+            root: self.root.der().to_vec(),
+            epochs: epochs.to_vec(),
+        };
+        serde_json::to_vec(&kept).unwrap_or_default()
+    }
+
+    /// What [`to_bytes`](Self::to_bytes) wrote.
+    ///
+    /// # Errors
+    ///
+    /// [`TrustError`] if it is not that.
+    pub fn from_bytes(bytes: &[u8]) -> Result<(Self, Vec<Epoch>), TrustError> {
+        let unreadable = |_| TrustError::Secret { request: "read" };
+        let kept: Kept = serde_json::from_slice(bytes).map_err(unreadable)?;
+        let key = NodeKey::from_bytes(&kept.key)?;
+        let (node, certificate) = (kept.node, kept.certificate);
+        let root = Root::new(kept.root);
+        Ok((Self { node, key, certificate, root }, kept.epochs))
+    }
+}
+
+/// Signs a node's logs and judges those of others.
+#[derive(Debug, Clone)]
+pub struct Signer {
+    key: NodeKey,
+    credential: Arc<RwLock<Vec<u8>>>,
+    root: Root,
+}
+
+impl Signer {
+    /// With a node's credentials.
+    #[must_use]
+    pub fn new(credentials: &Credentials) -> Self {
+        let credential = Arc::new(RwLock::new(credentials.certificate.credential()));
+        Self { key: credentials.key.clone(), credential, root: credentials.root.clone() }
+    }
+
+    /// What is signed from now on goes with another certificate of the same key.
+    pub fn renew(&self, certificate: &Certificate) {
+        *self.credential.write() = certificate.credential();
+    }
+}
+
+impl Keys for Signer {
+    fn credential(&self) -> Vec<u8> {
+        self.credential.read().clone()
+    }
+
+    fn sign(&self, message: &[u8]) -> Vec<u8> {
+        self.key.sign(message)
+    }
+
+    fn verify(&self, node: &OwnerId, credential: &[u8], message: &[u8], signature: &[u8]) -> bool {
+        self.root.check_credential(node, credential, message, signature).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::authority::{Authority, Standing};
+    use mizzen_types::time::Wall;
+    use rustls::pki_types::{CertificateDer, UnixTime};
+    use std::time::Duration;
+
+    const NOW: Wall = Wall(1_800_000_000_000_000_000);
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    fn credentials(authority: &Authority, node: &str) -> Credentials {
+        let (node, key) = (OwnerId::from(node), NodeKey::generate().unwrap());
+        let made = authority.certify(&node, &key.public(), Standing::Member, (NOW, DAY));
+        let root = authority.root().clone();
+        Credentials { node, key, certificate: made.unwrap(), root }
+    }
+
+    #[test]
+    fn a_signature_is_that_of_its_node_and_of_nothing_else() {
+        let authority = Authority::generate(NOW).unwrap();
+        let other = Authority::generate(NOW).unwrap();
+        let a = Signer::new(&credentials(&authority, "a"));
+        let b = Signer::new(&credentials(&authority, "b"));
+        let stranger = Signer::new(&credentials(&other, "a"));
+        let signature = a.sign(b"text");
+        assert!(b.verify(&"a".into(), &a.credential(), b"text", &signature));
+        assert!(!b.verify(&"b".into(), &a.credential(), b"text", &signature), "of another");
+        assert!(!b.verify(&"a".into(), &a.credential(), b"texts", &signature), "other text");
+        assert!(!b.verify(&"a".into(), &b.credential(), b"text", &signature), "other key");
+        let foreign = stranger.sign(b"text");
+        assert!(!b.verify(&"a".into(), &stranger.credential(), b"text", &foreign));
+        for length in [0, 7, 8, 60] {
+            assert!(!b.verify(&"a".into(), &a.credential()[..length], b"text", &signature));
+        }
+    }
+
+    #[test]
+    fn a_certificate_ends_and_what_was_signed_stays() {
+        let authority = Authority::generate(NOW).unwrap();
+        let a = credentials(&authority, "a");
+        let der = CertificateDer::from(a.certificate.der.clone());
+        let at = |wall: Wall| UnixTime::since_unix_epoch(Duration::from_nanos(wall.0));
+        assert!(authority.root().check(&der, at(NOW)).is_ok());
+        let late = Wall(NOW.0 + 2 * DAY.as_nanos() as u64);
+        assert!(authority.root().check(&der, at(late)).is_err());
+        let signer = Signer::new(&a);
+        // Judging a signature asks no clock at all.
+        assert!(signer.verify(&a.node, &signer.credential(), b"old", &signer.sign(b"old")));
+    }
+
+    #[test]
+    fn what_is_kept_comes_back_and_says_nothing_in_logs() {
+        let authority = Authority::generate(NOW).unwrap();
+        let again = Authority::from_bytes(&authority.to_bytes()).unwrap();
+        let a = credentials(&again, "a");
+        let epoch = again.new_epoch(1, NOW).unwrap();
+        let (b, epochs) = Credentials::from_bytes(&a.to_bytes(&[epoch.clone()])).unwrap();
+        assert_eq!((b.key.public(), b.node, epochs), (a.key.public(), a.node.clone(), vec![epoch]));
+        let (text, secret) = (format!("{a:?} {again:?}"), text::encode(&a.key.to_bytes()));
+        assert!(!text.contains(&secret) && text.contains("NodeKey(…)"));
+    }
+
+    #[test]
+    fn names_that_are_no_dns_names_get_no_certificate() {
+        let authority = Authority::generate(NOW).unwrap();
+        let key = NodeKey::generate().unwrap();
+        for name in ["", "A", "a.b", "a/master", "-a", &"a".repeat(64)] {
+            let made = authority.certify(&name.into(), &key.public(), Standing::Member, (NOW, DAY));
+            assert!(matches!(made, Err(TrustError::Name(_))), "{name}");
+        }
+    }
+}

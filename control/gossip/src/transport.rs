@@ -1,0 +1,407 @@
+//! A node's sockets: datagrams, a stream to each peer, and nodes that want to join.
+//!
+//! [`Transport`] is driven by a loop that it does not own: what its tasks find arrives as
+//! [`Arrival`]s, to be handed to [`Transport::handle`]; what that means comes out of
+//! [`Transport::poll_event`]. Nothing in it waits, so it can be called from anywhere in the
+//! loop.
+//!
+//! There is one stream between two nodes, opened by whoever has something to say first, and
+//! closed when nobody said anything for minutes, unless somebody [holds](Transport::hold) it.
+//! Messages of all channels keep their order on it. What a broken stream swallowed is lost,
+//! and whoever relies on it hears of the [end](Event::Closed) of every stream.
+
+mod arrivals;
+mod counters;
+mod line;
+mod listener;
+mod peers;
+#[cfg(test)]
+mod tests;
+
+use crate::certificate::{Certificate, TrustError, is_authority};
+use crate::identity::Credentials;
+use crate::join::Admission;
+use crate::seal::{Epoch, Seal};
+use crate::tls::Tls;
+use crate::token::{Applicant, Refusal};
+pub use arrivals::Arrival;
+use counters::Counters;
+pub use counters::Traffic;
+use mizzen_types::ids::OwnerId;
+use mizzen_types::time::{Mono, Now};
+use parking_lot::{Mutex, RwLock};
+use peers::Peer;
+use rustls::pki_types::CertificateDer;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+
+/// Messages are at most this long, in bytes.
+pub const MAX_MESSAGE: usize = crate::frame::MAX_MESSAGE;
+/// Arrivals that may wait for the loop; beyond, datagrams are dropped and streams wait.
+const ARRIVALS: usize = 1024;
+/// Streams are looked through this often.
+const ATTEND: Duration = Duration::from_secs(15);
+
+/// Whose messages they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Channel {
+    /// Owner logs and members: `Membership`'s.
+    Exchange,
+    /// Between agents and masters.
+    Link,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Event {
+    /// A datagram of a node of the cluster. Which one it is from, its contents say.
+    Datagram {
+        /// Where it came from.
+        from: SocketAddr,
+        /// What was sealed in it.
+        bytes: Vec<u8>,
+    },
+    /// There is a stream to a peer now.
+    Opened(OwnerId),
+    /// A peer said something over its stream.
+    Message {
+        /// Who, by its certificate.
+        peer: OwnerId,
+        /// To whom here.
+        channel: Channel,
+        /// What.
+        bytes: Vec<u8>,
+    },
+    /// The stream to a peer is gone, and maybe what was sent last.
+    Closed {
+        /// To whom.
+        peer: OwnerId,
+        /// Why, for people.
+        reason: String,
+    },
+    /// No stream to a peer could be opened. What waited for it is lost.
+    Unreachable {
+        /// Whom.
+        peer: OwnerId,
+        /// Why, for people.
+        reason: String,
+    },
+    /// Somebody seals with a key that is not known here: a peer may have a newer one, or
+    /// lack this one. Opening a stream to it settles that.
+    ForeignKey {
+        /// Who it seems to be.
+        from: SocketAddr,
+    },
+    /// There are other keys of datagrams than before, see [`Transport::epochs`].
+    Epochs,
+    /// A node wants to join. Comes to the authority's node only.
+    Applied {
+        /// Who.
+        applicant: Applicant,
+        /// Takes the answer.
+        reply: oneshot::Sender<Result<Admission, Refusal>>,
+    },
+    /// A peer asks for another certificate of its key: [`Transport::answer_renewal`].
+    RenewalAsked {
+        /// Who.
+        peer: OwnerId,
+        /// Its key.
+        public_key: Vec<u8>,
+    },
+    /// This node's next certificate, not checked yet: [`Transport::renew`].
+    Certificate(Certificate),
+}
+
+/// Why a message was not sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unsent {
+    /// Nobody said where the peer is: [`Transport::place`].
+    #[error("it is not known where the node is")]
+    NoAddress,
+    /// It could not be reached a moment ago.
+    #[error("the node could not be reached a moment ago")]
+    Unreachable,
+    /// It does not take what it is sent; its stream is closed.
+    #[error("the node does not take what it is sent")]
+    Slow,
+    /// No message is that long.
+    #[error("the message is longer than {MAX_MESSAGE} bytes")]
+    TooLong,
+}
+
+/// What stood in the way of listening.
+#[derive(Debug, thiserror::Error)]
+pub enum TransportError {
+    /// The address cannot be used.
+    #[error("cannot listen on {address} for {protocol} from other nodes")]
+    Bind {
+        /// Which address.
+        address: SocketAddr,
+        /// UDP or TCP.
+        protocol: &'static str,
+        /// The system's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The node's credentials are of no use.
+    #[error("cannot use this node's credentials")]
+    Credentials(#[from] TrustError),
+}
+
+/// What the tasks of a transport share.
+#[derive(Debug)]
+struct Shared {
+    me: OwnerId,
+    tls: RwLock<Tls>,
+    seal: Mutex<Seal>,
+    /// Where nodes are told to join that come here; `None` if this is where.
+    authorities: RwLock<Option<Vec<SocketAddr>>>,
+    arrivals: mpsc::Sender<Arrival>,
+    counters: Counters,
+}
+
+/// A node's sockets.
+#[derive(Debug)]
+pub struct Transport {
+    shared: Arc<Shared>,
+    socket: Arc<UdpSocket>,
+    listen: SocketAddr,
+    peers: BTreeMap<OwnerId, Peer>,
+    events: VecDeque<Event>,
+    /// Numbers connections.
+    serial: u64,
+    attend_at: Mono,
+    /// Whom a foreign key was heard from lately.
+    foreign: BTreeMap<SocketAddr, Mono>,
+    /// Those that listen; they end with this.
+    _tasks: JoinSet<()>,
+}
+
+impl Transport {
+    /// Listens on `listen`, for datagrams and for streams. Arrivals come out of the other
+    /// end.
+    ///
+    /// # Errors
+    ///
+    /// [`TransportError`].
+    pub async fn bind(
+        listen: SocketAddr,
+        credentials: &Credentials,
+        epochs: &[Epoch],
+        now: Now,
+    ) -> Result<(Self, mpsc::Receiver<Arrival>), TransportError> {
+        let refused =
+            |protocol| move |source| TransportError::Bind { address: listen, protocol, source };
+        let listener = TcpListener::bind(listen).await.map_err(refused("TCP"))?;
+        // Where any port will do, both get the same.
+        let listen = listener.local_addr().map_err(refused("TCP"))?;
+        let socket = UdpSocket::bind(listen).await.map_err(refused("UDP"))?;
+        let socket = Arc::new(socket);
+        let mut seal = Seal::new(credentials.root.clone())?;
+        for epoch in epochs {
+            seal.learn(epoch, now)?;
+        }
+        let (arrivals, receiver) = mpsc::channel(ARRIVALS);
+        let shared = Arc::new(Shared {
+            me: credentials.node.clone(),
+            tls: RwLock::new(Tls::new(credentials)?),
+            seal: Mutex::new(seal),
+            authorities: RwLock::new(elsewhere(credentials)),
+            arrivals,
+            counters: Counters::default(),
+        });
+        let mut tasks = JoinSet::new();
+        tasks.spawn(listener::accept(listener, Arc::clone(&shared)));
+        tasks.spawn(listener::receive(Arc::clone(&socket), Arc::clone(&shared)));
+        let transport = Self {
+            shared,
+            socket,
+            listen,
+            peers: BTreeMap::new(),
+            events: VecDeque::new(),
+            serial: 0,
+            attend_at: now.mono + ATTEND,
+            foreign: BTreeMap::new(),
+            _tasks: tasks,
+        };
+        Ok((transport, receiver))
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn local_address(&self) -> SocketAddr {
+        self.listen
+    }
+
+    /// Sends a datagram, or drops it where the network takes none at the moment.
+    pub fn send_datagram(&mut self, to: SocketAddr, bytes: &[u8], now: Now) {
+        let sealed = self.shared.seal.lock().seal(bytes, now);
+        let Some(sealed) = sealed else { return };
+        if self.socket.try_send_to(&sealed, to).is_ok() {
+            self.shared.counters.datagram_out(sealed.len());
+        }
+    }
+
+    /// Says where a peer listens. Streams that are there already are not touched.
+    pub fn place(&mut self, peer: &OwnerId, address: SocketAddr) {
+        let peer = self.peers.entry(peer.clone()).or_default();
+        if peer.address != Some(address) {
+            peer.address = Some(address);
+            peer.retry_at = None;
+        }
+    }
+
+    /// Sends a message; opens a stream if there is none. A message is lost with its
+    /// stream; if there is none to be had, [`Event::Unreachable`] says so.
+    ///
+    /// # Errors
+    ///
+    /// [`Unsent`], at once.
+    pub fn send(
+        &mut self,
+        peer: &OwnerId,
+        channel: Channel,
+        bytes: &[u8],
+        now: Mono,
+    ) -> Result<(), Unsent> {
+        if bytes.len() > MAX_MESSAGE {
+            return Err(Unsent::TooLong);
+        }
+        self.enqueue(peer, channel.word(), bytes, now)
+    }
+
+    /// Opens a stream to a peer if there is none.
+    pub fn open(&mut self, peer: &OwnerId, now: Mono) {
+        self.dial(peer, now);
+    }
+
+    /// Wants a stream to a peer that stays: it is opened, kept when nobody says anything,
+    /// and opened again whenever it ends, until the peer is [released](Self::release).
+    pub fn hold(&mut self, peer: &OwnerId, now: Mono) {
+        self.peers.entry(peer.clone()).or_default().held = true;
+        self.dial(peer, now);
+    }
+
+    /// The opposite of [`hold`](Self::hold); the stream stays as long as it is used.
+    pub fn release(&mut self, peer: &OwnerId) {
+        if let Some(peer) = self.peers.get_mut(peer) {
+            peer.held = false;
+        }
+    }
+
+    /// Closes the stream to a peer. It is [held](Self::hold) no more.
+    pub fn close(&mut self, peer: &OwnerId, reason: &str) {
+        self.release(peer);
+        self.hang_up(peer, reason);
+    }
+
+    /// Whether there is a stream to a peer.
+    #[must_use]
+    pub fn is_open(&self, peer: &OwnerId) -> bool {
+        self.peers.get(peer).is_some_and(|peer| peer.line.is_some())
+    }
+
+    /// Everybody to whom there is a stream, in order.
+    pub fn open_peers(&self) -> impl Iterator<Item = &OwnerId> {
+        self.peers.iter().filter(|(_, peer)| peer.line.is_some()).map(|(id, _)| id)
+    }
+
+    /// Takes in what a task found.
+    pub fn handle(&mut self, arrival: Arrival, now: Now) {
+        self.take_in(arrival, now);
+    }
+
+    /// The time of [`poll_deadline`](Self::poll_deadline) has come.
+    pub fn handle_timeout(&mut self, now: Now) {
+        self.redial(now.mono);
+        if self.attend_at <= now.mono {
+            self.attend_at = now.mono + ATTEND;
+            self.attend(now.mono);
+            if self.shared.seal.lock().retire(now) {
+                self.events.push_back(Event::Epochs);
+            }
+        }
+    }
+
+    /// What happened next.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) should be called.
+    #[must_use]
+    pub fn poll_deadline(&self) -> Option<Mono> {
+        let held = self.peers.values().filter(|peer| peer.is_wanting());
+        held.filter_map(|peer| peer.retry_at).chain([self.attend_at]).min()
+    }
+
+    /// All keys of datagrams.
+    #[must_use]
+    pub fn epochs(&self) -> Vec<Epoch> {
+        self.shared.seal.lock().epochs()
+    }
+
+    /// Takes in a key of datagrams and passes it on.
+    ///
+    /// # Errors
+    ///
+    /// [`TrustError::Signature`] if the authority did not make it.
+    pub fn learn_epoch(&mut self, epoch: &Epoch, now: Now) -> Result<(), TrustError> {
+        let learned = self.shared.seal.lock().learn(epoch, now)?;
+        if learned {
+            self.tell_epochs(now.mono);
+            self.events.push_back(Event::Epochs);
+        }
+        Ok(())
+    }
+
+    /// Says where the authority's node listens, for those who want to join by this one.
+    pub fn set_authorities(&mut self, addresses: Vec<SocketAddr>) {
+        if let Some(known) = self.shared.authorities.write().as_mut() {
+            *known = addresses;
+        }
+    }
+
+    /// Asks the authority's node for this node's next certificate.
+    pub fn ask_renewal(&mut self, authority: &OwnerId, public_key: &[u8], now: Mono) {
+        self.send_renewal(authority, public_key, now);
+    }
+
+    /// Answers [`Event::RenewalAsked`]; an error is told as text.
+    pub fn answer_renewal(
+        &mut self,
+        peer: &OwnerId,
+        answer: Result<Certificate, String>,
+        now: Mono,
+    ) {
+        self.send_certificate(peer, answer, now);
+    }
+
+    /// Goes on with another certificate; streams stay.
+    ///
+    /// # Errors
+    ///
+    /// [`TrustError`] if it is of no use; then all stays as it is.
+    pub fn renew(&mut self, credentials: &Credentials) -> Result<(), TrustError> {
+        *self.shared.tls.write() = Tls::new(credentials)?;
+        *self.shared.authorities.write() = elsewhere(credentials);
+        Ok(())
+    }
+
+    /// What went through so far.
+    #[must_use]
+    pub fn traffic(&self) -> Traffic {
+        self.shared.counters.read()
+    }
+}
+
+/// Nobody is sent elsewhere by the authority's own node.
+fn elsewhere(credentials: &Credentials) -> Option<Vec<SocketAddr>> {
+    let der = CertificateDer::from(credentials.certificate.der.as_slice());
+    (!is_authority(&der)).then(Vec::new)
+}
