@@ -28,6 +28,7 @@ use mizzen_api::link::{ToAgent, ToMaster};
 use mizzen_api::v1;
 use mizzen_types::fact::{Fact, Key};
 use mizzen_types::ids::{AgentId, ContainerId, FrameworkId, TaskId};
+use mizzen_types::overlay::{OverlayClaim, OverlayGrant};
 use mizzen_types::random::Dice;
 use mizzen_types::time::{Mono, Now};
 use std::collections::{BTreeMap, VecDeque};
@@ -81,6 +82,8 @@ pub enum Effect {
     /// All has been said of a container: its record is needed for no restart any more.
     /// Whoever keeps its sandbox says so with [`Agent::adopt_ended`] at the next start.
     Forget(ContainerId),
+    /// This is the node's share of the overlays from now on.
+    Overlay(Box<OverlayGrant>),
     /// Keep this as the agent's id.
     SaveId(AgentId),
     /// Keep this for [`Orders::from_bytes`] at the next start; `None` removes it.
@@ -123,6 +126,7 @@ pub struct Agent {
     registered: bool,
     orders: Orders,
     shut_out: Option<String>,
+    overlay: OverlayClaim,
     counters: view::Counters,
 }
 
@@ -142,6 +146,7 @@ impl Agent {
             registered: false,
             orders: Orders::serve(),
             shut_out: None,
+            overlay: OverlayClaim::default(),
             counters: view::Counters::default(),
         }
     }
@@ -150,6 +155,19 @@ impl Agent {
     #[must_use]
     pub fn id(&self) -> Option<&AgentId> {
         self.id.as_ref()
+    }
+
+    /// What the agent has of the overlays since before, which it says when it registers.
+    pub fn adopt_overlay(&mut self, claim: OverlayClaim) {
+        self.overlay = claim;
+    }
+
+    /// Its blocks of an overlay are nearly used up.
+    pub fn want_addresses(&mut self, overlay: &str) {
+        if self.registered {
+            let message = ToMaster::MoreAddresses { overlay: overlay.to_owned() };
+            self.effects.push_back(Effect::ToMaster(Box::new(message)));
+        }
     }
 
     /// The link to a master stands: introduce yourself.
@@ -166,6 +184,7 @@ impl Agent {
             agent,
             frameworks: frameworks.into_values().collect(),
             tasks: self.tasks.values().map(|task| task.to_v1(self.id.as_ref())).collect(),
+            overlay: self.overlay.clone(),
         };
         self.effects.push_back(Effect::ToMaster(Box::new(message)));
     }
@@ -178,10 +197,14 @@ impl Agent {
     /// The master says something.
     pub fn handle_master(&mut self, message: ToAgent, now: Now) {
         match message {
-            ToAgent::Registered { agent_id, duty } => {
+            ToAgent::Registered { agent_id, duty, overlay } => {
                 self.welcomed(agent_id.value.into(), now);
                 self.take_orders(duty, now);
+                if let Some(grant) = overlay {
+                    self.take_overlay(grant);
+                }
             }
+            ToAgent::Overlay(grant) => self.take_overlay(grant),
             ToAgent::Duty(duty) => self.take_orders(duty, now),
             ToAgent::ShutOut { message } => self.be_shut_out(message, now),
             ToAgent::Introduce => self.master_connected(),
@@ -321,6 +344,11 @@ impl Agent {
         for container in all {
             self.with_container(&container, |task, turn| task.forward_pending(now, turn));
         }
+    }
+
+    fn take_overlay(&mut self, grant: OverlayGrant) {
+        self.overlay = grant.claim();
+        self.effects.push_back(Effect::Overlay(Box::new(grant)));
     }
 
     fn run_task(&mut self, framework: v1::FrameworkInfo, info: v1::TaskInfo, now: Now) {

@@ -64,7 +64,9 @@ impl Bench {
         let mut bench = Self::around(agent, now);
         bench.settle();
         let agent_id = v1::AgentId { value: "s0".into() };
-        bench.agent.handle_master(ToAgent::Registered { agent_id, duty: Duty::Serve }, now);
+        bench
+            .agent
+            .handle_master(ToAgent::Registered { agent_id, duty: Duty::Serve, overlay: None }, now);
         bench.settle();
         bench
     }
@@ -86,6 +88,7 @@ impl Bench {
         while let Some(effect) = self.agent.poll_effect() {
             let line = match effect {
                 Effect::ToMaster(message) => match *message {
+                    ToMaster::MoreAddresses { overlay } => format!("more of {overlay}"),
                     ToMaster::Register { tasks, .. } => format!("register {}", tasks.len()),
                     ToMaster::StatusUpdate { status, latest_state, .. } => {
                         let state = status.state().as_str_name();
@@ -106,6 +109,7 @@ impl Bench {
                     "forget".to_owned()
                 }
                 Effect::SaveId(id) => format!("save {id}"),
+                Effect::Overlay(grant) => format!("overlay {} shares", grant.shares.len()),
                 Effect::SaveOrders(orders) => {
                     self.orders = orders;
                     continue;

@@ -4,6 +4,7 @@
 //! machines they are what the link carries.
 
 use crate::v1;
+use mizzen_types::overlay::{OverlayClaim, OverlayGrant};
 use serde::{Deserialize, Serialize};
 
 /// What the operator wants of an agent.
@@ -30,6 +31,8 @@ pub enum ToMaster {
         frameworks: Vec<v1::FrameworkInfo>,
         /// Every task it has that is not acknowledged to its end.
         tasks: Vec<v1::Task>,
+        /// What it had of the overlays before.
+        overlay: OverlayClaim,
     },
     /// Repeated until [`ToAgent::Acknowledge`] with its uuid comes.
     StatusUpdate {
@@ -39,6 +42,11 @@ pub enum ToMaster {
         status: v1::TaskStatus,
         /// The newest state that the agent knows; resources follow this one.
         latest_state: v1::TaskState,
+    },
+    /// Its blocks of an overlay are nearly used up.
+    MoreAddresses {
+        /// The overlay's name.
+        overlay: String,
     },
 }
 
@@ -52,7 +60,11 @@ pub enum ToAgent {
         agent_id: v1::AgentId,
         /// What is wanted of it.
         duty: Duty,
+        /// Its share of the overlays, if the cluster has any and something is left of them.
+        overlay: Option<OverlayGrant>,
     },
+    /// Its share of the overlays is another one now.
+    Overlay(OverlayGrant),
     /// Something else than before is wanted.
     Duty(Duty),
     /// It has no part in the cluster: all of its tasks end, and nothing is said of them.

@@ -11,6 +11,7 @@ use mizzen_api::v1::scheduler::{Event, event};
 use mizzen_api::v1::task_status::Reason;
 use mizzen_api::v1::{self, TaskState};
 use mizzen_types::ids::{AgentId, FrameworkId, IdError, OfferId, TaskId, check_id};
+use mizzen_types::overlay::OverlayClaim;
 use mizzen_types::resources::{ResourceError, Resources};
 use mizzen_types::time::{Now, Wall};
 use std::collections::{BTreeMap, BTreeSet};
@@ -94,6 +95,7 @@ struct Introduction {
     info: v1::AgentInfo,
     total: Resources,
     tasks: Vec<v1::Task>,
+    claim: OverlayClaim,
 }
 
 impl Master {
@@ -117,8 +119,13 @@ impl Master {
         self.now = now;
         let known = self.links.get(&link).ok_or(AgentError::NoLink(link))?;
         match message {
-            ToMaster::Register { agent, frameworks, tasks } => {
-                self.register(link, agent, frameworks, tasks)
+            ToMaster::Register { agent, frameworks, tasks, overlay } => {
+                self.register(link, agent, frameworks, (tasks, overlay))
+            }
+            ToMaster::MoreAddresses { overlay } => {
+                let agent = known.agent.clone().ok_or(AgentError::NotRegistered(link))?;
+                self.give_more_addresses(&agent, &overlay);
+                Ok(())
             }
             ToMaster::StatusUpdate { framework_id, status, latest_state } => {
                 let agent = known.agent.clone().ok_or(AgentError::NotRegistered(link))?;
@@ -132,7 +139,7 @@ impl Master {
         link: LinkId,
         info: v1::AgentInfo,
         frameworks: Vec<v1::FrameworkInfo>,
-        tasks: Vec<v1::Task>,
+        (tasks, claim): (Vec<v1::Task>, OverlayClaim),
     ) -> Result<(), AgentError> {
         let total = from_v1(&info.resources)
             .map_err(|source| AgentError::Resources { hostname: info.hostname.clone(), source })?;
@@ -162,7 +169,7 @@ impl Master {
         for framework in frameworks {
             self.recover_framework(framework);
         }
-        self.take_in(&id, link, Introduction { info, total, tasks });
+        self.take_in(&id, link, Introduction { info, total, tasks, claim });
         Ok(())
     }
 
@@ -174,7 +181,7 @@ impl Master {
 
     /// Makes the agent, as it describes itself, part of the cluster.
     fn take_in(&mut self, id: &AgentId, link: LinkId, introduction: Introduction) {
-        let Introduction { mut info, total, tasks } = introduction;
+        let Introduction { mut info, total, tasks, claim } = introduction;
         info.id = Some(id.into());
         let was_unreachable = self.registry.unreachable_since(id).is_some();
         self.registry.set_agent(id, info.clone(), Presence::Admitted);
@@ -192,7 +199,8 @@ impl Master {
         if let Some(agent) = self.agents.get_mut(id) {
             agent.duty = duty.clone();
         }
-        self.tell_agent(id, ToAgent::Registered { agent_id: id.into(), duty });
+        let overlay = self.share_overlays(id, &claim);
+        self.tell_agent(id, ToAgent::Registered { agent_id: id.into(), duty, overlay });
         for framework in shut_down {
             let framework_id = (&framework).into();
             self.tell_agent(id, ToAgent::ShutdownFramework { framework_id });

@@ -138,6 +138,7 @@ impl Master {
         self.registry.set_agent(id, info, Presence::Gone { since });
         self.save_agent(id);
         self.remove_agent(id, &Removal::gone());
+        self.release_overlays(id);
     }
 
     fn check_known(&self, id: &AgentId) -> Result<(), Refusal> {

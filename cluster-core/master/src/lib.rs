@@ -15,6 +15,7 @@
 //! maintenance.rs machines (machine.rs) go and return   inverse.rs      frameworks are asked to leave
 //! removal.rs    agents are removed and kept out
 //! validation.rs what a task or framework must be      registry.rs      what outlives the process
+//! overlay.rs    who has which blocks of the overlays   overlays.rs  agents are told of theirs
 //! view.rs       what people and resolvers read        metrics.rs
 //! ```
 //!
@@ -32,6 +33,8 @@ mod metrics;
 mod offers;
 mod operations;
 mod operator;
+pub mod overlay;
+mod overlays;
 mod presence;
 mod reconciliation;
 pub mod registry;
@@ -56,6 +59,7 @@ use mizzen_types::ids::{AgentId, FrameworkId, OfferId};
 use mizzen_types::random::Dice;
 use mizzen_types::time::{Mono, Now};
 use offers::Offer;
+use overlay::Overlays;
 use registry::Registry;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
@@ -64,6 +68,7 @@ use timers::{Alarm, Timers};
 
 pub use agent::AgentError;
 pub use operator::OperatorReply;
+pub use overlays::ReleaseError;
 
 /// A way to an agent, as the shell numbers them; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -199,6 +204,7 @@ pub struct Master {
     agents: BTreeMap<AgentId, Agent>,
     links: BTreeMap<LinkId, Link>,
     registry: Registry,
+    overlays: Option<Overlays>,
     offers: BTreeMap<OfferId, Offer>,
     inverse_offers: BTreeMap<OfferId, InverseOffer>,
     allocator: Allocator,
@@ -246,6 +252,7 @@ impl Master {
             agents: BTreeMap::new(),
             links: BTreeMap::new(),
             registry,
+            overlays: None,
             offers: BTreeMap::new(),
             inverse_offers: BTreeMap::new(),
             effects: VecDeque::new(),

@@ -66,6 +66,7 @@ impl Master {
     pub(crate) fn collect_registry(&mut self) {
         for id in self.registry.collect(self.now.wall) {
             self.save_agent(&id);
+            self.release_overlays(&id);
         }
         self.timers.set(self.now.mono + GC_INTERVAL, Alarm::RegistryGc);
     }

@@ -264,12 +264,15 @@ impl Registry {
     }
 }
 
-fn read<T: serde::de::DeserializeOwned>(key: &str, value: &[u8]) -> Result<T, RegistryError> {
+pub(crate) fn read<T: serde::de::DeserializeOwned>(
+    key: &str,
+    value: &[u8],
+) -> Result<T, RegistryError> {
     serde_json::from_slice(value)
         .map_err(|source| RegistryError::Malformed { key: key.to_owned(), source })
 }
 
-fn check_format(key: &str, format: u16) -> Result<(), RegistryError> {
+pub(crate) fn check_format(key: &str, format: u16) -> Result<(), RegistryError> {
     match format {
         FORMAT => Ok(()),
         format => Err(RegistryError::Format { key: key.to_owned(), format }),

@@ -8,6 +8,7 @@
 //! the key was removed at that version.
 
 use crate::ids::{AgentId, ContainerId, FrameworkId, OwnerId, TaskId};
+use crate::overlay::NodeOverlay;
 use crate::time::Wall;
 use crate::vip_service::{VipServiceFact, VipServiceId};
 use serde::{Deserialize, Serialize};
@@ -93,6 +94,9 @@ pub struct NodeFact {
     /// near each other.
     #[serde(default)]
     pub zone: Option<String>,
+    /// How its containers are reached, if it has a share of an overlay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlay: Option<NodeOverlay>,
 }
 
 /// The leading master.

@@ -7,6 +7,7 @@ pub mod container;
 pub mod fact;
 pub mod ids;
 pub mod mountinfo;
+pub mod overlay;
 pub mod place;
 pub mod random;
 pub mod resources;

@@ -105,6 +105,7 @@ mod tests {
             address: address.parse().unwrap(),
             agent_id: None,
             zone: zone.map(str::to_owned),
+            overlay: None,
         }
     }
 

@@ -23,6 +23,7 @@ mod name_memory;
 mod name_metrics;
 mod name_views;
 mod names;
+mod overlay;
 mod problems;
 mod queries;
 mod replies;

@@ -238,7 +238,7 @@ mod tests {
 
     fn node(hostname: &str, address: &str) -> NodeFact {
         let address = address.parse().unwrap();
-        NodeFact { hostname: hostname.into(), address, agent_id: None, zone: None }
+        NodeFact { hostname: hostname.into(), address, agent_id: None, zone: None, overlay: None }
     }
 
     #[test]

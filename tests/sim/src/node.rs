@@ -318,6 +318,8 @@ impl Node {
             }
             Effect::Forget(id) => drop(machine.records.remove(&id)),
             Effect::SaveId(id) => save(machine, AGENT_ID.into(), Some(id.as_str().into())),
+            // Addresses are no part of these lives.
+            Effect::Overlay(_) => {}
             Effect::SaveOrders(orders) => save(machine, AGENT_ORDERS.into(), orders),
             Effect::Launch(order) => {
                 let of = |name: &str| order.spec.environment.get(name).cloned().unwrap_or_default();

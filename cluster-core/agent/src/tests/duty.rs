@@ -112,7 +112,7 @@ fn a_restart_drains_on_as_it_was_told() {
         let agent_id = v1::AgentId { value: "s0".into() };
         let duty = config(Some(5), true);
         next.take_log();
-        next.agent.handle_master(ToAgent::Registered { agent_id, duty }, next.now);
+        next.agent.handle_master(ToAgent::Registered { agent_id, duty, overlay: None }, next.now);
         assert!(next.take_log().iter().all(|line| line.starts_with("send")));
     }
 }
@@ -128,7 +128,10 @@ fn who_is_shut_out_ends_its_tasks_in_silence_and_may_come_back() {
     bench.agent.handle_master(ToAgent::Introduce, bench.now);
     assert_eq!(bench.take_log(), ["register 0"]);
     let agent_id = v1::AgentId { value: "s0".into() };
-    bench.agent.handle_master(ToAgent::Registered { agent_id, duty: Duty::Serve }, bench.now);
+    bench.agent.handle_master(
+        ToAgent::Registered { agent_id, duty: Duty::Serve, overlay: None },
+        bench.now,
+    );
     assert_eq!(bench.agent.shut_out(), None);
 }
 

@@ -190,9 +190,15 @@ fn agents_of_the_registry_that_stay_away_are_lost() {
 fn what_an_agent_says_wrong_changes_nothing() {
     use crate::{AgentError, LinkId};
     use mizzen_api::link::ToMaster;
+    use mizzen_types::overlay::OverlayClaim;
     let mut bench = Bench::new();
     let (link, now) = (LinkId(1), bench.now);
-    let register = |agent| ToMaster::Register { agent, frameworks: vec![], tasks: vec![] };
+    let register = |agent| ToMaster::Register {
+        agent,
+        frameworks: vec![],
+        tasks: vec![],
+        overlay: OverlayClaim::default(),
+    };
     let agent = |id: &str| v1::AgentInfo {
         id: Some(v1::AgentId { value: id.to_owned() }),
         ..v1::AgentInfo::default()
@@ -230,6 +236,7 @@ fn repeated_registrations_keep_the_id() {
         agent: v1::AgentInfo::default(),
         frameworks: vec![],
         tasks: vec![],
+        overlay: mizzen_types::overlay::OverlayClaim::default(),
     };
     bench.master.agent_message(crate::LinkId(1), message, bench.now).unwrap();
     bench.settle();

@@ -6,6 +6,7 @@ use mizzen_api::resources::{from_v1, to_v1};
 use mizzen_api::v1::scheduler::{Call, Event, call, event};
 use mizzen_api::v1::{self, TaskState};
 use mizzen_types::fact::{Fact, Key};
+use mizzen_types::overlay::OverlayClaim;
 use mizzen_types::resources::Resources;
 use mizzen_types::time::{Mono, Now, Wall};
 use std::collections::BTreeMap;
@@ -229,7 +230,8 @@ impl Bench {
             ..v1::AgentInfo::default()
         };
         self.master.agent_connected(LinkId(link), IpAddr::from([10, 0, 0, 2]), self.now);
-        let message = ToMaster::Register { agent, frameworks, tasks };
+        let message =
+            ToMaster::Register { agent, frameworks, tasks, overlay: OverlayClaim::default() };
         self.master.agent_message(LinkId(link), message, self.now).unwrap();
         self.settle();
     }
@@ -353,7 +355,8 @@ fn describe(event: &Event) -> Option<String> {
 
 fn order(message: &ToAgent) -> String {
     match message {
-        ToAgent::Registered { agent_id, duty } => match duty {
+        ToAgent::Overlay(grant) => format!("overlay {} shares", grant.shares.len()),
+        ToAgent::Registered { agent_id, duty, .. } => match duty {
             Duty::Serve => format!("registered {}", agent_id.value),
             duty => format!("registered {}, to {}", agent_id.value, words(duty)),
         },

@@ -74,6 +74,7 @@ impl Core {
             Effect::SaveOrders(orders) => {
                 self.node_saves.push(super::build::AGENT_ORDERS, orders);
             }
+            Effect::Overlay(grant) => self.take_grant(*grant),
             Effect::Launch(order) => containers.launch(*order),
             Effect::Watch(container) => containers.watch(container),
             Effect::Signal(container, signal) => {

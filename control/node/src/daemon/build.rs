@@ -107,6 +107,7 @@ pub(crate) async fn build(config: Config, frame: Frame) -> anyhow::Result<Built>
         node_saves: Saves::new(""),
         left: BTreeMap::new(),
         recovering: true,
+        grant: super::overlay::kept_grant(&store)?,
         node_log: OwnerLog::new(owner.clone(), generation),
         master_log: OwnerLog::new(OwnerId::new(format!("{owner}/master")), generation),
         view: View::default(),

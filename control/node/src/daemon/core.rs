@@ -41,6 +41,7 @@ use mizzen_services::Services;
 use mizzen_store::Store;
 use mizzen_types::fact::{Fact, Key, NodeFact};
 use mizzen_types::ids::ContainerId;
+use mizzen_types::overlay::OverlayGrant;
 use mizzen_types::time::{Mono, Now};
 use mizzen_types::vip::VipKey;
 use std::collections::{BTreeMap, BTreeSet};
@@ -106,6 +107,8 @@ pub(crate) struct Core {
     pub(crate) left: BTreeMap<ContainerId, String>,
     /// While facts of a former process come in, the balancer keeps what it has.
     pub(crate) recovering: bool,
+    /// The node's share of the overlays, if the master gave it one.
+    pub(crate) grant: Option<OverlayGrant>,
     pub(crate) node_log: OwnerLog,
     pub(crate) master_log: OwnerLog,
     pub(crate) view: View,
@@ -357,6 +360,7 @@ impl Core {
             address: self.config.address,
             agent_id: self.agent.as_ref().and_then(|agent| agent.id().cloned()),
             zone: Some(self.config.zone.clone()).filter(|zone| !zone.is_empty()),
+            overlay: self.grant.as_ref().map(|grant| grant.fact(vec![self.config.address], None)),
         };
         self.say(Speaker::Node, Key::Node, Some(Fact::Node(fact)));
     }

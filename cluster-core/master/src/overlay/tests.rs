@@ -1,0 +1,257 @@
+//! Lives of the registry.
+
+use super::*;
+use std::time::Duration;
+
+pub(super) fn definition(name: &str, pools: &[(&str, u8)]) -> OverlayDefinition {
+    let pool = |(network, prefix): &(&str, u8)| Pool {
+        network: network.parse().unwrap(),
+        prefix: *prefix,
+    };
+    let pools = pools.iter().map(pool).collect();
+    OverlayDefinition { name: name.into(), vni: None, pools, mtu: 1420 }
+}
+
+pub(super) fn settings(network: &str, prefix: u8) -> OverlaySettings {
+    OverlaySettings {
+        vtep_network: "44.128.0.0/20".parse().unwrap(),
+        vtep_network6: Some("fd01:a::/64".parse().unwrap()),
+        mac_prefix: [0x70, 0xb3, 0xd5],
+        port: 64_000,
+        habits: Habits::Ours,
+        overlays: vec![definition("dcos", &[(network, prefix)])],
+    }
+}
+
+fn registry(settings: &OverlaySettings) -> Overlays {
+    Overlays::from_records(settings.clone(), []).unwrap()
+}
+
+/// The same after a restart.
+fn restarted(overlays: &Overlays, settings: &OverlaySettings) -> Overlays {
+    let records = overlays.agents.keys().map(|id| overlays.record(id));
+    let records = records.chain([overlays.common_record()]);
+    let records = records.filter_map(|(key, value)| Some((key, value?)));
+    Overlays::from_records(settings.clone(), records).unwrap()
+}
+
+const NOW: Wall = Wall(1_000_000_000_000_000_000);
+
+fn address(last: u8) -> IpAddr {
+    [10, 0, 0, last].into()
+}
+
+/// An agent without a past comes; its blocks as text, in the order of overlays.
+fn come(overlays: &mut Overlays, id: &str, last: u8) -> String {
+    come_with(overlays, id, last, &OverlayClaim::default())
+}
+
+fn come_with(overlays: &mut Overlays, id: &str, last: u8, claim: &OverlayClaim) -> String {
+    let grant = overlays.welcome(&id.into(), address(last), claim, NOW);
+    grant.map_or_else(|| "nothing".to_owned(), |grant| blocks(&grant))
+}
+
+fn blocks(grant: &OverlayGrant) -> String {
+    let blocks = grant.shares.iter().flat_map(|share| share.blocks.iter());
+    blocks.map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}
+
+fn claim(vtep: &str, overlay: &str, blocks: &[&str]) -> OverlayClaim {
+    OverlayClaim {
+        vtep: vec![vtep.parse().unwrap()],
+        blocks: [(overlay.to_owned(), blocks.iter().map(|b| b.parse().unwrap()).collect())].into(),
+    }
+}
+
+#[test]
+fn agents_keep_what_they_have_over_restarts_and_changes_of_address() {
+    let settings = settings("9.0.0.0/8", 24);
+    let mut overlays = registry(&settings);
+    assert_eq!(come(&mut overlays, "a", 1), "9.0.0.0/24");
+    assert_eq!(come(&mut overlays, "b", 2), "9.0.1.0/24");
+    let grant = overlays.grant(&"b".into()).unwrap();
+    assert_eq!(grant.vtep.mac.to_string(), "70:b3:d5:80:00:02");
+    assert_eq!(grant.vtep.addresses[0].to_string(), "44.128.0.2/20");
+    assert_eq!(grant.vtep.addresses[1].to_string(), "fd01:a::2/64");
+    assert_eq!((grant.port, grant.shares[0].overlay.vni), (64_000, 1024));
+
+    let mut overlays = restarted(&overlays, &settings);
+    assert_eq!(come(&mut overlays, "c", 3), "9.0.2.0/24");
+    assert_eq!(come(&mut overlays, "a", 77), "9.0.0.0/24");
+    assert_eq!(overlays.agents_at(address(77)).collect::<Vec<_>>(), [&AgentId::from("a")]);
+    assert_eq!(overlays.agents_at(address(1)).count(), 0);
+    assert_eq!(overlays.grant(&"b".into()).unwrap(), grant);
+}
+
+#[test]
+fn what_an_agent_had_is_believed_unless_somebody_else_has_it() {
+    let settings = settings("9.0.0.0/8", 24);
+    #[rustfmt::skip]
+    let table = [
+        ("a lost registry comes back",  claim("44.128.0.7", "dcos", &["9.0.9.0/24", "9.0.11.0/24"]), "9.0.9.0/24 9.0.11.0/24", "44.128.0.7/20"),
+        ("another one has the block",   claim("44.128.0.7", "dcos", &["9.0.0.0/24"]), "9.0.1.0/24", "44.128.0.7/20"),
+        ("a part of it",                claim("44.128.0.7", "dcos", &["9.0.0.128/25"]), "9.0.1.0/24", "44.128.0.7/20"),
+        ("another one has the number",  claim("44.128.0.1", "dcos", &["9.0.9.0/24"]), "9.0.9.0/24", "44.128.0.2/20"),
+        ("outside of the network",      claim("44.128.0.7", "dcos", &["10.0.0.0/24"]), "9.0.1.0/24", "44.128.0.7/20"),
+        ("more than a block",           claim("44.128.0.7", "dcos", &["9.0.0.0/8"]), "9.0.1.0/24", "44.128.0.7/20"),
+        ("of an overlay that is gone",  claim("44.128.0.7", "old", &["9.0.9.0/24"]), "9.0.1.0/24", "44.128.0.7/20"),
+        ("no host's number",            claim("44.128.15.255", "dcos", &["9.0.9.0/24"]), "9.0.9.0/24", "44.128.0.2/20"),
+    ];
+    for (name, claim, want, vtep) in table {
+        let mut overlays = registry(&settings);
+        come(&mut overlays, "a", 1);
+        assert_eq!(come_with(&mut overlays, "b", 2, &claim), want, "{name}");
+        let grant = overlays.grant(&"b".into()).unwrap();
+        assert_eq!(grant.vtep.addresses[0].to_string(), vtep, "{name}");
+        // What it says later does not take away what it has.
+        assert_eq!(come_with(&mut overlays, "b", 2, &OverlayClaim::default()), want, "{name}");
+    }
+}
+
+#[test]
+fn what_is_free_again_is_given_last_and_oldest_first() {
+    let settings = settings("9.0.0.0/22", 24);
+    let mut overlays = registry(&settings);
+    for (at, id) in ["a", "b", "c"].into_iter().enumerate() {
+        come(&mut overlays, id, at as u8);
+    }
+    for id in ["b", "a"] {
+        assert_eq!(overlays.release(&id.into(), NOW), Some(BTreeSet::new()));
+    }
+    assert_eq!(overlays.release(&"a".into(), NOW), None, "a second time");
+    let mut overlays = restarted(&overlays, &settings);
+    assert_eq!(come(&mut overlays, "d", 4), "9.0.3.0/24");
+    assert_eq!(come(&mut overlays, "e", 5), "9.0.1.0/24");
+    assert_eq!(come(&mut overlays, "f", 6), "9.0.0.0/24");
+    let numbers = |id: &str| overlays.grant(&id.into()).unwrap().vtep.addresses[0].addr();
+    assert_eq!(numbers("d"), IpAddr::from([44, 128, 0, 4]), "numbers as well");
+}
+
+#[test]
+fn who_comes_when_nothing_is_left_gets_what_becomes_free() {
+    let settings = settings("9.0.0.0/23", 24);
+    let mut overlays = registry(&settings);
+    come(&mut overlays, "a", 1);
+    come(&mut overlays, "b", 2);
+    assert_eq!(come(&mut overlays, "c", 3), "", "no block, but a place in the tunnels");
+    let problems = overlays.problems(NOW);
+    assert!(
+        problems[0]
+            .starts_with("overlay `dcos`: of 9.0.0.0/23 nothing is left for 1 agents: 2 of 2"),
+        "{problems:?}"
+    );
+    assert_eq!(overlays.release(&"b".into(), NOW), Some(["c".into()].into()));
+    assert_eq!(blocks(&overlays.grant(&"c".into()).unwrap()), "9.0.1.0/24");
+    assert_eq!(overlays.problems(NOW), ["overlay `dcos`: of 9.0.0.0/23 0 of 2 blocks are left"]);
+}
+
+#[test]
+fn agents_get_more_blocks() {
+    let mut settings = settings("9.0.0.0/22", 24);
+    settings.overlays.push(definition("dual", &[("10.0.0.0/16", 26), ("fd01:b::/64", 80)]));
+    let mut overlays = registry(&settings);
+    assert_eq!(come(&mut overlays, "a", 1), "9.0.0.0/24 10.0.0.0/26 fd01:b::/80");
+    let grant = overlays.extend(&"a".into(), "dual", NOW).unwrap();
+    assert_eq!(blocks(&grant), "9.0.0.0/24 10.0.0.0/26 fd01:b::/80 10.0.0.64/26");
+    assert_eq!((grant.shares[0].overlay.vni, grant.shares[1].overlay.vni), (1024, 1025));
+    for _ in 0..3 {
+        overlays.extend(&"a".into(), "dcos", NOW).unwrap();
+    }
+    assert_eq!(overlays.extend(&"a".into(), "dcos", NOW), None, "nothing is left");
+    assert_eq!(overlays.extend(&"a".into(), "none", NOW), None);
+    assert_eq!(overlays.extend(&"b".into(), "dcos", NOW), None, "who are you");
+}
+
+#[test]
+fn overlays_come_and_go_and_keep_their_numbers_and_blocks() {
+    let mut settings = settings("9.0.0.0/8", 24);
+    settings.overlays.push(definition("web", &[("10.0.0.0/16", 24)]));
+    let mut overlays = registry(&settings);
+    come(&mut overlays, "a", 1);
+    let mut fewer = settings.clone();
+    fewer.overlays.remove(0);
+    let mut overlays = restarted(&overlays, &fewer);
+    assert_eq!(come(&mut overlays, "a", 1), "10.0.0.0/24");
+    assert_eq!(overlays.grant(&"a".into()).unwrap().shares[0].overlay.vni, 1025);
+    settings.overlays.insert(0, definition("first", &[("10.1.0.0/16", 24)]));
+    let mut overlays = restarted(&overlays, &settings);
+    assert_eq!(come(&mut overlays, "a", 1), "9.0.0.0/24 10.1.0.0/24 10.0.0.0/24");
+    let vnis: Vec<u32> =
+        overlays.grant(&"a".into()).unwrap().shares.iter().map(|s| s.overlay.vni).collect();
+    assert_eq!(vnis, [1024, 1026, 1025]);
+
+    settings.overlays[1] = definition("dcos", &[("11.0.0.0/8", 24)]);
+    let overlays = restarted(&overlays, &settings);
+    let problems = overlays.problems(NOW);
+    assert!(
+        problems.iter().any(|p| p.contains("9.0.0.0/24 of agent a is none of its networks")),
+        "{problems:?}"
+    );
+
+    let dcos = OverlaySettings { habits: Habits::Dcos, ..settings };
+    let overlays = restarted(&overlays, &dcos);
+    let grant = overlays.grant(&"a".into()).unwrap();
+    assert!(grant.shares.iter().all(|share| share.overlay.vni == 1024));
+}
+
+#[test]
+fn what_is_left_is_foreseen() {
+    let settings = settings("9.0.0.0/16", 24);
+    let day = |days: u64| Wall(NOW.0 + days * 86_400_000_000_000);
+    let mut overlays = registry(&settings);
+    let mut come_at = |id: usize, at| {
+        overlays.welcome(&format!("a{id}").into(), address(1), &OverlayClaim::default(), at);
+    };
+    come_at(0, day(0));
+    for id in 1..=70 {
+        come_at(id, day(20 + id as u64 % 7));
+    }
+    let usage = overlays.usage(day(27)).remove(1);
+    assert_eq!((usage.used, usage.total, usage.waiting), (71, 256, 0));
+    let days = usage.exhausted_in.unwrap().as_secs() / 86_400;
+    assert!((17..=22).contains(&days), "{days}");
+    assert_eq!(usage.problem(), None);
+    let later = overlays.usage(day(60)).remove(1);
+    assert_eq!(later.exhausted_in, None, "it does not grow any more");
+    let soon = Usage { exhausted_in: Some(Duration::from_secs(9 * 86_400)), ..usage };
+    assert!(soon.problem().unwrap().contains("for 9 days"), "{soon:?}");
+}
+
+#[test]
+fn the_state_in_the_form_of_the_old_modules() {
+    let mut settings = settings("9.0.0.0/8", 24);
+    settings.habits = Habits::Dcos;
+    let mut overlays = registry(&settings);
+    for last in 1..=6 {
+        come(&mut overlays, &format!("a{last}"), last);
+    }
+    let state = overlays.state();
+    let network = &state["network"];
+    assert_eq!(network["vtep_subnet"], "44.128.0.0/20");
+    assert_eq!(network["vtep_mac_oui"], "70:B3:D5:00:00:00");
+    assert_eq!(network["overlays"][0]["prefix"], 24);
+    let agent = &state["agents"][5];
+    let want = serde_json::json!({
+        "ip": "10.0.0.6", "configuration_attempts": 1,
+        "overlays": [{
+            "info": { "name": "dcos", "subnet": "9.0.0.0/8", "prefix": 24, "enabled": true },
+            "subnet": "9.0.5.0/24",
+            "backend": { "vxlan": {
+                "vni": 1024, "vtep_name": "vtep1024", "vtep_ip": "44.128.0.6/20",
+                "vtep_ip6": "fd01:a::6/64", "vtep_mac": "70:b3:d5:80:00:06", "vtep_mtu": 1420 } },
+            "mesos_bridge": { "name": "m-dcos", "ip": "9.0.5.0/25" },
+            "docker_bridge": { "name": "d-dcos", "ip": "9.0.5.128/25" },
+            "state": { "status": "STATUS_OK" },
+        }],
+    });
+    assert_eq!(*agent, want);
+}
+
+#[test]
+fn records_of_a_version_to_come_are_refused() {
+    let settings = settings("9.0.0.0/8", 24);
+    let newer = br#"{"format":2,"address":"10.0.0.1","number":1,"blocks":{}}"#;
+    let record = ("master/overlay-agent/a".to_owned(), newer.to_vec());
+    let error = Overlays::from_records(settings, [record]).unwrap_err();
+    assert!(error.to_string().contains("format 2"), "{error}");
+}
