@@ -201,6 +201,8 @@ impl Transport {
         // Where any port will do, both get the same.
         let listen = listener.local_addr().map_err(refused("TCP"))?;
         let socket = UdpSocket::bind(listen).await.map_err(refused("UDP"))?;
+        // Until the runtime has looked at it once, it seems to take nothing.
+        socket.writable().await.map_err(refused("UDP"))?;
         let socket = Arc::new(socket);
         let mut seal = Seal::new(credentials.root.clone())?;
         for epoch in epochs {

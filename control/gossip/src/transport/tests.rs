@@ -1,0 +1,421 @@
+use super::*;
+use crate::authority::{Authority, Standing};
+use crate::identity::NodeKey;
+use crate::join::{Contact, JoinError, Joined, join};
+use crate::token::{Token, Tokens};
+use mizzen_types::time::Wall;
+use std::net::Ipv4Addr;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+const DAY: Duration = Duration::from_secs(86_400);
+const LOCAL: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+fn now() -> Now {
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    Now { mono: Mono(wall.as_nanos() as u64), wall: Wall(wall.as_nanos() as u64) }
+}
+
+fn run(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async { tokio::time::timeout(Duration::from_secs(60), test).await.unwrap() });
+}
+
+/// A cluster's authority and its first key of datagrams.
+struct Cluster {
+    authority: Authority,
+    epoch: Epoch,
+}
+
+impl Cluster {
+    fn new() -> Self {
+        let authority = Authority::generate(now().wall).unwrap();
+        let epoch = authority.new_epoch(1, now().wall).unwrap();
+        Self { authority, epoch }
+    }
+
+    fn credentials(&self, node: &str, standing: Standing) -> Credentials {
+        self.credentials_of(node, standing, (now().wall, DAY))
+    }
+
+    fn credentials_of(
+        &self,
+        node: &str,
+        standing: Standing,
+        life: (Wall, Duration),
+    ) -> Credentials {
+        let (node, key) = (OwnerId::from(node), NodeKey::generate().unwrap());
+        let certificate = self.authority.certify(&node, &key.public(), standing, life).unwrap();
+        Credentials { node, key, certificate, root: self.authority.root().clone() }
+    }
+
+    async fn node(&self, name: &str) -> Node {
+        self.start(&self.credentials(name, Standing::Member)).await
+    }
+
+    async fn start(&self, credentials: &Credentials) -> Node {
+        let epochs = [self.epoch.clone()];
+        let (transport, arrivals) =
+            Transport::bind(LOCAL, credentials, &epochs, now()).await.unwrap();
+        Node { id: credentials.node.clone(), transport, arrivals }
+    }
+}
+
+struct Node {
+    id: OwnerId,
+    transport: Transport,
+    arrivals: mpsc::Receiver<Arrival>,
+}
+
+impl Node {
+    fn knows(&mut self, other: &Node) {
+        self.transport.place(&other.id, other.transport.local_address());
+    }
+
+    fn say(&mut self, to: &Node, channel: Channel, text: &str) {
+        self.transport.send(&to.id, channel, text.as_bytes(), now().mono).unwrap();
+    }
+
+    /// The next event.
+    async fn event(&mut self) -> Event {
+        loop {
+            if let Some(event) = self.transport.poll_event() {
+                return event;
+            }
+            let wait = self.transport.poll_deadline().unwrap_or_default().since(now().mono);
+            tokio::select! {
+                arrival = self.arrivals.recv() => self.transport.handle(arrival.unwrap(), now()),
+                () = tokio::time::sleep(wait) => self.transport.handle_timeout(now()),
+            }
+        }
+    }
+
+    /// The next message, whatever else happens before.
+    async fn message(&mut self) -> (OwnerId, Channel, String) {
+        loop {
+            if let Event::Message { peer, channel, bytes } = self.event().await {
+                return (peer, channel, String::from_utf8(bytes).unwrap());
+            }
+        }
+    }
+}
+
+/// Lets two nodes go on until one of them has a message.
+async fn message_of(a: &mut Node, b: &mut Node) -> (OwnerId, Channel, String) {
+    tokio::select! { biased; message = a.message() => message, _ = b.message() => panic!("the other") }
+}
+
+#[test]
+fn messages_come_in_order_with_the_name_of_the_certificate() {
+    run(async {
+        let cluster = Cluster::new();
+        let (mut a, mut b) = (cluster.node("a").await, cluster.node("b").await);
+        a.knows(&b);
+        a.say(&b, Channel::Link, "one");
+        a.say(&b, Channel::Exchange, "two");
+        let (first, second) = tokio::join!(async { b.message().await }, async {
+            while !matches!(a.event().await, Event::Opened(peer) if peer == "b".into()) {}
+        });
+        assert_eq!((first, second), (("a".into(), Channel::Link, "one".to_owned()), ()));
+        assert_eq!(b.message().await, ("a".into(), Channel::Exchange, "two".to_owned()));
+        // The way back is the same stream; nobody told b where a is.
+        let long = "x".repeat(1 << 20);
+        b.say(&a, Channel::Link, &long);
+        assert_eq!(message_of(&mut a, &mut b).await, ("b".into(), Channel::Link, long));
+        assert_eq!(b.transport.traffic().streams, 1);
+
+        a.transport.close(&b.id, "enough");
+        while !matches!(b.event().await, Event::Closed { peer, .. } if peer == "a".into()) {}
+        let sent = b.transport.send(&a.id, Channel::Link, b"late", now().mono);
+        assert!(sent.is_err(), "{sent:?}");
+    });
+}
+
+#[test]
+fn two_that_connect_at_once_end_with_one_stream() {
+    run(async {
+        let cluster = Cluster::new();
+        let (mut a, mut b) = (cluster.node("a").await, cluster.node("b").await);
+        a.knows(&b);
+        b.knows(&a);
+        a.transport.hold(&b.id, now().mono);
+        b.transport.hold(&a.id, now().mono);
+        // Both go on until a word gets through after the last stream opened.
+        let done = Instant::now() + Duration::from_secs(20);
+        let (mut heard_a, mut heard_b) = (false, false);
+        while !(heard_a && heard_b) && Instant::now() < done {
+            tokio::select! {
+                event = a.event() => match event {
+                    Event::Opened(_) => a.say(&b, Channel::Link, "from a"),
+                    Event::Message { .. } => heard_a = true,
+                    _ => {}
+                },
+                event = b.event() => match event {
+                    Event::Opened(_) => b.say(&a, Channel::Link, "from b"),
+                    Event::Message { .. } => heard_b = true,
+                    _ => {}
+                },
+            }
+        }
+        assert!(heard_a && heard_b);
+        assert!(a.transport.is_open(&b.id) && b.transport.is_open(&a.id));
+    });
+}
+
+#[test]
+fn a_held_stream_comes_back_when_the_peer_does() {
+    run(async {
+        let cluster = Cluster::new();
+        let credentials = cluster.credentials("b", Standing::Member);
+        let (mut a, b) = (cluster.node("a").await, cluster.start(&credentials).await);
+        a.knows(&b);
+        a.transport.hold(&b.id, now().mono);
+        let mut b = b;
+        tokio::select! {
+            () = async { while !matches!(a.event().await, Event::Opened(_)) {} } => {}
+            _ = b.message() => {}
+        }
+        let address = b.transport.local_address();
+        drop(b);
+        while !matches!(a.event().await, Event::Closed { .. }) {}
+        let (transport, arrivals) =
+            Transport::bind(address, &credentials, &[cluster.epoch.clone()], now()).await.unwrap();
+        let mut b = Node { id: "b".into(), transport, arrivals };
+        tokio::select! {
+            () = async { while !matches!(a.event().await, Event::Opened(_)) {} } => {}
+            _ = b.message() => {}
+        }
+    });
+}
+
+#[test]
+fn who_is_not_there_is_unreachable() {
+    run(async {
+        let cluster = Cluster::new();
+        let mut a = cluster.node("a").await;
+        let nobody = OwnerId::from("b");
+        let sent = a.transport.send(&nobody, Channel::Exchange, b"x", now().mono);
+        assert_eq!(sent, Err(Unsent::NoAddress));
+        let other = cluster.node("c").await;
+        a.transport.place(&nobody, other.transport.local_address());
+        a.transport.send(&nobody, Channel::Exchange, b"x", now().mono).unwrap();
+        // It is another node that listens there.
+        let Event::Unreachable { peer, .. } = a.event().await else { panic!("reached") };
+        assert_eq!(peer, nobody);
+        let sent = a.transport.send(&nobody, Channel::Exchange, b"x", now().mono);
+        assert_eq!(sent, Err(Unsent::Unreachable));
+    });
+}
+
+/// Whether `a` gets a word to `b`.
+async fn gets_through(mut a: Node, b: &mut Node) -> bool {
+    a.knows(b);
+    a.say(b, Channel::Exchange, "in");
+    tokio::select! {
+        biased;
+        _ = b.message() => true,
+        () = async { while !matches!(a.event().await, Event::Unreachable { .. }) {} } => false,
+    }
+}
+
+#[test]
+fn without_a_certificate_of_the_cluster_nobody_speaks() {
+    run(async {
+        let (cluster, other) = (Cluster::new(), Cluster::new());
+        let mut b = cluster.node("b").await;
+        assert!(gets_through(cluster.node("a").await, &mut b).await, "a member does");
+        assert!(!gets_through(other.node("a").await, &mut b).await, "another cluster");
+
+        let past = Wall(now().wall.0 - 2 * DAY.as_nanos() as u64);
+        let expired = cluster.credentials_of("a", Standing::Member, (past, DAY));
+        assert!(!gets_through(cluster.start(&expired).await, &mut b).await, "expired");
+
+        // Neither does who has none at all, whatever it says.
+        let address = b.transport.local_address();
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET /state HTTP/1.1\r\n\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        tokio::select! {
+            read = stream.read_to_end(&mut answer) => drop(read),
+            event = b.event() => panic!("{event:?}"),
+        }
+        assert!(b.transport.traffic().refused_streams >= 2, "{:?}", b.transport.traffic());
+    });
+}
+
+#[test]
+fn datagrams_of_members_come_out_and_others_are_counted() {
+    run(async {
+        let (cluster, other) = (Cluster::new(), Cluster::new());
+        let mut a = cluster.node("a").await;
+        let (mut b, mut stranger) = (cluster.node("b").await, other.node("c").await);
+        let to = b.transport.local_address();
+        stranger.transport.send_datagram(to, b"foreign", now());
+        let plain = UdpSocket::bind(LOCAL).await.unwrap();
+        plain.send_to(b"garbage", to).await.unwrap();
+        plain.send_to(&[1; 400], to).await.unwrap();
+        a.transport.send_datagram(to, b"hello", now());
+        let mut foreign = false;
+        loop {
+            match b.event().await {
+                Event::ForeignKey { .. } => foreign = true,
+                Event::Datagram { bytes, from } => {
+                    assert_eq!(
+                        (bytes.as_slice(), from),
+                        (&b"hello"[..], a.transport.local_address())
+                    );
+                    break;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        let traffic = b.transport.traffic();
+        assert_eq!((traffic.datagrams_in, traffic.garbage, traffic.forged), (1, 1, 1));
+        assert!(foreign && traffic.foreign == 1, "what names another key");
+    });
+}
+
+#[test]
+fn a_new_key_of_datagrams_goes_round() {
+    run(async {
+        let cluster = Cluster::new();
+        let (mut a, mut b) = (cluster.node("a").await, cluster.node("b").await);
+        a.knows(&b);
+        a.say(&b, Channel::Link, "open");
+        let (_, ()) = tokio::join!(b.message(), async {
+            while !matches!(a.event().await, Event::Opened(_)) {}
+        });
+        let next = cluster.authority.new_epoch(2, now().wall).unwrap();
+        a.transport.learn_epoch(&next, now()).unwrap();
+        tokio::select! {
+            () = async { while !matches!(b.event().await, Event::Epochs) {} } => {}
+            _ = a.message() => {}
+        }
+        assert_eq!(b.transport.epochs().len(), 2);
+        let forged = Cluster::new().authority.new_epoch(3, now().wall).unwrap();
+        assert!(b.transport.learn_epoch(&forged, now()).is_err());
+    });
+}
+
+/// A node that decides who joins, for as long as something else runs.
+async fn desk<T>(
+    cluster: &Cluster,
+    desk: &mut Node,
+    tokens: &mut Tokens,
+    other: impl Future<Output = T>,
+) -> T {
+    tokio::pin!(other);
+    loop {
+        let event =
+            tokio::select! { done = &mut other => return done, event = desk.event() => event };
+        let Event::Applied { applicant, reply } = event else { continue };
+        let admitted = tokens.admit(&applicant, now().wall).map(|()| {
+            let key = applicant.public_key().unwrap();
+            let life = (now().wall, DAY);
+            Admission {
+                certificate: cluster
+                    .authority
+                    .certify(&applicant.node, &key, Standing::Member, life)
+                    .unwrap(),
+                root: cluster.authority.root().der().to_vec(),
+                epochs: desk.transport.epochs(),
+                contacts: vec![Contact {
+                    node: desk.id.clone(),
+                    address: desk.transport.local_address(),
+                }],
+            }
+        });
+        drop(reply.send(admitted));
+    }
+}
+
+#[test]
+fn a_node_with_a_token_joins_by_any_node() {
+    run(async {
+        let cluster = Cluster::new();
+        let first = cluster.credentials("a", Standing::Authority);
+        let (mut a, mut b) = (cluster.start(&first).await, cluster.node("b").await);
+        b.transport.set_authorities(vec![a.transport.local_address()]);
+        let mut tokens = Tokens::default();
+        let token = tokens.make(cluster.authority.root(), (DAY, 1), now().wall).unwrap();
+        let key = NodeKey::generate().unwrap();
+        let node = OwnerId::from("c");
+        let hosts = [b.transport.local_address().to_string()];
+
+        let joined = desk(&cluster, &mut a, &mut tokens, join(&hosts, &token, (&node, &key))).await;
+        let Joined { credentials, epochs, contacts } = joined.unwrap();
+        assert_eq!((epochs.len(), contacts[0].node.clone()), (1, "a".into()));
+        let c = cluster.start(&credentials).await;
+        assert!(gets_through(c, &mut b).await);
+
+        // Once: the same node may come again, another one may not.
+        let again = desk(&cluster, &mut a, &mut tokens, join(&hosts, &token, (&node, &key))).await;
+        assert!(again.is_ok());
+        let other = (&OwnerId::from("d"), &NodeKey::generate().unwrap());
+        let used = desk(&cluster, &mut a, &mut tokens, join(&hosts, &token, other)).await;
+        assert!(matches!(used, Err(JoinError::Refused(Refusal::Used))), "{used:?}");
+    });
+}
+
+#[test]
+fn a_token_is_told_to_its_own_cluster_only() {
+    run(async {
+        let (cluster, impostor) = (Cluster::new(), Cluster::new());
+        let mut tokens = Tokens::default();
+        let token: Token = tokens.make(cluster.authority.root(), (DAY, 1), now().wall).unwrap();
+        let key = NodeKey::generate().unwrap();
+        let who = (&OwnerId::from("c"), &key);
+
+        let first = impostor.credentials("a", Standing::Authority);
+        let mut a = impostor.start(&first).await;
+        let hosts = [a.transport.local_address().to_string()];
+        let joined = desk(&impostor, &mut a, &mut tokens, join(&hosts, &token, who)).await;
+        assert!(matches!(joined, Err(JoinError::Unreachable { .. })), "{joined:?}");
+
+        // A member that is not the authority hears no secret and leads nowhere.
+        let mut b = cluster.node("b").await;
+        let hosts = [b.transport.local_address().to_string()];
+        let joined = desk(&cluster, &mut b, &mut tokens, join(&hosts, &token, who)).await;
+        assert!(matches!(joined, Err(JoinError::NoAuthority)), "{joined:?}");
+        assert_eq!(tokens.get(&token.id()).unwrap().used_by, Vec::<OwnerId>::new());
+    });
+}
+
+#[test]
+fn certificates_are_renewed_over_the_stream() {
+    run(async {
+        let cluster = Cluster::new();
+        let first = cluster.credentials("a", Standing::Authority);
+        let mut credentials = cluster.credentials("b", Standing::Member);
+        let (mut a, mut b) = (cluster.start(&first).await, cluster.start(&credentials).await);
+        b.knows(&a);
+        b.transport.ask_renewal(&a.id, &credentials.key.public(), now().mono);
+        let asked = async {
+            loop {
+                if let Event::RenewalAsked { peer, public_key } = a.event().await {
+                    let key = public_key.as_slice().try_into().unwrap();
+                    let life = (now().wall, 2 * DAY);
+                    let made = cluster.authority.certify(&peer, &key, Standing::Member, life);
+                    a.transport.answer_renewal(&peer, Ok(made.unwrap()), now().mono);
+                }
+            }
+        };
+        let certificate = tokio::select! {
+            () = asked => panic!("asked for ever"),
+            certificate = async {
+                loop {
+                    if let Event::Certificate(certificate) = b.event().await {
+                        return certificate;
+                    }
+                }
+            } => certificate,
+        };
+        assert!(certificate.until > credentials.certificate.until);
+        credentials.certificate = certificate;
+        b.transport.renew(&credentials).unwrap();
+        let mut wrong = credentials.clone();
+        wrong.key = NodeKey::generate().unwrap();
+        assert!(b.transport.renew(&wrong).is_err(), "of another key");
+    });
+}
