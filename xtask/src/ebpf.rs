@@ -1,6 +1,6 @@
-//! Building the eBPF object so that everybody gets the same bytes.
+//! Building the eBPF objects so that everybody gets the same bytes.
 //!
-//! The daemon embeds the committed object and needs no BPF compiler. What was
+//! The daemon embeds the committed objects and needs no BPF compiler. What was
 //! committed is checked by building it again: byte by byte where the compiler is the
 //! recorded one, and otherwise by the machine code of each program, because another
 //! compiler writes other debug information.
@@ -16,64 +16,116 @@ use sha2::{Digest, Sha256};
 
 use crate::{bpf_prefix, cargo, cargo_home, elf, output_of, path_with, root, run};
 
-/// The committed object, relative to the top of the repository.
-pub const OBJECT: &str = "dataplane-ebpf/prebuilt/mizzen.bpf.o";
+/// An object of the programs' workspace.
+pub struct Object {
+    /// The name of its binary there.
+    binary: &'static str,
+    /// Its name where it is committed.
+    name: &'static str,
+}
 
-/// Builds the object and puts it, its checksum and its manifest where they are committed.
+/// All of them: the programs of VIPs, and those of the overlay.
+pub const OBJECTS: [Object; 2] = [
+    Object { binary: "mizzen-bpf", name: "mizzen.bpf.o" },
+    Object { binary: "mizzen-overlay-bpf", name: "overlay.bpf.o" },
+];
+
+/// Where they are committed, relative to the top of the repository.
+const DIRECTORY: &str = "dataplane-ebpf/prebuilt";
+
+/// Builds the objects and puts them, their checksums and their manifest where they are committed.
 pub fn build() -> Result<()> {
     let built = compile()?;
-    let object = fs::read(&built)?;
-    let manifest = Manifest { toolchain: Toolchain::installed()?, programs: programs(&object)? };
-    let path = root()?.join(OBJECT);
-    fs::write(&path, &object).with_context(|| format!("cannot write {}", path.display()))?;
-    fs::write(checksum_path()?, format!("{}  mizzen.bpf.o\n", sha256(&object)))?;
-    fs::write(manifest_path()?, serde_json::to_string_pretty(&manifest)? + "\n")?;
-    println!("wrote {OBJECT} ({} bytes)", object.len());
-    for (section, program) in &manifest.programs {
-        println!("  {section:20} {:5} instructions  {}", program.instructions, program.tag);
-    }
-    Ok(())
-}
-
-/// Builds the object into the target directory and compares it with the committed one.
-pub fn check() -> Result<()> {
-    let committed = fs::read(root()?.join(OBJECT)).context("cannot read the committed object")?;
-    let recorded = fs::read_to_string(checksum_path()?)?;
-    if recorded.split_whitespace().next() != Some(&sha256(&committed)) {
-        bail!("{OBJECT} is not what its checksum says");
-    }
-    let manifest: Manifest = serde_json::from_str(&fs::read_to_string(manifest_path()?)?)
-        .context("cannot read the manifest of the committed object")?;
-    if manifest.programs != programs(&committed)? {
-        bail!("{OBJECT} does not hold the programs that its manifest lists");
-    }
-
-    let built = fs::read(compile()?)?;
-    let installed = Toolchain::installed()?;
-    if installed == manifest.toolchain {
-        if built != committed {
-            bail!("{OBJECT} was not built from these sources: run `cargo xtask build-ebpf`");
+    let mut objects = BTreeMap::new();
+    for object in &OBJECTS {
+        let bytes = fs::read(built.join(object.name))?;
+        let path = object.path()?;
+        fs::write(&path, &bytes).with_context(|| format!("cannot write {}", path.display()))?;
+        fs::write(object.checksum()?, format!("{}  {}\n", sha256(&bytes), object.name))?;
+        let programs = programs(&bytes)?;
+        println!("wrote {DIRECTORY}/{} ({} bytes)", object.name, bytes.len());
+        for (section, program) in &programs {
+            println!("  {section:20} {:5} instructions  {}", program.instructions, program.tag);
         }
-        println!("{OBJECT}: the same bytes ({})", installed.compiler);
-        return Ok(());
+        objects.insert(object.name.to_owned(), programs);
     }
-    println!("the toolchain differs, so only the machine code is compared");
-    println!("  recorded   {}", manifest.toolchain);
-    println!("  installed  {installed}");
-    compare_programs(&manifest.programs, &programs(&built)?)?;
-    println!("{OBJECT}: the same machine code");
+    let manifest = Manifest { toolchain: Toolchain::installed()?, objects };
+    fs::write(manifest_path()?, serde_json::to_string_pretty(&manifest)? + "\n")?;
     Ok(())
 }
 
-/// What is known about the committed object.
+/// Builds the objects into the target directory and compares them with the committed ones.
+pub fn check() -> Result<()> {
+    let manifest: Manifest = serde_json::from_str(&fs::read_to_string(manifest_path()?)?)
+        .context("cannot read the manifest of the committed objects")?;
+    for object in &OBJECTS {
+        object.check_committed(&manifest)?;
+    }
+    let built = compile()?;
+    let installed = Toolchain::installed()?;
+    let is_recorded = installed == manifest.toolchain;
+    if !is_recorded {
+        println!("the toolchain differs, so only the machine code is compared");
+        println!("  recorded   {}", manifest.toolchain);
+        println!("  installed  {installed}");
+    }
+    for object in &OBJECTS {
+        let built = fs::read(built.join(object.name))?;
+        if is_recorded {
+            if built != fs::read(object.path()?)? {
+                let name = object.name;
+                bail!("{name} was not built from these sources: run `cargo xtask build-ebpf`");
+            }
+            println!("{}: the same bytes ({})", object.name, installed.compiler);
+        } else {
+            compare_programs(manifest.programs(object)?, &programs(&built)?)?;
+            println!("{}: the same machine code", object.name);
+        }
+    }
+    Ok(())
+}
+
+impl Object {
+    /// Where it is committed.
+    pub fn path(&self) -> Result<PathBuf> {
+        Ok(root()?.join(DIRECTORY).join(self.name))
+    }
+
+    fn checksum(&self) -> Result<PathBuf> {
+        Ok(root()?.join(DIRECTORY).join(format!("{}.sha256", self.name)))
+    }
+
+    /// Compares what was committed with what is said about it.
+    fn check_committed(&self, manifest: &Manifest) -> Result<()> {
+        let name = self.name;
+        let bytes = fs::read(self.path()?).with_context(|| format!("cannot read {name}"))?;
+        let recorded = fs::read_to_string(self.checksum()?)?;
+        if recorded.split_whitespace().next() != Some(&sha256(&bytes)) {
+            bail!("{name} is not what its checksum says");
+        }
+        if *manifest.programs(self)? != programs(&bytes)? {
+            bail!("{name} does not hold the programs that its manifest lists");
+        }
+        Ok(())
+    }
+}
+
+/// What is known about the committed objects.
 #[derive(Debug, Serialize, Deserialize)]
 struct Manifest {
     toolchain: Toolchain,
-    /// By section name.
-    programs: BTreeMap<String, Program>,
+    /// By the name of the object and that of the section.
+    objects: BTreeMap<String, BTreeMap<String, Program>>,
 }
 
-/// What decides the bytes of the object besides the sources.
+impl Manifest {
+    fn programs(&self, object: &Object) -> Result<&BTreeMap<String, Program>> {
+        let programs = self.objects.get(object.name);
+        programs.with_context(|| format!("the manifest does not list {}", object.name))
+    }
+}
+
+/// What decides the bytes of the objects besides the sources.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Toolchain {
     /// First line of `rustc --version`.
@@ -115,21 +167,17 @@ const RUSTC: &str = "/usr/bin/rustc";
 const STRIP: &str = "llvm-strip-22";
 const TARGET: &str = "bpfel-unknown-none";
 /// The crates that may use unstable features: the library, and ours for its one instruction.
-const BOOTSTRAP: &str = "aya_ebpf,mizzen_bpf";
+const BOOTSTRAP: &str = "aya_ebpf,mizzen_bpf,mizzen_overlay_bpf";
 
 fn linker() -> PathBuf {
     bpf_prefix().join("bin/bpf-linker")
 }
 
-fn checksum_path() -> Result<PathBuf> {
-    Ok(root()?.join(format!("{OBJECT}.sha256")))
-}
-
 fn manifest_path() -> Result<PathBuf> {
-    Ok(root()?.join("dataplane-ebpf/prebuilt/manifest.json"))
+    Ok(root()?.join(DIRECTORY).join("manifest.json"))
 }
 
-/// Builds the stripped object below the target directory and returns its path.
+/// Builds the stripped objects below the target directory and returns where they are.
 fn compile() -> Result<PathBuf> {
     for tool in [Path::new(RUSTC), &linker()] {
         if !tool.exists() {
@@ -137,7 +185,7 @@ fn compile() -> Result<PathBuf> {
         }
     }
     let target_dir = root()?.join("target/bpf");
-    println!("building the eBPF object in {}", target_dir.display());
+    println!("building the eBPF objects in {}", target_dir.display());
     run(cargo()
         .current_dir(root()?.join("dataplane-ebpf/programs"))
         .args(["build", "--release", "--locked", "--quiet", "--target", TARGET, "--target-dir"])
@@ -147,12 +195,14 @@ fn compile() -> Result<PathBuf> {
         .env("RUSTC_BOOTSTRAP", BOOTSTRAP)
         .env("CARGO_ENCODED_RUSTFLAGS", flags()?.join("\x1f")))?;
 
-    let built = target_dir.join(TARGET).join("release/mizzen-bpf");
-    let stripped = target_dir.join("mizzen.bpf.o");
-    fs::copy(&built, &stripped).with_context(|| format!("cannot copy {}", built.display()))?;
-    // The kernel's own debug information, BTF, survives this.
-    run(Command::new(STRIP).arg("--strip-debug").arg(&stripped))?;
-    Ok(stripped)
+    for object in &OBJECTS {
+        let built = target_dir.join(TARGET).join("release").join(object.binary);
+        let stripped = target_dir.join(object.name);
+        fs::copy(&built, &stripped).with_context(|| format!("cannot copy {}", built.display()))?;
+        // The kernel's own debug information, BTF, survives this.
+        run(Command::new(STRIP).arg("--strip-debug").arg(&stripped))?;
+    }
+    Ok(target_dir)
 }
 
 fn flags() -> Result<Vec<String>> {
@@ -225,10 +275,11 @@ mod tests {
     }
 
     #[test]
-    fn the_committed_manifest_is_that_of_the_committed_object() {
-        let object = fs::read(root().expect("a repository").join(OBJECT)).expect("an object");
+    fn the_committed_manifest_is_that_of_the_committed_objects() {
         let text = fs::read_to_string(manifest_path().expect("a path")).expect("a manifest");
         let manifest: Manifest = serde_json::from_str(&text).expect("JSON");
-        assert_eq!(manifest.programs, programs(&object).expect("an ELF file"));
+        for object in &OBJECTS {
+            object.check_committed(&manifest).expect("as recorded");
+        }
     }
 }

@@ -58,7 +58,7 @@ mod tests {
 
     #[test]
     fn finds_the_programs_of_the_committed_object() {
-        let path = crate::root().expect("a repository").join(crate::ebpf::OBJECT);
+        let path = crate::ebpf::OBJECTS[0].path().expect("a repository");
         let object = std::fs::read(path).expect("the committed object");
         let sections = code_sections(&object).expect("an ELF file");
         for name in ["cgroup/connect4", "cgroup/connect6", "sockops"] {

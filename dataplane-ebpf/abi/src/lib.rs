@@ -27,6 +27,7 @@ mod address;
 mod flow;
 pub mod maps;
 mod origin;
+pub mod overlay;
 mod row;
 
 pub use address::{Be16, Ip16};

@@ -3,7 +3,8 @@
 //! Four requests of rtnetlink, written out: a queueing discipline that only holds filters, and one
 //! filter for each direction. The filter's number follows from the pin directory, so instances do
 //! not get in each other's way, and a new daemon's filter replaces its predecessor's at once. The
-//! queueing discipline stays, as others may use it by now.
+//! queueing discipline stays, as others may use it by now. Filters go with their network link, and run
+//! behind the programs that are attached to it by links of the kernel's own (tcx).
 
 use std::io;
 use std::mem::size_of;
@@ -36,12 +37,31 @@ impl Direction {
     }
 }
 
+/// A filter of ours.
+#[derive(Clone, Copy, Debug)]
+pub struct Filter<'a> {
+    /// The directory of its pins, which tells instances apart.
+    pub directory: &'a Path,
+    /// When it runs.
+    pub order: Order,
+}
+
+/// Which of our filters on one network link runs first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Order {
+    /// VIPs become backends, and backends VIPs.
+    Vips = 0x6d7a,
+    /// What then is the address of a container is gone to.
+    Overlay = 0x6d7b,
+}
+
 /// Makes `program` the filter; returns whether there was none.
 pub fn ensure(
     index: u32,
     direction: Direction,
     program: BorrowedFd<'_>,
-    directory: &Path,
+    ours: Filter<'_>,
 ) -> io::Result<bool> {
     let socket = open()?;
     let discipline = Message::new(
@@ -59,7 +79,7 @@ pub fn ensure(
     put(&mut options, TCA_BPF_NAME, b"mizzen\0");
     put(&mut options, TCA_BPF_FLAGS, &TCA_BPF_FLAG_ACT_DIRECT.to_ne_bytes());
     let filter = |flags| {
-        Message::new(RTM_NEWTFILTER, NLM_F_CREATE | flags, filter(index, direction, directory))
+        Message::new(RTM_NEWTFILTER, NLM_F_CREATE | flags, filter(index, direction, ours))
             .with(TCA_KIND, b"bpf\0")
             .with(TCA_OPTIONS, &options)
     };
@@ -72,11 +92,11 @@ pub fn ensure(
 }
 
 /// Removes the filters of both directions.
-pub fn remove(index: u32, directory: &Path) -> io::Result<()> {
+pub fn remove(index: u32, ours: Filter<'_>) -> io::Result<()> {
     let socket = open()?;
     let mut first = Ok(());
     for direction in [Direction::In, Direction::Out] {
-        let message = Message::new(RTM_DELTFILTER, 0, filter(index, direction, directory))
+        let message = Message::new(RTM_DELTFILTER, 0, filter(index, direction, ours))
             .with(TCA_KIND, b"bpf\0");
         first = first.and(message.send(&socket));
     }
@@ -84,17 +104,18 @@ pub fn remove(index: u32, directory: &Path) -> io::Result<()> {
 }
 
 /// Where the filter stands: all protocols, behind what others put there, by a number of our own.
-fn filter(index: u32, direction: Direction, directory: &Path) -> Tc {
+fn filter(index: u32, direction: Direction, ours: Filter<'_>) -> Tc {
     let all = u32::from((libc::ETH_P_ALL as u16).to_be());
-    let number = directory
+    let number = ours
+        .directory
         .as_os_str()
         .as_encoded_bytes()
         .iter()
         .fold(FNV_BASIS, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(FNV_PRIME));
-    Tc { index, handle: number | 1, parent: direction.parent(), info: PRIORITY << 16 | all }
+    let priority = ours.order as u32;
+    Tc { index, handle: number | 1, parent: direction.parent(), info: priority << 16 | all }
 }
 
-const PRIORITY: u32 = 0x6d7a;
 const FNV_BASIS: u32 = 0x811c_9dc5;
 const FNV_PRIME: u32 = 0x0100_0193;
 

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use aya::EbpfError;
 use aya::programs::ProgramError;
-use mizzen_ebpf_abi::ABI_VERSION;
 
 use crate::{ProbeError, VipAddress};
 
@@ -15,7 +14,7 @@ use crate::{ProbeError, VipAddress};
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The machine lacks something that the programs need.
-    #[error("the VIP programs cannot run on this machine")]
+    #[error("BPF programs cannot run on this machine")]
     Probe(#[from] ProbeError),
     /// A directory, pin or cgroup cannot be used.
     #[error("cannot {request} {}", path.display())]
@@ -29,7 +28,7 @@ pub enum LoadError {
         source: io::Error,
     },
     /// The maps could not be made or found.
-    #[error("cannot create the maps of the VIP programs below {}", directory.display())]
+    #[error("cannot create the maps below {}", directory.display())]
     Object {
         /// Where they are pinned.
         directory: PathBuf,
@@ -55,7 +54,7 @@ pub enum LoadError {
     /// A pinned map was made by something else.
     #[error(
         "pinned map {} has keys of {key} and values of {value} bytes and {entries} elements; \
-         it is not of ABI version {ABI_VERSION}",
+         it is not of this version",
         path.display()
     )]
     Layout {
@@ -74,6 +73,17 @@ pub enum LoadError {
         /// Why.
         #[source]
         source: Arc<LoadError>,
+    },
+    /// The kernel refused a request for a map of the overlay.
+    #[error("cannot {request} map {map} of the overlay")]
+    Overlay {
+        /// What was asked, as a verb.
+        request: &'static str,
+        /// Name of the map.
+        map: &'static str,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
     },
     /// The maps that were found cannot be read.
     #[error("cannot take over the pinned maps")]

@@ -15,7 +15,7 @@ use aya::Ebpf;
 use mizzen_ebpf_abi::{Ip16, Link, Network, maps};
 
 use crate::bpf::{self, AttachType};
-use crate::clsact::{self, Direction};
+use crate::clsact::{self, Direction, Filter, Order};
 use crate::object::{self, LINK_PREFIX};
 use crate::table::Table;
 use crate::{LoadError, slab};
@@ -140,7 +140,7 @@ impl Ingress {
                 continue;
             }
             if self.attachment == Attachment::Clsact {
-                let _ = clsact::remove(index, &self.directory);
+                let _ = clsact::remove(index, filter(&self.directory));
             }
             self.links.delete(&index).map_err(links("remove from"))?;
             followed.released += 1;
@@ -179,7 +179,7 @@ impl Ingress {
             Direction::Out => (&self.departing, AttachType::TcxEgress),
         };
         if self.attachment == Attachment::Clsact {
-            return clsact::ensure(index, direction, program.as_fd(), &self.directory);
+            return clsact::ensure(index, direction, program.as_fd(), filter(&self.directory));
         }
         let pin = self.pin(index, direction);
         if pin.try_exists()? {
@@ -216,8 +216,12 @@ pub fn teardown(directory: &Path) {
     let links = slab::table::<u32, Link>(directory, maps::LINKS, maps::LINKS_CAPACITY);
     for (index, _) in links.ok().and_then(|links| links.entries().ok()).unwrap_or_default() {
         // There is none if it is attached by a link, or if the network link is gone.
-        let _ = clsact::remove(index, directory);
+        let _ = clsact::remove(index, filter(directory));
     }
+}
+
+fn filter(directory: &Path) -> Filter<'_> {
+    Filter { directory, order: Order::Vips }
 }
 
 /// The first of the networks of one family.

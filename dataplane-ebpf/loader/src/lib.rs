@@ -1,4 +1,4 @@
-//! The VIP dataplane in the kernel, as one value.
+//! The VIP dataplane in the kernel, as one value, and beside it the overlay's fast path ([`FastPath`]).
 //!
 //! ```text
 //! Dataplane::open ──▶ programs attached to a cgroup, maps and links pinned
@@ -18,6 +18,7 @@ mod clsact;
 mod draft;
 mod error;
 mod extents;
+mod fast_path;
 mod flows;
 mod histograms;
 mod ingress;
@@ -44,6 +45,10 @@ use recount::{Recount, Suspicions};
 use slab::Slab;
 
 pub use error::{LoadError, MapError};
+pub use fast_path::{
+    ContainerWanted, FastPath, FastPathChanged, FastPathCounts, FastPathWanted, PeerWanted,
+    teardown_fast_path,
+};
 pub use flows::ArrivingFlow;
 pub use ingress::{Attachment, Followed, LinkWanted};
 pub use leavers::{Leaver, SocketTable};

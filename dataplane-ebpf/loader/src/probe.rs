@@ -1,4 +1,4 @@
-//! What this machine lacks for the VIP programs, in words.
+//! What this machine lacks for the programs, in words.
 
 use std::fs;
 use std::io;
@@ -73,7 +73,12 @@ pub enum ProbeError {
 /// The first thing that is missing.
 pub fn probe(options: &Options) -> Result<(), ProbeError> {
     probe_cgroup(&options.cgroup)?;
-    probe_pins(&options.pin_dir)?;
+    probe_machine(&options.pin_dir)
+}
+
+/// The same for programs on network links alone.
+pub fn probe_machine(pin_dir: &Path) -> Result<(), ProbeError> {
+    probe_pins(pin_dir)?;
     let status =
         fs::read_to_string("/proc/self/status").map_err(|source| ProbeError::Status { source })?;
     if let Some(missing) = missing_capability(effective_capabilities(&status)) {

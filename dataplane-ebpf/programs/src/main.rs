@@ -26,6 +26,7 @@ mod course;
 mod datagram;
 mod endpoint;
 mod flow;
+mod headers;
 mod icmp;
 mod maps;
 mod packet;

@@ -5,10 +5,16 @@
 //! worked out already. IPv4 options and IPv6 extension headers stay with the routing of the
 //! kernel, as do fragments, of which all but the first have no ports.
 
-use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM};
-use aya_ebpf::helpers::generated::{bpf_l4_csum_replace, bpf_skb_load_bytes, bpf_skb_store_bytes};
+use aya_ebpf::bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM};
+use aya_ebpf::helpers::generated::bpf_l4_csum_replace;
 use mizzen_ebpf_abi::{Be16, FlowKey, Ip16};
 use mizzen_ebpf_core::rewrite;
+
+pub use crate::headers::{
+    Buffer, ETH_LENGTH, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP, V4_END, V4Header,
+    V6_END, V6Header, load, store,
+};
+use crate::headers::{ETH_P_IP, ETH_P_IPV6, UDP_LENGTH, V6_LENGTH};
 
 /// A packet of TCP, UDP or ICMP.
 #[derive(Clone, Copy)]
@@ -55,9 +61,6 @@ pub enum Hop {
     /// The kernel's routing counts.
     Leave,
 }
-
-/// The buffer that a program works on.
-pub type Buffer = *mut __sk_buff;
 
 impl Packet {
     /// Reads the headers; nothing if the packet is none of ours.
@@ -256,31 +259,6 @@ impl Packet {
     }
 }
 
-/// Reads bytes of the packet.
-#[inline(always)]
-pub fn load<T: Copy>(buffer: Buffer, offset: u32) -> Option<T> {
-    let mut bytes = core::mem::MaybeUninit::<T>::uninit();
-    // SAFETY: the helper fills in as many bytes as said or none; callers ask for plain numbers.
-    unsafe {
-        let size = size_of::<T>() as u32;
-        match bpf_skb_load_bytes(buffer.cast(), offset, bytes.as_mut_ptr().cast(), size) {
-            0 => Some(bytes.assume_init()),
-            _ => None,
-        }
-    }
-}
-
-/// Writes bytes of the packet.
-#[inline(always)]
-pub fn store<T>(buffer: Buffer, offset: u32, bytes: &T, flags: u64) -> Option<()> {
-    let from = (&raw const *bytes).cast();
-    // SAFETY: `bytes` are as many as said, and have no padding.
-    match unsafe { bpf_skb_store_bytes(buffer, offset, from, size_of::<T>() as u32, flags) } {
-        0 => Some(()),
-        _ => None,
-    }
-}
-
 /// Changes the checksum at `field` by what the words under it changed.
 #[inline(always)]
 pub fn replace_checksum(buffer: Buffer, field: u32, difference: u32, flags: u64) -> Option<()> {
@@ -290,68 +268,3 @@ pub fn replace_checksum(buffer: Buffer, field: u32, difference: u32, flags: u64)
         _ => None,
     }
 }
-
-/// The header of IPv4, without options.
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub struct V4Header {
-    /// 0x45.
-    pub version_and_length: u8,
-    /// Type of service.
-    pub service: u8,
-    /// Bytes of the packet (network order, like all numbers here).
-    pub length: u16,
-    /// Number of the packet, for its fragments.
-    pub id: u16,
-    /// Flags and offset of a fragment.
-    pub fragment: u16,
-    /// Routers that it may still pass.
-    pub hops: u8,
-    /// Protocol number.
-    pub protocol: u8,
-    /// Checksum of this header.
-    pub checksum: u16,
-    /// Source address.
-    pub source: u32,
-    /// Target address.
-    pub target: u32,
-}
-
-/// The header of IPv6.
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub struct V6Header {
-    /// Version, traffic class and flow label.
-    pub version: u32,
-    /// Bytes after this header (network order).
-    pub length: u16,
-    /// Protocol number.
-    pub next: u8,
-    /// Routers that it may still pass.
-    pub hops: u8,
-    /// Source address.
-    pub source: [u32; 4],
-    /// Target address.
-    pub target: [u32; 4],
-}
-
-/// TCP's protocol number.
-pub const IPPROTO_TCP: u8 = 6;
-/// UDP's.
-pub const IPPROTO_UDP: u8 = 17;
-/// ICMP's.
-pub const IPPROTO_ICMP: u8 = 1;
-/// ICMPv6's.
-pub const IPPROTO_ICMPV6: u8 = 58;
-
-/// Bytes before the IP header; only links that have just these are attached to.
-pub const ETH_LENGTH: u32 = 14;
-/// Where the IPv4 header ends.
-pub const V4_END: u32 = ETH_LENGTH + 20;
-/// Where the IPv6 header ends.
-pub const V6_END: u32 = ETH_LENGTH + V6_LENGTH;
-
-const V6_LENGTH: u32 = 40;
-const UDP_LENGTH: u32 = 8;
-const ETH_P_IP: u16 = 0x0800_u16.to_be();
-const ETH_P_IPV6: u16 = 0x86dd_u16.to_be();

@@ -7,6 +7,7 @@
 //! | program | runs on packets | tested by |
 //! |---|---|---|
 //! | `mizzen_ingress`, `mizzen_egress` | yes | this crate; `loader/tests/arriving` for whole flows |
+//! | `mizzen_leave`, `mizzen_arrive` | yes | this crate; `loader/tests/overlay` for two nodes |
 //! | `mizzen_connect4/6`, `sendmsg4/6`, `recvmsg4/6`, `getpeername4/6` | no | `connect`, `sendto` … in `loader/tests/kernel` |
 //! | `mizzen_sockops` | no | connections that succeed, fail, hang |
 //! | `mizzen_release` | no | sockets that are closed |
@@ -22,10 +23,12 @@ use std::path::Path;
 
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
 use aya::{Ebpf, EbpfLoader};
-use mizzen_ebpf_abi::maps;
+use mizzen_ebpf_abi::{maps, overlay};
 
-/// The committed object.
+/// The committed objects.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../dataplane-ebpf/prebuilt/mizzen.bpf.o");
+static OVERLAY: &[u8] =
+    aya::include_bytes_aligned!("../../../dataplane-ebpf/prebuilt/overlay.bpf.o");
 
 /// What a program says about a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,19 +43,29 @@ pub enum Verdict {
     Other(u32),
 }
 
-/// Programs that work on the maps of a dataplane.
+/// Programs that work on the maps of a dataplane, or of an overlay's fast path.
 pub struct Programs(Ebpf);
 
 impl Programs {
     /// Loads the programs once more, over the maps that are pinned in `pins`.
     #[must_use]
     pub fn load(pins: &Path) -> Self {
+        Self::load_object(OBJECT, pins, &maps::ALL, ["mizzen_ingress", "mizzen_egress"])
+    }
+
+    /// Likewise those of the overlay.
+    #[must_use]
+    pub fn load_overlay(pins: &Path) -> Self {
+        Self::load_object(OVERLAY, pins, &overlay::maps::ALL, ["mizzen_leave", "mizzen_arrive"])
+    }
+
+    fn load_object(object: &[u8], pins: &Path, maps: &[&str], programs: [&str; 2]) -> Self {
         let mut loader = EbpfLoader::new();
-        for name in maps::ALL {
+        for name in maps {
             loader.map_pin_path(name, pins.join(format!("map_{name}")));
         }
-        let mut object = loader.load(OBJECT).expect("maps of the same layout");
-        for name in ["mizzen_ingress", "mizzen_egress"] {
+        let mut object = loader.load(object).expect("maps of the same layout");
+        for name in programs {
             classifier(&mut object, name).load().expect("a program that the verifier takes");
         }
         Self(object)
@@ -66,6 +79,16 @@ impl Programs {
     /// Hands over a packet that is about to leave by a link.
     pub fn depart(&mut self, packet: &[u8]) -> (Verdict, Vec<u8>) {
         self.run("mizzen_egress", packet)
+    }
+
+    /// Hands over a frame that a container sends.
+    pub fn leave_container(&mut self, frame: &[u8]) -> (Verdict, Vec<u8>) {
+        self.run("mizzen_leave", frame)
+    }
+
+    /// Hands over a frame that comes out of the tunnel.
+    pub fn leave_tunnel(&mut self, frame: &[u8]) -> (Verdict, Vec<u8>) {
+        self.run("mizzen_arrive", frame)
     }
 
     fn run(&mut self, name: &str, packet: &[u8]) -> (Verdict, Vec<u8>) {

@@ -1,0 +1,447 @@
+//! The overlay's fast path in the kernel, as one value.
+//!
+//! ```text
+//! FastPath::open ──▶ <pin_dir>/overlay_v1/map_PEERS …
+//!           follow ──▶ programs on tunnels and on containers' links, then the maps, as differences
+//!           counts ◀── COUNTS
+//! ```
+//!
+//! The programs are filters of the network links (`clsact`), not pinned links: they go with the
+//! container's link, whoever removes it, and they run behind those of the VIPs. The maps are the
+//! truth; a restarted daemon takes them over, and puts its own programs in the place of the old ones.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::net::IpAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use aya::{Ebpf, EbpfLoader};
+use mizzen_ebpf_abi::Ip16;
+use mizzen_ebpf_abi::overlay::maps::{
+    ALIVE, ALIVE_CAPACITY, ALL, COUNTS, COUNTS_CAPACITY, LOCALS, LOCALS_CAPACITY, PEERS,
+    PEERS_CAPACITY, SWITCH,
+};
+use mizzen_ebpf_abi::overlay::{Local, OVERLAY_ABI_VERSION, Peer, Prefix, Switch, counter};
+
+use crate::clsact::{self, Direction, Filter, Order};
+use crate::table::{Plain, Table};
+use crate::{LoadError, bpf, object, probe, slab};
+
+/// The compiled programs, as committed beside their checksum.
+static OBJECT: &[u8] = aya::include_bytes_aligned!("../../prebuilt/overlay.bpf.o");
+
+/// The way to some addresses of another node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerWanted {
+    /// Our end of the tunnel: the kernel's number of the link.
+    pub tunnel: u32,
+    /// Largest packet that passes (bytes).
+    pub mtu: u32,
+    /// Link-layer address of the other end, as the tunnel's forwarding table knows it.
+    pub target: [u8; 6],
+    /// Link-layer address of our end.
+    pub source: [u8; 6],
+}
+
+/// A container of this node, as the owner of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ContainerWanted {
+    /// The host's end of its pair of links: the kernel's number.
+    pub link: u32,
+    /// The tunnel of its overlay, likewise.
+    pub tunnel: u32,
+    /// Largest packet that it takes (bytes).
+    pub mtu: u32,
+    /// Link-layer address of its end.
+    pub target: [u8; 6],
+    /// Link-layer address of its bridge.
+    pub source: [u8; 6],
+    /// Whether what it sends may pass by the bridge and the routes.
+    pub sends: bool,
+    /// Whether what it is sent may.
+    pub receives: bool,
+}
+
+/// What takes the fast path; nothing by default, which switches it off.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FastPathWanted {
+    /// By network: its address and the length of its prefix.
+    pub peers: BTreeMap<(IpAddr, u8), PeerWanted>,
+    /// By address.
+    pub containers: BTreeMap<IpAddr, ContainerWanted>,
+}
+
+/// What one pass changed.
+#[derive(Debug, Default)]
+pub struct FastPathChanged {
+    /// Networks of peers that were written or removed.
+    pub peers: usize,
+    /// Addresses of containers that were written or removed.
+    pub containers: usize,
+    /// Links, by number, that could not be attached to; what leads over them takes the ordinary path.
+    pub errors: Vec<(u32, io::Error)>,
+}
+
+/// What the programs counted, in packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FastPathCounts {
+    /// From a container straight into a tunnel.
+    pub sent: u64,
+    /// From a tunnel straight into a container.
+    pub delivered: u64,
+    /// From a container straight into one beside it.
+    pub beside: u64,
+    /// Left to the ordinary path for their size or age.
+    pub left: u64,
+}
+
+/// The programs and maps of the fast path. There must be one writer, so this is not `Clone`.
+#[derive(Debug)]
+pub struct FastPath {
+    pin_dir: PathBuf,
+    leaving: OwnedFd,
+    arriving: OwnedFd,
+    maps: Maps,
+    counts: OwnedFd,
+    /// Links that the programs of this process stand on.
+    attached: BTreeSet<u32>,
+}
+
+impl FastPath {
+    /// Loads the programs, and takes over the maps that an earlier daemon left. `pin_dir` is on a BPF file system.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError`] with whatever is missing; what was there before goes on.
+    pub fn open(pin_dir: &Path) -> Result<Self, LoadError> {
+        probe::probe_machine(pin_dir)?;
+        let directory = pin_dir.join(version());
+        let mut object = create_maps(&directory)?;
+        let counts = object::map_pin(&directory, COUNTS);
+        Ok(Self {
+            pin_dir: pin_dir.to_owned(),
+            leaving: object::load(&mut object, "mizzen_leave")?,
+            arriving: object::load(&mut object, "mizzen_arrive")?,
+            maps: Maps::open(&directory)?,
+            counts: bpf::obj_get(&counts).map_err(object::failed("open map", &counts))?,
+            attached: BTreeSet::new(),
+        })
+    }
+
+    /// Makes exactly what is `wanted` take the fast path, among the links of the calling thread's namespace.
+    ///
+    /// A container's address is known last and forgotten first, so no packet is handed to a link that is not
+    /// prepared for its answer.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError`] if a map cannot be read or written; links that cannot be attached to are told in the answer.
+    pub fn follow(&mut self, wanted: &FastPathWanted) -> Result<FastPathChanged, LoadError> {
+        let mut changed = FastPathChanged::default();
+        let is_on = !wanted.containers.is_empty();
+        if !is_on {
+            self.maps.switch(false)?;
+        }
+        let links: BTreeMap<u32, Direct> = wanted.links();
+        self.attach(&links, &mut changed);
+        let peers = wanted.peers.iter().map(|(net, peer)| (prefix(*net), (*peer).into()));
+        // A container whose link cannot be attached to could be sent to but not answer.
+        let is_attached = |container: &ContainerWanted| {
+            self.attached.contains(&container.link) && self.attached.contains(&container.tunnel)
+        };
+        let containers: BTreeMap<Ip16, Local> = wanted
+            .containers
+            .iter()
+            .filter(|(_, container)| is_attached(container))
+            .map(|(address, container)| ((*address).into(), (*container).into()))
+            .collect();
+        let forgotten = apply(&self.maps.locals, LOCALS, &containers, Part::Removals)?;
+        changed.peers = self.maps.set_peers(peers)?;
+        self.maps.set_alive(&containers, &forgotten)?;
+        let written = apply(&self.maps.locals, LOCALS, &containers, Part::Additions)?;
+        changed.containers = forgotten.len() + written.len();
+        if is_on {
+            self.maps.switch(true)?;
+        }
+        self.detach(&links);
+        self.retire_others()?;
+        Ok(changed)
+    }
+
+    /// Has the next pass look at every link again, even if nothing changed.
+    pub fn recheck(&mut self) {
+        self.attached.clear();
+    }
+
+    /// Reads what the programs counted since the maps were made.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError::Overlay`] if the kernel refuses.
+    pub fn counts(&self) -> Result<FastPathCounts, LoadError> {
+        let read = |index: u32| self.count(index).map_err(failed("read", COUNTS));
+        Ok(FastPathCounts {
+            sent: read(counter::SENT)?,
+            delivered: read(counter::DELIVERED)?,
+            beside: read(counter::BESIDE)?,
+            left: read(counter::LEFT)?,
+        })
+    }
+
+    fn count(&self, index: u32) -> io::Result<u64> {
+        let mut values = vec![0; bpf::possible_cpus()? * size_of::<u64>()];
+        // SAFETY: the map's keys are numbers, and it has one value of eight bytes for each CPU.
+        unsafe { bpf::lookup(self.counts.as_fd(), &index.to_ne_bytes(), &mut values) }?;
+        let (values, _) = values.as_chunks();
+        Ok(values.iter().map(|value| u64::from_ne_bytes(*value)).sum())
+    }
+
+    fn attach(&mut self, links: &BTreeMap<u32, Direct>, changed: &mut FastPathChanged) {
+        for (index, direct) in links {
+            if self.attached.contains(index) {
+                continue;
+            }
+            let program = match direct {
+                Direct::Tunnel => &self.arriving,
+                Direct::Container => &self.leaving,
+            };
+            match clsact::ensure(*index, Direction::In, program.as_fd(), filter(&self.pin_dir)) {
+                Ok(_) => drop(self.attached.insert(*index)),
+                Err(error) => changed.errors.push((*index, error)),
+            }
+        }
+    }
+
+    fn detach(&mut self, links: &BTreeMap<u32, Direct>) {
+        let pin_dir = &self.pin_dir;
+        self.attached.retain(|index| {
+            let is_wanted = links.contains_key(index);
+            if !is_wanted {
+                // There is none if the link is gone.
+                let _ = clsact::remove(*index, filter(pin_dir));
+            }
+            is_wanted
+        });
+    }
+
+    /// Removes the maps of other versions: no program uses them any more.
+    fn retire_others(&self) -> Result<(), LoadError> {
+        let mut others = directories(&self.pin_dir)?;
+        others.retain(|directory| !directory.ends_with(version()));
+        others.iter().try_for_each(|directory| remove_pins(directory))
+    }
+}
+
+/// Takes the programs off every link that the maps name and removes the maps, of any version. Not an error if nothing is
+/// there. To be called in the namespace of these links.
+///
+/// # Errors
+///
+/// [`LoadError::Path`] with the first pin that could not be removed.
+pub fn teardown_fast_path(pin_dir: &Path) -> Result<(), LoadError> {
+    for directory in directories(pin_dir)? {
+        if let Ok(maps) = Maps::open(&directory) {
+            for link in maps.links()? {
+                // There is none if the link is gone.
+                let _ = clsact::remove(link, filter(pin_dir));
+            }
+        }
+        remove_pins(&directory)?;
+    }
+    Ok(())
+}
+
+/// What a link is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Direct {
+    Tunnel,
+    Container,
+}
+
+impl FastPathWanted {
+    fn links(&self) -> BTreeMap<u32, Direct> {
+        let tunnels = self.containers.values().map(|container| container.tunnel);
+        let containers =
+            self.containers.values().map(|container| (container.link, Direct::Container));
+        containers.chain(tunnels.map(|tunnel| (tunnel, Direct::Tunnel))).collect()
+    }
+}
+
+/// The maps that are written.
+#[derive(Debug)]
+struct Maps {
+    peers: Table<Prefix, Peer>,
+    locals: Table<Ip16, Local>,
+    /// The kernel's `bpf_devmap_val`: a link and a program, of which there is none.
+    alive: Table<u32, [u32; 2]>,
+    switch: Table<u32, Switch>,
+}
+
+impl Maps {
+    fn open(directory: &Path) -> Result<Self, LoadError> {
+        Ok(Self {
+            peers: slab::table(directory, PEERS, PEERS_CAPACITY)?,
+            locals: slab::table(directory, LOCALS, LOCALS_CAPACITY)?,
+            alive: slab::table(directory, ALIVE, ALIVE_CAPACITY)?,
+            switch: slab::table(directory, SWITCH, 1)?,
+        })
+    }
+
+    fn switch(&self, is_on: bool) -> Result<(), LoadError> {
+        let switch = Switch { on: u32::from(is_on) };
+        self.switch.put(&0, &switch).map_err(failed("write to", SWITCH))
+    }
+
+    /// Returns how many differed.
+    fn set_peers(&self, wanted: impl Iterator<Item = (Prefix, Peer)>) -> Result<usize, LoadError> {
+        let wanted: BTreeMap<Prefix, Peer> = wanted.collect();
+        let written = apply(&self.peers, PEERS, &wanted, Part::Additions)?.len();
+        // A network that was cut in two has its parts by now.
+        Ok(written + apply(&self.peers, PEERS, &wanted, Part::Removals)?.len())
+    }
+
+    fn set_alive(
+        &self,
+        containers: &BTreeMap<Ip16, Local>,
+        forgotten: &[(Ip16, Local)],
+    ) -> Result<(), LoadError> {
+        let links: BTreeSet<u32> = containers.values().map(|container| container.link).collect();
+        for (_, container) in forgotten {
+            if !links.contains(&container.link) {
+                // The kernel has done it if the link is gone.
+                self.alive.delete(&container.link).map_err(failed("remove from", ALIVE))?;
+            }
+        }
+        for link in &links {
+            if self.alive.get(link).map_err(failed("read", ALIVE))?.is_none() {
+                match self.alive.put(link, &[*link, 0]) {
+                    // It went meanwhile; the next pass knows.
+                    Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {}
+                    other => other.map_err(failed("write to", ALIVE))?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn links(&self) -> Result<BTreeSet<u32>, LoadError> {
+        let locals = self.locals.entries().map_err(failed("list", LOCALS))?;
+        Ok(locals.iter().flat_map(|(_, local)| [local.link, local.tunnel]).collect())
+    }
+}
+
+/// Which half of the differences is applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    /// Elements that are not wanted, or are to be others.
+    Removals,
+    /// Elements that are missing, or others.
+    Additions,
+}
+
+/// Applies one half of what a map differs in, and returns it.
+fn apply<K: Plain + Ord, V: Plain + PartialEq>(
+    table: &Table<K, V>,
+    map: &'static str,
+    wanted: &BTreeMap<K, V>,
+    part: Part,
+) -> Result<Vec<(K, V)>, LoadError> {
+    let present = table.entries().map_err(failed("list", map))?;
+    if part == Part::Removals {
+        let unwanted = |(key, _): &(K, V)| !wanted.contains_key(key);
+        let removed: Vec<(K, V)> = present.into_iter().filter(unwanted).collect();
+        for (key, _) in &removed {
+            table.delete(key).map_err(failed("remove from", map))?;
+        }
+        return Ok(removed);
+    }
+    let present: BTreeMap<K, V> = present.into_iter().collect();
+    let differs = |(key, value): &(&K, &V)| present.get(key) != Some(value);
+    let (keys, values): (Vec<K>, Vec<V>) = wanted.iter().filter(differs).unzip();
+    table.put_all(&keys, &values).map_err(failed("write to", map))?;
+    Ok(keys.into_iter().zip(values).collect())
+}
+
+impl From<PeerWanted> for Peer {
+    fn from(wanted: PeerWanted) -> Self {
+        Self {
+            tunnel: wanted.tunnel,
+            mtu: wanted.mtu,
+            target: wanted.target.into(),
+            source: wanted.source.into(),
+        }
+    }
+}
+
+impl From<ContainerWanted> for Local {
+    fn from(wanted: ContainerWanted) -> Self {
+        let sends = if wanted.sends { Self::SENDS } else { 0 };
+        let receives = if wanted.receives { Self::RECEIVES } else { 0 };
+        Self {
+            link: wanted.link,
+            tunnel: wanted.tunnel,
+            mtu: wanted.mtu,
+            flags: sends | receives,
+            target: wanted.target.into(),
+            source: wanted.source.into(),
+        }
+    }
+}
+
+/// The key of a network; an IPv4 address is the end of a mapped one.
+fn prefix((address, length): (IpAddr, u8)) -> Prefix {
+    let mapped = if address.is_ipv4() { 96 } else { 0 };
+    Prefix { length: mapped + u32::from(length), address: address.into() }
+}
+
+fn filter(pin_dir: &Path) -> Filter<'_> {
+    Filter { directory: pin_dir, order: Order::Overlay }
+}
+
+/// The beginning of names of directories of this object's pins.
+const PREFIX: &str = "overlay_v";
+
+fn version() -> String {
+    format!("{PREFIX}{OVERLAY_ABI_VERSION}")
+}
+
+fn create_maps(directory: &Path) -> Result<Ebpf, LoadError> {
+    fs::create_dir_all(directory).map_err(object::failed("create", directory))?;
+    let mut loader = EbpfLoader::new();
+    loader.btf(None);
+    for name in ALL {
+        loader.map_pin_path(name, object::map_pin(directory, name));
+    }
+    loader.load(OBJECT).map_err(|source| LoadError::Object {
+        directory: directory.to_owned(),
+        source: Box::new(source),
+    })
+}
+
+fn directories(pin_dir: &Path) -> Result<Vec<PathBuf>, LoadError> {
+    let entries = match fs::read_dir(pin_dir) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(object::failed("list", pin_dir))?,
+    };
+    let is_ours = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        name.strip_prefix(PREFIX).is_some_and(|version| version.parse::<u32>().is_ok())
+    };
+    Ok(entries.flatten().map(|entry| entry.path()).filter(is_ours).collect())
+}
+
+fn remove_pins(directory: &Path) -> Result<(), LoadError> {
+    let entries = fs::read_dir(directory).map_err(object::failed("list", directory))?;
+    for pin in entries.flatten().map(|entry| entry.path()) {
+        fs::remove_file(&pin).map_err(object::failed("remove", &pin))?;
+    }
+    fs::remove_dir(directory).map_err(object::failed("remove", directory))
+}
+
+fn failed(request: &'static str, map: &'static str) -> impl FnOnce(io::Error) -> LoadError {
+    move |source| LoadError::Overlay { request, map, source }
+}
+
+const _: () = assert!(COUNTS_CAPACITY > counter::LEFT as usize, "a place for every counter");

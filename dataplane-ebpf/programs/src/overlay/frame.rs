@@ -1,0 +1,186 @@
+//! A frame with an IP packet in it: read, and readdressed on its way.
+//!
+//! Whatever is unusual (options, a header that routers have to look at) is not read, and so left to
+//! the ordinary path. Ports are not looked at, so fragments pass as well.
+
+use core::mem::MaybeUninit;
+
+use aya_ebpf::bindings::BPF_F_RECOMPUTE_CSUM;
+use aya_ebpf::helpers::generated::bpf_skb_load_bytes;
+use mizzen_ebpf_abi::Ip16;
+use mizzen_ebpf_abi::overlay::HardwareAddress;
+use mizzen_ebpf_core::rewrite;
+
+use crate::headers::{
+    Buffer, ETH_LENGTH, ETH_P_IP, ETH_P_IPV6, IPPROTO_TCP, IPPROTO_UDP, UDP_LENGTH, V4_END,
+    V4Header, V6_END, V6_LENGTH, V6Header, load, store,
+};
+
+/// What is known of a frame.
+pub struct Frame {
+    /// Whom it is for on this link.
+    pub target: HardwareAddress,
+    /// Where the packet comes from.
+    pub from: Ip16,
+    /// Where it goes.
+    pub to: Ip16,
+    /// Largest packet on the wire that it becomes part of (bytes, without the frame's header).
+    pub size: u32,
+    /// Routers that it may still pass.
+    pub hops: u8,
+    ip: Ip,
+}
+
+/// What is written again when the frame changes.
+enum Ip {
+    V4(Headers<V4Header>),
+    V6,
+}
+
+/// The headers of a frame and of its packet. The first field lets the last one be aligned.
+#[repr(C)]
+struct Headers<T> {
+    padding: u16,
+    target: HardwareAddress,
+    source: HardwareAddress,
+    kind: u16,
+    packet: T,
+}
+
+impl Frame {
+    /// Reads the headers.
+    #[inline(always)]
+    pub fn read(buffer: Buffer) -> Option<Self> {
+        // SAFETY: the context is valid for the whole run of the program.
+        match unsafe { (*buffer).protocol } as u16 {
+            ETH_P_IP => Self::read_v4(buffer),
+            ETH_P_IPV6 => Self::read_v6(buffer),
+            _ => None,
+        }
+    }
+
+    /// Writes both addresses of the frame, and counts this router. Nothing if the packet was left as it is.
+    #[inline(always)]
+    pub fn readdress(
+        self,
+        buffer: Buffer,
+        target: HardwareAddress,
+        source: HardwareAddress,
+    ) -> Option<Readdressed> {
+        let hops = self.hops.wrapping_sub(1);
+        match self.ip {
+            Ip::V4(mut headers) => {
+                let word =
+                    |hops: u8| u32::from(u16::from_ne_bytes([hops, headers.packet.protocol]));
+                let difference = rewrite::change(0, word(self.hops), word(hops));
+                headers.packet.checksum = rewrite::replaced(headers.packet.checksum, difference);
+                headers.packet.hops = hops;
+                (headers.target, headers.source) = (target, source);
+                // All at once, up to the checksum; what lies between is what it was.
+                store(buffer, 0, &headers.first_bytes(), 0).map(|()| Readdressed::Whole)
+            }
+            Ip::V6 => {
+                store(buffer, 0, &[target, source], 0)?;
+                // The sum of the whole packet, where hardware has worked it out, has the hop limit in it.
+                let recompute = u64::from(BPF_F_RECOMPUTE_CSUM);
+                match store(buffer, ETH_LENGTH + 7, &hops, recompute) {
+                    Some(()) => Some(Readdressed::Whole),
+                    None => Some(Readdressed::Half),
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn read_v4(buffer: Buffer) -> Option<Self> {
+        let headers: Headers<V4Header> = Headers::load(buffer)?;
+        let packet = headers.packet;
+        if packet.version_and_length != 0x45 {
+            return None;
+        }
+        Some(Self {
+            target: headers.target,
+            from: Ip16::from_v4_word(packet.source),
+            to: Ip16::from_v4_word(packet.target),
+            size: size(buffer, u32::from(u16::from_be(packet.length)), packet.protocol, V4_END)?,
+            hops: packet.hops,
+            ip: Ip::V4(headers),
+        })
+    }
+
+    #[inline(always)]
+    fn read_v6(buffer: Buffer) -> Option<Self> {
+        let headers: Headers<V6Header> = Headers::load(buffer)?;
+        let packet = headers.packet;
+        // Every router has to look at these options.
+        if packet.next == HOP_BY_HOP {
+            return None;
+        }
+        let length = V6_LENGTH + u32::from(u16::from_be(packet.length));
+        Some(Self {
+            target: headers.target,
+            from: Ip16::from_v6_words(packet.source),
+            to: Ip16::from_v6_words(packet.target),
+            size: size(buffer, length, packet.next, V6_END)?,
+            hops: packet.hops,
+            ip: Ip::V6,
+        })
+    }
+}
+
+/// How far a change came.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Readdressed {
+    /// To its end.
+    Whole,
+    /// The packet is of no use to anybody.
+    Half,
+}
+
+impl<T: Copy> Headers<T> {
+    #[inline(always)]
+    fn load(buffer: Buffer) -> Option<Self> {
+        let mut headers = MaybeUninit::<Self>::uninit();
+        let place = headers.as_mut_ptr();
+        // SAFETY: the first field is written here, and the others by the helper, if it succeeds; all are plain
+        // numbers.
+        unsafe {
+            (&raw mut (*place).padding).write(0);
+            let to = (&raw mut (*place).target).cast();
+            let length = ETH_LENGTH + size_of::<T>() as u32;
+            match bpf_skb_load_bytes(buffer.cast(), 0, to, length) {
+                0 => Some(headers.assume_init()),
+                _ => None,
+            }
+        }
+    }
+}
+
+impl Headers<V4Header> {
+    /// The frame's header and the packet's up to its checksum.
+    #[inline(always)]
+    fn first_bytes(&self) -> [u16; 13] {
+        let words = (&raw const self.target).cast::<u16>();
+        // SAFETY: these are 13 of the 17 words from there on, all plain numbers.
+        core::array::from_fn(|n| unsafe { words.add(n).read() })
+    }
+}
+
+/// Size on the wire of a packet of `length` bytes, or of the segments that it stands for.
+#[inline(always)]
+fn size(buffer: Buffer, length: u32, protocol: u8, transport: u32) -> Option<u32> {
+    // SAFETY: as in `read`.
+    let segment = unsafe { (*buffer).gso_size };
+    if segment == 0 {
+        return Some(length);
+    }
+    let header = match protocol {
+        IPPROTO_TCP => u32::from(load::<u8>(buffer, transport + 12)? >> 4) * 4,
+        IPPROTO_UDP => UDP_LENGTH,
+        _ => return None,
+    };
+    Some(transport - ETH_LENGTH + header + segment)
+}
+
+/// The IPv6 header with options for every router.
+const HOP_BY_HOP: u8 = 0;
