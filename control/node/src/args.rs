@@ -80,7 +80,8 @@ and run directories of its own. Needs root. The exit code is COMMAND's.
 Examples:
   mizzen lab
   mizzen lab -- mizzen status
-  mizzen lab --nodes 3 -- sh -c 'ping -c1 172.31.255.3'
+  mizzen lab --nodes 3               inside: mizzen lab --on 2 -- mizzen status
+                                     inside: mizzen lab --cut 3, mizzen lab --heal 3
   mizzen lab --keep &               then: mizzen lab --enter PID -- mizzen status")]
     Lab(LabArgs),
     /// Show the node, its parts and what is wrong with it
@@ -234,6 +235,8 @@ mod tests {
             &["mizzen", "node", "--check-config", "--teardown"],
             &["mizzen", "lab", "--nodes", "0"],
             &["mizzen", "lab", "--node", "2"],
+            &["mizzen", "lab", "--on", "2", "--nodes", "3"],
+            &["mizzen", "lab", "--cut", "2", "--heal", "2"],
             &["mizzen", "scale", "web", "many"],
             &["mizzen", "vip"],
             &["mizzen", "vip", "set", "demo:80/tcp"],

@@ -27,6 +27,7 @@ mod sweep;
 pub use error::LabError;
 
 use crate::args::LabArgs;
+use links::Cable;
 use nodes::Node;
 use sandbox::Sandbox;
 use signals::{Event, Signals};
@@ -51,14 +52,16 @@ pub fn run(args: &LabArgs) -> anyhow::Result<ExitCode> {
         return Err(LabError::NotRoot.into());
     }
     if let Some(pid) = args.enter {
-        return match enter::enter(pid, usize::from(args.node), &args.command) {
-            Ok(never) => match never {},
-            Err(error @ LabError::Start { .. }) => {
-                crate::complain(&error.into());
-                Ok(ExitCode::from(NOT_STARTED))
-            }
-            Err(error) => Err(error.into()),
-        };
+        return enter(pid, args.node, args);
+    }
+    if let Some(node) = args.on {
+        return enter(surrounding()?, node, args);
+    }
+    for (node, cable) in [(args.cut, Cable::Unplugged), (args.heal, Cable::Plugged)] {
+        if let Some(node) = node {
+            enter::set_cable(surrounding()?, usize::from(node), cable)?;
+            return Ok(ExitCode::SUCCESS);
+        }
     }
     let signals = Signals::block()?;
     for error in sweep::sweep() {
@@ -69,6 +72,23 @@ pub fn run(args: &LabArgs) -> anyhow::Result<ExitCode> {
         Err(LabError::Interrupted { signal }) => Ok(signal_code(signal)),
         Err(error) => Err(error.into()),
     }
+}
+
+fn enter(pid: u32, node: u8, args: &LabArgs) -> anyhow::Result<ExitCode> {
+    match enter::enter(pid, usize::from(node), &args.command) {
+        Ok(never) => match never {},
+        Err(error @ LabError::Start { .. }) => {
+            crate::complain(&error.into());
+            Ok(ExitCode::from(NOT_STARTED))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The lab that this process is in.
+fn surrounding() -> Result<u32, LabError> {
+    let pid = std::env::var("MIZZEN_LAB").ok().and_then(|pid| pid.parse().ok());
+    pid.ok_or(LabError::Outside)
 }
 
 fn in_sandbox(args: &LabArgs, signals: &Signals) -> Result<ExitCode, LabError> {

@@ -179,6 +179,23 @@ fn nodes_reach_each_other() {
 }
 
 #[test]
+fn a_node_can_be_unplugged() {
+    let bench = Bench::new();
+    let script = "
+        mizzen lab --on 2 -- sh -c 'echo node $MIZZEN_LAB_NODE; ip -br link show eth0'
+        mizzen lab --cut 2; mizzen lab --on 2 -- ip -br link show eth0
+        mizzen lab --heal 2; mizzen lab --on 2 -- ip -br link show eth0
+        mizzen lab --cut 3";
+    let output =
+        bench.lab(&["--no-node", "--nodes", "2", "--", "sh", "-c", script]).output().unwrap();
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    let words: Vec<&str> =
+        out.lines().map(|line| line.split_whitespace().nth(1).unwrap_or_default()).collect();
+    assert_eq!(words, ["2", "UP", "DOWN", "UP"], "{out}{err}");
+    assert!(err.contains("has 2 nodes, no node 3"), "{err}");
+}
+
+#[test]
 fn a_lab_can_be_entered() {
     let bench = Bench::new();
     let lab = Standing::start(&bench, &["--nodes", "2"]);

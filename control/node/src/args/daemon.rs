@@ -36,6 +36,15 @@ pub struct LabArgs {
     /// Which of the nodes to enter
     #[arg(long, default_value_t = 1, value_name = "N", requires = "enter")]
     pub node: u8,
+    /// Inside of a lab: run COMMAND beside its node N
+    #[arg(long, value_name = "N", conflicts_with_all = ["nodes", "no_node", "keep", "enter"])]
+    pub on: Option<u8>,
+    /// Inside of a lab: unplug node N, so that no packet leaves or reaches it
+    #[arg(long, value_name = "N", conflicts_with_all = ["nodes", "no_node", "keep", "enter", "on", "command"])]
+    pub cut: Option<u8>,
+    /// Inside of a lab: plug node N in again
+    #[arg(long, value_name = "N", conflicts_with_all = ["nodes", "no_node", "keep", "enter", "on", "command", "cut"])]
+    pub heal: Option<u8>,
     /// What to run inside, beside node 1 [default: $SHELL]
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,

@@ -3,6 +3,7 @@
 
 use super::cgroups;
 use super::error::LabError;
+use super::links::{self, Cable};
 use super::sandbox::{DESCRIPTION, Description, NodeDescription};
 use super::signals::Signals;
 use super::sweep;
@@ -11,7 +12,7 @@ use std::convert::Infallible;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Becomes `command` beside node `node` (from 1) of the lab of process `pid`. Must
@@ -34,6 +35,19 @@ pub(super) fn enter(pid: u32, node: usize, command: &[OsString]) -> Result<Infal
         .env_remove("MIZZEN_SOCKET")
         .exec();
     Err(LabError::Start { program: program.to_string_lossy().into_owned(), source })
+}
+
+/// Plugs node `node` (from 1) of the lab of process `pid` in, or unplugs it.
+pub(super) fn set_cable(pid: u32, node: usize, cable: Cable) -> Result<(), LabError> {
+    let lab = describe(pid)?;
+    let nodes = lab.nodes.len();
+    if node == 0 || node > nodes {
+        return Err(LabError::NoNode { pid, node, nodes });
+    }
+    let underlay = PathBuf::from(format!("/proc/{pid}/fd/{}", lab.underlay_fd));
+    mizzen_netlink::in_namespace(&underlay, move || links::set_cable(node, cable))
+        .and_then(|done| done)
+        .map_err(LabError::Network)
 }
 
 fn describe(pid: u32) -> Result<Description, LabError> {

@@ -69,6 +69,9 @@ pub enum LabError {
         /// As asked for.
         pid: u32,
     },
+    /// A command for the inside of a lab was given outside.
+    #[error("this is not inside of a lab; `mizzen lab --enter PID` leads into one")]
+    Outside,
     /// It has fewer nodes.
     #[error("lab {pid} has {nodes} nodes, no node {node}")]
     NoNode {

@@ -5,13 +5,22 @@ use super::error::LabError;
 use super::namespaces::{Network, NodeNamespaces};
 use ipnet::{IpNet, Ipv4Net};
 use mizzen_netlink::{
-    BridgeSpec, DuplicateDetection, IfIndex, LinkChange, NetlinkError, VethPeer, VethSpec,
+    BridgeSpec, DuplicateDetection, IfIndex, LinkChange, Netlink, NetlinkError, VethPeer, VethSpec,
 };
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 
 /// Bridge of the underlay.
 const BRIDGE: &str = "underlay";
+
+/// Whether a node is connected to the underlay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cable {
+    /// It is.
+    Plugged,
+    /// It is not: no packet leaves or reaches it.
+    Unplugged,
+}
 
 /// A node's link to the underlay.
 const NODE_LINK: &str = "eth0";
@@ -54,7 +63,7 @@ fn try_connect(
     node: &mut NodeNamespaces,
     number: usize,
 ) -> Result<(), NetlinkError> {
-    let port = format!("n{number}");
+    let port = port(number);
     let peer = VethPeer { name: &port, namespace: underlay.fd.as_fd(), mac: None };
     let spec = VethSpec { name: NODE_LINK, mtu: MTU, alias: None, peer };
     let inside = &mut node.network.netlink;
@@ -65,4 +74,19 @@ fn try_connect(
     let net = IpNet::V4(Ipv4Net::new_assert(address(number), 24));
     inside.ensure_address(link.index, net, DuplicateDetection::Off)?;
     Ok(())
+}
+
+/// Plugs node `number` (from 1) in, or unplugs it; called in the underlay's namespace. The
+/// node's own link and addresses stay as they are.
+pub(super) fn set_cable(number: usize, cable: Cable) -> Result<(), NetlinkError> {
+    let change = match cable {
+        Cable::Plugged => LinkChange::new().up(),
+        Cable::Unplugged => LinkChange::new().down(),
+    };
+    Netlink::open()?.set_link(&port(number), &change)
+}
+
+/// The underlay's end of a node's cable.
+fn port(number: usize) -> String {
+    format!("n{number}")
 }

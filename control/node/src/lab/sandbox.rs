@@ -22,6 +22,8 @@ pub(super) struct Description {
     pub format: u16,
     /// Process that keeps the namespaces.
     pub pid: u32,
+    /// Descriptor of the underlay's network namespace in that process.
+    pub underlay_fd: i32,
     /// The nodes, the first one is number 1.
     pub nodes: Vec<NodeDescription>,
 }
@@ -129,7 +131,9 @@ impl Sandbox {
 
     fn write_description(&mut self, pid: u32) -> Result<(), LabError> {
         let nodes = self.nodes.iter().map(|node| &node.description).collect::<Vec<_>>();
-        let value = serde_json::json!({ "format": FORMAT, "pid": pid, "nodes": nodes });
+        let value = serde_json::json!({
+            "format": FORMAT, "pid": pid, "underlay_fd": self.underlay.fd.as_raw_fd(), "nodes": nodes,
+        });
         write(&self.dir.join(DESCRIPTION), &value.to_string())
     }
 }
