@@ -4,7 +4,8 @@
 //! is to be done comes out of [`Agent::poll_effect`], in order. An effect is
 //! complete in itself; the shell (`control/node`) carries it out and tells how it
 //! went. The life of one task is in [`task`], its updates in [`status`], its
-//! health check in [`health`]; what the operator wants of all of them in `duty`; what survives a crash is in [`record`].
+//! health check in [`health`]; what the operator wants of all of them in `duty`; what survives a crash is in [`record`];
+//! the way to a master on another node is a value beside it, [`way`].
 //!
 //! ```text
 //! RunTask ─▶ Checkpoint ─▶ Launch ─▶ launched() ─▶ TASK_RUNNING ─▶ ended() ─▶ Destroy
@@ -23,6 +24,7 @@ mod recover;
 pub mod status;
 pub mod task;
 mod view;
+pub mod way;
 
 use mizzen_api::link::{ToAgent, ToMaster};
 use mizzen_api::v1;
@@ -208,6 +210,7 @@ impl Agent {
             ToAgent::Duty(duty) => self.take_orders(duty, now),
             ToAgent::ShutOut { message } => self.be_shut_out(message, now),
             ToAgent::Introduce => self.master_connected(),
+            ToAgent::Ping => self.effects.push_back(Effect::ToMaster(Box::new(ToMaster::Pong))),
             ToAgent::RunTask { framework, task } => self.run_task(framework, task, now),
             ToAgent::KillTask { framework_id, task_id, kill_policy } => {
                 let grace = kill_policy.as_ref().and_then(task::grace_of);

@@ -90,6 +90,7 @@ impl Bench {
                 Effect::ToMaster(message) => match *message {
                     ToMaster::MoreAddresses { overlay } => format!("more of {overlay}"),
                     ToMaster::Register { tasks, .. } => format!("register {}", tasks.len()),
+                    ToMaster::Pong => "pong".to_owned(),
                     ToMaster::StatusUpdate { status, latest_state, .. } => {
                         let state = status.state().as_str_name();
                         self.sent = status.uuid.is_some().then_some(status);

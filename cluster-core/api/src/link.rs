@@ -1,7 +1,9 @@
 //! What an agent and the master say to each other.
 //!
 //! On one machine both live in one process and pass these values; between
-//! machines they are what the link carries.
+//! machines they travel in frames, see [`frame`].
+
+pub mod frame;
 
 use crate::v1;
 use mizzen_types::overlay::{OverlayClaim, OverlayGrant};
@@ -48,6 +50,8 @@ pub enum ToMaster {
         /// The overlay's name.
         overlay: String,
     },
+    /// The answer to [`ToAgent::Ping`].
+    Pong,
 }
 
 /// From the master to an agent.
@@ -72,8 +76,10 @@ pub enum ToAgent {
         /// Why.
         message: String,
     },
-    /// Whatever kept it out is over: register.
+    /// It is not, or no longer, known: register.
     Introduce,
+    /// Are you there? Whoever hears none of these for long looks for the master anew.
+    Ping,
     /// Run a task of this framework.
     RunTask {
         /// Whose task it is.

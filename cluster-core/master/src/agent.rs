@@ -2,7 +2,8 @@
 
 use crate::registry::Presence;
 use crate::task::{self, Charge, Task};
-use crate::{Link, LinkId, Machine, Master};
+use crate::timers::Alarm;
+use crate::{Effect, Link, LinkId, Machine, Master};
 use mizzen_allocator::{AgentAllocation, AgentSpec};
 use mizzen_api::link::{Duty, ToAgent, ToMaster};
 use mizzen_api::resources::from_v1;
@@ -10,7 +11,7 @@ use mizzen_api::v1::allocator::InverseOfferStatus;
 use mizzen_api::v1::scheduler::{Event, event};
 use mizzen_api::v1::task_status::Reason;
 use mizzen_api::v1::{self, TaskState};
-use mizzen_types::ids::{AgentId, FrameworkId, IdError, OfferId, TaskId, check_id};
+use mizzen_types::ids::{AgentId, FrameworkId, IdError, OfferId, OwnerId, TaskId, check_id};
 use mizzen_types::overlay::OverlayClaim;
 use mizzen_types::resources::{ResourceError, Resources};
 use mizzen_types::time::{Now, Wall};
@@ -43,6 +44,16 @@ pub enum AgentError {
         /// What is wrong with them.
         source: ResourceError,
     },
+    /// It registers as an agent of another node.
+    #[error("node '{node}' registers as agent '{agent}', which is node '{owner}'")]
+    OtherNode {
+        /// The agent.
+        agent: AgentId,
+        /// Who speaks.
+        node: OwnerId,
+        /// Whose agent it is.
+        owner: OwnerId,
+    },
     /// It tells of a task of a framework that is not known.
     #[error("agent '{agent}' tells of task '{task}' of the unknown framework '{framework}'")]
     UnknownFramework {
@@ -63,8 +74,10 @@ pub(crate) struct Agent {
     pub(crate) peer: IpAddr,
     /// The way to it, if there is one.
     pub(crate) link: Option<LinkId>,
-    /// Grows when it disconnects.
-    pub(crate) disconnections: u64,
+    /// Number of its observation; one that was forgotten and came back has another.
+    pub(crate) observation: u64,
+    /// Questions whether it is there that it has not answered, in a row.
+    pub(crate) unanswered: u32,
     pub(crate) registered: Wall,
     pub(crate) reregistered: Option<Wall>,
     pub(crate) offers: BTreeSet<OfferId>,
@@ -99,10 +112,11 @@ struct Introduction {
 }
 
 impl Master {
-    /// There is a way to an agent at this address; the agent will introduce itself.
-    pub fn agent_connected(&mut self, link: LinkId, peer: IpAddr, now: Now) {
+    /// There is a way to the agent of `node`, at this address; the agent will introduce
+    /// itself. An agent's id belongs to the node that it was given to.
+    pub fn agent_connected(&mut self, link: LinkId, node: OwnerId, peer: IpAddr, now: Now) {
         self.now = now;
-        self.links.insert(link, Link { peer, agent: None, kept_out: None });
+        self.links.insert(link, Link { node, peer, agent: None, kept_out: None });
     }
 
     /// An agent says something.
@@ -118,19 +132,29 @@ impl Master {
     ) -> Result<(), AgentError> {
         self.now = now;
         let known = self.links.get(&link).ok_or(AgentError::NoLink(link))?;
+        if let ToMaster::Register { agent, frameworks, tasks, overlay } = message {
+            return self.register(link, agent, frameworks, (tasks, overlay));
+        }
+        let Some(agent) = known.agent.clone() else {
+            if known.kept_out.is_none() {
+                // It was given up while its link was silent, and must say what it has.
+                let message = Box::new(ToAgent::Introduce);
+                self.effects.push_back(Effect::ToAgent { link, message });
+            }
+            return Err(AgentError::NotRegistered(link));
+        };
+        if let Some(agent) = self.agents.get_mut(&agent) {
+            agent.unanswered = 0;
+        }
         match message {
-            ToMaster::Register { agent, frameworks, tasks, overlay } => {
-                self.register(link, agent, frameworks, (tasks, overlay))
+            ToMaster::StatusUpdate { framework_id, status, latest_state } => {
+                self.status_update(&agent, &(&framework_id).into(), status, latest_state)
             }
             ToMaster::MoreAddresses { overlay } => {
-                let agent = known.agent.clone().ok_or(AgentError::NotRegistered(link))?;
                 self.give_more_addresses(&agent, &overlay);
                 Ok(())
             }
-            ToMaster::StatusUpdate { framework_id, status, latest_state } => {
-                let agent = known.agent.clone().ok_or(AgentError::NotRegistered(link))?;
-                self.status_update(&agent, &(&framework_id).into(), status, latest_state)
-            }
+            ToMaster::Register { .. } | ToMaster::Pong => Ok(()),
         }
     }
 
@@ -154,6 +178,9 @@ impl Master {
             Some(_) => "messages_reregister_slave",
             None => "messages_register_slave",
         });
+        if let Some(id) = &id {
+            self.check_node(id, link)?;
+        }
         let machine = Machine::of(&info, self.links.get(&link).map_or(UNKNOWN, |link| link.peer));
         if let Some(why) = self.kept_out(id.as_ref(), &machine) {
             if let Some(own) = own {
@@ -173,6 +200,20 @@ impl Master {
         Ok(())
     }
 
+    /// Only the node that an id was given to may use it.
+    fn check_node(&self, agent: &AgentId, link: LinkId) -> Result<(), AgentError> {
+        let owner = self.registry.agent(agent).and_then(|record| record.node.as_ref());
+        let (Some(owner), Some(link)) = (owner, self.links.get(&link)) else { return Ok(()) };
+        match *owner == link.node {
+            true => Ok(()),
+            false => Err(AgentError::OtherNode {
+                agent: agent.clone(),
+                node: link.node.clone(),
+                owner: owner.clone(),
+            }),
+        }
+    }
+
     fn next_agent_id(&mut self) -> AgentId {
         let number = self.numbers.agent;
         self.numbers.agent += 1;
@@ -185,6 +226,9 @@ impl Master {
         info.id = Some(id.into());
         let was_unreachable = self.registry.unreachable_since(id).is_some();
         self.registry.set_agent(id, info.clone(), Presence::Admitted);
+        if let Some(link) = self.links.get(&link) {
+            self.registry.set_node(id, link.node.clone());
+        }
         self.save_agent(id);
         self.rescind_of_agent(id);
         self.allocator.remove_agent(id);
@@ -223,12 +267,17 @@ impl Master {
         let now = self.now.wall;
         let Some(agent) = self.agents.get_mut(id) else {
             self.counters.count("slave_registrations");
+            let observation = self.numbers.observation;
+            self.numbers.observation += 1;
+            let at = self.now.mono + self.settings.agent_ping_timeout;
+            self.timers.set(at, Alarm::Ping(id.clone(), observation));
             let agent = Agent {
                 info,
                 total,
                 peer,
                 link: Some(link),
-                disconnections: 0,
+                observation,
+                unanswered: 0,
                 registered: now,
                 reregistered: None,
                 offers: BTreeSet::new(),
@@ -244,6 +293,7 @@ impl Master {
         self.counters.count("slave_reregistrations");
         let old = agent.link.replace(link).filter(|old| *old != link);
         (agent.info, agent.total, agent.peer) = (info, total, peer);
+        agent.unanswered = 0;
         agent.reregistered = Some(now);
         if let Some(old) = old.and_then(|old| self.links.get_mut(&old)) {
             old.agent = None;

@@ -13,7 +13,7 @@
 //! updates.rs    status updates, KILL, ACKNOWLEDGE     reconciliation.rs
 //! operator.rs   what operators ask for              drain.rs        agents end their tasks
 //! maintenance.rs machines (machine.rs) go and return   inverse.rs      frameworks are asked to leave
-//! removal.rs    agents are removed and kept out
+//! removal.rs    agents are removed and kept out     ways.rs           agents of other nodes
 //! validation.rs what a task or framework must be      registry.rs      what outlives the process
 //! overlay.rs    who has which blocks of the overlays   overlays.rs  agents are told of theirs
 //! view.rs       what people and resolvers read        metrics.rs
@@ -45,6 +45,7 @@ mod timers;
 mod updates;
 mod validation;
 pub mod view;
+pub mod ways;
 
 use agent::Agent;
 use framework::Framework;
@@ -55,7 +56,7 @@ use mizzen_allocator::Allocator;
 use mizzen_api::link::ToAgent;
 use mizzen_api::v1;
 use mizzen_types::fact::{Fact, Key, LeaderFact};
-use mizzen_types::ids::{AgentId, FrameworkId, OfferId};
+use mizzen_types::ids::{AgentId, FrameworkId, OfferId, OwnerId};
 use mizzen_types::random::Dice;
 use mizzen_types::time::{Mono, Now};
 use offers::Offer;
@@ -93,8 +94,12 @@ pub struct Settings {
     pub allocation_interval: Duration,
     /// Time between heartbeats on a framework's stream.
     pub heartbeat: Duration,
-    /// How long a lost agent may take to come back.
+    /// How long the agents that a new master knows from its registry may take to come back.
     pub agent_reregister: Duration,
+    /// Time between two questions whether an agent is there.
+    pub agent_ping_timeout: Duration,
+    /// After so many of them without an answer it is unreachable.
+    pub max_agent_ping_timeouts: u32,
     /// How many frameworks that are gone are remembered.
     pub max_completed_frameworks: usize,
     /// How many tasks that are gone are remembered of each framework.
@@ -125,6 +130,8 @@ impl Settings {
             allocation_interval: Duration::from_secs(1),
             heartbeat: Duration::from_secs(15),
             agent_reregister: Duration::from_secs(600),
+            agent_ping_timeout: Duration::from_secs(15),
+            max_agent_ping_timeouts: 5,
             max_completed_frameworks: 50,
             max_completed_tasks: 1000,
             max_unreachable_tasks: 1000,
@@ -218,6 +225,8 @@ pub struct Master {
 /// A way to an agent, which may not have introduced itself yet.
 #[derive(Debug)]
 struct Link {
+    /// The node at its end, as its certificate names it.
+    node: OwnerId,
     peer: IpAddr,
     agent: Option<AgentId>,
     /// The machine of the agent, if it introduced itself and was not let in.
@@ -230,6 +239,7 @@ struct Numbers {
     framework: u64,
     agent: u64,
     offer: u64,
+    observation: u64,
 }
 
 impl Master {
@@ -293,7 +303,7 @@ impl Master {
             match alarm {
                 Alarm::Heartbeat(stream_id) => self.heartbeat(&stream_id),
                 Alarm::Failover(framework, stream) => self.failover_timed_out(&framework, stream),
-                Alarm::AgentGone(agent, epoch) => self.agent_timed_out(&agent, epoch),
+                Alarm::Ping(agent, observation) => self.observe(&agent, observation),
                 Alarm::Recovery => self.recovery_timed_out(),
                 Alarm::RegistryGc => self.collect_registry(),
                 Alarm::Maintenance => self.follow_maintenance(),

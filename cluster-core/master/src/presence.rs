@@ -6,6 +6,7 @@ use crate::task::{self, Charge};
 use crate::timers::Alarm;
 use crate::{LinkId, Master};
 use mizzen_allocator::Activity;
+use mizzen_api::link::ToAgent;
 use mizzen_api::v1::scheduler::{Event, event};
 use mizzen_api::v1::task_status::Reason;
 use mizzen_api::v1::{self, TaskState};
@@ -25,23 +26,31 @@ impl Master {
     pub(crate) fn unbind(&mut self, id: &AgentId) {
         let Some(agent) = self.agents.get_mut(id) else { return };
         agent.link = None;
-        agent.disconnections += 1;
-        let alarm = Alarm::AgentGone(id.clone(), agent.disconnections);
-        self.timers.set(self.now.mono + self.settings.agent_reregister, alarm);
         self.allocator.set_agent_activity(id, Activity::Inactive);
         self.rescind_of_agent(id);
         self.counters.count("slave_unreachable_scheduled");
     }
 
-    pub(crate) fn agent_timed_out(&mut self, id: &AgentId, disconnection: u64) {
-        let gone = self
-            .agents
-            .get(id)
-            .is_some_and(|agent| agent.link.is_none() && agent.disconnections == disconnection);
-        if gone {
+    /// Asks an agent whether it is there, or gives it up: it may be away with its link open,
+    /// and behind a link that broke it may come back in time.
+    pub(crate) fn observe(&mut self, id: &AgentId, observation: u64) {
+        let Some(agent) = self.agents.get_mut(id) else { return };
+        if agent.observation != observation {
+            return;
+        }
+        if agent.unanswered >= self.settings.max_agent_ping_timeouts {
+            let link = agent.link.take();
+            if let Some(link) = link.and_then(|link| self.links.get_mut(&link)) {
+                link.agent = None;
+            }
             self.counters.count("slave_unreachable_completed");
             self.mark_unreachable(id);
+            return;
         }
+        agent.unanswered += 1;
+        let at = self.now.mono + self.settings.agent_ping_timeout;
+        self.timers.set(at, Alarm::Ping(id.clone(), observation));
+        self.tell_agent(id, ToAgent::Ping);
     }
 
     /// Agents of the registry that have not come back since the start are lost.

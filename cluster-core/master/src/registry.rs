@@ -5,7 +5,7 @@
 //! other kinds below [`PREFIX`] belong to versions to come and are left alone.
 
 use mizzen_api::v1;
-use mizzen_types::ids::AgentId;
+use mizzen_types::ids::{AgentId, OwnerId};
 use mizzen_types::time::Wall;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -120,6 +120,9 @@ pub struct AgentRecord {
     pub presence: Presence,
     /// What it said of itself last.
     pub info: v1::AgentInfo,
+    /// The node that the id was given to.
+    #[serde(default)]
+    pub node: Option<OwnerId>,
     /// Whether its resources are offered.
     #[serde(default)]
     pub service: Service,
@@ -171,12 +174,19 @@ impl Registry {
 
     /// Says where an agent stands; what operators want of it stays.
     pub fn set_agent(&mut self, id: &AgentId, info: v1::AgentInfo, presence: Presence) {
-        let (service, drain) = match self.agents.get(id) {
-            Some(known) => (known.service, known.drain),
-            None => (Service::Active, None),
+        let (node, service, drain) = match self.agents.get(id) {
+            Some(known) => (known.node.clone(), known.service, known.drain),
+            None => (None, Service::Active, None),
         };
-        let record = AgentRecord { format: FORMAT, presence, info, service, drain };
+        let record = AgentRecord { format: FORMAT, presence, info, node, service, drain };
         self.agents.insert(id.clone(), record);
+    }
+
+    /// Says which node an agent's id was given to; nothing if there is no such agent.
+    pub fn set_node(&mut self, id: &AgentId, node: OwnerId) {
+        if let Some(record) = self.agents.get_mut(id) {
+            record.node = Some(node);
+        }
     }
 
     /// Says what operators want of an agent; nothing if there is no such agent.

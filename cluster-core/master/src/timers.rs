@@ -12,8 +12,8 @@ pub(crate) enum Alarm {
     Heartbeat(String),
     /// A framework that disconnected for this time in its life had its chance.
     Failover(FrameworkId, u64),
-    /// An agent that disconnected for this time in its life had its chance.
-    AgentGone(AgentId, u64),
+    /// An agent, under this number of its observation, is asked whether it is there.
+    Ping(AgentId, u64),
     /// Agents of the registry had their chance.
     Recovery,
     /// Old entries of the registry can go.

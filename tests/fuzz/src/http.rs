@@ -123,7 +123,7 @@ impl Core {
         let address = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
         let settings = mizzen_master::Settings::new("cluster".to_owned(), "node", address, 5050);
         let mut master = Master::new(settings, Registry::default(), NOW);
-        master.agent_connected(LinkId(0), address, NOW);
+        master.agent_connected(LinkId(0), "node".into(), address, NOW);
         // A framework whose stream `s-1` is.
         let _ = master.scheduler_call(services.subscribe_call(), None, "s-1".to_owned(), NOW);
         Self { services, master }

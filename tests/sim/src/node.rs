@@ -78,7 +78,7 @@ impl Node {
         let registry = registry.map(|(key, value)| (key.clone(), value.clone()));
         let registry = Registry::from_records(registry).unwrap_or_default();
         let mut master = Master::new(settings, registry, now);
-        master.agent_connected(LINK, ADDRESS, now);
+        master.agent_connected(LINK, "node".into(), ADDRESS, now);
         agent.master_connected();
         let saved = machine.store.iter().filter_map(|(key, value)| {
             Some((key.strip_prefix(SERVICES)?.to_owned(), value.clone()))

@@ -5,6 +5,7 @@ use super::lives::{ALL, info_with_id, running};
 use mizzen_api::resources::to_v1;
 use mizzen_api::v1::framework_info::capability::Type as Capability;
 use mizzen_api::v1::{self, TaskState};
+use mizzen_types::overlay::OverlayClaim;
 use mizzen_types::resources::Resources;
 
 pub(super) fn reported(id: &str, framework: &str, resources: &str, state: TaskState) -> v1::Task {
@@ -26,8 +27,8 @@ fn an_agent_that_is_lost_takes_its_tasks_along() {
     bench.log.clear();
     bench.disconnect(1);
     bench.expect(&["s1 rescind m-O1"]);
-    bench.advance(599).expect(&[]);
-    bench.advance(1).expect(&[
+    bench.advance(75).expect(&[]);
+    bench.advance(15).expect(&[
         "save master/agent/m-S0",
         "s1 update t1 TASK_LOST REASON_AGENT_REMOVED",
         "s1 failure m-S0",
@@ -56,6 +57,59 @@ fn an_agent_that_is_lost_takes_its_tasks_along() {
         ]
     );
     assert!(bench.log[3].contains("m-S0 cpus:3; mem:924; ports:[31000-31009]"), "{:?}", bench.log);
+}
+
+#[test]
+fn an_agent_that_does_not_answer_is_lost_until_it_speaks() {
+    use crate::{AgentError, LinkId};
+    use mizzen_api::link::ToMaster;
+    let mut bench = running();
+    bench.advance(400).log.clear();
+    assert_eq!(bench.master.state()["activated_slaves"], 1, "it answers all the time");
+    bench.silent.insert(1);
+    bench.advance(74).expect(&[]);
+    bench.advance(31).expect(&[
+        "save master/agent/m-S0",
+        "s1 rescind m-O1",
+        "s1 update t1 TASK_LOST REASON_AGENT_REMOVED",
+        "s1 failure m-S0",
+    ]);
+    // It was only stopped for a while.
+    bench.silent.clear();
+    let late = bench.master.agent_message(LinkId(1), ToMaster::Pong, bench.now);
+    assert!(matches!(late, Err(AgentError::NotRegistered(_))));
+    bench.settle();
+    bench.expect(&["agent 1 introduce"]);
+    let task = reported("t1", "m-0000", "cpus:1;mem:100", TaskState::TaskRunning);
+    bench.register(1, Some("m-S0"), ALL, vec![], vec![task]);
+    assert_eq!(bench.log[1], "s1 update t1 TASK_RUNNING REASON_AGENT_REREGISTERED");
+    bench.advance(400);
+    assert_eq!(bench.master.state()["activated_slaves"], 1);
+}
+
+#[test]
+fn only_its_node_speaks_for_an_agent() {
+    use crate::{AgentError, LinkId};
+    use mizzen_api::link::ToMaster;
+    let info = v1::AgentInfo {
+        id: Some(v1::AgentId { value: "m-S0".to_owned() }),
+        ..v1::AgentInfo::default()
+    };
+    let register = || ToMaster::Register {
+        agent: info.clone(),
+        frameworks: vec![],
+        tasks: vec![],
+        overlay: OverlayClaim::default(),
+    };
+    // Also a master that starts anew knows whose agent it is.
+    for mut bench in [running(), running().restarted("n")] {
+        bench.connect(7, "n2");
+        let refused = bench.master.agent_message(LinkId(7), register(), bench.now).unwrap_err();
+        assert!(matches!(refused, AgentError::OtherNode { .. }), "{refused}");
+        assert_eq!(refused.to_string(), "node 'n2' registers as agent 'm-S0', which is node 'n1'");
+        bench.settle();
+        assert_eq!(bench.master.agent_on(LinkId(7)), None);
+    }
 }
 
 #[test]
@@ -214,13 +268,13 @@ fn what_an_agent_says_wrong_changes_nothing() {
 
     let unknown = bench.master.agent_message(link, update(), now);
     assert!(matches!(unknown, Err(AgentError::NoLink(_))));
-    bench.master.agent_connected(link, [10, 0, 0, 2].into(), now);
+    bench.connect(1, "n1");
     let mut say = |message| bench.master.agent_message(link, message, now);
     assert!(matches!(say(update()), Err(AgentError::NotRegistered(_))));
     assert!(matches!(say(register(agent("a/b"))), Err(AgentError::Id { .. })));
     assert!(matches!(say(register(broken)), Err(AgentError::Resources { .. })));
     bench.settle();
-    bench.expect(&[]);
+    bench.expect(&["agent 1 introduce"]);
     bench.register(2, None, ALL, vec![], vec![]);
     assert!(matches!(
         bench.master.agent_message(LinkId(2), update(), now),
@@ -236,7 +290,7 @@ fn repeated_registrations_keep_the_id() {
         agent: v1::AgentInfo::default(),
         frameworks: vec![],
         tasks: vec![],
-        overlay: mizzen_types::overlay::OverlayClaim::default(),
+        overlay: OverlayClaim::default(),
     };
     bench.master.agent_message(crate::LinkId(1), message, bench.now).unwrap();
     bench.settle();

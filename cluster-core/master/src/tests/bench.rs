@@ -9,7 +9,7 @@ use mizzen_types::fact::{Fact, Key};
 use mizzen_types::overlay::OverlayClaim;
 use mizzen_types::resources::Resources;
 use mizzen_types::time::{Mono, Now, Wall};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -21,6 +21,8 @@ pub(super) struct Bench {
     /// Newest stream of each framework.
     pub(super) streams: BTreeMap<String, String>,
     next_stream: u32,
+    /// Links whose agents do not answer.
+    pub(super) silent: BTreeSet<u64>,
 }
 
 pub(super) fn framework_info(name: &str) -> v1::FrameworkInfo {
@@ -87,6 +89,7 @@ impl Bench {
             saved: BTreeMap::new(),
             streams: BTreeMap::new(),
             next_stream: 0,
+            silent: BTreeSet::new(),
         }
     }
 
@@ -100,8 +103,19 @@ impl Bench {
 
     pub(super) fn settle(&mut self) {
         while let Some(effect) = self.master.poll_effect() {
+            if let Some(link) = asked(&effect) {
+                self.answer(link);
+                continue;
+            }
             let line = self.line(effect);
             self.log.extend(line);
+        }
+    }
+
+    /// The agent behind a link is there, unless it is told to be silent.
+    fn answer(&mut self, link: LinkId) {
+        if !self.silent.contains(&link.0) {
+            self.master.agent_message(link, ToMaster::Pong, self.now).unwrap();
         }
     }
 
@@ -229,11 +243,17 @@ impl Bench {
             resources: to_v1(&Resources::parse(resources).unwrap()),
             ..v1::AgentInfo::default()
         };
-        self.master.agent_connected(LinkId(link), IpAddr::from([10, 0, 0, 2]), self.now);
+        self.connect(link, "n1");
         let message =
             ToMaster::Register { agent, frameworks, tasks, overlay: OverlayClaim::default() };
         self.master.agent_message(LinkId(link), message, self.now).unwrap();
         self.settle();
+    }
+
+    /// There is a way to the agent of a node.
+    pub(super) fn connect(&mut self, link: u64, node: &str) {
+        let peer = IpAddr::from([10, 0, 0, 2]);
+        self.master.agent_connected(LinkId(link), node.into(), peer, self.now);
     }
 
     pub(super) fn disconnect(&mut self, link: u64) {
@@ -353,6 +373,14 @@ fn describe(event: &Event) -> Option<String> {
     })
 }
 
+/// Who is asked whether it is there.
+fn asked(effect: &Effect) -> Option<LinkId> {
+    match effect {
+        Effect::ToAgent { link, message } if **message == ToAgent::Ping => Some(*link),
+        _ => None,
+    }
+}
+
 fn order(message: &ToAgent) -> String {
     match message {
         ToAgent::Overlay(grant) => format!("overlay {} shares", grant.shares.len()),
@@ -363,6 +391,7 @@ fn order(message: &ToAgent) -> String {
         ToAgent::Duty(duty) => words(duty),
         ToAgent::ShutOut { message } => format!("shut out: {message}"),
         ToAgent::Introduce => "introduce".to_owned(),
+        ToAgent::Ping => "ping".to_owned(),
         ToAgent::RunTask { framework, task } => {
             let resources = from_v1(&task.resources).unwrap();
             format!("run {} of {}: {resources}", task.task_id.value, framework.name)

@@ -258,7 +258,12 @@ impl Core {
         let records = self.store.scan(mizzen_master::registry::PREFIX)?;
         let mut master = Master::new(settings, Registry::from_records(records)?, now);
         if let Some(agent) = self.agent.as_mut() {
-            master.agent_connected(cluster::LOCAL_LINK, address, now);
+            master.agent_connected(
+                cluster::LOCAL_LINK,
+                self.node_log.owner().clone(),
+                address,
+                now,
+            );
             agent.master_connected();
         }
         self.master = Some(master);

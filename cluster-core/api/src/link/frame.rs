@@ -1,0 +1,430 @@
+//! How a link's messages travel between machines: protobuf, one frame each.
+//!
+//! A session begins with the agent's registration and has a number that grows with each
+//! one. Frames of a session are numbered in both directions, so that each side notices
+//! what a broken link lost: a frame comes once, in order, or its session is over and the
+//! agent registers anew. Fields that a reader does not know are skipped; a message that
+//! it does not know is an error, and the session goes on.
+
+use super::{Duty, ToAgent, ToMaster};
+use crate::v1;
+use prost::Message;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// What one side sends.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Frame<M> {
+    /// Number of the session.
+    pub session: u64,
+    /// Number of the frame in its session and direction. An agent's first one is 0 and
+    /// registers it, a master's first one is 1.
+    pub sequence: u64,
+    /// What is said.
+    pub content: Content<M>,
+}
+
+/// What is in a frame.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "one at a time, and taken apart at once")]
+pub enum Content<M> {
+    /// Something that a master or an agent says.
+    Message(M),
+    /// The session is not known here, or a frame of it is missing: register with a session
+    /// whose number is larger than this.
+    Reset {
+        /// The largest number that is taken.
+        taken: u64,
+    },
+    /// A message of a version to come.
+    Unknown,
+}
+
+/// Bytes that are no frame.
+#[derive(Debug, thiserror::Error)]
+#[error("{} bytes that came over a link are no frame", .length)]
+pub struct FrameError {
+    /// How many came.
+    pub length: usize,
+    /// What is wrong with them.
+    pub source: prost::DecodeError,
+}
+
+/// A message of one of the two directions.
+pub trait LinkMessage: Sized {
+    /// The frame's body.
+    #[doc(hidden)]
+    fn into_body(self) -> Body;
+    /// The message in a frame's body; `None` if it is not of this direction.
+    #[doc(hidden)]
+    fn from_body(body: Body) -> Option<Self>;
+}
+
+impl<M: LinkMessage> Frame<M> {
+    /// The frame as it travels.
+    #[must_use]
+    pub fn into_bytes(self) -> Vec<u8> {
+        let body = match self.content {
+            Content::Message(message) => Some(message.into_body()),
+            Content::Reset { taken } => Some(Body::Reset(taken)),
+            Content::Unknown => None,
+        };
+        Wire { session: self.session, sequence: self.sequence, body }.encode_to_vec()
+    }
+
+    /// Reads what [`Self::into_bytes`] wrote.
+    ///
+    /// # Errors
+    ///
+    /// [`FrameError`] if it is no frame at all.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, FrameError> {
+        let wire =
+            Wire::decode(bytes).map_err(|source| FrameError { length: bytes.len(), source })?;
+        let content = match wire.body {
+            Some(Body::Reset(taken)) => Content::Reset { taken },
+            Some(body) => M::from_body(body).map_or(Content::Unknown, Content::Message),
+            None => Content::Unknown,
+        };
+        Ok(Self { session: wire.session, sequence: wire.sequence, content })
+    }
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Wire {
+    #[prost(uint64, tag = "1")]
+    session: u64,
+    #[prost(uint64, tag = "2")]
+    sequence: u64,
+    // A number is never used for something else.
+    #[prost(
+        oneof = "Body",
+        tags = "3, 10, 11, 12, 13, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30"
+    )]
+    body: Option<Body>,
+}
+
+/// All that a frame can hold.
+#[doc(hidden)]
+#[derive(Clone, PartialEq, prost::Oneof)]
+pub enum Body {
+    #[prost(uint64, tag = "3")]
+    Reset(u64),
+    #[prost(message, tag = "10")]
+    Register(Register),
+    #[prost(message, tag = "11")]
+    StatusUpdate(StatusUpdate),
+    #[prost(message, tag = "12")]
+    Pong(Empty),
+    #[prost(string, tag = "13")]
+    MoreAddresses(String),
+    #[prost(message, tag = "20")]
+    Registered(Registered),
+    #[prost(message, tag = "21")]
+    Duty(DutyBody),
+    #[prost(string, tag = "22")]
+    ShutOut(String),
+    #[prost(message, tag = "23")]
+    Introduce(Empty),
+    #[prost(message, tag = "24")]
+    RunTask(RunTask),
+    #[prost(message, tag = "25")]
+    KillTask(KillTask),
+    #[prost(message, tag = "26")]
+    FrameworkSubscribed(v1::FrameworkId),
+    #[prost(message, tag = "27")]
+    Acknowledge(Acknowledge),
+    #[prost(message, tag = "28")]
+    ShutdownFramework(v1::FrameworkId),
+    #[prost(message, tag = "29")]
+    Ping(Empty),
+    /// JSON.
+    #[prost(string, tag = "30")]
+    Overlay(String),
+}
+
+#[doc(hidden)]
+#[derive(Clone, PartialEq, Message)]
+pub struct Empty {}
+
+#[doc(hidden)]
+#[derive(Clone, PartialEq, Message)]
+pub struct Register {
+    #[prost(message, required, tag = "1")]
+    agent: v1::AgentInfo,
+    #[prost(message, repeated, tag = "2")]
+    frameworks: Vec<v1::FrameworkInfo>,
+    #[prost(message, repeated, tag = "3")]
+    tasks: Vec<v1::Task>,
+    /// JSON.
+    #[prost(string, tag = "4")]
+    overlay: String,
+}
+
+#[doc(hidden)]
+#[derive(Clone, PartialEq, Message)]
+pub struct StatusUpdate {
+    #[prost(message, required, tag = "1")]
+    framework_id: v1::FrameworkId,
+    #[prost(message, required, tag = "2")]
+    status: v1::TaskStatus,
+    #[prost(enumeration = "v1::TaskState", required, tag = "3")]
+    latest_state: i32,
+}
+
+#[doc(hidden)]
+#[derive(Clone, PartialEq, Message)]
+pub struct Registered {
+    #[prost(message, required, tag = "1")]
+    agent_id: v1::AgentId,
+    #[prost(message, required, tag = "2")]
+    duty: DutyBody,
+    /// JSON; empty if there is none.
+    #[prost(string, tag = "3")]
+    overlay: String,
+}
+
+#[doc(hidden)]
+#[derive(Clone, PartialEq, Message)]
+pub struct DutyBody {
+    #[prost(enumeration = "DutyKind", tag = "1")]
+    kind: i32,
+    #[prost(message, optional, tag = "2")]
+    drain: Option<v1::DrainConfig>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
+#[repr(i32)]
+#[doc(hidden)]
+pub enum DutyKind {
+    Unknown = 0,
+    Serve = 1,
+    Maintain = 2,
+    Drain = 3,
+}
+
+#[doc(hidden)]
+#[derive(Clone, PartialEq, Message)]
+pub struct RunTask {
+    #[prost(message, required, tag = "1")]
+    framework: v1::FrameworkInfo,
+    #[prost(message, required, tag = "2")]
+    task: v1::TaskInfo,
+}
+
+#[doc(hidden)]
+#[derive(Clone, PartialEq, Message)]
+pub struct KillTask {
+    #[prost(message, required, tag = "1")]
+    framework_id: v1::FrameworkId,
+    #[prost(message, required, tag = "2")]
+    task_id: v1::TaskId,
+    #[prost(message, optional, tag = "3")]
+    kill_policy: Option<v1::KillPolicy>,
+}
+
+#[doc(hidden)]
+#[derive(Clone, PartialEq, Message)]
+pub struct Acknowledge {
+    #[prost(message, required, tag = "1")]
+    framework_id: v1::FrameworkId,
+    #[prost(message, required, tag = "2")]
+    task_id: v1::TaskId,
+    #[prost(bytes = "vec", required, tag = "3")]
+    uuid: Vec<u8>,
+}
+
+impl From<Duty> for DutyBody {
+    fn from(duty: Duty) -> Self {
+        let (kind, drain) = match duty {
+            Duty::Serve => (DutyKind::Serve, None),
+            Duty::Maintain => (DutyKind::Maintain, None),
+            Duty::Drain(config) => (DutyKind::Drain, Some(config)),
+        };
+        Self { kind: kind.into(), drain }
+    }
+}
+
+impl DutyBody {
+    fn duty(self) -> Option<Duty> {
+        match self.kind() {
+            DutyKind::Unknown => None,
+            DutyKind::Serve => Some(Duty::Serve),
+            DutyKind::Maintain => Some(Duty::Maintain),
+            DutyKind::Drain => Some(Duty::Drain(self.drain.unwrap_or_default())),
+        }
+    }
+}
+
+impl LinkMessage for ToMaster {
+    fn into_body(self) -> Body {
+        match self {
+            Self::Register { agent, frameworks, tasks, overlay } => {
+                let overlay = to_json(&overlay);
+                Body::Register(Register { agent, frameworks, tasks, overlay })
+            }
+            Self::MoreAddresses { overlay } => Body::MoreAddresses(overlay),
+            Self::StatusUpdate { framework_id, status, latest_state } => {
+                let latest_state = latest_state.into();
+                Body::StatusUpdate(StatusUpdate { framework_id, status, latest_state })
+            }
+            Self::Pong => Body::Pong(Empty {}),
+        }
+    }
+
+    fn from_body(body: Body) -> Option<Self> {
+        Some(match body {
+            Body::Register(Register { agent, frameworks, tasks, overlay }) => {
+                let overlay = from_json(&overlay).unwrap_or_default();
+                Self::Register { agent, frameworks, tasks, overlay }
+            }
+            Body::MoreAddresses(overlay) => Self::MoreAddresses { overlay },
+            Body::StatusUpdate(update) => {
+                let latest_state = update.latest_state();
+                let StatusUpdate { framework_id, status, .. } = update;
+                Self::StatusUpdate { framework_id, status, latest_state }
+            }
+            Body::Pong(Empty {}) => Self::Pong,
+            _ => return None,
+        })
+    }
+}
+
+impl LinkMessage for ToAgent {
+    fn into_body(self) -> Body {
+        match self {
+            Self::Registered { agent_id, duty, overlay } => {
+                let overlay = overlay.as_ref().map(to_json).unwrap_or_default();
+                Body::Registered(Registered { agent_id, duty: duty.into(), overlay })
+            }
+            Self::Overlay(grant) => Body::Overlay(to_json(&grant)),
+            Self::Duty(duty) => Body::Duty(duty.into()),
+            Self::ShutOut { message } => Body::ShutOut(message),
+            Self::Introduce => Body::Introduce(Empty {}),
+            Self::Ping => Body::Ping(Empty {}),
+            Self::RunTask { framework, task } => Body::RunTask(RunTask { framework, task }),
+            Self::KillTask { framework_id, task_id, kill_policy } => {
+                Body::KillTask(KillTask { framework_id, task_id, kill_policy })
+            }
+            Self::FrameworkSubscribed { framework_id } => Body::FrameworkSubscribed(framework_id),
+            Self::Acknowledge { framework_id, task_id, uuid } => {
+                Body::Acknowledge(Acknowledge { framework_id, task_id, uuid })
+            }
+            Self::ShutdownFramework { framework_id } => Body::ShutdownFramework(framework_id),
+        }
+    }
+
+    fn from_body(body: Body) -> Option<Self> {
+        Some(match body {
+            Body::Registered(Registered { agent_id, duty, overlay }) => {
+                Self::Registered { agent_id, duty: duty.duty()?, overlay: from_json(&overlay) }
+            }
+            Body::Overlay(grant) => Self::Overlay(from_json(&grant)?),
+            Body::Duty(duty) => Self::Duty(duty.duty()?),
+            Body::ShutOut(message) => Self::ShutOut { message },
+            Body::Introduce(Empty {}) => Self::Introduce,
+            Body::Ping(Empty {}) => Self::Ping,
+            Body::RunTask(RunTask { framework, task }) => Self::RunTask { framework, task },
+            Body::KillTask(KillTask { framework_id, task_id, kill_policy }) => {
+                Self::KillTask { framework_id, task_id, kill_policy }
+            }
+            Body::FrameworkSubscribed(framework_id) => Self::FrameworkSubscribed { framework_id },
+            Body::Acknowledge(Acknowledge { framework_id, task_id, uuid }) => {
+                Self::Acknowledge { framework_id, task_id, uuid }
+            }
+            Body::ShutdownFramework(framework_id) => Self::ShutdownFramework { framework_id },
+            _ => return None,
+        })
+    }
+}
+
+/// The words of the overlay have no protobuf; they say their fields' names.
+fn to_json(value: &impl Serialize) -> String {
+    // Their keys are texts, so there is no error to tell of.
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+fn from_json<T: DeserializeOwned>(text: &str) -> Option<T> {
+    serde_json::from_str(text).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mizzen_types::overlay::{Habits, Mac, OverlayClaim, OverlayGrant, Vtep};
+
+    fn there_and_back<M: LinkMessage + Clone + PartialEq + std::fmt::Debug>(message: M) {
+        let content = Content::Message(message);
+        let frame = Frame { session: 7, sequence: 3, content };
+        assert_eq!(Frame::from_bytes(&frame.clone().into_bytes()).unwrap(), frame);
+    }
+
+    fn framework() -> v1::FrameworkId {
+        v1::FrameworkId { value: "f".to_owned() }
+    }
+
+    fn task() -> v1::TaskId {
+        v1::TaskId { value: "t".to_owned() }
+    }
+
+    #[test]
+    fn what_an_agent_says() {
+        let agent = v1::AgentInfo { hostname: "h".to_owned(), ..v1::AgentInfo::default() };
+        let tasks = vec![v1::Task { task_id: task(), ..v1::Task::default() }];
+        let vtep = vec![[44, 128, 0, 1].into()];
+        let overlay = OverlayClaim { vtep, ..OverlayClaim::default() };
+        there_and_back(ToMaster::Register { agent, frameworks: vec![], tasks, overlay });
+        there_and_back(ToMaster::MoreAddresses { overlay: "dcos".to_owned() });
+        there_and_back(ToMaster::StatusUpdate {
+            framework_id: framework(),
+            status: v1::TaskStatus { uuid: Some(vec![1; 16]), ..v1::TaskStatus::default() },
+            latest_state: v1::TaskState::TaskFinished,
+        });
+        there_and_back(ToMaster::Pong);
+    }
+
+    #[test]
+    fn what_a_master_says() {
+        let agent_id = v1::AgentId { value: "a".to_owned() };
+        let config = v1::DrainConfig { mark_gone: Some(true), ..v1::DrainConfig::default() };
+        let vtep = Vtep { addresses: vec![], mac: Mac([2, 0, 0, 0, 0, 1]) };
+        let grant = OverlayGrant { vtep, port: 64000, habits: Habits::Ours, shares: vec![] };
+        for duty in [Duty::Serve, Duty::Maintain, Duty::Drain(config)] {
+            for overlay in [None, Some(grant.clone())] {
+                let (agent_id, duty) = (agent_id.clone(), duty.clone());
+                there_and_back(ToAgent::Registered { agent_id, duty, overlay });
+            }
+            there_and_back(ToAgent::Duty(duty));
+        }
+        there_and_back(ToAgent::Overlay(grant));
+        there_and_back(ToAgent::ShutOut { message: "gone".to_owned() });
+        there_and_back(ToAgent::Introduce);
+        there_and_back(ToAgent::Ping);
+        there_and_back(ToAgent::RunTask {
+            framework: v1::FrameworkInfo { name: "f".to_owned(), ..v1::FrameworkInfo::default() },
+            task: v1::TaskInfo { name: "t".to_owned(), ..v1::TaskInfo::default() },
+        });
+        let (framework_id, task_id) = (framework(), task());
+        there_and_back(ToAgent::KillTask { framework_id, task_id, kill_policy: None });
+        there_and_back(ToAgent::FrameworkSubscribed { framework_id: framework() });
+        let (framework_id, task_id) = (framework(), task());
+        there_and_back(ToAgent::Acknowledge { framework_id, task_id, uuid: vec![2; 16] });
+        there_and_back(ToAgent::ShutdownFramework { framework_id: framework() });
+    }
+
+    #[test]
+    fn what_is_new_is_skipped_or_said_to_be_unknown() {
+        let content = Content::Message(ToMaster::Pong);
+        let mut bytes = Frame { session: 1, sequence: 2, content }.into_bytes();
+        // A field 4 of a version to come.
+        bytes.extend([4 << 3, 9]);
+        let frame = Frame::<ToMaster>::from_bytes(&bytes).unwrap();
+        assert_eq!(frame.content, Content::Message(ToMaster::Pong));
+        // A message 15 of a version to come, and one that goes the other way.
+        let new = Frame::<ToMaster>::from_bytes(&[1 << 3, 5, 15 << 3 | 2, 0]).unwrap();
+        assert_eq!((new.session, new.content), (5, Content::Unknown));
+        let other = Content::Message(ToAgent::Ping);
+        let other = Frame { session: 1, sequence: 2, content: other }.into_bytes();
+        assert_eq!(Frame::<ToMaster>::from_bytes(&other).unwrap().content, Content::Unknown);
+        assert!(Frame::<ToMaster>::from_bytes(b"garbage").is_err());
+    }
+}
