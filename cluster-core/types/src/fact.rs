@@ -94,6 +94,9 @@ pub struct NodeFact {
     /// near each other.
     #[serde(default)]
     pub zone: Option<String>,
+    /// Whether it has the cluster's authority: lets nodes join and renews certificates.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub authority: bool,
     /// How its containers are reached, if it has a share of an overlay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overlay: Option<NodeOverlay>,

@@ -3,7 +3,7 @@
 use crate::fact::NodeFact;
 use crate::ids::OwnerId;
 use crate::vip::Distance;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 /// Where the nodes of the cluster are.
@@ -12,6 +12,8 @@ pub struct Places {
     here: OwnerId,
     nodes: BTreeMap<OwnerId, Place>,
     by_address: BTreeMap<IpAddr, OwnerId>,
+    /// Nodes that do not answer at the moment.
+    doubted: BTreeSet<OwnerId>,
 }
 
 /// What a node says about where it is.
@@ -37,7 +39,7 @@ impl Places {
     /// Nothing is known but who this node is.
     #[must_use]
     pub fn new(here: OwnerId) -> Self {
-        Self { here, nodes: BTreeMap::new(), by_address: BTreeMap::new() }
+        Self { here, nodes: BTreeMap::new(), by_address: BTreeMap::new(), doubted: BTreeSet::new() }
     }
 
     /// Takes in what a node says about itself; how much that changes.
@@ -57,6 +59,20 @@ impl Places {
         let address = |(owner, place): (&OwnerId, &Place)| (place.address, owner.clone());
         self.by_address = self.nodes.iter().map(address).collect();
         if self.is_here(owner) { Moved::Here } else { Moved::Node }
+    }
+
+    /// A node does not answer, or answers again; whether that is news.
+    pub fn set_doubt(&mut self, node: &OwnerId, doubted: bool) -> bool {
+        match doubted {
+            true => self.doubted.insert(node.clone()),
+            false => self.doubted.remove(node),
+        }
+    }
+
+    /// Whether a node does not answer at the moment.
+    #[must_use]
+    pub fn is_doubted(&self, node: &OwnerId) -> bool {
+        self.doubted.contains(node)
     }
 
     /// Whether this is the node that looks.
@@ -105,6 +121,7 @@ mod tests {
             address: address.parse().unwrap(),
             agent_id: None,
             zone: zone.map(str::to_owned),
+            authority: false,
             overlay: None,
         }
     }

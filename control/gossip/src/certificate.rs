@@ -86,6 +86,17 @@ impl Certificate {
         Wall(self.until.0 - life / 3)
     }
 
+    /// Whose it is, if the authority made it and it counts at `at`.
+    ///
+    /// # Errors
+    ///
+    /// [`TrustError`].
+    pub fn check(&self, root: &Root, at: Wall) -> Result<OwnerId, TrustError> {
+        let der = CertificateDer::from(self.der.as_slice());
+        root.check(&der, UnixTime::since_unix_epoch(Duration::from_nanos(at.0)))?;
+        node_of(&der)
+    }
+
     /// What others need to judge signatures of its key: a moment at which it counts, and
     /// itself. So what was signed stays signed when the certificate has ended.
     #[must_use]

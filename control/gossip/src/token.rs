@@ -183,6 +183,12 @@ impl Tokens {
         self.records.get(id)
     }
 
+    /// Whether a key was certified as that of a node.
+    #[must_use]
+    pub fn is_key_of(&self, node: &OwnerId, public_key: &[u8]) -> bool {
+        self.names.get(node).is_some_and(|key| key == public_key)
+    }
+
     /// Makes a token that lets `uses` nodes in during `ttl`.
     ///
     /// # Errors

@@ -112,6 +112,19 @@ impl CoreHandle {
         self.ask(wait, |reply| CoreRequest::DnsRecords { request, reply }).await
     }
 
+    /// Passes a request about the cluster.
+    ///
+    /// # Errors
+    ///
+    /// [`CoreError`].
+    pub async fn cluster(
+        &self,
+        request: ServicesRequest,
+        wait: Duration,
+    ) -> Result<ServicesReply, CoreError> {
+        self.ask(wait, |reply| CoreRequest::Cluster { request, reply }).await
+    }
+
     /// Passes a framework's call to the master.
     ///
     /// # Errors

@@ -8,6 +8,7 @@
 //! | mesos-dns | 8123 | the machine itself |
 //! | minuteman | 61421 | the machine itself |
 //! | node | 62080 | the machine itself |
+//! | (cluster) | 62501 UDP and TCP | other nodes, see `control/gossip` |
 //! | node | `<run-dir>/mizzen.sock` | root: the command line |
 //!
 //! A [`Query`] asks the core and changes nothing; the others have handlers. A
@@ -140,6 +141,9 @@ const NODE_CALLS: &[&str] = &[
     "GET /v1/metrics",
     "GET /v1/hosts/{host}",
     "GET /v1/services/{service}",
+    "GET /v1/cluster/nodes",
+    "POST /v1/cluster/tokens",
+    "POST /v1/cluster/leave",
     "GET /v1/dns-records",
     "GET, DELETE /v1/dns-records/{name}",
     "GET, PUT, DELETE /v1/dns-records/{name}/{type}",
@@ -223,6 +227,7 @@ pub(crate) fn node(app: App) -> Router {
         .route("/v1/services/{service}", get(mesos_dns::node_services))
         .route("/v1/config", get(mesos_dns::not_there))
         .route("/v1/enumerate", get(mesos_dns::not_there))
+        .route("/v1/cluster/{*path}", any(services::pass_cluster))
         .route("/v1/dns-records", any(services::pass_dns))
         .route("/v1/dns-records/{*record}", any(services::pass_dns))
         .route("/v1/vip-services", any(services::pass_vip))

@@ -30,6 +30,13 @@ pub async fn pass_dns(State(app): State<App>, request: Request) -> Result<Respon
     response(reply).ok_or(HttpError::Answer)
 }
 
+/// Any method, any path below `/v1/cluster`.
+pub async fn pass_cluster(State(app): State<App>, request: Request) -> Result<Response, HttpError> {
+    let request = whole(&app, request, app.limits.services_body).await?;
+    let reply = app.core.cluster(request, app.limits.reply_wait).await?;
+    response(reply).ok_or(HttpError::Answer)
+}
+
 async fn whole(app: &App, request: Request, limit: usize) -> Result<ServicesRequest, HttpError> {
     let (parts, body) = request.into_parts();
     let path = plain_path(parts.uri.path()).ok_or(HttpError::Path)?;

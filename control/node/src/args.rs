@@ -2,6 +2,7 @@
 
 mod agents;
 mod apps;
+mod cluster;
 mod cni;
 mod daemon;
 mod dns;
@@ -10,6 +11,7 @@ mod vip;
 
 pub use agents::{DrainArgs, ReactivateArgs};
 pub use apps::{LogsArgs, RmArgs, RunArgs, ScaleArgs, TasksArgs};
+pub use cluster::{JoinTokenArgs, NodesArgs};
 pub use cni::{CniCommand, CniInstallArgs, CniPlaces};
 pub use daemon::{LabArgs, NodeArgs};
 pub use dns::{DnsArgs, DnsCommand, DnsImportArgs, DnsQuestion, DnsRmArgs, DnsSetArgs};
@@ -69,6 +71,7 @@ SIGHUP reads the file again; SIGTERM stops the daemon and leaves its tasks runni
 Examples:
   mizzen node --state-dir /var/lib/mizzen
   mizzen node --roles master,agent,services --log-level debug
+  mizzen node --join 192.0.2.1 --token-file /run/token
   mizzen node --check-config
   mizzen node --teardown")]
     Node(NodeArgs),
@@ -116,6 +119,29 @@ Examples:
   mizzen logs -f web.8d5f
   mizzen logs --stderr web")]
     Logs(LogsArgs),
+    /// List the nodes of the cluster, and how they are
+    #[command(after_help = "\
+A node that does not answer is suspect at once, gets no new connections of VIPs, and is
+dead if it does not object for a second; what it said is hidden then.
+
+Examples:
+  mizzen nodes
+  mizzen nodes --watch
+  mizzen nodes --json")]
+    Nodes(NodesArgs),
+    /// Print a token by which another machine becomes a node of this cluster
+    #[command(after_help = "\
+To be asked of the node that has the authority of the cluster: its first one.
+
+Examples:
+  mizzen join-token
+  mizzen join-token --ttl 10m --uses 20
+
+On the other machine: mizzen node --join HOST --token TOKEN")]
+    JoinToken(JoinTokenArgs),
+    /// Take this node out of its cluster
+    #[command(after_help = "Example:\n  mizzen leave")]
+    Leave,
     /// List agents, and how they stand
     #[command(after_help = "Examples:\n  mizzen agents\n  mizzen agents --json")]
     Agents(Output),

@@ -14,6 +14,7 @@ mod dns_records;
 mod error;
 mod explain;
 mod logs;
+mod nodes;
 mod progress;
 mod session;
 mod status;
@@ -78,6 +79,9 @@ async fn dispatch(session: &Session, command: Command) -> Result<(), CliError> {
         Command::Vips(args) => vips::run(session, &args).await,
         Command::Explain(args) => explain::run(session, &args).await,
         Command::Vip(command) => vip::run(session, &command).await,
+        Command::Nodes(args) => nodes::run(session, &args).await,
+        Command::JoinToken(args) => nodes::join_token(session, &args).await,
+        Command::Leave => nodes::leave(session).await,
         Command::Agents(output) => agents::list(session, output).await,
         Command::Drain(args) => agents::drain(session, &args).await,
         Command::Reactivate(args) => agents::reactivate(session, &args).await,

@@ -16,6 +16,7 @@ mod show;
 mod sources;
 mod value;
 
+pub use build::CLUSTER_PORT;
 pub use dns::{DnsConfig, ResolvConf};
 pub use error::{ConfigError, Origin, Problem};
 pub use host::HostFacts;
@@ -87,6 +88,8 @@ pub struct Config {
     pub libexec_dir: PathBuf,
     /// Log lines.
     pub log: LogConfig,
+    /// Other nodes.
+    pub cluster: ClusterConfig,
     /// The master.
     pub master: MasterConfig,
     /// The agent.
@@ -123,6 +126,20 @@ pub struct LogConfig {
     pub format: LogFormat,
     /// A filter: a level, or `target=level` pairs separated by commas.
     pub level: String,
+}
+
+/// Other nodes.
+#[derive(Debug, Clone, Serialize)]
+pub struct ClusterConfig {
+    /// Where they reach this one, by UDP and TCP; `None` if they do not.
+    #[serde(serialize_with = "value::write_or_none")]
+    pub listen: Option<SocketAddr>,
+    /// How long certificates count that this node makes.
+    #[serde(serialize_with = "value::write_duration")]
+    pub certificate_life: Duration,
+    /// How often it makes a key of datagrams.
+    #[serde(serialize_with = "value::write_duration")]
+    pub key_rotation: Duration,
 }
 
 /// The master.
@@ -283,6 +300,8 @@ impl Config {
     pub fn with_applicable(&self, new: &Self) -> Self {
         let mut config = self.clone();
         config.log.level.clone_from(&new.log.level);
+        config.cluster.certificate_life = new.cluster.certificate_life;
+        config.cluster.key_rotation = new.cluster.key_rotation;
         config.agent.gc_delay = new.agent.gc_delay;
         config.agent.gc_disk_headroom = new.agent.gc_disk_headroom;
         config.dns.apply(&new.dns);

@@ -9,6 +9,7 @@ mod checkpoints;
 mod clock;
 mod cluster;
 mod core;
+mod credentials;
 mod dns_records;
 mod executables;
 mod facts;
@@ -18,6 +19,7 @@ mod kept;
 mod leaving;
 mod lookups;
 mod master_views;
+mod members;
 mod name_lists;
 mod name_memory;
 mod name_metrics;
@@ -45,7 +47,7 @@ mod vip_services;
 mod vip_views;
 
 use crate::config::Config;
-use crate::node::Frame;
+use crate::node::{Frame, Joining};
 use crate::notify::{Notice, notify, watchdog_interval};
 use anyhow::Context;
 use tokio::sync::oneshot;
@@ -67,10 +69,10 @@ pub(crate) struct Serving {
 /// # Errors
 ///
 /// What stood in the way of starting.
-pub async fn run(config: Config, frame: Frame) -> anyhow::Result<()> {
+pub async fn run(config: Config, frame: Frame, joining: &Joining) -> anyhow::Result<()> {
     let signals =
         signals::Signals::listen(watchdog_interval()).context("cannot listen for signals")?;
-    let built = build::build(config, frame).await?;
+    let built = build::build(config, frame, joining).await?;
     let (mut core, parts) = (built.core, built.parts);
     let (close, closed) = oneshot::channel::<()>();
     let serving = tokio::spawn(parts.listeners.serve(parts.handle, async move {
@@ -82,7 +84,7 @@ pub async fn run(config: Config, frame: Frame) -> anyhow::Result<()> {
     notify(Notice::Ready);
     info!(ready_ms = clock::now().mono.since(core.started.mono).as_millis() as u64, "ready");
 
-    core.run(parts.inputs, parts.requests, signals, serving).await;
+    core.run(parts.inputs, parts.requests, parts.arrivals, signals, serving).await;
     core.names.save(clock::now().wall);
     if let Some(problem) = resolver::restore_resolv_conf(&core.config) {
         tracing::warn!(problem);

@@ -1,12 +1,15 @@
 //! `mizzen node`: everything that has to stand before the daemon runs.
 
 use crate::args::NodeArgs;
-use crate::config::{Applies, Config, ConfigError, Loader};
+use crate::config::{Applies, CLUSTER_PORT, Config, ConfigError, Loader};
 use crate::lock::{Access, StateLock, ensure_dir};
 use crate::logging::{self, LogHandle};
 use crate::{FAILURE, daemon};
 use anyhow::Context;
+use mizzen_gossip::token::Token;
 use std::io::Write;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// What stands around the daemon while it runs.
@@ -18,6 +21,54 @@ pub struct Frame {
     pub log: LogHandle,
     /// Holds the state directory; to be kept until the end.
     pub lock: StateLock,
+}
+
+/// The cluster that a node was told to join, as it was typed.
+#[derive(Debug, Clone, Default)]
+pub struct Joining {
+    /// `HOST:PORT` of nodes of it; empty if it was told of none.
+    pub hosts: Vec<String>,
+    token: Option<String>,
+    token_file: Option<PathBuf>,
+}
+
+impl Joining {
+    fn of(args: &NodeArgs) -> Self {
+        let hosts = args.join.iter().map(|host| with_port(host)).collect();
+        Self { hosts, token: args.token.clone(), token_file: args.token_file.clone() }
+    }
+
+    /// Whether there is a cluster to join.
+    #[must_use]
+    pub fn is_asked(&self) -> bool {
+        !self.hosts.is_empty()
+    }
+
+    /// The token; `None` without a cluster to join or without one.
+    ///
+    /// # Errors
+    ///
+    /// That its file cannot be read, or that it is no token.
+    pub fn token(&self) -> anyhow::Result<Option<Token>> {
+        let text = match (&self.token_file, &self.token) {
+            _ if !self.is_asked() => return Ok(None),
+            (Some(path), _) => {
+                let text = std::fs::read_to_string(path);
+                Some(text.with_context(|| format!("cannot read {}", path.display()))?)
+            }
+            (None, text) => text.clone(),
+        };
+        text.map(|text| Ok(Token::parse(&text)?)).transpose()
+    }
+}
+
+/// A host as `HOST:PORT`, with the usual port where none is said.
+fn with_port(host: &str) -> String {
+    match host.parse::<IpAddr>() {
+        Ok(ip) => SocketAddr::new(ip, CLUSTER_PORT).to_string(),
+        Err(_) if host.contains(':') => host.to_owned(),
+        Err(_) => format!("{host}:{CLUSTER_PORT}"),
+    }
 }
 
 /// Loads the configuration and does what `args` ask for.
@@ -63,7 +114,7 @@ pub fn run(loader: &Loader, args: &NodeArgs) -> anyhow::Result<ExitCode> {
             config = ?loader.file(),
             "starting"
         );
-        runtime.block_on(daemon::run(config, frame))
+        runtime.block_on(daemon::run(config, frame, &Joining::of(args)))
     };
     // A thread that hangs in the kernel must not keep the process.
     runtime.shutdown_background();

@@ -115,6 +115,17 @@ impl Planner {
         }
     }
 
+    /// Whether a node does not answer: what runs there takes no new connections
+    /// meanwhile. Returns the services that must be looked at again.
+    pub fn set_doubt(&mut self, node: &OwnerId, doubted: bool) -> BTreeSet<VipKey> {
+        if !self.places.set_doubt(node, doubted) {
+            return BTreeSet::new();
+        }
+        let there = self.sources.iter().filter(|(source, _)| source.owner() == node);
+        let services = there.flat_map(|(_, standings)| standings);
+        services.flat_map(|standing| self.keys_of(&standing.service)).collect()
+    }
+
     /// What a service should look like now; `None` if nothing wants it any more.
     #[must_use]
     pub fn spec(&self, vip: &VipKey) -> Option<VipSpec> {

@@ -10,6 +10,8 @@
 //! call opens it again: a node whose disk was full goes on when there is room.
 
 use redb::{Builder, Database, DatabaseError, ReadableDatabase, TableDefinition, TableError};
+use std::fs::{OpenOptions, Permissions};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -67,6 +69,7 @@ impl Store {
     /// [`StoreError::InUse`] if another process has it open, [`StoreError::Format`]
     /// if another version made it, [`StoreError::Storage`] for everything else.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
+        keep_secret(path).map_err(|source| storage("open", path, redb::Error::Io(source)))?;
         let database = builder().create(path).map_err(refused(path))?;
         if !has_format(&database, path)? {
             let format = (FORMAT_KEY.to_owned(), Some(FORMAT.to_vec()));
@@ -120,6 +123,13 @@ impl Store {
         *slot = Some(database);
         Ok(done)
     }
+}
+
+/// Keys are among the records: nobody but the owner reads the file.
+fn keep_secret(path: &Path) -> std::io::Result<()> {
+    let file =
+        OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    file.set_permissions(Permissions::from_mode(0o600))
 }
 
 /// The cache is small: what is kept here is read once, at start.

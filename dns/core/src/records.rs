@@ -238,7 +238,14 @@ mod tests {
 
     fn node(hostname: &str, address: &str) -> NodeFact {
         let address = address.parse().unwrap();
-        NodeFact { hostname: hostname.into(), address, agent_id: None, zone: None, overlay: None }
+        NodeFact {
+            hostname: hostname.into(),
+            address,
+            agent_id: None,
+            zone: None,
+            authority: false,
+            overlay: None,
+        }
     }
 
     #[test]

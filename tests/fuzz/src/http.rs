@@ -141,7 +141,9 @@ impl Core {
             CoreRequest::Services { request, reply } => {
                 let _ = reply.send(self.services(&request));
             }
-            CoreRequest::VipServices { reply, .. } | CoreRequest::DnsRecords { reply, .. } => {
+            CoreRequest::VipServices { reply, .. }
+            | CoreRequest::DnsRecords { reply, .. }
+            | CoreRequest::Cluster { reply, .. } => {
                 let body = ServicesReply { status: 200, headers: Vec::new(), body: Vec::new() };
                 let _ = reply.send(body);
             }

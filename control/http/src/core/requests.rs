@@ -50,6 +50,13 @@ pub enum CoreRequest {
         /// Where the answer goes.
         reply: oneshot::Sender<ServicesReply>,
     },
+    /// Anything below `/v1/cluster`.
+    Cluster {
+        /// The request.
+        request: ServicesRequest,
+        /// Where the answer goes.
+        reply: oneshot::Sender<ServicesReply>,
+    },
     /// The node's `/v1/metrics`.
     Metrics {
         /// How series are to be written.

@@ -13,6 +13,15 @@ pub struct NodeArgs {
     /// End this node's tasks and remove everything that it made, then exit
     #[arg(long)]
     pub teardown: bool,
+    /// Become a node of the cluster that HOST is in, with a token; later starts need neither
+    #[arg(long, value_name = "HOST[:PORT]", value_delimiter = ',', conflicts_with_all = ["check_config", "teardown"])]
+    pub join: Vec<String>,
+    /// What `mizzen join-token` printed there
+    #[arg(long, env = "MIZZEN_JOIN_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    pub token: Option<String>,
+    /// Read the token from FILE
+    #[arg(long, value_name = "FILE", conflicts_with = "token")]
+    pub token_file: Option<PathBuf>,
     /// Hold the sockets of the daemon of this run directory while it is away
     #[arg(long, hide = true, value_name = "DIR")]
     pub hold_sockets: Option<PathBuf>,

@@ -85,13 +85,14 @@ enum Form {
 
 /// What was shown.
 #[derive(Debug)]
-struct Screen {
+pub(super) struct Screen {
     form: Form,
     /// Lines of the present table.
     lines: usize,
 }
 
-const SHOW_CURSOR: &str = "\u{1b}[?25h\u{1b}[?7h";
+/// To be printed at the end, if something was drawn.
+pub(super) const SHOW_CURSOR: &str = "\u{1b}[?25h\u{1b}[?7h";
 /// Long lines are cut, or the table would not be where it is looked for.
 const HIDE_CURSOR: &str = "\u{1b}[?25l\u{1b}[?7l";
 
@@ -108,7 +109,13 @@ impl Screen {
         }
     }
 
-    fn draw(&mut self, text: &str) -> Result<(), CliError> {
+    /// A terminal on which nothing is shown yet.
+    pub(super) fn new() -> Self {
+        Self { form: Form::Screen, lines: 0 }
+    }
+
+    /// Shows a text in the place of the one before.
+    pub(super) fn draw(&mut self, text: &str) -> Result<(), CliError> {
         let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok();
         // Some terminals do not tell how high they are.
         let room = size.map(|size| size.ws_row).filter(|rows| *rows > 1).unwrap_or(24);

@@ -5,8 +5,8 @@ use super::error::{ConfigError, Origin, Problem};
 use super::host::HostFacts;
 use super::sources::{Layer, Layers, Text};
 use super::{
-    AdminConfig, AgentConfig, Config, EjectionConfig, LogConfig, LogFormat, MasterConfig,
-    OverlayConfig, Role, ServicesConfig, VipConfig, VipEngine, value,
+    AdminConfig, AgentConfig, ClusterConfig, Config, EjectionConfig, LogConfig, LogFormat,
+    MasterConfig, OverlayConfig, Role, ServicesConfig, VipConfig, VipEngine, value,
 };
 use super::{dns, names};
 use crate::instance::{Instance, SOCKET_NAME};
@@ -20,6 +20,9 @@ use std::time::Duration;
 
 /// Longest path of a unix socket in bytes (`sun_path` with its terminating zero).
 const MAX_SOCKET_BYTES: usize = 107;
+
+/// Where nodes listen for each other, UDP and TCP.
+pub const CLUSTER_PORT: u16 = 62501;
 
 /// Builds the configuration. What is wrong goes into `errors`, and the default is
 /// used in its place so that the rest can be checked as well.
@@ -41,6 +44,7 @@ pub(super) fn build(layers: &Layers, host: &HostFacts, errors: &mut Vec<ConfigEr
             format: read.one("log.format", LogFormat::Text, value::log_format),
             level: read.one("log.level", "info".to_owned(), value::log_level),
         },
+        cluster: cluster(&mut read, address),
         master: master(&mut read, address),
         agent: agent(&mut read, address, host),
         services: ServicesConfig {
@@ -150,6 +154,17 @@ fn default_address(host: &HostFacts, overlay: &OverlayConfig, names: &[IpAddr]) 
 
 fn default_hostname(host: &HostFacts, address: IpAddr) -> String {
     if host.hostname.is_empty() { address.to_string() } else { host.hostname.clone() }
+}
+
+/// A node that others cannot reach anyhow does not listen for them.
+fn cluster(read: &mut Reader<'_>, address: IpAddr) -> ClusterConfig {
+    let listen = (!address.is_loopback()).then(|| at(address, CLUSTER_PORT));
+    let days = |days: u64| Duration::from_secs(days * 86_400);
+    ClusterConfig {
+        listen: read.one("cluster.listen", listen, |t| value::listen_or_none(t, address)),
+        certificate_life: read.one("cluster.certificate_life", days(90), value::span),
+        key_rotation: read.one("cluster.key_rotation", days(1), value::span),
+    }
 }
 
 fn master(read: &mut Reader<'_>, address: IpAddr) -> MasterConfig {
@@ -314,6 +329,7 @@ fn double_listeners(config: &Config) -> Vec<(&'static str, SocketAddr, &'static 
         (Role::Dns, "admin.mesos_dns", config.admin.mesos_dns),
     ];
     let mut seen: Vec<(&'static str, SocketAddr)> = vec![("admin.node", config.admin.node)];
+    seen.extend(config.cluster.listen.map(|address| ("cluster.listen", address)));
     let mut double = Vec::new();
     for (role, key, address) in listeners {
         if !config.has(role) {

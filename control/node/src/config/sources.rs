@@ -53,7 +53,7 @@ pub(super) struct Layer {
 pub(super) type Layers = BTreeMap<&'static str, Vec<Layer>>;
 
 /// Variables that are ours and no configuration keys.
-const RESERVED: &[&str] = &["MIZZEN_CONFIG", "MIZZEN_SOCKET"];
+const RESERVED: &[&str] = &["MIZZEN_CONFIG", "MIZZEN_JOIN_TOKEN", "MIZZEN_SOCKET"];
 
 /// Takes the sources apart. Mistakes are collected in `errors`, what could be
 /// understood is returned.

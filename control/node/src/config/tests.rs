@@ -271,6 +271,8 @@ fn a_reload_takes_over_what_it_says_it_can() {
         ("MIZZEN_LOG_LEVEL", "trace"),
         ("MIZZEN_MASTER_ALLOCATION_INTERVAL", "7s"),
         ("MIZZEN_AGENT_PLUGIN_TIMEOUT", "7s"),
+        ("MIZZEN_CLUSTER_CERTIFICATE_LIFE", "7d"),
+        ("MIZZEN_CLUSTER_KEY_ROTATION", "7h"),
         ("MIZZEN_AGENT_GC_DELAY", "12h"),
         ("MIZZEN_AGENT_GC_DISK_HEADROOM", "77"),
         ("MIZZEN_DNS_UPSTREAMS", "192.0.2.77"),

@@ -245,6 +245,23 @@ pub(super) fn write_texts<T: ToString, S: Serializer>(
     serializer.collect_seq(values.iter().map(ToString::to_string))
 }
 
+/// As [`listen`], or `none`.
+pub(super) fn listen_or_none(text: &str, address: IpAddr) -> Read<Option<SocketAddr>> {
+    match text {
+        "none" => Ok(None),
+        text => listen(text, address).map(Some).map_err(|expected| format!("{expected}, or none")),
+    }
+}
+
+/// Writes what [`listen_or_none`] reads.
+pub(super) fn write_or_none<T: ToString, S: Serializer>(
+    value: &Option<T>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let text = value.as_ref().map(ToString::to_string);
+    serializer.serialize_str(text.as_deref().unwrap_or("none"))
+}
+
 /// Writes what [`duration`] reads.
 pub(super) fn write_duration<S: Serializer>(
     duration: &Duration,

@@ -10,6 +10,7 @@ use super::core::{CLAIMS, Core, Input};
 use super::dns_records::DnsRecords;
 use super::kept::{self, Kept};
 use super::leaving::Leaving;
+use super::members::{Arrivals, Members};
 
 use super::problems::Problems;
 use super::resolv_conf;
@@ -22,7 +23,7 @@ use super::vip_services::Registered;
 use super::vip_views::VipViews;
 use super::{clock, cluster};
 use crate::config::{Config, Role};
-use crate::node::Frame;
+use crate::node::{Frame, Joining};
 use anyhow::Context;
 use mizzen_agent::{Agent, Found, Orders};
 use mizzen_http::core::{CoreHandle, CoreRequest, channel};
@@ -52,7 +53,7 @@ const SERVICES: &str = "services/";
 /// Key of the node's id in the owner logs.
 const NODE_ID: &str = "node/id";
 /// Key of the generation, which grows with each start.
-const GENERATION: &str = "node/generation";
+pub(crate) const GENERATION: &str = "node/generation";
 /// Requests that may wait for the loop.
 const REQUEST_QUEUE: usize = 1024;
 
@@ -68,11 +69,16 @@ pub(crate) struct Parts {
     pub(crate) requests: mpsc::Receiver<CoreRequest>,
     pub(crate) handle: CoreHandle,
     pub(crate) listeners: Listeners,
+    pub(crate) arrivals: Arrivals,
 }
 
 /// Makes everything. When this returns, the tasks of a former process have been taken
 /// up, names are answered and sockets are bound.
-pub(crate) async fn build(config: Config, frame: Frame) -> anyhow::Result<Built> {
+pub(crate) async fn build(
+    config: Config,
+    frame: Frame,
+    joining: &Joining,
+) -> anyhow::Result<Built> {
     super::executables::check(&config)?;
     let now = clock::now();
     let store = Store::open(&config.state_dir.join("store.redb"))?;
@@ -83,6 +89,8 @@ pub(crate) async fn build(config: Config, frame: Frame) -> anyhow::Result<Built>
     // Sockets first: a taken port must stop the node before it changes anything.
     let listeners = Listeners::bind(listener_settings(&config)).await?;
     let bound = listeners.addresses();
+    let own = (&owner, generation);
+    let (members, arrivals) = Members::open(&config, &store, own, seed, joining).await?;
     let network = ensure_network(&network_spec(&config));
     // What was known before is answered from now on; with nothing known, somebody would be
     // told that a name does not exist which does.
@@ -109,8 +117,9 @@ pub(crate) async fn build(config: Config, frame: Frame) -> anyhow::Result<Built>
         recovering: true,
         grant: super::overlay::kept_grant(&store)?,
         node_log: OwnerLog::new(owner.clone(), generation),
-        master_log: OwnerLog::new(OwnerId::new(format!("{owner}/master")), generation),
+        master_log: OwnerLog::new(master_log(&owner), generation),
         view: View::default(),
+        members,
         names,
         planner: Planner::new(Claims::new(config.vip.named_range), owner.clone()),
         changed_vips: BTreeSet::new(),
@@ -150,13 +159,19 @@ pub(crate) async fn build(config: Config, frame: Frame) -> anyhow::Result<Built>
         core.start_resolver()?;
     }
     core.write_resolv_conf();
+    core.begin_membership();
     core.recovering = false;
     core.reconcile_vips();
     core.watch_links();
     core.collect_garbage();
 
     let (handle, requests) = channel(REQUEST_QUEUE);
-    Ok(Built { core, parts: Parts { inputs: receiver, requests, handle, listeners } })
+    Ok(Built { core, parts: Parts { inputs: receiver, requests, handle, listeners, arrivals } })
+}
+
+/// The log of the master on a node.
+pub(crate) fn master_log(node: &OwnerId) -> OwnerId {
+    OwnerId::new(format!("{node}/master"))
 }
 
 /// The node's name in the owner logs, and a generation larger than all before.

@@ -12,6 +12,7 @@ use super::dns_records::DnsRecords;
 use super::facts::Speaker;
 use super::kept::{self, Collected};
 use super::leaving::Leaving;
+use super::members::{Arrivals, Members, arrival};
 use super::names::Names;
 use super::problems::Problems;
 use super::saves::Saves;
@@ -112,6 +113,8 @@ pub(crate) struct Core {
     pub(crate) node_log: OwnerLog,
     pub(crate) master_log: OwnerLog,
     pub(crate) view: View,
+    /// Other nodes, if this one is in a cluster.
+    pub(crate) members: Option<Members>,
     pub(crate) names: Names,
     pub(crate) planner: Planner,
     /// VIPs that the planner changed and that names and kernel do not know of yet.
@@ -144,6 +147,7 @@ impl Core {
         &mut self,
         mut inputs: mpsc::UnboundedReceiver<Input>,
         mut requests: mpsc::Receiver<CoreRequest>,
+        mut arrivals: Arrivals,
         mut signals: Signals,
         mut serving: Serving,
     ) {
@@ -153,6 +157,7 @@ impl Core {
             tokio::select! {
                 Some(input) = inputs.recv() => self.handle(input),
                 Some(request) = requests.recv() => self.serve(request),
+                found = arrival(&mut arrivals) => self.handle_arrival(found),
                 signal = signals.next() => match signal {
                     Signal::Stop if serving.close.is_none() => return,
                     Signal::Stop => {
@@ -173,8 +178,10 @@ impl Core {
     pub(crate) fn settle(&mut self) {
         loop {
             let now = clock::now();
-            let worked =
-                self.settle_master(now) | self.settle_agent(now) | self.settle_services(now);
+            let worked = self.settle_master(now)
+                | self.settle_agent(now)
+                | self.settle_services(now)
+                | self.settle_members(now);
             if !worked {
                 break;
             }
@@ -221,6 +228,7 @@ impl Core {
             services.handle_timeout(now);
         }
         self.names.handle_timeout(now.mono, now.wall);
+        self.handle_members_timeout(now);
         if self.resync_at <= now.mono {
             self.resync(now);
         }
@@ -248,6 +256,7 @@ impl Core {
             self.dns_records.deadline(),
             Some(self.resync_at),
             self.links_at,
+            self.members.as_ref().and_then(Members::deadline),
             Some(self.collect_at),
             Some(self.vip_views.deadline()),
             self.names.deadline(),
@@ -360,6 +369,7 @@ impl Core {
             address: self.config.address,
             agent_id: self.agent.as_ref().and_then(|agent| agent.id().cloned()),
             zone: Some(self.config.zone.clone()).filter(|zone| !zone.is_empty()),
+            authority: self.members.as_ref().is_some_and(Members::has_authority),
             overlay: self.grant.as_ref().map(|grant| grant.fact(vec![self.config.address], None)),
         };
         self.say(Speaker::Node, Key::Node, Some(Fact::Node(fact)));

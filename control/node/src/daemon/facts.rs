@@ -6,7 +6,7 @@ use super::core::{CLAIMS, Core};
 use super::saves::chain;
 use mizzen_dns_core::depends_on_places;
 use mizzen_membership::view::Change;
-use mizzen_types::fact::{Entry, Fact, Key};
+use mizzen_types::fact::{Fact, Key};
 use mizzen_types::ids::OwnerId;
 use mizzen_types::place::Moved;
 use mizzen_types::vip::VipKey;
@@ -32,14 +32,19 @@ impl Core {
         };
         let Some(entry) = log.say(key, value) else { return };
         if entry.value.is_none() {
-            // The only reader of this log so far is this node, and it reads at once.
+            // This node reads it at once; others hear of it from `members`.
             log.drop_tombstone(&entry.key);
         }
-        self.follow(entry);
+        if let Some(members) = self.members.as_mut() {
+            members.say(&entry, clock::now());
+        }
+        let changes = self.view.apply(entry);
+        self.follow_changes(changes);
     }
 
-    fn follow(&mut self, entry: Entry) {
-        for change in self.view.apply(entry) {
+    /// Brings what changed in the view to names and VIPs.
+    pub(crate) fn follow_changes(&mut self, changes: Vec<Change>) {
+        for change in changes {
             debug!(owner = %change.owner, key = ?change.key, gone = change.after.is_none(), "fact");
             let now = clock::now();
             let moved = self.names.apply(&change, (now.mono, now.wall));

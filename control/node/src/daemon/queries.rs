@@ -35,6 +35,10 @@ impl Core {
                 let answer = self.dns_records_request(&request);
                 let _ = reply.send(answer);
             }
+            CoreRequest::Cluster { request, reply } => {
+                let answer = self.cluster_request(&request);
+                let _ = reply.send(answer);
+            }
             CoreRequest::Query { query: Query::Dns { name, record_type }, reply } => {
                 self.explain_name(&name, record_type.as_deref(), reply);
             }

@@ -42,6 +42,9 @@ impl Core {
 
     fn add_parts(&self, status: &mut Map<String, Value>) {
         let config = &self.config;
+        if let Some(cluster) = self.cluster_status() {
+            status.insert("cluster".to_owned(), cluster);
+        }
         if let Some(master) = &self.master {
             let frameworks = master.metrics()["master/frameworks_connected"].as_f64();
             let frameworks = frameworks.unwrap_or_default() as u64;

@@ -138,7 +138,7 @@ impl Core {
         };
         let histograms = sight.vips.iter().map(read).collect();
         let exposed = Exposed { sight, histograms, singles: self.singles() };
-        let names = self.look_at_names();
+        let (names, members) = (self.look_at_names(), self.look_at_members());
         let (sender, pieces) = mpsc::channel(PIECES);
         if reply.send(pieces).is_err() {
             return;
@@ -149,7 +149,8 @@ impl Core {
             let mut writer = Writer::new(encoding, &mut put);
             let _ = exposed
                 .write(&mut writer)
-                .and_then(|()| names.iter().try_for_each(|names| names.write(&mut writer)));
+                .and_then(|()| names.iter().try_for_each(|names| names.write(&mut writer)))
+                .and_then(|()| members.iter().try_for_each(|members| members.write(&mut writer)));
         }));
     }
 

@@ -169,10 +169,12 @@ type Entry<'a> = (&'a SocketAddr, &'a Arc<Source>, &'a Share);
 /// admitted if one of its tasks is and nobody registered it with a weight of 0.
 fn backend(meeting: &[Entry<'_>], places: &Places) -> BackendSpec {
     let (address, _, first) = meeting[0];
+    let answers = |(_, source, _): &&Entry<'_>| !places.is_doubted(source.owner());
     let tasks = || meeting.iter().filter(|(_, source, _)| source.task().is_some());
     let by_hand = || meeting.iter().filter(|(_, source, _)| source.task().is_none());
     let is_in = |(_, _, share): &Entry<'_>| share.admitted;
-    let admitted = by_hand().all(is_in) && (tasks().next().is_none() || tasks().any(is_in));
+    let admitted =
+        by_hand().all(is_in) && (tasks().next().is_none() || tasks().filter(answers).any(is_in));
     let distance = |(address, source, _): &Entry<'_>| match source.task() {
         Some(_) => places.distance(source.owner()),
         None => places.distance_of(address.ip()),

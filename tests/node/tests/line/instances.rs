@@ -21,6 +21,8 @@ fn instance(name: &str, number: u8) -> Place {
             &state,
             "--cgroup-root",
             &group,
+            "--cluster-listen",
+            &port(62501),
             "--master-listen",
             &port(5050),
             "--agent-listen",

@@ -137,6 +137,7 @@ fn near_and_far_backends() {
             address: [10, 0, 0, last].into(),
             agent_id: None,
             zone: zone.map(str::to_owned),
+            authority: false,
             overlay: None,
         })
     };

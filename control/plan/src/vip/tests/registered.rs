@@ -98,6 +98,7 @@ fn registered_backends_have_the_distance_of_the_node_with_their_address() {
             address: [10, 0, 0, last].into(),
             agent_id: None,
             zone: Some("east".into()),
+            authority: false,
             overlay: None,
         })
     };

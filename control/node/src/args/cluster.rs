@@ -1,0 +1,50 @@
+//! Of `mizzen nodes` and `mizzen join-token`.
+
+use super::Output;
+use clap::Args;
+use std::time::Duration;
+
+/// Of `mizzen nodes`.
+#[derive(Debug, Args)]
+pub struct NodesArgs {
+    /// Show the list again whenever it is another one
+    #[arg(long)]
+    pub watch: bool,
+    /// Form of the answer.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// Of `mizzen join-token`.
+#[derive(Debug, Args)]
+pub struct JoinTokenArgs {
+    /// How long the token lets somebody in: 90s, 10m, 24h
+    #[arg(long, default_value = "1h", value_name = "TIME", value_parser = time)]
+    pub ttl: Duration,
+    /// How many nodes it lets in
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub uses: u32,
+    /// Form of the answer.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let unit = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => 0,
+    };
+    let seconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+    seconds
+        .map(Duration::from_secs)
+        .filter(|ttl| !ttl.is_zero() && *ttl <= MAX_TTL)
+        .ok_or_else(|| "not a time with its unit, such as 90s, 10m or 24h, at most 30d".to_owned())
+}
+
+/// Tokens end some day.
+const MAX_TTL: Duration = Duration::from_secs(30 * 86_400);

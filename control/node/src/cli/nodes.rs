@@ -1,0 +1,151 @@
+//! `mizzen nodes`, `mizzen join-token` and `mizzen leave`.
+
+use super::error::CliError;
+use super::session::{Session, print, print_json, understand};
+use super::table::{Paint, Tone, age, plain, render as table, toned};
+use super::watch::{SHOW_CURSOR, Screen};
+use crate::args::{JoinTokenArgs, NodesArgs};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::io::IsTerminal;
+use std::time::Duration;
+
+const NODES: &str = "/v1/cluster/nodes";
+/// The list is looked at this often.
+const LOOK: Duration = Duration::from_millis(500);
+/// Letters of an id that are shown.
+const SHORT: usize = 8;
+
+/// A node as it is listed.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+struct Node {
+    id: String,
+    hostname: Option<String>,
+    address: String,
+    zone: Option<String>,
+    state: String,
+    here: bool,
+    authority: bool,
+    since_seconds: u64,
+    silent_seconds: Option<u64>,
+    #[serde(default)]
+    problems: Vec<String>,
+}
+
+pub(super) async fn run(session: &Session, args: &NodesArgs) -> Result<(), CliError> {
+    if !args.watch {
+        let nodes = session.get(NODES).await?;
+        return match args.output.json {
+            true => print_json(&nodes),
+            false => print(&render(&understand::<Vec<Node>>(NODES, nodes)?, session.paint)),
+        };
+    }
+    let is_screen = std::io::stdout().is_terminal() && !args.output.json;
+    let ended = tokio::select! {
+        ended = watch(session, args, is_screen) => ended,
+        _ = tokio::signal::ctrl_c() => Ok(()),
+    };
+    if is_screen {
+        print(SHOW_CURSOR)?;
+    }
+    ended
+}
+
+/// Shows the list again and again: on a terminal in its place, elsewhere whenever a node is
+/// in another state.
+async fn watch(session: &Session, args: &NodesArgs, is_screen: bool) -> Result<(), CliError> {
+    let mut screen = Screen::new();
+    let mut shown: Option<Vec<(String, String)>> = None;
+    loop {
+        let answer: Value = session.get(NODES).await?;
+        let nodes: Vec<Node> = understand(NODES, answer.clone())?;
+        let states = nodes.iter().map(|node| (node.id.clone(), node.state.clone())).collect();
+        if is_screen {
+            screen.draw(&render(&nodes, session.paint))?;
+        } else if shown.as_ref() != Some(&states) {
+            match args.output.json {
+                true => print(&format!("{answer}\n"))?,
+                false => {
+                    let gap = if shown.is_none() { "" } else { "\n" };
+                    print(&format!("{gap}{}", render(&nodes, session.paint)))?;
+                }
+            }
+        }
+        shown = Some(states);
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+pub(super) async fn join_token(session: &Session, args: &JoinTokenArgs) -> Result<(), CliError> {
+    let wanted = json!({ "ttl_seconds": args.ttl.as_secs(), "uses": args.uses });
+    let answer = session.send("POST", "/v1/cluster/tokens", Some(&wanted)).await?;
+    if args.output.json {
+        return print_json(&answer);
+    }
+    let token = answer["token"].as_str().unwrap_or_default();
+    if std::io::stdout().is_terminal() {
+        let address = answer["address"].as_str().unwrap_or("HOST");
+        crate::say(&format!("On the other machine: mizzen node --join {address} --token …\n"));
+    }
+    print(&format!("{token}\n"))
+}
+
+pub(super) async fn leave(session: &Session) -> Result<(), CliError> {
+    session.send("POST", "/v1/cluster/leave", None).await.map(drop)
+}
+
+fn render(nodes: &[Node], paint: Paint) -> String {
+    let row = |node: &Node| {
+        let mut notes = node.problems.clone();
+        notes.extend(node.here.then(|| "this node".to_owned()));
+        notes.extend(node.authority.then(|| "authority".to_owned()));
+        let short: String = node.id.chars().take(SHORT).collect();
+        vec![
+            plain(node.hostname.as_deref().unwrap_or("-")),
+            plain(&short),
+            plain(&node.address),
+            plain(node.zone.as_deref().unwrap_or("-")),
+            toned(tone(&node.state), &node.state),
+            plain(&age(node.since_seconds)),
+            plain(&node.silent_seconds.map_or_else(|| "-".to_owned(), age)),
+            plain(&notes.join(", ")),
+        ]
+    };
+    let heads = ["NODE", "ID", "ADDRESS", "ZONE", "STATE", "SINCE", "HEARD", ""];
+    table(&heads, nodes.iter().map(row).collect(), paint)
+}
+
+fn tone(state: &str) -> Tone {
+    match state {
+        "alive" => Tone::Good,
+        "suspect" => Tone::Busy,
+        "dead" => Tone::Bad,
+        _ => Tone::Faint,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_as_a_table() {
+        let nodes = json!([
+            { "id": "6e1f0b8a-3a52-4a8e-9a10-0123456789ab", "hostname": "a", "address": "10.0.0.1",
+              "zone": "east", "state": "alive", "here": true, "authority": true,
+              "since_seconds": 7200, "silent_seconds": null, "problems": [] },
+            { "id": "short", "hostname": null, "address": "10.0.0.2", "zone": null,
+              "state": "dead", "here": false, "authority": false, "since_seconds": 5,
+              "silent_seconds": 8, "problems": ["did not answer and is out"] },
+        ]);
+        let text = render(&understand::<Vec<Node>>(NODES, nodes).unwrap(), Paint::Plain);
+        let rows: Vec<Vec<&str>> = text
+            .lines()
+            .map(|line| line.split("  ").map(str::trim).filter(|w| !w.is_empty()).collect())
+            .collect();
+        let first =
+            ["a", "6e1f0b8a", "10.0.0.1", "east", "alive", "2h00m", "-", "this node, authority"];
+        assert_eq!(rows[1], first, "{text}");
+        assert_eq!(rows[2][4..], ["dead", "5s", "8s", "did not answer and is out"], "{text}");
+    }
+}

@@ -1,0 +1,380 @@
+//! The node's part in a cluster: sockets meet [`Membership`], and what it learns meets
+//! names and VIPs.
+
+mod admissions;
+mod metrics;
+mod views;
+
+use super::core::Core;
+use super::credentials::{self, CREDENTIALS, MEMBERS, Place};
+use super::saves::chain;
+use super::{build, clock};
+use crate::config::{Config, Role};
+use crate::node::Joining;
+use admissions::Desk;
+use mizzen_gossip::identity::{Credentials, Signer};
+use mizzen_gossip::join::Contact;
+use mizzen_gossip::transport::{Arrival, Channel, Event, Transport, Unsent};
+use mizzen_membership::identity::Identity;
+use mizzen_membership::membership::{Effect, Membership, Report, Settings};
+use mizzen_membership::swim::{self, State};
+use mizzen_store::Store;
+use mizzen_types::fact::Entry;
+use mizzen_types::ids::OwnerId;
+use mizzen_types::time::{Mono, Now};
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tracing::{debug, info, warn};
+
+/// Members are written down so long after one came or went.
+const REMEMBER: Duration = Duration::from_secs(5);
+/// So many members are called at a start.
+const CALLED: usize = 16;
+/// The part's name in problems.
+const CLUSTER: &str = "cluster";
+
+/// The node's part in a cluster.
+pub(crate) struct Members {
+    membership: Membership,
+    transport: Transport,
+    credentials: Credentials,
+    signer: Signer,
+    /// Lets nodes in, if the authority is here.
+    desk: Option<Desk>,
+    contacts: Vec<Contact>,
+    remember_at: Option<Mono>,
+    /// When certificate and keys are looked at.
+    trust_at: Mono,
+    /// Messages of peers that were not what they should be.
+    faults: u64,
+}
+
+/// What a node without others has instead of what their sockets find.
+pub(crate) type Arrivals = Option<mpsc::Receiver<Arrival>>;
+
+/// The next thing that the sockets found; never, if there are none.
+pub(crate) async fn arrival(arrivals: &mut Arrivals) -> Arrival {
+    let found = match arrivals {
+        Some(arrivals) => arrivals.recv().await,
+        None => None,
+    };
+    match found {
+        Some(found) => found,
+        None => std::future::pending().await,
+    }
+}
+
+impl Members {
+    /// Finds the node's place among others, and listens for them.
+    pub(crate) async fn open(
+        config: &Config,
+        store: &Store,
+        (owner, generation): (&OwnerId, u64),
+        seed: u64,
+        joining: &Joining,
+    ) -> anyhow::Result<(Option<Self>, Arrivals)> {
+        let found = credentials::find(config, store, owner, joining).await?;
+        let (Some(place), Some(listen)) = (found, config.cluster.listen) else {
+            return Ok((None, None));
+        };
+        let now = clock::now();
+        let Place { credentials, epochs, authority, contacts } = place;
+        let (transport, arrivals) = Transport::bind(listen, &credentials, &epochs, now).await?;
+        let ip = if listen.ip().is_unspecified() { config.address } else { listen.ip() };
+        let me = Identity::new(owner.clone(), SocketAddr::new(ip, listen.port()), generation);
+        let signer = Signer::new(&credentials);
+        let settings = Settings::new(me, seed);
+        let mut membership = Membership::new(settings, Box::new(signer.clone()), now);
+        membership.open(owner, generation);
+        if config.has(Role::Master) {
+            membership.open(&build::master_log(owner), generation);
+        }
+        info!(%listen, authority = authority.is_some(), "listening for other nodes");
+        let members = Self {
+            membership,
+            transport,
+            credentials,
+            signer,
+            desk: authority.map(|(authority, tokens)| Desk::new(authority, tokens)),
+            contacts,
+            remember_at: None,
+            trust_at: now.mono,
+            faults: 0,
+        };
+        Ok((Some(members), Some(arrivals)))
+    }
+
+    /// When something is to be done.
+    pub(crate) fn deadline(&self) -> Option<Mono> {
+        let parts = [
+            self.membership.poll_deadline(),
+            self.transport.poll_deadline(),
+            self.remember_at,
+            Some(self.trust_at),
+        ];
+        parts.into_iter().flatten().min()
+    }
+
+    /// Whether the cluster's authority is here.
+    pub(crate) fn has_authority(&self) -> bool {
+        self.desk.is_some()
+    }
+
+    /// Says something in a log of this node.
+    pub(crate) fn say(&mut self, entry: &Entry, now: Now) {
+        let (owner, key) = (&entry.owner, entry.key.clone());
+        self.membership.say(owner, key, entry.value.as_ref(), now);
+    }
+
+    /// Sends a peer a message over its stream.
+    pub(crate) fn send(
+        &mut self,
+        peer: &OwnerId,
+        channel: Channel,
+        bytes: &[u8],
+        now: Now,
+    ) -> Result<(), Unsent> {
+        self.transport.send(peer, channel, bytes, now.mono)
+    }
+
+    /// Lets others hear what this node says, and finds those that it knew, or was told of.
+    fn begin(&mut self, store: &Store, now: Now) {
+        self.membership.publish(now);
+        for contact in &self.contacts {
+            self.transport.place(&contact.node, contact.address);
+        }
+        let mut calls: Vec<Contact> = std::mem::take(&mut self.contacts);
+        match store.get(MEMBERS) {
+            Ok(Some(bytes)) => {
+                if let Err(error) = self.membership.adopt(&bytes, now) {
+                    warn!(%error, "what was known of other nodes is unreadable");
+                }
+            }
+            Ok(None) => {}
+            Err(error) => warn!(error = chain(&error), "cannot read what was known of others"),
+        }
+        let me = self.membership.me().node().clone();
+        for node in self.membership.nodes().iter() {
+            let (node, address) = (node.identity.node(), node.identity.address);
+            if *node != me {
+                self.transport.place(node, address);
+                calls.push(Contact { node: node.clone(), address });
+            }
+        }
+        calls.truncate(CALLED);
+        // By a stream, too: it settles which key of datagrams counts meanwhile.
+        for contact in calls.iter().take(3) {
+            self.membership.join(&contact.node, now);
+        }
+        self.membership.call(calls.into_iter().map(|contact| contact.address).collect(), now);
+    }
+
+    fn handle_timeout(&mut self, now: Now) {
+        if self.membership.poll_deadline().is_some_and(|at| at <= now.mono) {
+            self.membership.handle_timeout(now);
+        }
+        if self.transport.poll_deadline().is_some_and(|at| at <= now.mono) {
+            self.transport.handle_timeout(now);
+        }
+    }
+
+    /// What has the node's secrets, to be kept.
+    fn kept(&self) -> Vec<u8> {
+        self.credentials.to_bytes(&self.transport.epochs())
+    }
+
+    /// Where the authority's node is, for those who ask for it here.
+    fn show_authorities(&mut self) {
+        let knows = |node: &&mizzen_membership::nodes::Node| {
+            node.is_here() && node.fact.as_ref().is_some_and(|fact| fact.authority)
+        };
+        let all = self.membership.nodes().iter().filter(knows);
+        let addresses = all.map(|node| node.identity.address).collect();
+        self.transport.set_authorities(addresses);
+    }
+}
+
+impl Core {
+    /// All that the node itself says has been said: others may hear it.
+    pub(crate) fn begin_membership(&mut self) {
+        let (store, now) = (&self.store, clock::now());
+        if let Some(members) = self.members.as_mut() {
+            members.begin(store, now);
+        }
+    }
+
+    /// The sockets found something.
+    pub(crate) fn handle_arrival(&mut self, arrival: Arrival) {
+        if let Some(members) = self.members.as_mut() {
+            members.transport.handle(arrival, clock::now());
+        }
+    }
+
+    /// The time of [`Members::deadline`] may have come.
+    pub(crate) fn handle_members_timeout(&mut self, now: Now) {
+        let Some(members) = self.members.as_mut() else { return };
+        members.handle_timeout(now);
+        if members.remember_at.is_some_and(|at| at <= now.mono) {
+            members.remember_at = None;
+            let known = members.membership.members();
+            self.node_saves.push(MEMBERS, Some(known));
+            self.flush_node(now);
+        }
+        if self.members.as_ref().is_some_and(|members| members.trust_at <= now.mono) {
+            self.look_at_trust(now);
+        }
+    }
+
+    /// Carries out what membership and sockets want; says whether they wanted anything.
+    pub(crate) fn settle_members(&mut self, now: Now) -> bool {
+        let mut worked = false;
+        loop {
+            if let Some(event) = self.members.as_mut().and_then(|m| m.transport.poll_event()) {
+                self.handle_event(event, now);
+            } else if let Some(effect) =
+                self.members.as_mut().and_then(|m| m.membership.poll_effect())
+            {
+                self.carry_out_membership(effect, now);
+            } else {
+                return worked;
+            }
+            worked = true;
+        }
+    }
+
+    fn handle_event(&mut self, event: Event, now: Now) {
+        let Some(members) = self.members.as_mut() else { return };
+        match event {
+            Event::Datagram { from, bytes } => {
+                members.membership.handle_datagram(from, &bytes, now);
+            }
+            Event::Message { peer, channel: Channel::Exchange, bytes } => {
+                members.membership.handle_message(&peer, &bytes, now);
+            }
+            Event::Message { channel: Channel::Link, .. } => {}
+            Event::Opened(peer) => debug!(%peer, "stream opened"),
+            Event::Closed { peer, reason } => debug!(%peer, reason, "stream closed"),
+            Event::Unreachable { peer, reason } => {
+                debug!(%peer, reason, "no stream");
+                members.membership.handle_unreachable(&peer, now);
+            }
+            Event::ForeignKey { from } => {
+                let heard = |node: &&mizzen_membership::nodes::Node| node.identity.address == from;
+                let node = members.membership.nodes().iter().find(heard);
+                if let Some(node) = node.map(|node| node.identity.node().clone()) {
+                    members.transport.open(&node, now.mono);
+                }
+            }
+            Event::Epochs => {
+                let kept = members.kept();
+                self.node_saves.push(CREDENTIALS, Some(kept));
+                self.flush_node(now);
+            }
+            Event::Applied { applicant, reply } => {
+                // Who went away meanwhile asks again.
+                let _ = reply.send(self.admit(&applicant, now));
+            }
+            Event::RenewalAsked { peer, public_key } => self.certify(&peer, &public_key, now),
+            Event::Certificate(certificate) => self.take_certificate(certificate, now),
+        }
+    }
+
+    fn carry_out_membership(&mut self, effect: Effect, now: Now) {
+        let Some(members) = self.members.as_mut() else { return };
+        match effect {
+            Effect::Datagram { to, bytes } => members.transport.send_datagram(to, &bytes, now),
+            Effect::Message { to, bytes } => {
+                if let Some(node) = members.membership.nodes().get(&to) {
+                    members.transport.place(&to, node.identity.address);
+                }
+                if members.send(&to, Channel::Exchange, &bytes, now).is_err() {
+                    members.membership.handle_unreachable(&to, now);
+                }
+            }
+            Effect::Learned(learned) => {
+                if learned.unreadable > 0 {
+                    debug!(owner = %learned.owner, entries = learned.unreadable, "of another version");
+                }
+                members.show_authorities();
+                let changes = self.view.learn(learned, now);
+                self.follow_changes(changes);
+            }
+            Effect::Node(node, state) => self.follow_node(&node, state, now),
+            Effect::Forgotten(node) => {
+                let changes = self.view.forget(&node);
+                self.follow_changes(changes);
+            }
+            Effect::Renewed(me) => {
+                info!(
+                    generation = me.generation,
+                    life = me.rejoins,
+                    "back after being called dead"
+                );
+            }
+            Effect::Outlived { owner, generation } => {
+                info!(%owner, generation, "others knew a later log of this node's");
+                self.node_saves.push(build::GENERATION, Some(generation.to_string().into()));
+                self.flush_node(now);
+            }
+            Effect::Report(report) => self.note_report(&report),
+        }
+    }
+
+    /// A node is in another state, or elsewhere.
+    fn follow_node(&mut self, node: &OwnerId, state: State, now: Now) {
+        let Some(members) = self.members.as_mut() else { return };
+        if let Some(known) = members.membership.nodes().get(node) {
+            members.transport.place(node, known.identity.address);
+        }
+        members.remember_at.get_or_insert(now.mono + REMEMBER);
+        members.show_authorities();
+        debug!(%node, ?state, "node");
+        let changes = match state {
+            State::Alive | State::Suspect => self.view.show(node),
+            State::Dead | State::Left => {
+                info!(%node, ?state, "a node is gone");
+                members.transport.close(node, "the node is gone");
+                self.view.hide(node)
+            }
+        };
+        self.follow_changes(changes);
+        let changed = self.planner.set_doubt(node, state == State::Suspect);
+        self.changed_vips.extend(changed);
+    }
+
+    fn note_report(&mut self, report: &Report) {
+        let Some(members) = self.members.as_mut() else { return };
+        match report {
+            Report::Swim(swim::Report::Refused { by }) => {
+                let address = by.address;
+                let text = format!(
+                    "another process with this node's id and a later state is at {address}; \
+                     this one stays out until that one is gone"
+                );
+                self.problems.report(CLUSTER, text);
+            }
+            Report::Swim(swim::Report::Double { other }) => {
+                warn!(address = %other.address, "an older process has this node's id");
+            }
+            Report::Swim(swim::Report::SharedAddress { node }) => {
+                warn!(%node, "another node is believed to be at this node's address");
+            }
+            Report::Swim(swim::Report::Garbage { from, reason }) => {
+                members.faults += 1;
+                warn!(%from, %reason, "a member sent garbage");
+            }
+            Report::Peer(peer, fault) => {
+                members.faults += 1;
+                warn!(%peer, error = chain(fault), "a member does what it should not");
+            }
+            Report::SharedAddress { address, node } => {
+                warn!(%address, %node, "several live nodes are believed to be at one address");
+            }
+            Report::Members(garbage) => {
+                members.faults += 1;
+                warn!(%garbage, "a list of members is unreadable");
+            }
+        }
+    }
+}

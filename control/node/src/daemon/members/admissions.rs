@@ -1,0 +1,295 @@
+//! Who comes in and who stays: tokens, certificates, keys of datagrams.
+
+use super::{CLUSTER, Members};
+use crate::daemon::clock;
+use crate::daemon::core::Core;
+use crate::daemon::credentials::{CREDENTIALS, MEMBERS, NAMES, TOKENS};
+use crate::daemon::replies::{Answer, Refusal as Refused, bad, empty, json, only, refuse};
+use crate::daemon::saves::chain;
+use mizzen_gossip::authority::{Authority, Standing};
+use mizzen_gossip::certificate::Certificate;
+use mizzen_gossip::join::{Admission, Contact};
+use mizzen_gossip::token::{Applicant, Refusal, Tokens};
+use mizzen_http::core::{ServicesReply, ServicesRequest};
+use mizzen_types::ids::OwnerId;
+use mizzen_types::time::{Now, Wall};
+use serde::Deserialize;
+use serde_json::json;
+use std::time::Duration;
+use tracing::{info, warn};
+
+/// Certificates and keys are looked at this often, at most.
+const LOOK: Duration = Duration::from_secs(60);
+/// A node that joins is told of so many others.
+const CONTACTS: usize = 8;
+/// Tokens last at most so long.
+const MAX_TTL: Duration = Duration::from_secs(30 * 86_400);
+
+/// Lets nodes in.
+pub(super) struct Desk {
+    authority: Authority,
+    tokens: Tokens,
+}
+
+#[derive(Debug, Deserialize)]
+struct Wanted {
+    ttl_seconds: u64,
+    uses: u32,
+}
+
+impl Desk {
+    pub(super) fn new(authority: Authority, tokens: Tokens) -> Self {
+        Self { authority, tokens }
+    }
+}
+
+impl Core {
+    /// Whether a node may come in, and with what.
+    pub(super) fn admit(&mut self, applicant: &Applicant, now: Now) -> Result<Admission, Refusal> {
+        let life = self.config.cluster.certificate_life;
+        let here = || Refusal::Unable("the authority is not here".to_owned());
+        let members = self.members.as_mut().ok_or_else(here)?;
+        let desk = members.desk.as_mut().ok_or_else(here)?;
+        let node = &applicant.node;
+        let admitted = desk.tokens.admit(applicant, now.wall);
+        admitted.inspect_err(|refusal| warn!(%node, %refusal, "a node wants to join"))?;
+        let public_key = applicant.public_key().ok_or(Refusal::Unsigned)?;
+        let unable = |error: String| Refusal::Unable(error);
+        let certificate = desk
+            .authority
+            .certify(node, &public_key, Standing::Member, (now.wall, life))
+            .map_err(|error| unable(chain(&error)))?;
+        let record = desk.tokens.get(&applicant.token);
+        let record = record.and_then(|record| serde_json::to_vec(record).ok());
+        // What lets a node in is used up before the node hears of it.
+        self.store
+            .write(&[
+                (format!("{TOKENS}{}", applicant.token), record),
+                (format!("{NAMES}{node}"), Some(public_key.to_vec())),
+            ])
+            .map_err(|error| unable(chain(&error)))?;
+        info!(%node, token = applicant.token, "a node joins");
+        Ok(Admission {
+            certificate,
+            root: desk.authority.root().der().to_vec(),
+            epochs: members.transport.epochs(),
+            contacts: members.contacts_for(node),
+        })
+    }
+
+    /// A peer asks for its next certificate.
+    pub(super) fn certify(&mut self, peer: &OwnerId, public_key: &[u8], now: Now) {
+        let life = self.config.cluster.certificate_life;
+        let Some(members) = self.members.as_mut() else { return };
+        let answer = members.next_certificate(peer, public_key, (now.wall, life));
+        if let Err(reason) = &answer {
+            warn!(%peer, reason, "no new certificate for a node");
+        }
+        members.transport.answer_renewal(peer, answer, now.mono);
+    }
+
+    /// This node's next certificate came.
+    pub(super) fn take_certificate(&mut self, certificate: Certificate, now: Now) {
+        let Some(members) = self.members.as_mut() else { return };
+        match members.take_certificate(certificate) {
+            Ok(()) => {
+                info!("this node's certificate was renewed");
+                let kept = members.kept();
+                self.node_saves.push(CREDENTIALS, Some(kept));
+                self.flush_node(now);
+                self.problems.solve(CLUSTER);
+            }
+            Err(reason) => warn!(reason, "the new certificate of this node is of no use"),
+        }
+    }
+
+    /// Renews what ends soon: the certificate, and the key of datagrams.
+    pub(super) fn look_at_trust(&mut self, now: Now) {
+        let (life, rotation) =
+            (self.config.cluster.certificate_life, self.config.cluster.key_rotation);
+        let Some(members) = self.members.as_mut() else { return };
+        members.trust_at = now.mono + LOOK.min(life.min(rotation) / 10);
+        members.rotate(rotation, now);
+        if now.wall < members.credentials.certificate.renew_at() {
+            return;
+        }
+        let ended = now.wall >= members.credentials.certificate.until;
+        let me = members.credentials.node.clone();
+        let public_key = members.credentials.key.public();
+        if members.has_authority() {
+            match members.next_certificate(&me, &public_key, (now.wall, life)) {
+                Ok(certificate) => self.take_certificate(certificate, now),
+                Err(reason) => warn!(reason, "this node's certificate cannot be renewed"),
+            }
+            return;
+        }
+        for authority in members.authorities() {
+            members.transport.ask_renewal(&authority, &public_key, now.mono);
+        }
+        if ended {
+            let text = "this node's certificate has ended, so no other node speaks with it; \
+                        start it with --join and a new token";
+            self.problems.report(CLUSTER, text.to_owned());
+        }
+    }
+
+    /// A request about the cluster.
+    pub(crate) fn cluster_request(&mut self, request: &ServicesRequest) -> ServicesReply {
+        self.route_cluster(request).unwrap_or_else(Refused::reply)
+    }
+
+    fn route_cluster(&mut self, request: &ServicesRequest) -> Answer {
+        let method = request.method.as_str();
+        match request.path.trim_end_matches('/') {
+            "/v1/cluster/nodes" => {
+                only(method, "GET, HEAD")?;
+                Ok(json(200, &self.list_nodes()))
+            }
+            "/v1/cluster/tokens" => {
+                only(method, "POST")?;
+                self.make_token(&request.body)
+            }
+            "/v1/cluster/leave" => {
+                only(method, "POST")?;
+                self.leave_cluster()
+            }
+            path => Err(refuse(404, format!("There is nothing at {path}"))),
+        }
+    }
+
+    fn make_token(&mut self, body: &[u8]) -> Answer {
+        let wanted: Wanted = serde_json::from_slice(body).map_err(bad)?;
+        let ttl = Duration::from_secs(wanted.ttl_seconds);
+        if ttl.is_zero() || ttl > MAX_TTL || wanted.uses == 0 {
+            return Err(refuse(400, "a token lasts up to 30 days and lets at least one node in"));
+        }
+        let now = clock::now().wall;
+        let members = self.members.as_mut().ok_or_else(alone)?;
+        let Some(desk) = members.desk.as_mut() else {
+            let names = members.authority_names().join(", ");
+            let text = format!("this node does not have the cluster's authority; ask {names}");
+            return Err(refuse(409, text));
+        };
+        let token = desk.tokens.make(desk.authority.root(), (ttl, wanted.uses), now);
+        let token = token.map_err(|error| refuse(500, chain(&error)))?;
+        let record = desk.tokens.get(&token.id()).and_then(|r| serde_json::to_vec(r).ok());
+        let mut batch = vec![(format!("{TOKENS}{}", token.id()), record)];
+        batch.extend(desk.tokens.forget(now).into_iter().map(|id| (format!("{TOKENS}{id}"), None)));
+        self.store.write(&batch).map_err(|error| refuse(503, chain(&error)))?;
+        info!(token = token.id(), uses = wanted.uses, "a token was made");
+        let expires = token.expires.0 / 1_000_000_000;
+        let document = json!({
+            "token": token.to_text(), "id": token.id(), "uses": wanted.uses, "expires": expires,
+            "address": members.membership.me().address,
+        });
+        Ok(json(201, &document))
+    }
+
+    fn leave_cluster(&mut self) -> Answer {
+        let now = clock::now();
+        let members = self.members.as_mut().ok_or_else(alone)?;
+        if members.has_authority() {
+            let text = "this node has the cluster's authority: without it nobody could join or \
+                        renew a certificate";
+            return Err(refuse(409, text));
+        }
+        let batch = [(CREDENTIALS.to_owned(), None), (MEMBERS.to_owned(), None)];
+        self.store.write(&batch).map_err(|error| refuse(503, chain(&error)))?;
+        members.membership.leave(now);
+        self.settle();
+        let others: Vec<OwnerId> = self.view.owners().cloned().collect();
+        self.members = None;
+        for owner in others {
+            let node = mizzen_membership::identity::node_of(&owner);
+            if node != *self.node_log.owner() {
+                let changes = self.view.forget(&node);
+                self.follow_changes(changes);
+            }
+        }
+        info!("this node has left its cluster");
+        Ok(empty(204))
+    }
+}
+
+impl Members {
+    /// Some nodes for one that joins, this one first.
+    fn contacts_for(&self, joiner: &OwnerId) -> Vec<Contact> {
+        let me = self.membership.me();
+        let first = Contact { node: me.node().clone(), address: me.address };
+        let others = self.membership.nodes().iter().filter(|node| {
+            node.is_here() && node.identity.node() != joiner && node.identity.node() != me.node()
+        });
+        let contact = |node: &mizzen_membership::nodes::Node| Contact {
+            node: node.identity.node().clone(),
+            address: node.identity.address,
+        };
+        [first].into_iter().chain(others.map(contact)).take(CONTACTS).collect()
+    }
+
+    fn next_certificate(
+        &self,
+        node: &OwnerId,
+        public_key: &[u8],
+        life: (Wall, Duration),
+    ) -> Result<Certificate, String> {
+        let desk = self.desk.as_ref().ok_or("the authority is not here")?;
+        let key = public_key.try_into().map_err(|_| "that is no key".to_owned())?;
+        if !desk.tokens.is_key_of(node, public_key) {
+            return Err("the node came in with another key".to_owned());
+        }
+        let own = *node == self.credentials.node;
+        let standing = if own { Standing::Authority } else { Standing::Member };
+        desk.authority.certify(node, key, standing, life).map_err(|error| chain(&error))
+    }
+
+    fn take_certificate(&mut self, certificate: Certificate) -> Result<(), String> {
+        let checked = certificate.check(&self.credentials.root, clock::now().wall);
+        let node = checked.map_err(|error| chain(&error))?;
+        if node != self.credentials.node {
+            return Err(format!("it is that of {node}"));
+        }
+        let mut credentials = self.credentials.clone();
+        credentials.certificate = certificate;
+        self.transport.renew(&credentials).map_err(|error| chain(&error))?;
+        self.signer.renew(&credentials.certificate);
+        self.credentials = credentials;
+        Ok(())
+    }
+
+    /// Makes the next key of datagrams when it is time.
+    fn rotate(&mut self, rotation: Duration, now: Now) {
+        let Some(desk) = &self.desk else { return };
+        let epochs = self.transport.epochs();
+        let Some(newest) = epochs.last() else { return };
+        if Duration::from_nanos(now.wall.0.saturating_sub(newest.made.0)) < rotation {
+            return;
+        }
+        let made = desk.authority.new_epoch(newest.number + 1, now.wall);
+        match made.and_then(|epoch| self.transport.learn_epoch(&epoch, now)) {
+            Ok(()) => info!(epoch = newest.number + 1, "a new key of datagrams"),
+            Err(error) => warn!(error = chain(&error), "cannot make a key of datagrams"),
+        }
+    }
+
+    /// Nodes that have the authority, as they say themselves.
+    fn authorities(&self) -> Vec<OwnerId> {
+        let has = |node: &&mizzen_membership::nodes::Node| {
+            node.is_here() && node.fact.as_ref().is_some_and(|fact| fact.authority)
+        };
+        let all = self.membership.nodes().iter().filter(has);
+        all.map(|node| node.identity.node().clone()).collect()
+    }
+
+    fn authority_names(&self) -> Vec<String> {
+        let all = self.authorities();
+        let names = all.iter().filter_map(|id| {
+            Some(self.membership.nodes().get(id)?.fact.as_ref()?.hostname.clone())
+        });
+        let names: Vec<String> = names.collect();
+        if names.is_empty() { vec!["the first node".to_owned()] } else { names }
+    }
+}
+
+fn alone() -> Refused {
+    refuse(409, "this node is in no cluster: it has no address for others, or did not join one")
+}

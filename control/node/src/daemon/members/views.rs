@@ -1,0 +1,98 @@
+//! The nodes of the cluster as a person sees them.
+
+use super::Members;
+use crate::daemon::clock;
+use crate::daemon::core::Core;
+use mizzen_membership::nodes::Node;
+use mizzen_membership::swim::State;
+use mizzen_types::time::Now;
+use serde_json::{Value, json};
+
+impl Core {
+    /// `GET /v1/cluster/nodes`: all nodes in the order of their host names. A node that is
+    /// alone is the only one.
+    pub(super) fn list_nodes(&self) -> Value {
+        let now = clock::now();
+        let Some(members) = &self.members else {
+            return json!([{
+                "id": self.node_log.owner(), "hostname": self.config.hostname,
+                "address": self.config.address, "listen": null,
+                "zone": Some(&self.config.zone).filter(|zone| !zone.is_empty()),
+                "state": word(State::Alive), "here": true, "authority": false,
+                "since_seconds": now.mono.since(self.started.mono).as_secs(),
+                "silent_seconds": null, "problems": [],
+            }]);
+        };
+        let mut all: Vec<Value> =
+            members.membership.nodes().iter().map(|node| members.show(node, now)).collect();
+        all.sort_by_cached_key(|node| {
+            (node["hostname"].as_str().map(str::to_owned), node["id"].as_str().map(str::to_owned))
+        });
+        all.into()
+    }
+
+    /// What `mizzen status` says of other nodes.
+    pub(crate) fn cluster_status(&self) -> Option<Value> {
+        let members = self.members.as_ref()?;
+        let nodes = members.membership.nodes();
+        Some(json!({
+            "listen": members.membership.me().address,
+            "alive": nodes.count(State::Alive), "suspect": nodes.count(State::Suspect),
+            "dead": nodes.count(State::Dead), "left": nodes.count(State::Left),
+            "authority": members.has_authority(),
+        }))
+    }
+}
+
+impl Members {
+    fn show(&self, node: &Node, now: Now) -> Value {
+        let fact = node.fact.as_ref();
+        let here = node.identity.node() == self.membership.me().node();
+        json!({
+            "id": node.identity.node(),
+            "hostname": fact.map(|fact| &fact.hostname),
+            "address": fact.map_or_else(|| node.identity.address.ip(), |fact| fact.address),
+            "listen": node.identity.address,
+            "zone": node.zone(),
+            "state": word(node.state),
+            "here": here,
+            "authority": fact.is_some_and(|fact| fact.authority),
+            "since_seconds": node.age(now).as_secs(),
+            "silent_seconds": node.silent_for(now).map(|span| span.as_secs()),
+            "problems": self.problems_of(node, here),
+        })
+    }
+
+    fn problems_of(&self, node: &Node, here: bool) -> Vec<String> {
+        let mut problems = Vec::new();
+        match node.state {
+            State::Alive | State::Left => {}
+            State::Suspect => problems.push("does not answer".to_owned()),
+            State::Dead => problems.push("did not answer and is out".to_owned()),
+        }
+        if node.fact.is_none() && node.is_here() {
+            problems.push("its facts have not come yet".to_owned());
+        }
+        if node.is_here() {
+            let sharing = self.membership.nodes().sharing(node);
+            problems.extend(
+                sharing.iter().map(|other| {
+                    format!("listens at the same address as {}", other.identity.node())
+                }),
+            );
+        }
+        if here && self.membership.is_refused() {
+            problems.push("another process has this node's id".to_owned());
+        }
+        problems
+    }
+}
+
+fn word(state: State) -> &'static str {
+    match state {
+        State::Alive => "alive",
+        State::Suspect => "suspect",
+        State::Dead => "dead",
+        State::Left => "left",
+    }
+}
