@@ -160,7 +160,8 @@ async fn fake_core(mut requests: mpsc::Receiver<CoreRequest>, seen: mpsc::Unboun
                 let _ = reply.send(services(&request));
                 Seen::VipServices(request)
             }
-            CoreRequest::DnsRecords { request, reply } => {
+            CoreRequest::DnsRecords { request, reply }
+            | CoreRequest::Cluster { request, reply } => {
                 let _ = reply.send(services(&request));
                 Seen::VipServices(request)
             }
