@@ -128,13 +128,27 @@ struct Shell {
 
 impl Shell {
     fn build(test: &str) -> Self {
-        let name = format!("mizzen-{test}-{}", std::process::id());
-        let cgroup = cgroup2_mount().join(&name);
-        let pins = std::env::temp_dir().join(&name);
+        let (cgroups, temporary) = (cgroup2_mount(), std::env::temp_dir());
+        let stem = format!("mizzen-{test}-");
+        sweep(&cgroups, &temporary, &stem);
+        let name = format!("{stem}{}", std::process::id());
+        let cgroup = cgroups.join(&name);
+        let pins = temporary.join(&name);
         fs::create_dir(&cgroup).expect("root can make a cgroup");
         let shell = Self { cgroup, pins };
         fs::create_dir(&shell.pins).expect("a temporary directory");
         shell
+    }
+}
+
+/// Removes what former runs of the test left that were killed, and nobody else's.
+fn sweep(cgroups: &Path, temporary: &Path, stem: &str) {
+    for entry in fs::read_dir(cgroups).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let pid = name.strip_prefix(stem).and_then(|pid| pid.parse::<u32>().ok());
+        if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            drop(Shell { cgroup: entry.path(), pins: temporary.join(&name) });
+        }
     }
 }
 

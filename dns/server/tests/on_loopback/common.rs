@@ -1,5 +1,4 @@
-//! A resolver and an upstream on loopback, and packets to and from them.
-#![allow(dead_code, reason = "each test file uses its part")]
+//! A resolver on loopback, and packets to and from it.
 
 use hickory_proto::op::{Edns, Message, Query};
 use hickory_proto::rr::{Name, RecordType};
@@ -11,10 +10,8 @@ use mizzen_types::place::Places;
 use mizzen_types::time::Wall;
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// How long a test waits for what must come.
@@ -147,79 +144,5 @@ pub fn task(id: &str, address: [u8; 4]) -> TaskFact {
         }],
         labels: BTreeMap::new(),
         launched: Wall(0),
-    }
-}
-
-/// What an upstream sends for a question: any number of datagrams, and by TCP the last.
-pub type Script = fn(&Message) -> Vec<Vec<u8>>;
-
-/// An upstream that follows a script until it is dropped.
-pub struct Upstream {
-    pub address: SocketAddr,
-    stop: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<()>>,
-}
-
-impl Upstream {
-    pub fn start(udp: Script, tcp: Script) -> Self {
-        let (datagrams, listener) = pair();
-        let address = datagrams.local_addr().expect("its address");
-        let stop = Arc::new(AtomicBool::new(false));
-        let (over, over_tcp) = (Arc::clone(&stop), Arc::clone(&stop));
-        let threads = vec![
-            std::thread::spawn(move || serve_udp(&datagrams, udp, &over)),
-            std::thread::spawn(move || serve_tcp(&listener, tcp, &over_tcp)),
-        ];
-        Self { address, stop, threads }
-    }
-}
-
-impl Drop for Upstream {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::SeqCst);
-        // Each thread waits for input, so it gets some.
-        let waker = UdpSocket::bind(loopback(0)).expect("a socket");
-        waker.send_to(b"stop", self.address).expect("it is sent");
-        drop(TcpStream::connect(self.address));
-        for thread in self.threads.drain(..) {
-            thread.join().expect("it ends");
-        }
-    }
-}
-
-fn pair() -> (UdpSocket, TcpListener) {
-    loop {
-        let udp = UdpSocket::bind(loopback(0)).expect("a port");
-        if let Ok(tcp) = TcpListener::bind(udp.local_addr().expect("its address")) {
-            return (udp, tcp);
-        }
-    }
-}
-
-fn serve_udp(socket: &UdpSocket, script: Script, stop: &AtomicBool) {
-    let mut buffer = [0; 4096];
-    loop {
-        let (length, client) = socket.recv_from(&mut buffer).expect("a datagram");
-        if stop.load(Ordering::SeqCst) {
-            return;
-        }
-        let asked = Message::from_vec(&buffer[..length]).expect("a question");
-        for reply in script(&asked) {
-            socket.send_to(&reply, client).expect("it is sent");
-        }
-    }
-}
-
-fn serve_tcp(listener: &TcpListener, script: Script, stop: &AtomicBool) {
-    for stream in listener.incoming() {
-        if stop.load(Ordering::SeqCst) {
-            return;
-        }
-        let mut stream = stream.expect("a connection");
-        let Ok(asked) = receive(&mut stream) else { continue };
-        let asked = Message::from_vec(&asked).expect("a question");
-        if let Some(reply) = script(&asked).last() {
-            send(&mut stream, reply);
-        }
     }
 }

@@ -1,11 +1,10 @@
 //! Upstreams that do whatever a test tells them to, on real sockets.
-#![allow(dead_code, reason = "each test file uses its part")]
 
-use super::common::{loopback, question};
+use crate::common::{loopback, question, send};
 use hickory_proto::op::{Edns, Message, ResponseCode};
 use hickory_proto::rr::rdata::{A, SOA};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
-use std::io::{Read, Write};
+use std::io::Read;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -28,6 +27,9 @@ impl Datagram<'_> {
         self.say(&message.to_vec().expect("it is encoded"));
     }
 }
+
+/// What an upstream sends for a question: any number of datagrams, and by TCP the last.
+pub type Script = fn(&Message) -> Vec<Vec<u8>>;
 
 /// An upstream that runs until it is dropped.
 pub struct Fake {
@@ -82,6 +84,18 @@ impl Fake {
         Self { address, by_udp, by_tcp, stop, threads }
     }
 
+    /// An upstream that follows these two scripts.
+    pub fn scripted(udp: Script, tcp: Script) -> Self {
+        let by_udp = move |datagram: &Datagram<'_>| {
+            udp(&datagram.asked).iter().for_each(|reply| datagram.say(reply));
+        };
+        Self::start(by_udp, move |asked, stream| {
+            if let Some(reply) = tcp(asked).last() {
+                send(stream, reply);
+            }
+        })
+    }
+
     /// An upstream that is never asked by TCP.
     pub fn udp(udp: impl Fn(&Datagram<'_>) + Send + 'static) -> Self {
         Self::start(udp, |_, _| ())
@@ -112,9 +126,7 @@ impl Drop for Fake {
 
 /// Sends a whole message by TCP.
 pub fn framed(stream: &mut TcpStream, message: &Message) {
-    let bytes = message.to_vec().expect("it is encoded");
-    let length = u16::try_from(bytes.len()).expect("it fits");
-    stream.write_all(&[&length.to_be_bytes()[..], &bytes].concat()).expect("it is sent");
+    send(stream, &message.to_vec().expect("it is encoded"));
 }
 
 /// An empty answer with an OPT record, as resolvers send it.

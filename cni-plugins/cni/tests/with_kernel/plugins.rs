@@ -2,23 +2,16 @@
 //!
 //! Each test has a namespace that plays the host, and others that play containers.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
-#![allow(dead_code, reason = "the helpers are shared with other test programs")]
-
-mod host;
-#[path = "../../netlink/tests/support/mod.rs"]
-mod support;
-
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant};
 
-use host::{Host, IPAM, OVERLAY, address, container, ip, ip_tool};
+use crate::host::{Host, IPAM, OVERLAY, address, container, ip, ip_tool};
+use crate::support::{Namespace, connect};
 use mizzen_netlink::LinkChange;
 use serde_json::{Value, json};
-use support::{Namespace, connect};
 
 #[test]
 fn add_check_del() {

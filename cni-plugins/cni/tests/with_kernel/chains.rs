@@ -1,23 +1,16 @@
 //! Our plugins among those of the CNI project, as Debian has them.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
-#![allow(dead_code, reason = "the helpers are shared with other test programs")]
-
-mod host;
-#[path = "../../netlink/tests/support/mod.rs"]
-mod support;
-
-use host::{DEBIAN, Host, IPAM, PORTMAP, address, chained, container, ip, ip_tool};
+use crate::host::{DEBIAN, Host, IPAM, OVERLAY, PORTMAP, address, chained, container, ip, ip_tool};
+use crate::support::{Namespace, connect};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::symlink;
-use support::{Namespace, connect};
 
 /// A host whose plugins are found by name, ours beside Debian's.
 fn host() -> Host {
     let host = Host::new();
-    for plugin in [IPAM, PORTMAP, host::OVERLAY] {
+    for plugin in [IPAM, PORTMAP, OVERLAY] {
         let name = plugin.rsplit('/').next().unwrap();
         symlink(plugin, host.dir.path().join(name)).unwrap();
     }

@@ -1,14 +1,7 @@
 //! Names that are somebody else's, asked of upstreams on loopback.
 
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    reason = "clippy takes only functions marked as tests for tests"
-)]
-
-mod common;
-
-use common::{Resolver, Upstream, loopback, question, with_edns};
+use crate::common::{PATIENCE, Resolver, loopback, question, with_edns};
+use crate::fake::{Fake, Script};
 use hickory_proto::op::{Message, MessageType, ResponseCode};
 use hickory_proto::rr::rdata::A;
 use hickory_proto::rr::{Name, RData, Record, RecordType};
@@ -118,7 +111,7 @@ fn short_patience(upstreams: Vec<SocketAddr>) -> Resolver {
 
 #[test]
 fn other_names_are_answered_by_the_upstream() {
-    let upstream = Upstream::start(good, silent);
+    let upstream = Fake::scripted(good, silent);
     let resolver = Resolver::forwarding(vec![upstream.address]);
     let asked = with_edns(question("WwW.example.COM.", RecordType::A), 1232);
     for answer in [resolver.udp(&asked), resolver.tcp(&asked)] {
@@ -136,7 +129,7 @@ fn other_names_are_answered_by_the_upstream() {
 fn bad_upstreams_are_hidden_by_good_ones() {
     let ok = || (ResponseCode::NoError, vec!["192.0.2.1".to_owned()]);
     let fail = || (ResponseCode::ServFail, vec![]);
-    type Row<'a> = (&'a str, &'a [Option<common::Script>], (ResponseCode, Vec<String>));
+    type Row<'a> = (&'a str, &'a [Option<Script>], (ResponseCode, Vec<String>));
     #[rustfmt::skip]
     let table: &[Row<'_>] = &[
         ("dead and good",             &[None, Some(good)],                       ok()),
@@ -153,8 +146,8 @@ fn bad_upstreams_are_hidden_by_good_ones() {
         ("a name that does not exist", &[Some(unknown), None],                   (ResponseCode::NXDomain, vec![])),
     ];
     for (what, scripts, want) in table {
-        let running: Vec<Option<Upstream>> =
-            scripts.iter().map(|script| script.map(|udp| Upstream::start(udp, silent))).collect();
+        let running: Vec<Option<Fake>> =
+            scripts.iter().map(|script| script.map(|udp| Fake::scripted(udp, silent))).collect();
         let dead: Vec<UdpSocket> = scripts.iter().map(|_| dead()).collect();
         let held = dead.iter().map(|socket| socket.local_addr().expect("its address"));
         let addresses =
@@ -194,7 +187,7 @@ fn not_implemented(asked: &Message) -> Vec<Vec<u8>> {
 #[test]
 fn upstreams_without_edns_are_asked_without() {
     for script in [old_school, older_school] {
-        let upstream = Upstream::start(script, silent);
+        let upstream = Fake::scripted(script, silent);
         let resolver = Resolver::forwarding(vec![upstream.address]);
         for name in ["a.example.", "b.example."] {
             let answer = resolver.udp(&with_edns(question(name, RecordType::A), 1232));
@@ -204,7 +197,7 @@ fn upstreams_without_edns_are_asked_without() {
         let asked = resolver.server.forwarding().upstreams[0].queries;
         assert_eq!(asked, 2);
     }
-    let upstream = Upstream::start(not_implemented, silent);
+    let upstream = Fake::scripted(not_implemented, silent);
     let resolver = short_patience(vec![upstream.address]);
     let answer = resolver.udp(&question("a.example.", RecordType::A));
     assert_eq!(answer.metadata.response_code, ResponseCode::NotImp);
@@ -231,7 +224,7 @@ fn upstreams_that_come_back_are_asked_again() {
             let (asked, client) = receive();
             upstream.send_to(&good(&asked)[0], client).expect("it is sent");
         });
-        let end = Instant::now() + common::PATIENCE;
+        let end = Instant::now() + PATIENCE;
         let answers = |number| {
             let name = format!("www{number}.example.com.");
             outcome(&resolver.udp(&asked(&name))).1 == ["192.0.2.1"]
@@ -242,7 +235,7 @@ fn upstreams_that_come_back_are_asked_again() {
 
 #[test]
 fn what_upstream_cut_is_fetched_by_tcp() {
-    let upstream = Upstream::start(truncated, many);
+    let upstream = Fake::scripted(truncated, many);
     let resolver = Resolver::forwarding(vec![upstream.address]);
     let asked = question("many.example.com.", RecordType::A);
     let whole = resolver.tcp(&asked);
@@ -252,14 +245,14 @@ fn what_upstream_cut_is_fetched_by_tcp() {
     let plain = resolver.udp(&asked);
     assert!(plain.metadata.truncation && plain.answers.len() < part.answers.len());
 
-    let stuck = Upstream::start(truncated, silent);
+    let stuck = Fake::scripted(truncated, silent);
     let resolver = short_patience(vec![stuck.address]);
     assert!(resolver.udp(&asked).metadata.truncation, "the client may try by itself");
 }
 
 #[test]
 fn zones_have_resolvers_of_their_own() {
-    let (rest, corp) = (Upstream::start(good, silent), Upstream::start(other, silent));
+    let (rest, corp) = (Fake::scripted(good, silent), Fake::scripted(other, silent));
     let zones = BTreeMap::from([
         ("corp.example".to_owned(), vec![corp.address.into()]),
         ("blocked.example".to_owned(), vec![]),
@@ -309,7 +302,7 @@ fn questions_that_wait_are_bounded() {
     let resolver = forwarding(ForwardSettings {
         upstreams: vec![upstream.local_addr().expect("its address").into()],
         in_flight: 1,
-        deadline: common::PATIENCE,
+        deadline: PATIENCE,
         ..ForwardSettings::default()
     });
     let first = resolver.socket();

@@ -1,14 +1,6 @@
 //! What `dig` sees, whole zones among it.
 
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    reason = "clippy takes only functions marked as tests for tests"
-)]
-
-mod common;
-
-use common::{Resolver, task};
+use crate::common::{Resolver, task};
 use mizzen_dns_server::{Access, Settings};
 use std::collections::BTreeSet;
 use std::process::Command;

@@ -1,16 +1,7 @@
 //! Upstreams over TLS and HTTPS, with certificates made for the test.
 
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    reason = "clippy takes only functions marked as tests for tests"
-)]
-
-mod common;
-mod fake;
-
-use common::{PATIENCE, Resolver};
-use fake::{answer, ask, outcome};
+use crate::common::{PATIENCE, Resolver, loopback};
+use crate::fake::{answer, ask, outcome};
 use hickory_proto::op::{Message, ResponseCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -53,7 +44,7 @@ impl Secure {
         F: Future<Output = ()> + Send + 'static,
     {
         let (acceptor, pem) = acceptor();
-        let listener = std::net::TcpListener::bind(common::loopback(0)).expect("a port");
+        let listener = std::net::TcpListener::bind(loopback(0)).expect("a port");
         listener.set_nonblocking(true).expect("it is set");
         let address = listener.local_addr().expect("its address");
         let file = format!("mizzen-ca-{}-{}.pem", std::process::id(), address.port());

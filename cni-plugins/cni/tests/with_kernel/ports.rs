@@ -1,21 +1,14 @@
 //! Ports of the host, against the real kernel: from outside, from the host, from the
 //! container itself.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
-#![allow(dead_code, reason = "the helpers are shared with other test programs")]
-
-mod host;
-#[path = "../../netlink/tests/support/mod.rs"]
-mod support;
-
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
 use std::time::Duration;
 
-use host::{Host, PORTMAP, chained, container, ip, ip_tool};
+use crate::host::{Answer, Host, PORTMAP, chained, container, ip, ip_tool};
+use crate::support::Namespace;
 use serde_json::{Value, json};
-use support::Namespace;
 
 /// A host with a neighbour outside, 192.0.2.1 and 192.0.2.2, fd02::1 and fd02::2.
 struct Street {
@@ -40,7 +33,7 @@ impl Street {
     }
 
     /// Connects a container and publishes its ports; the answer of the last plugin.
-    fn start(&self, id: &str, pod: &Namespace, mappings: &Value) -> host::Answer {
+    fn start(&self, id: &str, pod: &Namespace, mappings: &Value) -> Answer {
         let result = self.host.add(id, pod);
         let config = ports(mappings, Some(result));
         chained(&self.host, PORTMAP, "ADD", &container(id, pod), &config)

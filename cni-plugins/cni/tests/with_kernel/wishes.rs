@@ -1,21 +1,14 @@
 //! What runtimes and the daemon may say beyond the plain request, and what a machine may
 //! have gone through before it.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
-#![allow(dead_code, reason = "the helpers are shared with other test programs")]
-
-mod host;
-#[path = "../../netlink/tests/support/mod.rs"]
-mod support;
-
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
-use host::{Container, Host, IPAM, OVERLAY, address, container, ip};
+use crate::host::{Container, Host, IPAM, OVERLAY, PORTMAP, address, container, ip};
+use crate::support::{Namespace, connect};
 use serde_json::{Value, json};
-use support::{Namespace, connect};
 
 fn queue(namespace: &Namespace, link: &str) -> String {
     let run = || Command::new("tc").args(["qdisc", "show", "dev", link]).output().unwrap();
@@ -198,7 +191,7 @@ fn a_configuration_of_a_megabyte() {
     let nested = format!("{{\"cniVersion\":\"1.0.0\",\"x\":{}", "[".repeat(1 << 20));
     let endless = vec![b' '; 5 << 20];
     for garbage in [nested.as_bytes(), &endless, &[0xff; 1 << 20]] {
-        for plugin in [OVERLAY, IPAM, host::PORTMAP] {
+        for plugin in [OVERLAY, IPAM, PORTMAP] {
             host.finish(host.command(plugin, "ADD", &target), garbage).refusal(6);
         }
     }

@@ -3,15 +3,7 @@
 //! Resolvers and the holder of their sockets are processes: this test's own program, told
 //! by a variable what to be.
 
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    reason = "clippy takes only functions marked as tests for tests"
-)]
-
-mod common;
-
-use common::{PATIENCE, loopback, question};
+use crate::common::{PATIENCE, loopback, question};
 use hickory_proto::op::Message;
 use hickory_proto::rr::RecordType;
 use mizzen_dns_core::{Options, Zones};
@@ -36,7 +28,7 @@ struct Process(Child, BufReader<std::process::ChildStdout>);
 impl Process {
     fn start(role: &str, place: &Path, listen: SocketAddr) -> Self {
         let mut child = Command::new(std::env::current_exe().expect("this program"))
-            .args(["--exact", "a_process_of_the_test", "--nocapture"])
+            .args(["--exact", "serving_handover::a_process_of_the_test", "--nocapture"])
             .env(ROLE, role)
             .env(PLACE, place)
             .env(LISTEN, listen.to_string())

@@ -1,16 +1,9 @@
 //! Answers of upstreams that are kept, shared, refreshed and given when they are too old.
 
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    reason = "clippy takes only functions marked as tests for tests"
-)]
-
-mod common;
-mod fake;
-
-use common::{PATIENCE, Resolver, question};
-use fake::{Fake, answer, ask, empty, failure, nothing, notices, outcome, truncated};
+use crate::common::{PATIENCE, Resolver, loopback, question};
+use crate::fake::{
+    Fake, address, answer, ask, empty, failure, framed, nothing, notices, outcome, truncated,
+};
 use hickory_proto::op::{Edns, Message, ResponseCode};
 use hickory_proto::rr::rdata::NULL;
 use hickory_proto::rr::{RData, Record, RecordType};
@@ -70,7 +63,7 @@ fn an_answer_is_given_again_with_less_time() {
 fn addresses_of_a_kept_answer_begin_with_another_one_each_time() {
     let upstream = Fake::udp(|datagram| {
         let mut reply = empty(&datagram.asked);
-        reply.add_answers((1..4).map(|last| fake::address(&datagram.asked, 60, last)));
+        reply.add_answers((1..4).map(|last| address(&datagram.asked, 60, last)));
         datagram.reply(&reply);
     });
     let resolver = usual(&upstream);
@@ -139,7 +132,7 @@ fn what_may_be_kept_and_what_not() {
     }
     let upstream = Fake::start(
         |datagram| datagram.reply(&truncated(&datagram.asked)),
-        |asked, stream| fake::framed(stream, &truncated(asked)),
+        |asked, stream| framed(stream, &truncated(asked)),
     );
     let resolver = usual(&upstream);
     for _ in 0..3 {
@@ -166,7 +159,7 @@ fn questions_with_other_flags_have_other_answers() {
         // The DO and CD bits as they arrived, as a number.
         let dnssec_ok = datagram.asked.edns.as_ref().is_some_and(|edns| edns.flags().dnssec_ok);
         let flags = u8::from(dnssec_ok) + 2 * u8::from(datagram.asked.metadata.checking_disabled);
-        reply.answers = vec![fake::address(&datagram.asked, 60, flags)];
+        reply.answers = vec![address(&datagram.asked, 60, flags)];
         reply.metadata.authentic_data = dnssec_ok;
         let signature = RData::Unknown {
             code: RecordType::Unknown(65400),
@@ -198,7 +191,7 @@ fn questions_with_other_flags_have_other_answers() {
 
 #[test]
 fn who_asks_the_same_meanwhile_waits_with_the_first() {
-    let silent = UdpSocket::bind(common::loopback(0)).expect("a port");
+    let silent = UdpSocket::bind(loopback(0)).expect("a port");
     let upstreams = vec![silent.local_addr().expect("its address").into()];
     let forward = ForwardSettings { upstreams, deadline: PATIENCE, ..ForwardSettings::default() };
     let resolver = Resolver::start(Settings { forward, ..Settings::default() });
@@ -323,7 +316,7 @@ fn a_question_of_ours_that_comes_back_is_refused() {
     let counted = Arc::clone(&loops);
     let upstream = Fake::udp(move |datagram| {
         // As another resolver would whose upstream we are.
-        let socket = UdpSocket::bind(common::loopback(0)).expect("a port");
+        let socket = UdpSocket::bind(loopback(0)).expect("a port");
         socket.connect(back.get().expect("it is known")).expect("a peer");
         socket.set_read_timeout(Some(PATIENCE)).expect("a time-out");
         socket.send(datagram.bytes).expect("it is sent");

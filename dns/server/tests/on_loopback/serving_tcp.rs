@@ -1,14 +1,7 @@
 //! Connections: many questions at once, out of order, and clients that behave badly.
 
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    reason = "clippy takes only functions marked as tests for tests"
-)]
-
-mod common;
-
-use common::{Resolver, Upstream, connect, question, receive, send, task};
+use crate::common::{Resolver, connect, question, receive, send, task};
+use crate::fake::Fake;
 use hickory_proto::op::Message;
 use hickory_proto::rr::RecordType;
 use mizzen_dns_server::{ForwardSettings, Settings};
@@ -34,7 +27,7 @@ fn answers(stream: &mut TcpStream) -> usize {
 #[test]
 fn an_answer_does_not_wait_for_an_earlier_one() {
     // This upstream never answers.
-    let dead = Upstream::start(|_| Vec::new(), |_| Vec::new());
+    let dead = Fake::scripted(|_| Vec::new(), |_| Vec::new());
     let forward =
         ForwardSettings { upstreams: vec![dead.address.into()], ..ForwardSettings::default() };
     let resolver = Resolver::start(Settings { forward, ..Settings::default() });

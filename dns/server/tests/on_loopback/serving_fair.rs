@@ -1,14 +1,7 @@
 //! Many clients, bad ones among them, and what is counted of it.
 
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    reason = "clippy takes only functions marked as tests for tests"
-)]
-
-mod common;
-
-use common::{PATIENCE, Resolver, Upstream, question, task, with_edns};
+use crate::common::{PATIENCE, Resolver, question, task, with_edns};
+use crate::fake::Fake;
 use hickory_proto::op::{Message, MessageType, ResponseCode};
 use hickory_proto::rr::rdata::A;
 use hickory_proto::rr::rdata::opt::EdnsOption;
@@ -54,8 +47,8 @@ fn only_good(asked: &Message) -> Vec<Vec<u8>> {
     vec![reply.to_vec().expect("it is encoded")]
 }
 
-fn forwarding() -> (Upstream, Settings) {
-    let upstream = Upstream::start(only_good, only_good);
+fn forwarding() -> (Fake, Settings) {
+    let upstream = Fake::scripted(only_good, only_good);
     let forward =
         ForwardSettings { upstreams: vec![upstream.address.into()], ..ForwardSettings::default() };
     (upstream, Settings { forward, ..Settings::default() })

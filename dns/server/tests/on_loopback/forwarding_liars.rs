@@ -1,16 +1,9 @@
 //! Everything bad that an upstream can do, done by one on 127.0.0.x.
 
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    reason = "clippy takes only functions marked as tests for tests"
-)]
-
-mod common;
-mod fake;
-
-use common::Resolver;
-use fake::{Datagram, Fake, address, answer, ask, empty, failure, framed, outcome, truncated};
+use crate::common::{PATIENCE, Resolver};
+use crate::fake::{
+    Datagram, Fake, address, answer, ask, empty, failure, framed, outcome, truncated,
+};
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::rdata::A;
 use hickory_proto::rr::{Name, RData, Record, RecordType};
@@ -196,7 +189,7 @@ fn lies_do_not_hide_the_truth_of_another() {
     ];
     for liar in liars {
         let (liar, good) = (Fake::start(*liar, silent), Fake::good(60));
-        let resolver = forwarding(&[liar.address, good.address], common::PATIENCE);
+        let resolver = forwarding(&[liar.address, good.address], PATIENCE);
         for number in 0..6 {
             let reply = resolver.udp(&ask(&format!("www{number}.example.")));
             assert_eq!(seen(&reply), Seen::Truth);
@@ -215,7 +208,7 @@ fn excuses_in_turn_are_told_and_end_with_the_truth() {
         };
         datagram.reply(&reply);
     });
-    let resolver = forwarding(&[upstream.address], common::PATIENCE);
+    let resolver = forwarding(&[upstream.address], PATIENCE);
     assert_eq!(seen(&resolver.udp(&ask("www.example."))), Seen::Truth);
     assert_eq!(upstream.asked(), 3, "it was asked again at once");
 }
@@ -244,7 +237,7 @@ fn late_answers_are_not_taken_for_others() {
     let resolver = forwarding(&[upstream.address], Duration::from_secs(1));
     assert_eq!(seen(&resolver.udp(&ask("late.example."))), Seen::Failure);
     // Three questions were lost: it is down for a second.
-    let end = std::time::Instant::now() + common::PATIENCE;
+    let end = std::time::Instant::now() + PATIENCE;
     let mut names = (0..).map(|number| format!("next{number}.example."));
     let answered = names.any(|name| {
         assert!(std::time::Instant::now() < end, "it never is back");
@@ -256,7 +249,7 @@ fn late_answers_are_not_taken_for_others() {
 #[test]
 fn an_upstream_that_changes_capitals_is_found_out_once() {
     let upstream = Fake::start(lower_case, |asked, stream| framed(stream, &in_lower_case(asked)));
-    let resolver = forwarding(&[upstream.address], common::PATIENCE);
+    let resolver = forwarding(&[upstream.address], PATIENCE);
     for number in 0..5 {
         let reply = resolver.udp(&ask(&format!("LongEnoughToHaveCapitals{number}.example.")));
         assert_eq!(seen(&reply), Seen::Truth);
@@ -275,7 +268,7 @@ fn ids_ports_and_capitals_cannot_be_foretold() {
         list.lock().expect("nobody panicked").push(line);
         datagram.reply(&answer(&datagram.asked, 60));
     });
-    let resolver = forwarding(&[upstream.address], common::PATIENCE);
+    let resolver = forwarding(&[upstream.address], PATIENCE);
     for number in 0..32 {
         resolver.udp(&ask(&format!("{number}abcdefghijklmnopqrstuvwxyz.example.")));
     }

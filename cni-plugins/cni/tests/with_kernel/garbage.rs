@@ -1,20 +1,13 @@
 //! What a reboot leaves behind, and another node on the same host.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
-#![allow(dead_code, reason = "the helpers are shared with other test programs")]
-
-mod host;
-#[path = "../../netlink/tests/support/mod.rs"]
-mod support;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
-use host::{Host, OVERLAY, address};
+use crate::host::{Host, OVERLAY, address, container};
+use crate::support::Namespace;
 use mizzen_isolators::{Containerizer, Settings};
 use serde_json::json;
-use support::Namespace;
 
 /// A daemon whose run directories are below `run_root`.
 fn collect(host: &Host, run_root: &Path) {
@@ -66,7 +59,7 @@ fn a_network_of_the_same_name_on_another_bridge_is_left_alone() {
     let mut theirs = other.config.clone();
     theirs["bridge"] = json!("m-other");
     theirs["ipam"]["subnet"] = json!("9.0.6.0/25");
-    let answer = host.call_with("ADD", &host::container("theirs", &first), &theirs).result();
+    let answer = host.call_with("ADD", &container("theirs", &first), &theirs).result();
     host.add("ours", &second);
     assert_eq!(host.pairs().len(), 2);
     let run_root = tempfile::tempdir().unwrap();

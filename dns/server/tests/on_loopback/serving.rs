@@ -1,14 +1,6 @@
 //! Our own names, asked by real packets.
 
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    reason = "clippy takes only functions marked as tests for tests"
-)]
-
-mod common;
-
-use common::{Resolver, connect, loopback, question, receive, send, task, with_edns};
+use crate::common::{Resolver, connect, loopback, question, receive, send, task, with_edns};
 use hickory_proto::op::{Message, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, RecordType};
 use mizzen_dns_core::{OwnerKey, Zones};

@@ -1,0 +1,12 @@
+//! The executables against the real kernel, in namespaces that play hosts and containers.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
+
+mod chains;
+mod garbage;
+mod host;
+mod plugins;
+mod ports;
+#[path = "../../../netlink/tests/support/mod.rs"]
+mod support;
+mod wishes;
