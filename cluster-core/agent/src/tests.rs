@@ -24,7 +24,7 @@ struct Bench {
     log: Vec<String>,
 }
 
-fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     Settings {
         info: v1::AgentInfo { hostname: "h".into(), ..v1::AgentInfo::default() },
         address: "10.0.0.1".parse().unwrap(),

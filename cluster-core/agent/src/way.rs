@@ -235,3 +235,150 @@ impl Way {
         self.again_at = Some(now.mono + Duration::from_nanos(self.dice.draw() % nanos));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Effect;
+    use crate::tests::settings;
+    use mizzen_api::link::Duty;
+    use mizzen_api::v1;
+    use mizzen_types::time::Wall;
+
+    struct Bench {
+        agent: Agent,
+        way: Way,
+        now: Now,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let now = Now { mono: Mono(0), wall: Wall(1_000) };
+            let (agent, way) = (Agent::new(settings(), None, 1, now), Way::new(1));
+            let mut bench = Self { agent, way, now };
+            bench.lead("m", 1);
+            bench
+        }
+
+        fn lead(&mut self, node: &str, generation: u64) {
+            let leader = Some(Leader { node: node.into(), generation });
+            self.way.set_leader(&mut self.agent, leader, self.now);
+        }
+
+        /// Session, number and message of every frame that goes out.
+        fn sent(&mut self) -> Vec<(u64, u64, ToMaster)> {
+            let mut sent = Vec::new();
+            while let Some(effect) = self.agent.poll_effect() {
+                let Effect::ToMaster(message) = effect else { continue };
+                let Some((_, bytes)) = self.way.frame(*message, self.now) else { continue };
+                let frame = Frame::<ToMaster>::from_bytes(&bytes).unwrap();
+                let Content::Message(message) = frame.content else { panic!("{frame:?}") };
+                sent.push((frame.session, frame.sequence, message));
+            }
+            sent
+        }
+
+        /// The session of the only frame that goes out, a registration.
+        fn registers(&mut self) -> Option<u64> {
+            match &self.sent()[..] {
+                [] => None,
+                [(session, 0, ToMaster::Register { .. })] => Some(*session),
+                other => panic!("{other:?}"),
+            }
+        }
+
+        fn hear(&mut self, session: u64, sequence: u64, content: Content<ToAgent>) {
+            let bytes = Frame { session, sequence, content }.into_bytes();
+            self.way.receive(&mut self.agent, &"m".into(), &bytes, self.now).unwrap();
+        }
+
+        fn welcome(&mut self, session: u64) {
+            let agent_id = v1::AgentId { value: "s".to_owned() };
+            let message = ToAgent::Registered { agent_id, duty: Duty::Serve, overlay: None };
+            self.hear(session, 1, Content::Message(message));
+        }
+
+        fn pass(&mut self, span: Duration) {
+            self.now.mono = self.now.mono + span;
+            if self.way.poll_deadline().is_some_and(|at| at <= self.now.mono) {
+                self.way.handle_timeout(&mut self.agent, self.now);
+            }
+        }
+    }
+
+    #[test]
+    fn it_registers_until_it_is_heard_and_anew_when_the_master_falls_silent() {
+        let mut bench = Bench::new();
+        let first = bench.registers().unwrap();
+        bench.pass(Duration::from_millis(999));
+        assert_eq!(bench.registers(), None);
+        bench.pass(Duration::from_millis(1));
+        let second = bench.registers().unwrap();
+        assert!(second > first);
+        bench.pass(Duration::from_secs(2));
+        let third = bench.registers().unwrap();
+        bench.welcome(second);
+        assert_eq!(bench.way.standing(), Standing::Registering, "of a session that is over");
+        bench.welcome(third);
+        assert_eq!(bench.way.standing(), Standing::Registered);
+        for sequence in 2..10 {
+            bench.pass(Duration::from_secs(15));
+            bench.hear(third, sequence, Content::Message(ToAgent::Ping));
+            assert_eq!(bench.sent(), [(third, sequence - 1, ToMaster::Pong)]);
+        }
+        bench.pass(Duration::from_secs(75));
+        assert!(bench.registers().unwrap() > third);
+    }
+
+    #[test]
+    fn a_missing_frame_ends_the_session() {
+        let mut bench = Bench::new();
+        let session = bench.registers().unwrap();
+        bench.welcome(session);
+        bench.hear(session, 1, Content::Message(ToAgent::Ping));
+        assert_eq!(bench.sent(), [], "it came before");
+        bench.hear(session, 3, Content::Message(ToAgent::Ping));
+        assert_eq!(bench.way.standing(), Standing::Registering);
+        bench.pass(FIRST_PAUSE);
+        let next = bench.registers().unwrap();
+        bench.hear(next, 0, Content::Reset { taken: next + 77 });
+        bench.pass(FIRST_PAUSE);
+        assert_eq!(bench.registers(), Some(next + 78));
+        bench.hear(next, 0, Content::Reset { taken: next + 99 });
+        bench.pass(Duration::from_millis(10));
+        assert_eq!(bench.registers(), None, "of a session that is over");
+    }
+
+    #[test]
+    fn another_leader_or_another_start_of_it_is_another_session() {
+        let mut bench = Bench::new();
+        let session = bench.registers().unwrap();
+        bench.welcome(session);
+        bench.lead("m", 1);
+        assert_eq!(bench.registers(), None);
+        bench.lead("m", 2);
+        let next = bench.registers().unwrap();
+        assert!(next > session);
+        bench.lead("other", 1);
+        assert!(bench.registers().unwrap() > next);
+        let orders = Frame { session: next, sequence: 1, content: Content::Message(ToAgent::Ping) };
+        let (agent, now) = (&mut bench.agent, bench.now);
+        let refused = bench.way.receive(agent, &"m".into(), &orders.into_bytes(), now);
+        assert!(matches!(refused, Err(WayError::NotLeader { .. })));
+        bench.way.set_leader(&mut bench.agent, None, now);
+        assert_eq!((bench.registers(), bench.way.poll_deadline()), (None, None));
+        assert_eq!(bench.way.standing(), Standing::NoLeader);
+    }
+
+    #[test]
+    fn a_broken_connection_is_a_reason_to_register_soon() {
+        let mut bench = Bench::new();
+        let session = bench.registers().unwrap();
+        bench.welcome(session);
+        bench.way.broken(&mut bench.agent, &"other".into(), bench.now);
+        assert_eq!(bench.way.standing(), Standing::Registered);
+        bench.way.broken(&mut bench.agent, &"m".into(), bench.now);
+        bench.pass(FIRST_PAUSE / 10);
+        assert!(bench.registers().unwrap() > session);
+    }
+}

@@ -6,3 +6,4 @@ mod drains;
 mod lives;
 mod maintenance;
 mod simulation;
+mod ways;

@@ -45,6 +45,14 @@ pub struct Machine {
 }
 
 impl Machine {
+    /// Keeps or removes a record of the store.
+    pub fn save(&mut self, key: String, value: Option<Vec<u8>>) {
+        match value {
+            Some(value) => drop(self.store.insert(key, value)),
+            None => drop(self.store.remove(&key)),
+        }
+    }
+
     /// A container begins to be made.
     pub fn prepare(&mut self, container: &ContainerId, task: (String, String)) {
         self.next_pid += 1;

@@ -1,40 +1,23 @@
 //! The daemon's loop as a value: effects are carried out one by one, and a crash may
 //! come between any two.
 
-use crate::machine::{Machine, Stage};
-use mizzen_agent::task::{Ended, Started};
-use mizzen_agent::{Agent, Answer, CpuLimit, Effect, Orders, Settings};
-use mizzen_api::{resources, v1};
+use crate::machine::Machine;
+use crate::worker::{ADDRESS, Pending, Worker};
+use mizzen_api::link::ToMaster;
+use mizzen_api::v1;
 use mizzen_master::registry::{PREFIX, Registry};
+use mizzen_master::ways::{WayError, Ways};
 use mizzen_master::{LinkId, Master, OperatorReply, SchedulerReply};
-use mizzen_membership::log::OwnerLog;
-use mizzen_membership::view::View;
 use mizzen_services::{Reply, Request, Services};
 use mizzen_types::container::Exit;
-use mizzen_types::fact::{Fact, Key};
-use mizzen_types::ids::ContainerId;
+use mizzen_types::ids::{ContainerId, OwnerId};
 use mizzen_types::random::Dice;
-use mizzen_types::resources::Resources;
 use mizzen_types::time::{Mono, Now};
-use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
-use std::time::Duration;
 
 const LINK: LinkId = LinkId(0);
-const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
+/// Its name in the owner logs.
+pub const NAME: &str = "node";
 const SERVICES: &str = "services/";
-/// Key of the agent's id in the store.
-pub const AGENT_ID: &str = "agent/id";
-const AGENT_ORDERS: &str = "agent/orders";
-const SIGKILL: i32 = 9;
-
-/// Something that takes a while and then happens.
-#[derive(Debug, Clone)]
-enum Pending {
-    Fork(ContainerId),
-    Probe(ContainerId),
-    Watch(ContainerId),
-}
 
 /// The daemon died between two effects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,12 +27,12 @@ pub struct Crashed;
 #[derive(Debug)]
 pub struct Node {
     master: Master,
-    agent: Agent,
+    ways: Ways,
+    worker: Worker,
     services: Services,
     stream: Option<String>,
-    log: OwnerLog,
-    view: View,
-    pending: Vec<(Mono, Pending)>,
+    /// What is to be sent to agents of other nodes.
+    outbox: Vec<(OwnerId, Vec<u8>)>,
     /// Effects until the crash; `None` never crashes.
     fuse: Option<u32>,
     streams: u64,
@@ -67,19 +50,14 @@ impl Node {
         now: Now,
         fuse: Option<u32>,
     ) -> Result<Self, Crashed> {
-        let id = machine.store.get(AGENT_ID).map(|id| String::from_utf8_lossy(id).into_owned());
-        let mut agent = Agent::new(agent_settings(), id.map(Into::into), dice.draw(), now);
-        if let Some(orders) = machine.store.get(AGENT_ORDERS) {
-            agent.adopt_orders(Orders::from_bytes(orders).unwrap_or_else(|_| Orders::serve()));
-        }
-        agent.recover(machine.read_records(), machine.found(), now);
+        let mut worker = Worker::start(NAME, machine, dice, now);
         let settings = mizzen_master::Settings::new(dice.uuid(), "node", ADDRESS, 5050);
         let registry = machine.store.iter().filter(|(key, _)| key.starts_with(PREFIX));
         let registry = registry.map(|(key, value)| (key.clone(), value.clone()));
         let registry = Registry::from_records(registry).unwrap_or_default();
         let mut master = Master::new(settings, registry, now);
-        master.agent_connected(LINK, "node".into(), ADDRESS, now);
-        agent.master_connected();
+        master.agent_connected(LINK, NAME.into(), ADDRESS, now);
+        worker.agent.master_connected();
         let saved = machine.store.iter().filter_map(|(key, value)| {
             Some((key.strip_prefix(SERVICES)?.to_owned(), value.clone()))
         });
@@ -90,12 +68,11 @@ impl Node {
         };
         let mut node = Self {
             master,
-            agent,
+            ways: Ways::new(LinkId(1)),
+            worker,
             services,
             stream: None,
-            log: OwnerLog::new("node".into(), now.mono.0),
-            view: View::default(),
-            pending: Vec::new(),
+            outbox: Vec::new(),
             fuse,
             streams: 0,
         };
@@ -164,23 +141,15 @@ impl Node {
         dice: &mut Dice,
         now: Now,
     ) -> Result<(), Crashed> {
-        if let Some(found) = machine.containers.get_mut(container) {
-            found.stage = Stage::Ended(exit);
-        }
-        self.agent.ended(container, &Ended { exit, out_of_memory: None }, now);
+        self.worker.task_dies(container, exit, machine, now);
         self.settle(machine, dice, now)
     }
 
     /// When something is due.
     #[must_use]
     pub fn deadline(&self) -> Option<Mono> {
-        let pending = self.pending.iter().map(|(at, _)| *at).min();
-        let parts = [
-            self.master.poll_deadline(),
-            self.agent.poll_deadline(),
-            self.services.poll_deadline(),
-            pending,
-        ];
+        let parts =
+            [self.master.poll_deadline(), self.worker.deadline(), self.services.poll_deadline()];
         parts.into_iter().flatten().min()
     }
 
@@ -195,16 +164,12 @@ impl Node {
         dice: &mut Dice,
         now: Now,
     ) -> Result<(), Crashed> {
-        let (due, later) = std::mem::take(&mut self.pending)
-            .into_iter()
-            .partition::<Vec<_>, _>(|(at, _)| *at <= now.mono);
-        self.pending = later;
-        for (_, pending) in due {
+        for pending in self.worker.take_due(now) {
             self.happen(pending, machine, now);
             self.settle(machine, dice, now)?;
         }
         self.master.handle_timeout(now);
-        self.agent.handle_timeout(now);
+        self.worker.agent.handle_timeout(now);
         self.services.handle_timeout(now);
         self.settle(machine, dice, now)
     }
@@ -212,35 +177,53 @@ impl Node {
     /// Task ids that names and VIPs know as running.
     #[must_use]
     pub fn announced(&self) -> Vec<String> {
-        let task = |(_, _, fact): (_, _, &Fact)| match fact {
-            Fact::Task(task) if task.takes_clients() => Some(task.task_id.to_string()),
-            _ => None,
-        };
-        self.view.facts().filter_map(task).collect()
+        self.worker.announced()
+    }
+
+    /// A frame of an agent on another node came.
+    ///
+    /// # Errors
+    ///
+    /// [`Crashed`].
+    pub fn receive(
+        &mut self,
+        from: &OwnerId,
+        bytes: &[u8],
+        machine: &mut Machine,
+        dice: &mut Dice,
+        now: Now,
+    ) -> Result<(), Crashed> {
+        let taken = self.ways.receive(&mut self.master, (from, ADDRESS), bytes, now);
+        if let Some(error @ (WayError::Frame(_) | WayError::Unknown)) = taken.problem {
+            refused(0, &error.to_string());
+        }
+        self.outbox.extend(taken.answer.map(|answer| (from.clone(), answer)));
+        self.settle(machine, dice, now)
+    }
+
+    /// The connection to another node broke.
+    ///
+    /// # Errors
+    ///
+    /// [`Crashed`].
+    pub fn broken(
+        &mut self,
+        to: &OwnerId,
+        machine: &mut Machine,
+        dice: &mut Dice,
+        now: Now,
+    ) -> Result<(), Crashed> {
+        self.ways.close(&mut self.master, to, now);
+        self.settle(machine, dice, now)
+    }
+
+    /// What is to be sent to agents of other nodes.
+    pub fn take_sent(&mut self) -> Vec<(OwnerId, Vec<u8>)> {
+        std::mem::take(&mut self.outbox)
     }
 
     fn happen(&mut self, pending: Pending, machine: &mut Machine, now: Now) {
-        match pending {
-            Pending::Fork(id) => {
-                if let Some(pid) = machine.fork(&id) {
-                    self.agent.launched(&id, Started { pid, addresses: Vec::new() }, now);
-                }
-            }
-            Pending::Probe(id) => {
-                let runs = machine.containers.get(&id).is_some_and(|c| c.stage == Stage::Running);
-                let answer = if runs { Answer::Well } else { Answer::Unwell("refused".to_owned()) };
-                self.agent.probed(&id, answer, now);
-            }
-            Pending::Watch(id) => {
-                let stage = machine.containers.get(&id).map(|container| container.stage);
-                let exit = match stage {
-                    Some(Stage::Ended(exit)) => exit,
-                    Some(_) => return,
-                    None => Exit::Unknown,
-                };
-                self.agent.ended(&id, &Ended { exit, out_of_memory: None }, now);
-            }
-        }
+        self.worker.happen(pending, machine, now);
     }
 
     fn settle(&mut self, machine: &mut Machine, dice: &mut Dice, now: Now) -> Result<(), Crashed> {
@@ -248,14 +231,16 @@ impl Node {
             if let Some(effect) = self.master.poll_effect() {
                 self.burn()?;
                 self.master_effect(effect, machine, now);
-            } else if let Some(effect) = self.agent.poll_effect() {
+            } else if let Some(effect) = self.worker.agent.poll_effect() {
                 self.burn()?;
-                self.agent_effect(effect, machine, dice, now);
+                if let Some(message) = self.worker.carry_out(effect, machine, dice, now) {
+                    self.tell_master(message, now);
+                }
             } else if let Some(effect) = self.services.poll_effect() {
                 self.burn()?;
                 match effect {
                     mizzen_services::Effect::Save { key, value } => {
-                        save(machine, format!("{SERVICES}{key}"), value);
+                        machine.save(format!("{SERVICES}{key}"), value);
                     }
                     mizzen_services::Effect::Call(call) => self.call(*call, now),
                 }
@@ -296,81 +281,17 @@ impl Node {
                 let call = self.services.subscribe_call();
                 self.call(call, now);
             }
-            E::ToAgent { message, .. } => self.agent.handle_master(*message, now),
-            E::Save { key, value } => save(machine, key, value),
+            E::ToAgent { link: LINK, message } => self.worker.agent.handle_master(*message, now),
+            E::ToAgent { link, message } => self.outbox.extend(self.ways.frame(link, *message)),
+            E::Save { key, value } => machine.save(key, value),
             E::Fact { .. } => {}
         }
     }
 
-    fn agent_effect(&mut self, effect: Effect, machine: &mut Machine, dice: &mut Dice, now: Now) {
-        let at = now.mono + Duration::from_millis(1 + dice.draw() % 300);
-        let mut soon = |what: Pending| self.pending.push((at, what));
-        match effect {
-            Effect::ToMaster(message) => {
-                if let Err(error) = self.master.agent_message(LINK, *message, now) {
-                    refused(0, &error.to_string());
-                }
-            }
-            Effect::Checkpoint(record) => {
-                if let Ok(bytes) = record.to_bytes() {
-                    machine.records.insert(record.container.clone(), bytes);
-                }
-            }
-            Effect::Forget(id) => drop(machine.records.remove(&id)),
-            Effect::SaveId(id) => save(machine, AGENT_ID.into(), Some(id.as_str().into())),
-            // Addresses are no part of these lives.
-            Effect::Overlay(_) => {}
-            Effect::SaveOrders(orders) => save(machine, AGENT_ORDERS.into(), orders),
-            Effect::Launch(order) => {
-                let of = |name: &str| order.spec.environment.get(name).cloned().unwrap_or_default();
-                let task = (of("MESOS_FRAMEWORK_ID"), of("MESOS_EXECUTOR_ID"));
-                machine.prepare(&order.container, task);
-                soon(Pending::Fork(order.container));
-            }
-            Effect::Watch(id) => soon(Pending::Watch(id)),
-            Effect::Signal(id, signal) => {
-                let Some(found) = machine.containers.get_mut(&id) else { return };
-                found.told = true;
-                // Some tasks do not listen to anything but SIGKILL.
-                if found.stage == Stage::Running && (signal == SIGKILL || dice.below(3) > 0) {
-                    found.stage = Stage::Ended(Exit::Signal(signal));
-                    soon(Pending::Watch(id));
-                }
-            }
-            Effect::Destroy(id) => drop(machine.containers.remove(&id)),
-            Effect::Probe(probe) => soon(Pending::Probe(probe.container)),
-            Effect::Fact(key, fact) => self.say(key, fact.map(|fact| *fact)),
+    fn tell_master(&mut self, message: ToMaster, now: Now) {
+        if let Err(error) = self.master.agent_message(LINK, message, now) {
+            refused(0, &error.to_string());
         }
-    }
-
-    fn say(&mut self, key: Key, fact: Option<Fact>) {
-        if let Some(entry) = self.log.say(key, fact) {
-            self.view.apply(entry);
-        }
-    }
-}
-
-fn save(machine: &mut Machine, key: String, value: Option<Vec<u8>>) {
-    match value {
-        Some(value) => drop(machine.store.insert(key, value)),
-        None => drop(machine.store.remove(&key)),
-    }
-}
-
-fn agent_settings() -> Settings {
-    let total = Resources::parse("cpus:4;mem:4096;ports:[31000-31099]").unwrap_or_default();
-    Settings {
-        info: v1::AgentInfo {
-            hostname: "node".into(),
-            resources: resources::to_v1(&total),
-            ..v1::AgentInfo::default()
-        },
-        address: ADDRESS,
-        port: 5051,
-        work_dir: "/w".into(),
-        run_root: "/r".into(),
-        cpu_limit: CpuLimit::Shares,
-        pids: 1024,
     }
 }
 
@@ -383,14 +304,4 @@ fn refused(status: u16, text: &str) {
 #[allow(clippy::panic, reason = "this is a test's judgement")]
 fn unreadable(error: &mizzen_services::SavedStateError) -> ! {
     panic!("the saved state is unreadable: {error}");
-}
-
-/// What is known of the node's tasks, by id.
-#[must_use]
-pub fn live_by_task(machine: &Machine) -> BTreeMap<String, usize> {
-    let mut count = BTreeMap::new();
-    for (_, task) in machine.running() {
-        *count.entry(task.clone()).or_default() += 1;
-    }
-    count
 }

@@ -5,7 +5,8 @@
 use mizzen_master::OperatorReply;
 use mizzen_services::Request;
 use mizzen_tests_sim::machine::Machine;
-use mizzen_tests_sim::node::{AGENT_ID, Crashed, Node};
+use mizzen_tests_sim::node::{Crashed, Node};
+use mizzen_tests_sim::worker::AGENT_ID;
 use mizzen_types::container::Exit;
 use mizzen_types::random::Dice;
 use mizzen_types::time::{Now, Wall};
