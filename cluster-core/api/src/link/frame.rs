@@ -126,7 +126,7 @@ pub enum Body {
     #[prost(message, tag = "23")]
     Introduce(Empty),
     #[prost(message, tag = "24")]
-    RunTask(RunTask),
+    RunTask(Box<RunTask>),
     #[prost(message, tag = "25")]
     KillTask(KillTask),
     #[prost(message, tag = "26")]
@@ -301,7 +301,9 @@ impl LinkMessage for ToAgent {
             Self::ShutOut { message } => Body::ShutOut(message),
             Self::Introduce => Body::Introduce(Empty {}),
             Self::Ping => Body::Ping(Empty {}),
-            Self::RunTask { framework, task } => Body::RunTask(RunTask { framework, task }),
+            Self::RunTask { framework, task } => {
+                Body::RunTask(Box::new(RunTask { framework, task }))
+            }
             Self::KillTask { framework_id, task_id, kill_policy } => {
                 Body::KillTask(KillTask { framework_id, task_id, kill_policy })
             }
@@ -323,7 +325,7 @@ impl LinkMessage for ToAgent {
             Body::ShutOut(message) => Self::ShutOut { message },
             Body::Introduce(Empty {}) => Self::Introduce,
             Body::Ping(Empty {}) => Self::Ping,
-            Body::RunTask(RunTask { framework, task }) => Self::RunTask { framework, task },
+            Body::RunTask(run) => Self::RunTask { framework: run.framework, task: run.task },
             Body::KillTask(KillTask { framework_id, task_id, kill_policy }) => {
                 Self::KillTask { framework_id, task_id, kill_policy }
             }
