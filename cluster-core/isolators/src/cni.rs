@@ -18,6 +18,7 @@ use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 use std::time::Duration;
 use tokio::process::Command;
 use tokio::sync::RwLock;
@@ -135,7 +136,8 @@ pub(crate) struct Attached {
 /// The networks of a node.
 #[derive(Debug)]
 pub(crate) struct Networks {
-    pub(crate) configurations: BTreeMap<String, Value>,
+    /// They change while the node runs.
+    pub(crate) configurations: std::sync::RwLock<BTreeMap<String, Value>>,
     pub(crate) plugin_dirs: Vec<PathBuf>,
     pub(crate) timeout: Duration,
     /// Shared by ADDs; nobody attaches while garbage is collected.
@@ -156,7 +158,7 @@ impl Networks {
         let configuration = self.configuration(&network)?;
         let additions =
             Additions { mesos_network_info: request.info.as_ref(), ..Additions::default() };
-        let input = invoke::standard_input(configuration, &additions)
+        let input = invoke::standard_input(&configuration, &additions)
             .map_err(|source| CniError::Invoke { network: network.clone(), source })?;
         let key = AttachmentKey { container_id: id.to_owned(), ifname: format!("eth{index}") };
         let place = run_dir.networks().join(&key.ifname);
@@ -172,7 +174,7 @@ impl Networks {
             plugin_path: &self.plugin_dirs,
             args: "",
         };
-        let (result, answer) = self.run(&network, configuration, &call, &input).await?;
+        let (result, answer) = self.run(&network, &configuration, &call, &input).await?;
         write_checkpoint(&place.join(ANSWER), answer.as_bytes())?;
         let addresses = result.ips.iter().map(|ip| ip.address.addr()).collect();
         Ok(Attached {
@@ -261,13 +263,21 @@ impl Networks {
         Ok((result, stdout))
     }
 
-    pub(crate) fn configuration(&self, network: &str) -> Result<&Map<String, Value>, CniError> {
+    pub(crate) fn configuration(&self, network: &str) -> Result<Map<String, Value>, CniError> {
         let name = || network.to_owned();
-        self.configurations
+        let configurations = self.configurations.read().unwrap_or_else(PoisonError::into_inner);
+        configurations
             .get(network)
             .ok_or_else(|| CniError::UnknownNetwork { network: name() })?
             .as_object()
+            .cloned()
             .ok_or_else(|| CniError::NotAnObject { network: name() })
+    }
+
+    /// Their names.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let configurations = self.configurations.read().unwrap_or_else(PoisonError::into_inner);
+        configurations.keys().cloned().collect()
     }
 
     fn overtime(&self, plugin: &str, verb: Verb, stderr: &str) -> CniError {

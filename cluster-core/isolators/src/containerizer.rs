@@ -28,7 +28,7 @@ pub struct Settings {
     pub cgroup_root: String,
     /// Where CNI plugins are looked for, in this order.
     pub plugin_dirs: Vec<PathBuf>,
-    /// CNI network configurations by the name of the network.
+    /// CNI network configurations by the name of the network, to begin with.
     pub networks: BTreeMap<String, Value>,
     /// How long a plugin may take.
     pub plugin_timeout: Duration,
@@ -108,7 +108,7 @@ impl Containerizer {
     pub fn new(settings: Settings) -> Result<Self, CgroupError> {
         let cgroups = Cgroups::new(Layout::observe()?, &settings.cgroup_root)?;
         let networks = Networks {
-            configurations: settings.networks,
+            configurations: settings.networks.into(),
             plugin_dirs: settings.plugin_dirs,
             timeout: settings.plugin_timeout,
             attaching: RwLock::default(),
@@ -121,6 +121,13 @@ impl Containerizer {
             containers: Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// These are the networks from now on, by name, with their CNI configurations. Containers
+    /// that are attached leave theirs as they joined it.
+    pub fn set_networks(&self, networks: BTreeMap<String, Value>) {
+        let configurations = self.inner.networks.configurations.write();
+        *configurations.unwrap_or_else(PoisonError::into_inner) = networks;
     }
 
     /// The containers that a former process of the daemon left, running or not.

@@ -50,8 +50,8 @@ impl Networks {
         let _quiet = self.attaching.write().await;
         let attached = observe_attached(run_root).map_err(|error| vec![error])?;
         let mut errors = Vec::new();
-        for network in self.configurations.keys() {
-            if let Err(error) = self.collect_of(network, &attached).await {
+        for network in self.names() {
+            if let Err(error) = self.collect_of(&network, &attached).await {
                 errors.push(error);
             }
         }
@@ -59,7 +59,7 @@ impl Networks {
     }
 
     async fn collect_of(&self, network: &str, attached: &[Attached]) -> Result<(), CniError> {
-        let mut configuration = self.configuration(network)?.clone();
+        let mut configuration = self.configuration(network)?;
         if configuration.get(DISABLED) == Some(&Value::Bool(true))
             || !self.has_collector(network, &configuration).await?
         {

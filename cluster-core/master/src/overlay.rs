@@ -18,6 +18,7 @@ mod view;
 pub use blocks::Pool;
 pub use forecast::Usage;
 pub use settings::{OverlayDefinition, OverlaySettings, SettingsError};
+pub use view::agent_state;
 
 use crate::registry::{RegistryError, check_format, read};
 use blocks::{number, overlap};
@@ -255,8 +256,10 @@ impl Overlays {
     }
 
     fn share(&self, overlay: &OverlayDefinition, agent: &AgentBlocks) -> Option<OverlayShare> {
-        let blocks: Vec<IpNet> =
-            agent.blocks.get(&overlay.name)?.iter().map(|block| block.net).collect();
+        // Of a network that was configured before, nothing can be used.
+        let inside = |net: &IpNet| overlay.pools.iter().any(|pool| pool.network.contains(net));
+        let blocks = agent.blocks.get(&overlay.name)?.iter().map(|block| block.net);
+        let blocks: Vec<IpNet> = blocks.filter(inside).collect();
         let overlay = Overlay {
             name: overlay.name.clone(),
             vni: self.vni(overlay),

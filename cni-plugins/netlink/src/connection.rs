@@ -25,6 +25,9 @@ const LONGEST_MESSAGE: usize = u16::MAX as usize;
 /// How often a dump is started again when the kernel says that the set changed meanwhile.
 const DUMP_ATTEMPTS: usize = 16;
 
+/// Changes that travel together. If all of them are refused, the answers must fit the socket.
+const MANY: usize = 64;
+
 const NLMSGERR_ATTR_MSG: u16 = 1;
 
 /// A conversation with rtnetlink in one network namespace: links, addresses, routes.
@@ -100,6 +103,39 @@ impl Connection {
             Some(result) => Step::Done(result),
             None => Step::More,
         })?
+    }
+
+    /// Sends changes that stand for themselves, many to a datagram, and returns those that the
+    /// kernel refused by their place.
+    pub(crate) fn change_many<I: NetlinkSerializable>(
+        &mut self,
+        mut requests: Vec<NetlinkMessage<I>>,
+    ) -> io::Result<Vec<(usize, Refusal)>> {
+        let mut refused = Vec::new();
+        for (part, requests) in requests.chunks_mut(MANY).enumerate() {
+            let mut bytes = Vec::new();
+            let first = self.sequence.wrapping_add(1);
+            let mut last = first;
+            let count = requests.len();
+            for (at, request) in requests.iter_mut().enumerate() {
+                // Refusals come anyway; consent only of the last one, so that there is an end.
+                if at + 1 == count {
+                    request.header.flags |= NLM_F_ACK;
+                }
+                last = self.write(request, &mut bytes)?;
+            }
+            self.socket.send(&bytes, 0)?;
+            self.receive_from(first, |answer| {
+                let Some(result) = verdict(answer) else { return Step::More };
+                let number = answer.sequence_number();
+                if let Err(refusal) = result {
+                    let at = number.wrapping_sub(first) as usize;
+                    refused.push((part * MANY + at, refusal));
+                }
+                if number == last { Step::Done(()) } else { Step::More }
+            })?;
+        }
+        Ok(refused)
     }
 
     /// Asks for one object.

@@ -35,9 +35,12 @@ mod path;
 mod ports;
 mod rate;
 mod route;
+mod rule;
 mod sockdiag;
 mod sysctl;
+mod tunnel;
 mod veth;
+mod vxlan;
 
 pub use address::{AddressState, DuplicateDetection};
 pub use bridge::{AddressDeviceSpec, BridgeSpec};
@@ -45,16 +48,19 @@ pub use connection::Netlink;
 pub use conntrack::{Conntrack, FlowFamily, FlowFilter};
 pub use error::NetlinkError;
 pub use link::{IfIndex, LinkChange, LinkState, Mac};
-pub use monitor::LinkMonitor;
+pub use monitor::{LinkMonitor, RemovalMonitor};
 pub use netns::{in_namespace, is_own_namespace, visit_namespace};
-pub use nft::{MasqueradeRule, MasqueradeSpec, Nft};
+pub use nft::{ForwardRule, MasqueradeRule, Nft, OverlayTableSpec};
 pub use path::PathState;
 pub use ports::{PortEntry, PortTableSpec, PublishedPort};
 pub use rate::RateLimit;
 pub use route::{RouteSpec, TABLE_MAIN};
+pub use rule::RuleSpec;
 pub use sockdiag::{ConnectedSocket, SocketDiag, Transport, netns_cookie};
 pub use sysctl::{ensure_sysctl, observe_sysctl};
+pub use tunnel::{TunnelChange, TunnelEntry, TunnelKey};
 pub use veth::{Plug, VethPeer, VethSpec};
+pub use vxlan::{VxlanSpec, VxlanState};
 
 /// What an `ensure_*` found and did; the value is the object as it is now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,14 +9,15 @@ use netlink_packet_core::{
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
-    InfoBridgePort, InfoKind, InfoPortData, LinkAttribute, LinkExtentMask, LinkFlags, LinkHeader,
-    LinkInfo, LinkMessage,
+    InfoBridgePort, InfoData, InfoKind, InfoPortData, LinkAttribute, LinkExtentMask, LinkFlags,
+    LinkHeader, LinkInfo, LinkMessage,
 };
 
 use crate::Removed;
 use crate::attributes::attributes_after;
 use crate::connection::Netlink;
 use crate::error::NetlinkError;
+use crate::vxlan::{self, VxlanState};
 
 /// The index of a link within its network namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -72,6 +73,8 @@ pub struct LinkState {
     pub alias: Option<String>,
     /// Whether a bridge may send a frame back out of this port; `None` if it is no port.
     pub hairpin: Option<bool>,
+    /// Of an end of VXLAN tunnels, what it is; `None` of other links.
+    pub vxlan: Option<VxlanState>,
 }
 
 /// Some attributes of a link, to be set together. What is not named stays as it is.
@@ -273,6 +276,7 @@ fn read(payload: &[u8]) -> Result<LinkState, DecodeError> {
         peer: None,
         alias: None,
         hairpin: None,
+        vxlan: None,
     };
     let attributes = attributes_after(&header, payload, |attribute| {
         let decoded = LinkAttribute::parse_with_param(attribute, header.interface_family);
@@ -303,6 +307,7 @@ fn read_info(parts: &[LinkInfo], link: &mut LinkState) {
                     _ => None,
                 });
             }
+            LinkInfo::Data(InfoData::Vxlan(options)) => link.vxlan = Some(vxlan::read(options)),
             _ => {}
         }
     }

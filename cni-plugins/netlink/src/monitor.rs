@@ -1,7 +1,9 @@
-//! Waiting for links and their addresses to come, go or change.
+//! Waiting for links and their addresses to come, go or change, and for things of ours to be
+//! removed.
 
 use std::io;
 
+use netlink_packet_core::{NetlinkBuffer, NlaBuffer, NlasIterator};
 use netlink_sys::{Socket, SocketAddr, protocols};
 
 use crate::error::NetlinkError;
@@ -18,15 +20,9 @@ impl LinkMonitor {
     ///
     /// [`NetlinkError::Open`] if the kernel gives no socket.
     pub fn open() -> Result<Self, NetlinkError> {
-        let listen = || -> io::Result<Socket> {
-            let mut socket = Socket::new(protocols::NETLINK_ROUTE)?;
-            socket.bind(&SocketAddr::new(0, 0))?;
-            for group in [RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR] {
-                socket.add_membership(group)?;
-            }
-            Ok(socket)
-        };
-        listen().map(|socket| Self { socket }).map_err(|source| NetlinkError::Open { source })
+        let groups = [RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR];
+        let opened = listen(&groups).map(|socket| Self { socket });
+        opened.map_err(|source| NetlinkError::Open { source })
     }
 
     /// Blocks until something has happened since the last call.
@@ -46,8 +42,137 @@ impl LinkMonitor {
     }
 }
 
+/// Tells that something of ours was removed, or a link of tunnels or a bridge was changed.
+/// Whoever removes things itself is told as well.
+pub struct RemovalMonitor {
+    socket: Socket,
+    protocol: u8,
+    buffer: Vec<u8>,
+}
+
+impl RemovalMonitor {
+    /// Listens from now on, in the network namespace of the calling thread, for removals of
+    /// routes, rules and neighbours of `protocol`, forwarding entries of tunnels, addresses,
+    /// and of links that are tunnels or bridges.
+    ///
+    /// # Errors
+    ///
+    /// [`NetlinkError::Open`] if the kernel gives no socket.
+    pub fn open(protocol: u8) -> Result<Self, NetlinkError> {
+        let groups = [
+            RTNLGRP_LINK,
+            RTNLGRP_NEIGH,
+            RTNLGRP_IPV4_IFADDR,
+            RTNLGRP_IPV4_ROUTE,
+            RTNLGRP_IPV4_RULE,
+            RTNLGRP_IPV6_IFADDR,
+            RTNLGRP_IPV6_ROUTE,
+            RTNLGRP_IPV6_RULE,
+        ];
+        let socket = listen(&groups).map_err(|source| NetlinkError::Open { source })?;
+        Ok(Self { socket, protocol, buffer: Vec::with_capacity(WHOLE_BYTES) })
+    }
+
+    /// Blocks until such a thing has happened since the last call.
+    ///
+    /// # Errors
+    ///
+    /// [`NetlinkError::Open`] if the socket broke.
+    pub fn wait(&mut self) -> Result<(), NetlinkError> {
+        loop {
+            self.buffer.clear();
+            match self.socket.recv(&mut self.buffer, 0) {
+                Ok(_) if self.concerns_us() => return Ok(()),
+                Ok(_) => {}
+                // More happened than the socket had room for.
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(source) => return Err(NetlinkError::Open { source }),
+            }
+        }
+    }
+
+    fn concerns_us(&self) -> bool {
+        let mut rest = self.buffer.as_slice();
+        while let Ok(message) = NetlinkBuffer::new_checked(rest) {
+            if self.is_ours(message.message_type(), message.payload()) {
+                return true;
+            }
+            let length = (message.length() as usize).next_multiple_of(4);
+            rest = rest.get(length..).unwrap_or_default();
+        }
+        false
+    }
+
+    fn is_ours(&self, kind: u16, payload: &[u8]) -> bool {
+        let attribute = |header: usize, wanted: u16| {
+            let bytes = payload.get(header..).unwrap_or_default();
+            let mut attributes = NlasIterator::new(bytes).map_while(Result::ok);
+            attributes.find(|attribute| attribute.kind() == wanted)
+        };
+        let says = |found: Option<NlaBuffer<&[u8]>>| {
+            found.is_some_and(|found| found.value().first() == Some(&self.protocol))
+        };
+        match kind {
+            libc::RTM_NEWLINK | libc::RTM_DELLINK => {
+                let information = attribute(LINK_HEADER, libc::IFLA_LINKINFO);
+                information.is_some_and(|found| is_bridge_or_tunnel(found.value()))
+            }
+            libc::RTM_DELADDR => !is_link_local(payload),
+            // The protocol is the sixth byte of the header.
+            libc::RTM_DELROUTE => payload.get(5) == Some(&self.protocol),
+            libc::RTM_DELRULE => says(attribute(RULE_HEADER, FRA_PROTOCOL)),
+            libc::RTM_DELNEIGH => match payload.first().map(|family| i32::from(*family)) {
+                // Ports of bridges have entries as well, but these lead nowhere.
+                Some(libc::AF_BRIDGE) => attribute(NEIGHBOUR_HEADER, libc::NDA_DST).is_some(),
+                _ => says(attribute(NEIGHBOUR_HEADER, NDA_PROTOCOL)),
+            },
+            _ => false,
+        }
+    }
+}
+
+fn is_bridge_or_tunnel(information: &[u8]) -> bool {
+    let mut parts = NlasIterator::new(information).map_while(Result::ok);
+    let kind = parts.find(|part| part.kind() == libc::IFLA_INFO_KIND);
+    kind.is_some_and(|kind| {
+        let name = kind.value().strip_suffix(&[0]).unwrap_or(kind.value());
+        name == b"vxlan" || name == b"bridge"
+    })
+}
+
+/// Addresses that links of containers have by themselves, and take along.
+fn is_link_local(payload: &[u8]) -> bool {
+    /// Of the header of a message about an address.
+    const SCOPE_AT: usize = 3;
+    payload.get(SCOPE_AT) == Some(&libc::RT_SCOPE_LINK)
+}
+
+fn listen(groups: &[u32]) -> io::Result<Socket> {
+    let mut socket = Socket::new(protocols::NETLINK_ROUTE)?;
+    socket.bind(&SocketAddr::new(0, 0))?;
+    for group in groups {
+        socket.add_membership(*group)?;
+    }
+    Ok(socket)
+}
+
 const RTNLGRP_LINK: u32 = 1;
+const RTNLGRP_NEIGH: u32 = 3;
 const RTNLGRP_IPV4_IFADDR: u32 = 5;
+const RTNLGRP_IPV4_ROUTE: u32 = 7;
+const RTNLGRP_IPV4_RULE: u32 = 8;
 const RTNLGRP_IPV6_IFADDR: u32 = 9;
+const RTNLGRP_IPV6_ROUTE: u32 = 11;
+const RTNLGRP_IPV6_RULE: u32 = 19;
+/// Lengths of headers.
+const LINK_HEADER: usize = 16;
+const NEIGHBOUR_HEADER: usize = 12;
+const RULE_HEADER: usize = 12;
+/// Attributes that `libc` does not name.
+const NDA_PROTOCOL: u16 = 12;
+const FRA_PROTOCOL: u16 = 21;
 /// What was said does not matter, so it may be cut.
 const RECEIVE_BYTES: usize = 64;
+/// One notification is never longer.
+const WHOLE_BYTES: usize = 32 * 1024;

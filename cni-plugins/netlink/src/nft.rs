@@ -1,7 +1,11 @@
-//! Our own nf_tables table: masquerading towards the outside.
+//! Our own nf_tables table: masquerading towards the outside, and what is passed on.
 //!
 //! A table is made of one batch, which the kernel takes as a whole or not at all:
 //! no packet ever sees half of it, and rules of others are not touched.
+
+mod forward;
+
+pub use forward::ForwardRule;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
@@ -9,7 +13,7 @@ use std::path::Path;
 
 use ipnet::IpNet;
 use netlink_packet_core::{
-    DecodeError, NLM_F_APPEND, NLM_F_CREATE, NetlinkMessage, Parseable, parse_string,
+    DecodeError, DefaultNla, NLM_F_APPEND, NLM_F_CREATE, NetlinkMessage, Parseable, parse_string,
 };
 use netlink_packet_netfilter::nftables::{
     Bitwise, ChainAttribute, ChainMessage, Cmp, DataAttribute, Expressions, Hook, InetHookNumber,
@@ -33,13 +37,15 @@ pub struct Nft {
     pub(crate) connection: Connection,
 }
 
-/// A table (family `inet`) that only masquerades.
+/// A table (family `inet`) for the packets of overlays.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct MasqueradeSpec {
+pub struct OverlayTableSpec {
     /// Name of the table; it is ours alone.
     pub table: String,
     /// What to masquerade, all of it independently.
-    pub rules: Vec<MasqueradeRule>,
+    pub masquerade: Vec<MasqueradeRule>,
+    /// What becomes of packets that are passed on, in order.
+    pub forward: Vec<ForwardRule>,
 }
 
 /// Packets that leave towards the outside get the address of the link by which they leave.
@@ -50,8 +56,8 @@ pub struct MasqueradeRule {
     /// Destinations where the sender's own address must be seen: the overlay networks,
     /// of the same address family as `source`.
     pub except: Vec<IpNet>,
-    /// The bridge of the containers; what leaves by it stays inside.
-    pub bridge: String,
+    /// Links of the containers and of tunnels; what leaves by them stays inside.
+    pub inside: Vec<String>,
 }
 
 impl Nft {
@@ -81,11 +87,12 @@ impl Nft {
     ///
     /// [`NetlinkError::Request`] if the kernel refuses, for instance because it was
     /// built without `NFT_MASQ`.
-    pub fn ensure_masquerade(
+    pub fn ensure_overlay_table(
         &mut self,
-        spec: &MasqueradeSpec,
+        spec: &OverlayTableSpec,
     ) -> Result<Ensured<()>, NetlinkError> {
-        let wanted: Vec<String> = spec.rules.iter().map(fingerprint).collect();
+        let masquerade = spec.masquerade.iter().map(fingerprint);
+        let wanted: Vec<String> = masquerade.chain(spec.forward.iter().map(fingerprint)).collect();
         let present = self.observe_fingerprints(&spec.table)?;
         if present == wanted && !wanted.is_empty() {
             return Ok(Ensured::Unchanged(()));
@@ -95,14 +102,27 @@ impl Nft {
         let mut batch = vec![begin(), new_table(table), remove_table(table), new_table(table)];
         batch.push(new_chain(&ChainSpec {
             table,
-            name: CHAIN,
+            name: MASQUERADE,
             kind: "nat",
             hook: InetHookNumber::PostRouting,
             priority: libc::NF_IP_PRI_NAT_SRC,
         }));
-        let rules = spec.rules.iter();
+        let rules = spec.masquerade.iter();
         batch.extend(
-            rules.map(|rule| new_rule(table, CHAIN, expressions(rule), &fingerprint(rule))),
+            rules.map(|rule| new_rule(table, MASQUERADE, expressions(rule), &fingerprint(rule))),
+        );
+        if !spec.forward.is_empty() {
+            batch.push(new_chain(&ChainSpec {
+                table,
+                name: FORWARD,
+                kind: "filter",
+                hook: InetHookNumber::Forward,
+                priority: libc::NF_IP_PRI_MANGLE,
+            }));
+        }
+        let rules = spec.forward.iter();
+        batch.extend(
+            rules.map(|rule| new_rule(table, FORWARD, rule.expressions(), &fingerprint(rule))),
         );
         batch.push(end());
         self.connection.batch(batch).map_err(|refusal| refusal.to("replace", object(table)))?;
@@ -137,7 +157,7 @@ impl Nft {
         Ok(tables)
     }
 
-    /// The fingerprints of the rules in our chain, in order.
+    /// The fingerprints of the rules in our chains, in order.
     fn observe_fingerprints(&mut self, table: &str) -> Result<Vec<String>, NetlinkError> {
         let attributes = vec![RuleAttribute::Table(table.to_owned())];
         let request = message(NfTablesMessage::GetRule(RuleMessage { attributes }));
@@ -148,7 +168,8 @@ impl Nft {
 }
 
 pub(crate) const VERSION: u8 = libc::NFNETLINK_V0 as u8;
-const CHAIN: &str = "postrouting";
+const MASQUERADE: &str = "postrouting";
+const FORWARD: &str = "forward";
 
 /// The one register that our rules use.
 pub(crate) const REGISTER: Register = Register::Reg1;
@@ -196,7 +217,7 @@ pub(crate) struct ChainSpec<'a> {
 
 /// What a rule of ours carries as its comment. A new release of the compiler may
 /// hash differently; the price is one replacement of the table.
-fn fingerprint(rule: &MasqueradeRule) -> String {
+fn fingerprint(rule: &impl Hash) -> String {
     let mut hasher = DefaultHasher::new();
     rule.hash(&mut hasher);
     format!("mizzen 1 {:016x}", hasher.finish())
@@ -261,8 +282,8 @@ pub(crate) fn new_rule(
     request(message(rule), NLM_F_CREATE | NLM_F_APPEND)
 }
 
-/// source in the subnet, and destination in none of the exceptions, and not by the
-/// bridge: masquerade. All conditions must hold, so a sequence of them is enough.
+/// source in the subnet, and destination in none of the exceptions, and not by a link
+/// inside: masquerade. All conditions must hold, so a sequence of them is enough.
 fn expressions(rule: &MasqueradeRule) -> Vec<Expressions> {
     let protocol = match rule.source {
         IpNet::V4(_) => NetfilterProtoFamily::IPv4,
@@ -273,13 +294,28 @@ fn expressions(rule: &MasqueradeRule) -> Vec<Expressions> {
     for net in &rule.except {
         list.extend(compare_net(Side::Destination, Operator::NotEqual, *net));
     }
-    // The kernel's interface names fill 16 bytes.
-    let mut name = rule.bridge.as_bytes().to_vec();
-    name.resize(libc::IFNAMSIZ, 0);
-    list.extend([load(MetaKey::Oifname), compare(Operator::NotEqual, name)]);
-    // The library has no type for it, and it needs no attributes.
-    list.push(Expressions::Other { expression_type: "masq".to_owned(), attributes: vec![] });
+    for link in &rule.inside {
+        list.extend([load(MetaKey::Oifname), compare(Operator::NotEqual, link_name(link))]);
+    }
+    list.push(other("masq", &[]));
     list
+}
+
+/// The name of a link as the kernel compares it.
+fn link_name(link: &str) -> Vec<u8> {
+    let mut name = link.as_bytes().to_vec();
+    name.resize(libc::IFNAMSIZ, 0);
+    name
+}
+
+/// An expression for which the library has no type; its attributes are numbers.
+pub(crate) fn other(kind: &str, attributes: &[(i32, u32)]) -> Expressions {
+    let attribute =
+        |(kind, value): &(i32, u32)| DefaultNla::new(*kind as u16, value.to_be_bytes().to_vec());
+    Expressions::Other {
+        expression_type: kind.to_owned(),
+        attributes: attributes.iter().map(attribute).collect(),
+    }
 }
 
 pub(crate) fn compare_net(side: Side, operator: Operator, net: IpNet) -> [Expressions; 3] {

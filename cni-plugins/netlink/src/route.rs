@@ -203,7 +203,7 @@ fn read(payload: &[u8]) -> Result<Option<RouteSpec>, DecodeError> {
     Ok(Some(RouteSpec { destination, gateway, link, source, metric, table, protocol }))
 }
 
-fn address(found: &RouteAddress) -> Result<IpAddr, DecodeError> {
+pub(crate) fn address(found: &RouteAddress) -> Result<IpAddr, DecodeError> {
     match found {
         RouteAddress::Inet(address) => Ok((*address).into()),
         RouteAddress::Inet6(address) => Ok((*address).into()),

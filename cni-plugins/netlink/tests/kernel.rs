@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ipnet::IpNet;
 use mizzen_netlink::{
     AddressDeviceSpec, BridgeSpec, DuplicateDetection, Ensured, IfIndex, LinkChange, Mac,
-    MasqueradeRule, MasqueradeSpec, Netlink, NetlinkError, Nft, Removed, RouteSpec, TABLE_MAIN,
+    MasqueradeRule, Netlink, NetlinkError, Nft, OverlayTableSpec, Removed, RouteSpec, TABLE_MAIN,
     VethPeer, VethSpec, ensure_sysctl, is_own_namespace, observe_sysctl,
 };
 use support::{Namespace, connect};
@@ -239,16 +239,17 @@ fn packets_are_masqueraded_outwards_and_nowhere_else() {
     }
 
     let mut nft = Nft::open_in(&host.path()).unwrap();
-    let spec = MasqueradeSpec {
+    let spec = OverlayTableSpec {
         table: "mizzen-test".into(),
-        rules: vec![MasqueradeRule {
+        forward: vec![],
+        masquerade: vec![MasqueradeRule {
             source: net("9.0.5.0/25"),
             except: vec![net("9.0.0.0/8")],
-            bridge: "m-dcos".into(),
+            inside: vec!["m-dcos".into()],
         }],
     };
-    assert_eq!(nft.ensure_masquerade(&spec).unwrap(), Ensured::Created(()));
-    assert_eq!(nft.ensure_masquerade(&spec).unwrap(), Ensured::Unchanged(()));
+    assert_eq!(nft.ensure_overlay_table(&spec).unwrap(), Ensured::Created(()));
+    assert_eq!(nft.ensure_overlay_table(&spec).unwrap(), Ensured::Unchanged(()));
 
     let listener = outside.listen(ip("192.0.2.2"));
     assert_eq!(connect(&first, &listener, ip("192.0.2.2")).ip(), ip("192.0.2.1"));
@@ -267,8 +268,8 @@ fn packets_are_masqueraded_outwards_and_nowhere_else() {
     assert_eq!(connect(&first, &listener, ip("9.0.9.9")).ip(), ip("9.0.5.2"));
 
     let mut wider = spec.clone();
-    wider.rules[0].except.push(net("192.0.2.0/24"));
-    assert_eq!(nft.ensure_masquerade(&wider).unwrap(), Ensured::Repaired(()));
+    wider.masquerade[0].except.push(net("192.0.2.0/24"));
+    assert_eq!(nft.ensure_overlay_table(&wider).unwrap(), Ensured::Repaired(()));
     let listener = outside.listen(ip("192.0.2.2"));
     assert_eq!(connect(&first, &listener, ip("192.0.2.2")).ip(), ip("9.0.5.2"));
 
@@ -287,10 +288,11 @@ fn ipv6_is_masqueraded_too() {
     let rule = MasqueradeRule {
         source: net("fd01:b::/80"),
         except: vec![net("fd01:b::/64")],
-        bridge: "m-dcos6".into(),
+        inside: vec!["m-dcos6".into()],
     };
-    let spec = MasqueradeSpec { table: "mizzen-test".into(), rules: vec![rule] };
-    Nft::open_in(&host.path()).unwrap().ensure_masquerade(&spec).unwrap();
+    let spec =
+        OverlayTableSpec { table: "mizzen-test".into(), masquerade: vec![rule], forward: vec![] };
+    Nft::open_in(&host.path()).unwrap().ensure_overlay_table(&spec).unwrap();
     let listener = outside.listen(ip("2001:db8::2"));
     assert_eq!(connect(&container, &listener, ip("2001:db8::2")).ip(), ip("2001:db8::1"));
 }
@@ -303,17 +305,21 @@ fn a_refused_batch_leaves_no_table() {
     let rule = |bridge: &str| MasqueradeRule {
         source: net("9.0.5.0/25"),
         except: vec![],
-        bridge: bridge.into(),
+        inside: vec![bridge.into()],
     };
-    let mut spec = MasqueradeSpec { table: "t".repeat(300), rules: vec![rule("a"), rule("b")] };
-    assert!(nft.ensure_masquerade(&spec).is_err());
+    let mut spec = OverlayTableSpec {
+        table: "t".repeat(300),
+        masquerade: vec![rule("a"), rule("b")],
+        forward: vec![],
+    };
+    assert!(nft.ensure_overlay_table(&spec).is_err());
     assert!(nft.observe_tables().unwrap().is_empty());
     spec.table = "mizzen-test".into();
-    assert_eq!(nft.ensure_masquerade(&spec).unwrap(), Ensured::Created(()));
+    assert_eq!(nft.ensure_overlay_table(&spec).unwrap(), Ensured::Created(()));
     let mut endless = spec.clone();
-    endless.rules[0].except = vec![net("9.0.0.0/8"); 1000];
-    assert!(nft.ensure_masquerade(&endless).is_err(), "more than an attribute can hold");
-    assert_eq!(nft.ensure_masquerade(&spec).unwrap(), Ensured::Unchanged(()));
+    endless.masquerade[0].except = vec![net("9.0.0.0/8"); 1000];
+    assert!(nft.ensure_overlay_table(&endless).is_err(), "more than an attribute can hold");
+    assert_eq!(nft.ensure_overlay_table(&spec).unwrap(), Ensured::Unchanged(()));
 }
 
 /// Dumps stay complete while links come and go under them.

@@ -14,6 +14,7 @@ pub use requests::{
 };
 
 use mizzen_api::v1::{master, scheduler};
+use std::net::IpAddr;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
@@ -150,6 +151,19 @@ impl CoreHandle {
         wait: Duration,
     ) -> Result<OperatorReply, CoreError> {
         self.ask(wait, |reply| CoreRequest::Operator { call, reply }).await
+    }
+
+    /// Says that agents at these addresses are gone for good.
+    ///
+    /// # Errors
+    ///
+    /// [`CoreError`].
+    pub async fn delete_overlay_agents(
+        &self,
+        addresses: Vec<IpAddr>,
+        wait: Duration,
+    ) -> Result<OperatorReply, CoreError> {
+        self.ask(wait, |reply| CoreRequest::DeleteOverlayAgents { addresses, reply }).await
     }
 
     /// Tells that a stream's client went away; never blocks, never gets lost

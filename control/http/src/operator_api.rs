@@ -14,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use mizzen_api::v1::MachineId;
 use mizzen_api::v1::maintenance::Schedule;
 use mizzen_api::v1::master::{self, Call, call, call::Type};
+use std::net::IpAddr;
 
 /// POST of a call, in either encoding.
 pub async fn call(State(app): State<App>, request: Request) -> Result<Response, HttpError> {
@@ -64,6 +65,21 @@ pub async fn up(State(app): State<App>, body: Body) -> Result<Response, HttpErro
     done(&app, Call { stop_maintenance: part, ..plain(Type::StopMaintenance) }).await
 }
 
+/// POST of the addresses of agents that are gone for good, in the form of DC/OS' overlay
+/// modules: `{"agents":["10.0.3.46"]}`.
+pub async fn delete_overlay_agents(
+    State(app): State<App>,
+    body: Body,
+) -> Result<Response, HttpError> {
+    #[derive(serde::Deserialize)]
+    struct Agents {
+        agents: Vec<IpAddr>,
+    }
+    let Agents { agents } = read(&app, body, "list of agents").await?;
+    let reply = app.core.delete_overlay_agents(agents, app.limits.reply_wait).await?;
+    understood(reply).map(|_| StatusCode::OK.into_response())
+}
+
 fn plain(kind: Type) -> Call {
     Call { r#type: Some(kind.into()), ..Call::default() }
 }
@@ -83,7 +99,11 @@ async fn done(app: &App, call: Call) -> Result<Response, HttpError> {
 }
 
 async fn ask(app: &App, call: Call) -> Result<Option<master::Response>, HttpError> {
-    match app.core.operator(Box::new(call), app.limits.reply_wait).await? {
+    understood(app.core.operator(Box::new(call), app.limits.reply_wait).await?)
+}
+
+fn understood(reply: OperatorReply) -> Result<Option<master::Response>, HttpError> {
+    match reply {
         OperatorReply::Done => Ok(None),
         OperatorReply::Answer(response) => Ok(Some(*response)),
         OperatorReply::Refused { status, text } => {

@@ -65,6 +65,15 @@ const FILES: &[(&str, ToQuery)] = &[
     ("/files/read.json", operator::files_read),
 ];
 
+/// As the overlay modules of DC/OS had it, below `/` of master and agent only.
+const OVERLAY_MASTER: &[(&str, ToQuery)] = &[
+    ("/overlay-master/state", |_| Ok(Query::OverlayMaster)),
+    ("/overlay-agent/overlay", |_| Ok(Query::OverlayAgent)),
+];
+
+const OVERLAY_AGENT: &[(&str, ToQuery)] =
+    &[("/overlay-agent/overlay", |_| Ok(Query::OverlayAgent))];
+
 const MESOS_DNS: &[(&str, ToQuery)] = &[
     ("/v1/config", |_| Ok(Query::MesosDnsConfig)),
     ("/v1/enumerate", |_| Ok(Query::MesosDnsEnumerate)),
@@ -86,6 +95,7 @@ const NODE: &[(&str, ToQuery)] = &[
     ("/v1/vip-table", |p| Ok(Query::VipTable { filter: p.text("vip") })),
     ("/v1/explain", vips::explain),
     ("/v1/vip-problems", |_| Ok(Query::VipProblems)),
+    ("/v1/overlay", |_| Ok(Query::Overlay)),
     ("/v1/dns", node::dns),
     ("/v1/dns-zones", |_| Ok(Query::DnsZones)),
     ("/v1/logs", node::logs),
@@ -99,6 +109,7 @@ const MASTER_CALLS: &[&str] = &[
     "GET /maintenance/status",
     "POST /machine/down",
     "POST /machine/up",
+    "POST /overlay-master/agents/delete",
     "GET /health",
     "GET /version",
     "GET /redirect",
@@ -169,7 +180,9 @@ pub(crate) fn master(app: App) -> Router {
         .route("/version", get(operator::version))
         .route("/redirect", get(operator::redirect));
     with_prefixes(&routes, &["/master"])
-        .route("/", index("master", &[MASTER], MASTER_CALLS))
+        .merge(queries(OVERLAY_MASTER))
+        .route("/overlay-master/agents/delete", post(operator_api::delete_overlay_agents))
+        .route("/", index("master", &[MASTER, OVERLAY_MASTER], MASTER_CALLS))
         .fallback(no_route)
         .with_state(app)
 }
@@ -181,7 +194,8 @@ pub(crate) fn agent(app: App) -> Router {
         .route("/version", get(operator::version));
     with_prefixes(&routes, &["/slave(1)", "/slave%281%29"])
         .merge(queries(FILES))
-        .route("/", index("agent", &[AGENT, FILES], AGENT_CALLS))
+        .merge(queries(OVERLAY_AGENT))
+        .route("/", index("agent", &[AGENT, FILES, OVERLAY_AGENT], AGENT_CALLS))
         .fallback(no_route)
         .with_state(app)
 }

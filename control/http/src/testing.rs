@@ -151,6 +151,13 @@ async fn fake_core(mut requests: mpsc::Receiver<CoreRequest>, seen: mpsc::Unboun
                 let _ = reply.send(operator(&call));
                 Seen::Operator
             }
+            CoreRequest::DeleteOverlayAgents { addresses, reply } => {
+                let _ = reply.send(match addresses.is_empty() {
+                    true => OperatorReply::Done,
+                    false => OperatorReply::Refused { status: 409, text: "it is here".into() },
+                });
+                Seen::Operator
+            }
             CoreRequest::StreamClosed { stream_id } => Seen::Closed(stream_id),
             CoreRequest::Services { request, reply } => {
                 let _ = reply.send(services(&request));

@@ -1,7 +1,7 @@
 //! The reconciler: what the kernel should hold, compared with what it holds.
 //!
 //! [`network`] keeps the node's links, addresses, kernel settings and its
-//! masquerade table; [`vips`] keeps the balancer's tables, [`ingress`] its programs on links. All observe before they
+//! table of filter rules; [`tunnels`] what leads to containers of other nodes; [`vips`] keeps the balancer's tables, [`ingress`] its programs on links. All observe before they
 //! act, so a restart is an ordinary pass, and mark what is theirs (names that
 //! carry the instance, a table and a pin directory of their own) and touch nothing
 //! else. What *should* be is decided in `control/plan`.
@@ -9,4 +9,5 @@
 pub mod endings;
 pub mod ingress;
 pub mod network;
+pub mod tunnels;
 pub mod vips;

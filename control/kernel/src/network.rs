@@ -1,14 +1,15 @@
-//! Links, addresses, settings and the masquerade table of one node.
+//! Links, addresses, settings and the table of filter rules of one node.
 //!
 //! One pass goes through the domains in order. A domain that fails is reported and
 //! does not keep the others from being done; the caller tries again.
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 use mizzen_netlink::{
-    AddressDeviceSpec, BridgeSpec, Ensured, MasqueradeRule, MasqueradeSpec, Netlink, NetlinkError,
-    Nft, Removed, ensure_sysctl,
+    AddressDeviceSpec, BridgeSpec, Ensured, ForwardRule, MasqueradeRule, Netlink, NetlinkError,
+    Nft, OverlayTableSpec, Removed, ensure_sysctl,
 };
 use mizzen_plan::overlay::OverlaySpec;
+use mizzen_plan::overlay::local::{cni_state, cni_state_file, gateway_net};
 use std::fs;
 use std::io;
 use std::net::IpAddr;
@@ -21,12 +22,27 @@ pub struct NetworkSpec {
     pub mark: String,
     /// The device that holds the resolver's addresses.
     pub names: Option<NamesSpec>,
-    /// The overlay's bridge and its masquerading.
-    pub overlay: Option<OverlaySpec>,
+    /// The node's shares of the overlays: bridges, masquerading, network configurations.
+    pub overlays: Vec<OverlaySpec>,
+    /// Whether packets pass from one overlay to another.
+    pub isolation: Isolation,
+    /// Links behind which some paths take smaller packets than others.
+    pub narrow: Vec<String>,
+    /// Where leases of containers' addresses are kept.
+    pub leases: PathBuf,
     /// Name of our filter table.
     pub filter_table: String,
     /// Where other callers find the CNI configuration.
     pub cni_directory: PathBuf,
+}
+
+/// Whether packets pass from one overlay to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Isolation {
+    /// They are dropped, except to ports that a node publishes.
+    Apart,
+    /// They pass.
+    Together,
 }
 
 /// The device that holds the resolver's addresses.
@@ -94,13 +110,19 @@ pub fn ensure_network(spec: &NetworkSpec) -> Report {
     if let Some(names) = &spec.names {
         report.note(ensure_names(&mut netlink, names, &spec.mark));
     }
-    if let Some(overlay) = &spec.overlay {
+    for overlay in &spec.overlays {
         report.note(ensure_bridge(&mut netlink, overlay, &spec.mark));
+        report.note(ensure_second_bridge(&mut netlink, overlay, &spec.mark));
+        let file = overlay.configuration_file(&spec.cni_directory);
+        report.note(ensure_file(&file, &format!("{:#}\n", overlay.cni_configuration())));
+    }
+    if !spec.overlays.is_empty() {
         report.note(
             ensure_sysctl("net/ipv4/ip_forward", "1").map_err(kernel("forwarding of packets")),
         );
-        report.note(ensure_masquerade(overlay, &spec.filter_table));
-        report.note(ensure_configuration(overlay, &spec.cni_directory));
+        report.note(ensure_table(spec));
+        let state = format!("{:#}\n", cni_state(&spec.overlays));
+        report.note(ensure_file(&cni_state_file(&spec.leases), &state));
     }
     report
 }
@@ -116,14 +138,17 @@ pub fn remove_network(spec: &NetworkSpec) -> Report {
         Err(error) => report.errors.push(error),
     };
     let links = spec.names.iter().map(|names| &names.link);
-    let links = links.chain(spec.overlay.iter().map(|overlay| &overlay.bridge));
-    for link in links {
+    let links = links.chain(spec.overlays.iter().map(|overlay| &overlay.bridge));
+    let second = spec.overlays.iter().filter_map(|overlay| overlay.second.as_ref());
+    for link in links.chain(second.map(|second| &second.bridge)) {
         removed(remove_link(link));
     }
-    if let Some(overlay) = &spec.overlay {
-        removed(remove_masquerade(&spec.filter_table));
+    for overlay in &spec.overlays {
         removed(remove_file(&overlay.configuration_file(&spec.cni_directory)));
-        removed(remove_file(&overlay.cni_state_file()));
+    }
+    if !spec.overlays.is_empty() {
+        removed(remove_table(&spec.filter_table));
+        removed(remove_file(&cni_state_file(&spec.leases)));
     }
     report
 }
@@ -147,36 +172,90 @@ fn ensure_bridge(
     overlay: &OverlaySpec,
     mark: &str,
 ) -> Result<Ensured<()>, NetworkError> {
-    let bridge = BridgeSpec {
-        name: overlay.bridge.clone(),
-        mtu: Some(overlay.mtu),
-        mac: None,
-        alias: Some(mark.to_owned()),
-        addresses: vec![IpNet::V4(overlay.gateway_net())],
-    };
+    let bridge = bridge(&overlay.bridge, overlay.mtu, &overlay.blocks, mark);
     let made = netlink.ensure_bridge(&bridge).map_err(kernel("overlay's bridge"))?;
+    let index = made.clone().into_inner().index;
+    // The address of a block that is somebody else's by now would keep that one's packets here.
+    let mut stale = netlink.observe_addresses(index).map_err(kernel("overlay's bridge"))?;
+    stale.retain(|found| {
+        let of_overlay = overlay.networks.iter().any(|network| network.contains(&found.net.addr()));
+        of_overlay && !bridge.addresses.contains(&found.net)
+    });
+    for found in &stale {
+        netlink.remove_address(index, found.net).map_err(kernel("overlay's bridge"))?;
+    }
+    Ok(if stale.is_empty() { without_value(&made) } else { Ensured::Repaired(()) })
+}
+
+fn ensure_second_bridge(
+    netlink: &mut Netlink,
+    overlay: &OverlaySpec,
+    mark: &str,
+) -> Result<Ensured<()>, NetworkError> {
+    let Some(second) = &overlay.second else { return Ok(Ensured::Unchanged(())) };
+    let bridge = bridge(&second.bridge, overlay.mtu, &second.blocks, mark);
+    let made = netlink.ensure_bridge(&bridge).map_err(kernel("overlay's second bridge"))?;
     Ok(without_value(&made))
 }
 
-fn ensure_masquerade(overlay: &OverlaySpec, table: &str) -> Result<Ensured<()>, NetworkError> {
-    let rule = MasqueradeRule {
-        source: IpNet::V4(overlay.subnet),
-        except: vec![IpNet::V4(whole(overlay.network))],
-        bridge: overlay.bridge.clone(),
-    };
-    let spec = MasqueradeSpec { table: table.to_owned(), rules: vec![rule] };
-    let mut nft = Nft::open().map_err(kernel("masquerade table"))?;
-    nft.ensure_masquerade(&spec).map_err(kernel("masquerade table"))
+fn bridge(name: &str, mtu: u32, blocks: &[IpNet], mark: &str) -> BridgeSpec {
+    BridgeSpec {
+        name: name.to_owned(),
+        mtu: Some(mtu),
+        mac: None,
+        alias: Some(mark.to_owned()),
+        addresses: blocks.iter().map(gateway_net).collect(),
+    }
 }
 
-fn ensure_configuration(
-    overlay: &OverlaySpec,
-    directory: &Path,
-) -> Result<Ensured<()>, NetworkError> {
-    let configuration = overlay.configuration_file(directory);
-    let written = ensure_file(&configuration, &format!("{:#}\n", overlay.cni_configuration()))?;
-    let state = ensure_file(&overlay.cni_state_file(), &format!("{:#}\n", overlay.cni_state()))?;
-    Ok(if let Ensured::Unchanged(()) = written { state } else { written })
+fn ensure_table(spec: &NetworkSpec) -> Result<Ensured<()>, NetworkError> {
+    let table = OverlayTableSpec {
+        table: spec.filter_table.clone(),
+        masquerade: masquerade(&spec.overlays),
+        forward: forward(spec),
+    };
+    let mut nft = Nft::open().map_err(kernel("table of filter rules"))?;
+    nft.ensure_overlay_table(&table).map_err(kernel("table of filter rules"))
+}
+
+/// What leaves the overlays gets the node's address.
+fn masquerade(overlays: &[OverlaySpec]) -> Vec<MasqueradeRule> {
+    let networks: Vec<IpNet> = overlays.iter().flat_map(|o| o.networks.clone()).collect();
+    let rules = overlays.iter().flat_map(|overlay| {
+        let second = overlay.second.iter();
+        let bridges = [&overlay.bridge].into_iter().chain(second.clone().map(|s| &s.bridge));
+        let inside: Vec<String> = bridges.chain([&overlay.tunnel]).cloned().collect();
+        let blocks = overlay.blocks.iter().chain(second.flat_map(|second| &second.blocks));
+        let rule = |block: &IpNet| {
+            let v4 = block.addr().is_ipv4();
+            let except = networks.iter().filter(|net| net.addr().is_ipv4() == v4);
+            let except = except.map(IpNet::trunc).collect();
+            MasqueradeRule { source: *block, except, inside: inside.clone() }
+        };
+        blocks.map(rule).collect::<Vec<_>>()
+    });
+    rules.collect()
+}
+
+/// What passes between links: nothing from one overlay to another, and TCP that fits.
+fn forward(spec: &NetworkSpec) -> Vec<ForwardRule> {
+    let mut rules = Vec::new();
+    if spec.isolation == Isolation::Apart {
+        for overlay in &spec.overlays {
+            let others = spec.overlays.iter().filter(|other| other.name != overlay.name);
+            let networks = others.flat_map(|other| other.networks.iter().copied());
+            let second = overlay.second.iter().map(|second| &second.bridge);
+            for link in [&overlay.bridge].into_iter().chain(second) {
+                for network in networks.clone() {
+                    rules.push(ForwardRule::DropTo { link: link.clone(), network });
+                    rules.push(ForwardRule::DropFrom { link: link.clone(), network });
+                }
+            }
+        }
+    }
+    let fit = |link: &String| ForwardRule::FitSegments { link: link.clone() };
+    rules.extend(spec.narrow.iter().map(fit));
+    rules
 }
 
 /// A file appears complete and at once.
@@ -201,9 +280,9 @@ fn remove_link(name: &str) -> Result<Removed, NetworkError> {
     netlink.remove_link(name).map_err(kernel("links"))
 }
 
-fn remove_masquerade(table: &str) -> Result<Removed, NetworkError> {
-    let mut nft = Nft::open().map_err(kernel("masquerade table"))?;
-    nft.remove_table(table).map_err(kernel("masquerade table"))
+fn remove_table(table: &str) -> Result<Removed, NetworkError> {
+    let mut nft = Nft::open().map_err(kernel("table of filter rules"))?;
+    nft.remove_table(table).map_err(kernel("table of filter rules"))
 }
 
 fn remove_file(path: &Path) -> Result<Removed, NetworkError> {
@@ -224,8 +303,4 @@ fn without_value<T>(ensured: &Ensured<T>) -> Ensured<()> {
         Ensured::Created(_) => Ensured::Created(()),
         Ensured::Repaired(_) => Ensured::Repaired(()),
     }
-}
-
-fn whole(network: Ipv4Net) -> Ipv4Net {
-    network.trunc()
 }

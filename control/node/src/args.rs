@@ -158,6 +158,11 @@ Examples:
     /// Let an agent that was drained or deactivated run tasks again
     #[command(after_help = "Example:\n  mizzen reactivate anchor")]
     Reactivate(ReactivateArgs),
+    /// Show the overlays, this node's blocks, and the nodes that are reached through tunnels
+    #[command(
+        after_help = "Examples:\n  mizzen overlay\n  mizzen overlay --json | jq .registry.usage"
+    )]
+    Overlay(Output),
     /// List VIPs and their backends, or what a change would do to them
     #[command(after_help = "\
 --plan FILE shows what `mizzen run FILE` would change about VIPs and names, or what

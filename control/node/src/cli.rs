@@ -15,6 +15,7 @@ mod error;
 mod explain;
 mod logs;
 mod nodes;
+mod overlay;
 mod progress;
 mod session;
 mod status;
@@ -70,6 +71,7 @@ pub fn run(
 async fn dispatch(session: &Session, command: Command) -> Result<(), CliError> {
     match command {
         Command::Status(output) => session.show("/v1/status", output, status::render).await,
+        Command::Overlay(output) => session.show("/v1/overlay", output, overlay::render).await,
         Command::Apps(output) => apps::run(session, output).await,
         Command::Run(args) => deploy::run(session, &args).await,
         Command::Scale(args) => deploy::scale(session, &args).await,

@@ -12,6 +12,7 @@ mod host;
 mod keys;
 mod loader;
 mod names;
+mod overlay;
 mod show;
 mod sources;
 mod value;
@@ -22,6 +23,7 @@ pub use error::{ConfigError, Origin, Problem};
 pub use host::HostFacts;
 pub use keys::{Applies, KEYS, Key, Kind};
 pub use loader::{DEFAULT_FILE, Loader, run_dir};
+pub use overlay::{OverlayConfig, Word};
 pub use show::Change;
 pub use sources::{ConfigFile, Sources};
 
@@ -231,23 +233,6 @@ pub struct EjectionConfig {
     /// Time without an answered handshake after which a backend with open ones is avoided.
     #[serde(serialize_with = "value::write_duration")]
     pub handshake_limit: Duration,
-}
-
-/// The overlay network.
-#[derive(Debug, Clone, Serialize)]
-pub struct OverlayConfig {
-    /// Name that tasks ask for.
-    pub name: String,
-    /// The whole overlay's addresses.
-    pub network: Ipv4Net,
-    /// Length of the prefix of one node's share.
-    pub prefix: u8,
-    /// Bridge that containers attach to.
-    pub bridge: String,
-    /// Largest packet that containers send, in bytes.
-    pub mtu: u32,
-    /// This node's share of `network`.
-    pub subnet: Ipv4Net,
 }
 
 /// Listeners for this machine only.

@@ -71,6 +71,24 @@ impl Instance {
         self.named("m-dcos", '-')
     }
 
+    /// Bridge of a further overlay.
+    #[must_use]
+    pub fn overlay_bridge(&self, overlay: &str) -> String {
+        self.named(&format!("m-{overlay}"), '-')
+    }
+
+    /// Second bridge of an overlay, for another runtime.
+    #[must_use]
+    pub fn second_bridge(&self, overlay: &str) -> String {
+        self.named(&format!("d-{overlay}"), '-')
+    }
+
+    /// The node's end of the tunnels with this number.
+    #[must_use]
+    pub fn tunnel(&self, vni: u32) -> String {
+        if self.is_default() { format!("vtep{vni}") } else { format!("v{vni:06x}{self}") }
+    }
+
     /// Dummy link that holds the resolver's addresses.
     #[must_use]
     pub fn names_link(&self) -> String {
@@ -174,7 +192,7 @@ mod tests {
         let mut owner = BTreeMap::new();
         for name in TRICKY.iter().filter(|name| name.len() <= MAX_INSTANCE_BYTES) {
             let i = instance(name);
-            for link in &[i.bridge(), i.names_link()] {
+            for link in &[i.bridge(), i.names_link(), i.tunnel(1024), i.tunnel(0x00ff_ffff)] {
                 assert!(link.len() <= MAX_LINK_BYTES, "{link}");
                 let before = owner.insert(format!("link {link}"), *name);
                 assert_eq!(before, None, "{link} is of two instances, {name} is one");

@@ -138,6 +138,10 @@ impl Core {
             CoreRequest::Operator { call, reply } => {
                 let _ = reply.send(self.operator(*call));
             }
+            CoreRequest::DeleteOverlayAgents { addresses, reply } => {
+                let _ = self.master.release_agents(&addresses);
+                let _ = reply.send(OperatorReply::Done);
+            }
             CoreRequest::Services { request, reply } => {
                 let _ = reply.send(self.services(&request));
             }

@@ -1,7 +1,6 @@
 //! How much of the overlays is used, and when it will be used up.
 
 use super::Overlays;
-use ipnet::IpNet;
 use mizzen_types::time::Wall;
 use std::time::Duration;
 
@@ -60,20 +59,7 @@ impl Overlays {
     /// What an operator should do something about, as sentences.
     #[must_use]
     pub fn problems(&self, now: Wall) -> Vec<String> {
-        let mut found: Vec<String> = self.usage(now).iter().filter_map(Usage::problem).collect();
-        for overlay in &self.settings.overlays {
-            for (id, agent) in &self.agents {
-                let blocks = agent.blocks.get(&overlay.name).into_iter().flatten();
-                let inside =
-                    |net: &IpNet| overlay.pools.iter().any(|pool| pool.network.contains(net));
-                let outside = blocks.map(|block| block.net).find(|net| !inside(net));
-                found.extend(outside.map(|net| {
-                    let name = &overlay.name;
-                    format!("overlay `{name}`: {net} of agent {id} is none of its networks; the configuration has changed")
-                }));
-            }
-        }
-        found
+        self.usage(now).iter().filter_map(Usage::problem).collect()
     }
 }
 

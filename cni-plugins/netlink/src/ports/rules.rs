@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use ipnet::IpNet;
-use netlink_packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_EXCL, NetlinkMessage};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NetlinkMessage};
 use netlink_packet_netfilter::NetfilterMessage;
 use netlink_packet_netfilter::nftables::{
     Bitwise, Cmp, DataAttribute, Expressions, Immediate, InetHookNumber, Lookup, Meta, MetaKey,
@@ -15,7 +15,7 @@ use super::{CELL, Family, LINK_BYTES, PortTableSpec, Set, concat, types};
 use crate::connection::request;
 use crate::nft::{
     ChainSpec, REGISTER, Side, begin, compare, compare_net, end, load, message, new_chain,
-    new_rule, new_table,
+    new_rule, new_table, other,
 };
 
 /// Attributes of the kernel's `nat` expression.
@@ -232,16 +232,6 @@ fn address(side: Side, family: Family, register: Register) -> Expressions {
 
 fn masquerade() -> Expressions {
     other("masq", &[])
-}
-
-/// An expression for which the library has no type; its attributes are numbers.
-fn other(kind: &str, attributes: &[(i32, u32)]) -> Expressions {
-    let attribute =
-        |(kind, value): &(i32, u32)| DefaultNla::new(*kind as u16, value.to_be_bytes().to_vec());
-    Expressions::Other {
-        expression_type: kind.to_owned(),
-        attributes: attributes.iter().map(attribute).collect(),
-    }
 }
 
 /// The register of the cell that is `cells` after the first.

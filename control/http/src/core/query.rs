@@ -115,6 +115,12 @@ pub enum Query {
         /// `A`, `SRV`, …
         record_type: Option<String>,
     },
+    /// Node: `/v1/overlay`.
+    Overlay,
+    /// Agent and master: `/overlay-agent/overlay`.
+    OverlayAgent,
+    /// Master: `/overlay-master/state`.
+    OverlayMaster,
     /// Node: `/v1/logs`.
     Logs {
         /// Id of a task, or what the core accepts for one.

@@ -3,6 +3,7 @@
 use super::query::{Query, QueryReply};
 use bytes::Bytes;
 use mizzen_api::v1::{master, scheduler};
+use std::net::IpAddr;
 use tokio::sync::{mpsc, oneshot};
 
 /// A request to the core loop.
@@ -21,6 +22,13 @@ pub enum CoreRequest {
     Operator {
         /// The call.
         call: Box<master::Call>,
+        /// Where the answer goes.
+        reply: oneshot::Sender<OperatorReply>,
+    },
+    /// Agents at these addresses are gone for good: what they had of the overlays is free.
+    DeleteOverlayAgents {
+        /// Their addresses.
+        addresses: Vec<IpAddr>,
         /// Where the answer goes.
         reply: oneshot::Sender<OperatorReply>,
     },

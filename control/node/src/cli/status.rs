@@ -64,9 +64,11 @@ struct Vips {
 
 #[derive(Debug, Deserialize)]
 struct Overlay {
-    subnet: String,
+    subnet: Option<String>,
     bridge: String,
     mtu: u64,
+    #[serde(default)]
+    peers: u64,
 }
 
 /// The node, its parts, what is used, where it listens, and what is wrong.
@@ -141,8 +143,18 @@ fn parts(status: &Status, paint: Paint) -> String {
         row("vips", tone, &vips.engine, detail);
     }
     if let Some(overlay) = &status.overlay {
-        let detail = format!("{} on {}, MTU {}", overlay.subnet, overlay.bridge, overlay.mtu);
-        row("overlay", Tone::Good, "on", detail);
+        let peers = match overlay.peers {
+            0 => String::new(),
+            peers => format!(", {}", many(peers, "other node")),
+        };
+        match &overlay.subnet {
+            Some(subnet) => {
+                let (bridge, mtu) = (&overlay.bridge, overlay.mtu);
+                let detail = format!("{subnet} on {bridge}, MTU {mtu}{peers}");
+                row("overlay", Tone::Good, "on", detail);
+            }
+            None => row("overlay", Tone::Busy, "waiting", "for a block from the master".into()),
+        }
     }
     table(&["PART", "STATE", "DETAIL"], rows, paint)
 }

@@ -8,7 +8,7 @@ use super::{
     AdminConfig, AgentConfig, ClusterConfig, Config, EjectionConfig, LogConfig, LogFormat,
     MasterConfig, OverlayConfig, Role, ServicesConfig, VipConfig, VipEngine, value,
 };
-use super::{dns, names};
+use super::{dns, names, overlay};
 use crate::instance::{Instance, SOCKET_NAME};
 use ipnet::Ipv4Net;
 use mizzen_kernel::vips::Tuning;
@@ -29,7 +29,7 @@ pub const CLUSTER_PORT: u16 = 62501;
 pub(super) fn build(layers: &Layers, host: &HostFacts, errors: &mut Vec<ConfigError>) -> Config {
     let mut read = Reader { layers, errors, origins: BTreeMap::new() };
     let instance: Instance = read.one("instance", Instance::default(), value::instance);
-    let overlay = overlay(&mut read, &instance);
+    let overlay = overlay::read(&mut read, &instance);
     let names_at = read.many("dns.addresses", dns::default_addresses(host), value::own_ip);
     let address = read.one("address", default_address(host, &overlay, &names_at), value::own_ip);
     let config = Config {
@@ -217,23 +217,6 @@ fn ejection(read: &mut Reader<'_>) -> EjectionConfig {
     }
 }
 
-fn overlay(read: &mut Reader<'_>, instance: &Instance) -> OverlayConfig {
-    let whole = Ipv4Net::new_assert(Ipv4Addr::new(9, 0, 0, 0), 8);
-    let network = read.one("overlay.network", whole, |t| value::network(t, 29));
-    let bits = |t: &str| value::number(t, "a prefix length", 8..=30);
-    // A network that is smaller than a node's usual share is one node's.
-    let prefix = read.one("overlay.prefix", network.prefix_len().max(24), bits);
-    let first = Ipv4Net::new(network.network(), prefix).unwrap_or(network);
-    OverlayConfig {
-        name: read.one("overlay.name", "dcos".to_owned(), value::plain_name),
-        bridge: read.one("overlay.bridge", instance.bridge(), value::link_name),
-        mtu: read.one("overlay.mtu", 1420, |t| value::number(t, "an MTU in bytes", 576..=65_535)),
-        subnet: read.one("overlay.subnet", first, |t| value::network(t, 30)),
-        network,
-        prefix,
-    }
-}
-
 fn admin(read: &mut Reader<'_>) -> AdminConfig {
     let local = IpAddr::from(Ipv4Addr::LOCALHOST);
     let mut listen = |key, port| read.one(key, at(local, port), |t| value::listen(t, local));
@@ -282,6 +265,9 @@ fn check(config: &Config, origins: &BTreeMap<&'static str, Origin>, errors: &mut
             config.vip.named_range.to_string(),
             format!("overlaps overlay.network, {network}"),
         );
+    }
+    for (key, value, words) in overlay::conflicts(config) {
+        conflict(key, value, words);
     }
     let socket = config.run_dir.join(SOCKET_NAME);
     if socket.as_os_str().len() > MAX_SOCKET_BYTES {

@@ -2,7 +2,9 @@
 
 mod settings;
 
-pub(crate) use settings::{containerizer, network_spec, overlay_spec, run_root, work_dir};
+pub(crate) use settings::{
+    containerizer, mark, narrow_links, network_spec, networks, overlay_specs, run_root, work_dir,
+};
 
 use super::agent::Containers;
 use super::checkpoints::Checkpoints;
@@ -11,6 +13,7 @@ use super::dns_records::DnsRecords;
 use super::kept::{self, Kept};
 use super::leaving::Leaving;
 use super::members::{Arrivals, Members};
+use super::overlay::Overlay;
 
 use super::problems::Problems;
 use super::resolv_conf;
@@ -30,6 +33,7 @@ use mizzen_http::core::{CoreHandle, CoreRequest, channel};
 use mizzen_http::server::Listeners;
 use mizzen_kernel::network::ensure_network;
 use mizzen_master::Master;
+use mizzen_master::overlay::Overlays;
 use mizzen_master::registry::Registry;
 use mizzen_membership::log::OwnerLog;
 use mizzen_membership::view::View;
@@ -38,7 +42,7 @@ use mizzen_services::Services;
 use mizzen_store::Store;
 use mizzen_types::ids::OwnerId;
 use mizzen_types::time::Now;
-use settings::{agent_settings, listener_settings, networks};
+use settings::{agent_settings, listener_settings};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use tokio::sync::mpsc;
@@ -91,7 +95,8 @@ pub(crate) async fn build(
     let bound = listeners.addresses();
     let own = (&owner, generation);
     let (members, arrivals) = Members::open(&config, &store, own, seed, joining).await?;
-    let network = ensure_network(&network_spec(&config));
+    let overlay = Overlay::open(owner.clone(), &store, &config)?;
+    let network = ensure_network(&network_spec(&config, overlay.grant.as_ref(), Vec::new()));
     // What was known before is answered from now on; with nothing known, somebody would be
     // told that a name does not exist which does.
     let mut names = resolver::open(&config, owner.clone(), generation);
@@ -115,7 +120,7 @@ pub(crate) async fn build(
         node_saves: Saves::new(""),
         left: BTreeMap::new(),
         recovering: true,
-        grant: super::overlay::kept_grant(&store)?,
+        overlay,
         node_log: OwnerLog::new(owner.clone(), generation),
         master_log: OwnerLog::new(master_log(&owner), generation),
         view: View::default(),
@@ -146,6 +151,7 @@ pub(crate) async fn build(
     core.note_network(&network);
     core.adopt_claims()?;
     core.note_resolver(early);
+    core.start_overlay();
     core.introduce();
     core.adopt_services()?;
     core.adopt_dns_records()?;
@@ -224,7 +230,7 @@ impl Core {
         if !self.config.has(Role::Agent) {
             return Ok(());
         }
-        let containerizer = containerizer(&self.config)?;
+        let containerizer = containerizer(&self.config, self.overlay.grant.as_ref())?;
         let checkpoints = Checkpoints::open(self.config.state_dir.join("tasks"))
             .context("cannot open the directory of task records")?;
         let resolv_conf = self.config.has(Role::Dns).then(|| resolv_conf::text(&self.config.dns));
@@ -237,6 +243,8 @@ impl Core {
                 Err(error) => warn!(error, "what the operator wants of the agent is unreadable"),
             }
         }
+
+        agent.adopt_overlay(self.overlay_claim());
 
         let records = checkpoints.read_all().context("cannot read the task records")?;
         let found = containerizer.recover().context("cannot look for containers")?;
@@ -271,7 +279,9 @@ impl Core {
             ..mizzen_master::Settings::new(id, hostname, address, listen.port())
         };
         let records = self.store.scan(mizzen_master::registry::PREFIX)?;
+        let overlays = Overlays::from_records(self.config.overlay.settings(), records.clone())?;
         let mut master = Master::new(settings, Registry::from_records(records)?, now);
+        master.adopt_overlays(overlays);
         if let Some(agent) = self.agent.as_mut() {
             master.agent_connected(
                 cluster::LOCAL_LINK,
@@ -294,7 +304,9 @@ impl Core {
             hostname: self.config.hostname.clone(),
             http_port: self.config.services.listen.port(),
             default_network: self.config.overlay.name.clone(),
-            networks: Some(networks(&self.config).into_keys().collect()),
+            networks: Some(
+                networks(&self.config, self.overlay.grant.as_ref()).into_keys().collect(),
+            ),
             ..mizzen_services::Settings::default()
         };
         let services = Services::new(settings, saved(&self.store, SERVICES)?, seed, now)?;

@@ -14,6 +14,7 @@ use super::kept::{self, Collected};
 use super::leaving::Leaving;
 use super::members::{Arrivals, Members, arrival};
 use super::names::Names;
+use super::overlay::Overlay;
 use super::problems::Problems;
 use super::saves::Saves;
 use super::signals::{Signal, Signals};
@@ -22,7 +23,7 @@ use super::task_pages::{After, TaskPage};
 use super::vip_engine::vip_tuning;
 use super::vip_services::Registered;
 use super::vip_views::VipViews;
-use super::{build, clock, saves};
+use super::{clock, saves};
 use crate::config::Config;
 use crate::node::{Frame, Reloaded, reload};
 use crate::notify::{Notice, notify};
@@ -33,6 +34,7 @@ use mizzen_http::core::CoreRequest;
 use mizzen_http::server::{Address, Part};
 use mizzen_kernel::endings::{Ended as VipsEnded, Endings};
 use mizzen_kernel::network::Report;
+use mizzen_kernel::tunnels::TunnelReport;
 use mizzen_kernel::vips::Vips;
 use mizzen_master::Master;
 use mizzen_membership::log::OwnerLog;
@@ -42,7 +44,6 @@ use mizzen_services::Services;
 use mizzen_store::Store;
 use mizzen_types::fact::{Fact, Key, NodeFact};
 use mizzen_types::ids::ContainerId;
-use mizzen_types::overlay::OverlayGrant;
 use mizzen_types::time::{Mono, Now};
 use mizzen_types::vip::VipKey;
 use std::collections::{BTreeMap, BTreeSet};
@@ -78,6 +79,10 @@ pub(crate) enum Input {
     SocketsEnded(Endings, VipsEnded),
     /// Something happened to the node's links.
     LinksChanged,
+    /// Something of the overlays may have been removed by somebody.
+    OverlayTouched,
+    /// A pass over the tunnels to other nodes is over.
+    Tunnels(TunnelReport),
     /// A pass over the node's network is over.
     NetworkPass(Report),
     /// What a former process kept of ended tasks, oldest first.
@@ -108,8 +113,8 @@ pub(crate) struct Core {
     pub(crate) left: BTreeMap<ContainerId, String>,
     /// While facts of a former process come in, the balancer keeps what it has.
     pub(crate) recovering: bool,
-    /// The node's share of the overlays, if the master gave it one.
-    pub(crate) grant: Option<OverlayGrant>,
+    /// The node's share of the overlays, and the other nodes'.
+    pub(crate) overlay: Overlay,
     pub(crate) node_log: OwnerLog,
     pub(crate) master_log: OwnerLog,
     pub(crate) view: View,
@@ -205,7 +210,12 @@ impl Core {
             (Input::Left(container, why), _) => self.note_left(container, why),
             (Input::SocketsEnded(endings, ended), _) => self.note_ended_sockets(endings, &ended),
             (Input::LinksChanged, _) => self.note_links(now.mono),
-            (Input::NetworkPass(report), _) => self.note_network(&report),
+            (Input::OverlayTouched, _) => self.note_removal(now.mono),
+            (Input::Tunnels(report), _) => self.note_tunnels(&report),
+            (Input::NetworkPass(report), _) => {
+                self.note_network(&report);
+                self.note_healing(report.changed, now.mono);
+            }
             (Input::Recovered(records), Some(agent)) => {
                 agent.adopt_ended(records);
                 self.collect_sandboxes(now.wall);
@@ -238,6 +248,9 @@ impl Core {
         if self.links_at.is_some_and(|at| at <= now.mono) {
             self.follow_links();
         }
+        if self.overlay.deadline().is_some_and(|at| at <= now.mono) {
+            self.look_at_overlay(now.mono);
+        }
         if self.collect_at <= now.mono {
             self.collect_at = now.mono + kept::LOOK;
             self.collect_sandboxes(now.wall);
@@ -257,6 +270,7 @@ impl Core {
             Some(self.resync_at),
             self.links_at,
             self.members.as_ref().and_then(Members::deadline),
+            self.overlay.deadline(),
             Some(self.collect_at),
             Some(self.vip_views.deadline()),
             self.names.deadline(),
@@ -270,12 +284,8 @@ impl Core {
         self.reconcile_vips();
         self.follow_links();
         self.look_at_resolv_conf();
-        let (spec, inputs) = (build::network_spec(&self.config), self.inputs.clone());
-        tokio::task::spawn_blocking(move || {
-            let report = mizzen_kernel::network::ensure_network(&spec);
-            // The loop has ended if nobody listens; then nobody needs the report.
-            let _ = inputs.send(Input::NetworkPass(report));
-        });
+        self.resync_overlay(now);
+        self.ensure_network();
     }
 
     /// Compares the balancer's tables with the plan, and mends them.
@@ -370,7 +380,7 @@ impl Core {
             agent_id: self.agent.as_ref().and_then(|agent| agent.id().cloned()),
             zone: Some(self.config.zone.clone()).filter(|zone| !zone.is_empty()),
             authority: self.members.as_ref().is_some_and(Members::has_authority),
-            overlay: self.grant.as_ref().map(|grant| grant.fact(vec![self.config.address], None)),
+            overlay: self.overlay_fact(),
         };
         self.say(Speaker::Node, Key::Node, Some(Fact::Node(fact)));
     }

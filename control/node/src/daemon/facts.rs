@@ -49,6 +49,7 @@ impl Core {
             let now = clock::now();
             let moved = self.names.apply(&change, (now.mono, now.wall));
             self.follow_vips(&change);
+            self.follow_overlay(&change);
             self.name_again(moved, &change.owner);
         }
     }

@@ -1,12 +1,87 @@
-//! The node's share of the overlays: as the leading master gives it, kept on the disk.
+//! The node's part in the overlays: its share, as the leading master gives it, is kept on the
+//! disk; what other nodes say of theirs becomes tunnels. The kernel's side of the tunnels has
+//! a thread of its own ([`driver`]), which puts back what others remove.
 
-use super::core::Core;
+mod driver;
+mod view;
+
+use super::build::{self, narrow_links, overlay_specs};
+use super::core::{Core, Input};
+use super::saves::chain;
+use crate::config::{Config, Role};
+use driver::Order;
+use mizzen_kernel::tunnels::{PROTOCOL, RemovalMonitor, TunnelReport, Tunnels, underlay_mtu};
+use mizzen_membership::view::Change;
+use mizzen_plan::overlay::{Desired, Healing, Own, PeerChange, Peers};
 use mizzen_store::Store;
-use mizzen_types::overlay::OverlayGrant;
+use mizzen_types::fact::{Fact, Key};
+use mizzen_types::ids::OwnerId;
+use mizzen_types::overlay::{OverlayClaim, OverlayGrant};
+use mizzen_types::time::{Mono, Now};
+use std::collections::BTreeMap;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+use tokio::sync::mpsc::UnboundedSender;
 use tracing::{info, warn};
 
 /// Key of the share in the store.
 const GRANT: &str = "overlay/grant";
+/// What is removed at once is looked at together, after this.
+const TOGETHER: Duration = Duration::from_millis(50);
+/// The part's name in problems.
+const TUNNELS: &str = "overlay";
+const PEERS: &str = "overlay peers";
+const NETWORK: &str = "overlay network";
+const ADDRESSES: &str = "overlay addresses";
+/// An overlay's addresses are nearly used up when this part of them is.
+const NEARLY_USED: f64 = 0.9;
+
+/// The node's part in the overlays.
+pub(crate) struct Overlay {
+    /// What the master gave the node.
+    pub(crate) grant: Option<OverlayGrant>,
+    /// The other nodes.
+    pub(crate) peers: Peers,
+    /// Orders to the thread that makes tunnels.
+    orders: Option<mpsc::Sender<Order>>,
+    /// Largest packet of the link with the node's address, in bytes.
+    underlay_mtu: Option<u32>,
+    /// When the kernel is looked at because something of ours may have been removed.
+    look_at: Option<Mono>,
+    /// Links behind which some paths are narrower than others, as the kernel knows it.
+    narrow: Vec<String>,
+    /// Of bridges and rules; the thread has one of its own for tunnels.
+    healing: Healing,
+}
+
+impl Overlay {
+    /// The part of a node of this name, with what a former process kept.
+    pub(crate) fn open(here: OwnerId, store: &Store, config: &Config) -> anyhow::Result<Self> {
+        let grant = if config.has(Role::Overlay) { kept_grant(store)? } else { None };
+        Ok(Self {
+            grant,
+            peers: Peers::new(here),
+            orders: None,
+            underlay_mtu: None,
+            look_at: None,
+            narrow: Vec::new(),
+            healing: Healing::default(),
+        })
+    }
+
+    /// When it wants to be looked at.
+    pub(crate) fn deadline(&self) -> Option<Mono> {
+        self.look_at
+    }
+
+    fn order(&self, order: Order) {
+        if let Some(orders) = &self.orders {
+            // The thread ends with the process only.
+            let _ = orders.send(order);
+        }
+    }
+}
 
 /// The share of a former process.
 pub(crate) fn kept_grant(store: &Store) -> anyhow::Result<Option<OverlayGrant>> {
@@ -21,15 +96,246 @@ pub(crate) fn kept_grant(store: &Store) -> anyhow::Result<Option<OverlayGrant>> 
     }
 }
 
+/// Removes all tunnels of this node; names what would not go.
+pub(super) fn teardown_tunnels(config: &Config) -> Vec<String> {
+    match Tunnels::open(build::mark(config)) {
+        Ok(mut tunnels) => tunnels.reconcile(&Desired::default(), driver::Removals::Now).problems,
+        Err(error) => vec![chain(&error)],
+    }
+}
+
 impl Core {
-    /// The master gave the node its share of the overlays.
-    pub(crate) fn take_grant(&mut self, grant: OverlayGrant) {
-        if self.grant.as_ref() == Some(&grant) {
+    /// Starts what makes tunnels, and what listens for removals.
+    pub(crate) fn start_overlay(&mut self) {
+        if !self.config.has(Role::Overlay) {
             return;
         }
-        info!(shares = grant.shares.len(), vtep = %grant.vtep.mac, "share of the overlays");
-        self.node_saves.push(GRANT, serde_json::to_vec(&grant).ok());
-        self.grant = Some(grant);
-        self.introduce();
+        self.overlay.underlay_mtu = underlay_mtu(self.config.address).unwrap_or_default();
+        match driver::start(build::mark(&self.config), self.inputs.clone()) {
+            Ok(orders) => self.overlay.orders = Some(orders),
+            Err(error) => return self.problems.report(TUNNELS, format!("{error:#}")),
+        }
+        if let Err(error) = listen(self.inputs.clone()) {
+            warn!(error = format!("{error:#}"), "what is removed is put back after a minute only");
+        }
+        self.follow_grant();
     }
+
+    /// The master gave the node its share of the overlays.
+    pub(crate) fn take_grant(&mut self, grant: OverlayGrant) {
+        if !self.config.has(Role::Overlay) || self.overlay.grant.as_ref() == Some(&grant) {
+            return;
+        }
+        let blocks = grant.shares.iter().flat_map(|share| &share.blocks);
+        let blocks: Vec<String> = blocks.map(ToString::to_string).collect();
+        info!(blocks = blocks.join(" "), vtep = %grant.vtep.mac, "share of the overlays");
+        self.node_saves.push(GRANT, serde_json::to_vec(&grant).ok());
+        self.overlay.grant = Some(grant);
+        if let Some(containers) = &self.containers {
+            let networks = build::networks(&self.config, self.overlay.grant.as_ref());
+            containers.containerizer.set_networks(networks);
+        }
+        self.follow_grant();
+        self.introduce();
+        if self.recovering {
+            // Ready means that containers can be attached.
+            let report = mizzen_kernel::network::ensure_network(&self.network_spec());
+            self.note_network(&report);
+        } else {
+            self.ensure_network();
+        }
+    }
+
+    /// Takes over what another node says of its share.
+    pub(crate) fn follow_overlay(&mut self, change: &Change) {
+        if change.key != Key::Node {
+            return;
+        }
+        let fact = match &change.after {
+            Some(Fact::Node(node)) => node.overlay.as_ref(),
+            _ => None,
+        };
+        let changes = self.overlay.peers.apply(&change.owner, fact);
+        self.make_tunnels(changes);
+    }
+
+    /// What the node's network should look like.
+    pub(crate) fn network_spec(&self) -> mizzen_kernel::network::NetworkSpec {
+        let narrow = narrow_links(&self.config, &self.overlay.peers);
+        build::network_spec(&self.config, self.overlay.grant.as_ref(), narrow)
+    }
+
+    /// A pass over the node's network, beside the loop.
+    pub(crate) fn ensure_network(&mut self) {
+        self.overlay.narrow = narrow_links(&self.config, &self.overlay.peers);
+        let (spec, inputs) = (self.network_spec(), self.inputs.clone());
+        tokio::task::spawn_blocking(move || {
+            let report = mizzen_kernel::network::ensure_network(&spec);
+            // The loop has ended if nobody listens; then nobody needs the report.
+            let _ = inputs.send(Input::NetworkPass(report));
+        });
+    }
+
+    /// Something of ours may have been removed.
+    pub(crate) fn note_removal(&mut self, now: Mono) {
+        self.overlay.look_at.get_or_insert(now + TOGETHER);
+    }
+
+    /// Looks at the kernel, because something may be missing.
+    pub(crate) fn look_at_overlay(&mut self, now: Mono) {
+        self.overlay.look_at = None;
+        self.overlay.order(Order::Look);
+        if self.overlay.healing.may_repair(now) {
+            self.ensure_network();
+        }
+    }
+
+    /// A pass that nobody asked for has put something back.
+    pub(crate) fn note_healing(&mut self, changed: u32, now: Mono) {
+        match changed {
+            0 => self.overlay.healing.found_well(now),
+            _ => self.overlay.healing.repaired(now),
+        }
+        match self.overlay.healing.problem(now) {
+            Some(problem) => self.problems.report(NETWORK, problem),
+            None => self.problems.solve(NETWORK),
+        }
+    }
+
+    /// The minute's look at everything.
+    pub(crate) fn resync_overlay(&mut self, now: Now) {
+        self.overlay.order(Order::Look);
+        self.want_addresses();
+        if !self.config.has(Role::Overlay) {
+            return;
+        }
+        let mtu = underlay_mtu(self.config.address).unwrap_or(self.overlay.underlay_mtu);
+        if mtu != self.overlay.underlay_mtu {
+            self.overlay.underlay_mtu = mtu;
+            self.follow_grant();
+            self.introduce();
+        }
+        let problems = self.master.as_ref().and_then(mizzen_master::Master::overlays);
+        let problems = problems.map(|overlays| overlays.problems(now.wall)).unwrap_or_default();
+        self.tell_of(ADDRESSES, &problems);
+    }
+
+    /// What came of a pass over the tunnels.
+    pub(crate) fn note_tunnels(&mut self, report: &TunnelReport) {
+        if report.changed > 0 {
+            info!(changed = report.changed, "tunnels were brought into shape");
+        }
+        self.tell_of(TUNNELS, &report.problems);
+    }
+
+    /// What other nodes need to reach this node's containers.
+    pub(crate) fn overlay_fact(&self) -> Option<mizzen_types::overlay::NodeOverlay> {
+        let grant = self.overlay.grant.as_ref()?;
+        Some(grant.fact(vec![self.config.address], self.overlay.underlay_mtu))
+    }
+
+    /// What the agent says that it has when it registers: what it was given, and what the
+    /// configuration asks for.
+    pub(crate) fn overlay_claim(&self) -> OverlayClaim {
+        let mut claim = self.config.overlay_claim();
+        let Some(kept) = self.overlay.grant.as_ref().map(OverlayGrant::claim) else { return claim };
+        claim.vtep = kept.vtep;
+        for (name, blocks) in kept.blocks {
+            let all = claim.blocks.entry(name).or_default();
+            all.retain(|block| !blocks.contains(block));
+            all.extend(blocks);
+        }
+        claim
+    }
+
+    /// Plans anew with what this node has.
+    fn follow_grant(&mut self) {
+        let own = self.overlay.grant.as_ref().map(|grant| {
+            let specs = overlay_specs(&self.config, grant);
+            let gateways = specs.iter().map(|spec| (spec.name.clone(), spec.gateways()));
+            let vnis = grant.shares.iter().map(|share| share.overlay.vni);
+            Own {
+                grant: grant.clone(),
+                underlay: self.config.address,
+                underlay_mtu: self.overlay.underlay_mtu,
+                links: vnis.map(|vni| (vni, self.config.instance.tunnel(vni))).collect(),
+                gateways: gateways.collect::<BTreeMap<_, _>>(),
+            }
+        });
+        self.overlay.peers.set_own(own);
+        self.overlay.order(Order::Desired(Box::new(self.overlay.peers.desired())));
+        self.tell_of_peers();
+    }
+
+    fn make_tunnels(&mut self, changes: Vec<PeerChange>) {
+        self.tell_of_peers();
+        if changes.is_empty() {
+            return;
+        }
+        let come = changes.iter().filter(|change| change.before.is_none()).count();
+        let known = self.overlay.peers.entries().count();
+        // The first node brings the tunnels, and the last one takes them along.
+        let order = match known == 0 || known == come {
+            true => Order::Desired(Box::new(self.overlay.peers.desired())),
+            false => Order::Changes(changes),
+        };
+        self.overlay.order(order);
+        if narrow_links(&self.config, &self.overlay.peers) != self.overlay.narrow {
+            self.ensure_network();
+        }
+    }
+
+    fn tell_of_peers(&mut self) {
+        let told: Vec<String> = {
+            let problems = self.overlay.peers.problems();
+            problems.map(|(peer, problem)| format!("node {peer} {problem}")).collect()
+        };
+        self.tell_of(PEERS, &told);
+    }
+
+    fn tell_of(&mut self, part: &'static str, problems: &[String]) {
+        match problems {
+            [] => self.problems.solve(part),
+            [one] => self.problems.report(part, one.clone()),
+            [first, rest @ ..] => {
+                self.problems.report(part, format!("{first}; and {} more", rest.len()));
+            }
+        }
+    }
+
+    /// Asks for more blocks where those that are there are nearly used up.
+    pub(crate) fn want_addresses(&mut self) {
+        let Some(grant) = &self.overlay.grant else { return };
+        let specs = overlay_specs(&self.config, grant);
+        let short = specs.iter().filter(|spec| {
+            let leases = std::fs::read_dir(spec.leases.join(&spec.name));
+            let used = leases.map(Iterator::count).unwrap_or_default();
+            let bits = |net: &ipnet::IpNet| net.max_prefix_len() - net.prefix_len();
+            let v4 = spec.blocks.iter().filter(|net| net.addr().is_ipv4());
+            let room: f64 = v4.map(|net| f64::from(bits(net)).exp2() - 3.0).sum();
+            room > 0.0 && used as f64 >= NEARLY_USED * room
+        });
+        let names: Vec<String> = short.map(|spec| spec.name.clone()).collect();
+        for name in names {
+            if let Some(agent) = self.agent.as_mut() {
+                info!(overlay = name, "addresses are nearly used up; asking for another block");
+                agent.want_addresses(&name);
+            }
+        }
+    }
+}
+
+/// Tells the loop of removals, on a thread of its own.
+fn listen(inputs: UnboundedSender<Input>) -> anyhow::Result<()> {
+    let mut monitor = RemovalMonitor::open(PROTOCOL)?;
+    let watch = move || {
+        while monitor.wait().is_ok() {
+            // The loop has ended if nobody listens.
+            if inputs.send(Input::OverlayTouched).is_err() {
+                return;
+            }
+        }
+    };
+    thread::Builder::new().name("removals".to_owned()).spawn(watch)?;
+    Ok(())
 }

@@ -22,6 +22,10 @@ impl Core {
                 let answer = self.operator_call(*call);
                 let _ = reply.send(answer);
             }
+            CoreRequest::DeleteOverlayAgents { addresses, reply } => {
+                let answer = self.delete_overlay_agents(&addresses);
+                let _ = reply.send(answer);
+            }
             CoreRequest::StreamClosed { stream_id } => self.stream_closed(&stream_id),
             CoreRequest::Services { request, reply } => {
                 let answer = self.services_request(&request);
@@ -69,6 +73,9 @@ impl Core {
             Query::Status => QueryReply::Json(self.status()),
             Query::VipProblems => QueryReply::Json(self.vip_problems()),
             Query::Nodes => QueryReply::Json(self.nodes()),
+            Query::Overlay => QueryReply::Json(self.overlay_view()),
+            Query::OverlayAgent => self.overlay_agent_state(),
+            Query::OverlayMaster => self.overlay_master_state(),
             master => self.answer_master(master),
         }
     }

@@ -82,9 +82,12 @@ impl Core {
             status.insert("vips".to_owned(), part);
         }
         if config.has(Role::Overlay) {
+            let shares = self.overlay.grant.iter().flat_map(|grant| &grant.shares);
+            let blocks: Vec<_> = shares.flat_map(|share| &share.blocks).collect();
             let overlay = &config.overlay;
             let part = json!({
-                "subnet": overlay.subnet, "bridge": overlay.bridge, "mtu": overlay.mtu,
+                "subnet": blocks.first(), "blocks": blocks, "bridge": overlay.bridge,
+                "mtu": overlay.mtu, "peers": self.overlay.peers.entries().count(),
             });
             status.insert("overlay".to_owned(), part);
         }

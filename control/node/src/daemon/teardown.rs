@@ -3,6 +3,7 @@
 //! state directory; the next start runs the apps again.
 
 use super::build::{containerizer, network_spec, run_root};
+use super::overlay::{kept_grant, teardown_tunnels};
 use super::resolver::restore_resolv_conf;
 use super::saves::chain;
 use super::successor;
@@ -12,6 +13,7 @@ use crate::node::Frame;
 use anyhow::bail;
 use mizzen_isolators::Containerizer;
 use mizzen_kernel::network;
+use mizzen_store::Store;
 use std::path::PathBuf;
 use std::time::Duration;
 use tracing::{info, warn};
@@ -29,14 +31,20 @@ pub async fn teardown(config: Config, _frame: Frame) -> anyhow::Result<()> {
     let mut left = Vec::new();
     // First the VIPs: no new connection shall come while tasks end.
     left.extend(teardown_vips(&config));
-    match containerizer(&config) {
+    match containerizer(&config, None) {
         Ok(containerizer) => left.extend(end_containers(&containerizer).await),
         Err(error) => left.push(format!("{error:#}")),
     }
     // Before the addresses that it names are gone.
     left.extend(restore_resolv_conf(&config));
     successor::end(&config);
-    let report = network::remove_network(&network_spec(&config));
+    left.extend(teardown_tunnels(&config));
+    let grant = Store::open(&config.state_dir.join("store.redb")).map_err(anyhow::Error::from);
+    let grant = grant.and_then(|store| kept_grant(&store)).unwrap_or_else(|error| {
+        left.push(format!("{error:#}"));
+        None
+    });
+    let report = network::remove_network(&network_spec(&config, grant.as_ref(), Vec::new()));
     left.extend(report.errors.iter().map(|error| chain(error)));
     if left.is_empty() {
         // Only now: with them a second try would find what is left.

@@ -1,6 +1,5 @@
 //! What balances VIPs on this machine: programs, queued packets, or nothing.
 
-use super::build::overlay_spec;
 use super::saves::chain;
 use crate::config::{Config, Role, VipEngine};
 use anyhow::Context;
@@ -114,10 +113,11 @@ fn program_options(config: &Config) -> ProgramOptions {
 
 /// Tables, queues and networks of the queue engine.
 fn queue_options(config: &Config) -> QueueOptions {
-    let masquerade = config.has(Role::Overlay).then(|| {
-        let overlay = overlay_spec(config);
-        let whole = IpNet::V4(overlay.network.trunc());
-        Masquerade { source: IpNet::V4(overlay.subnet), except: vec![whole] }
+    let overlays = config.overlay.all_networks();
+    let masquerade = overlays.iter().filter(|_| config.has(Role::Overlay)).map(|network| {
+        let v4 = network.addr().is_ipv4();
+        let except = overlays.iter().filter(|other| other.addr().is_ipv4() == v4).copied();
+        Masquerade { source: *network, except: except.collect() }
     });
     let (twins, prefix) = TWINS;
     let networks = [Some(IpNet::V4(config.vip.named_range)), IpNet::new(twins.into(), prefix).ok()];
@@ -127,7 +127,7 @@ fn queue_options(config: &Config) -> QueueOptions {
         group: GROUP,
         networks: networks.into_iter().flatten().collect(),
         addresses: vec![config.address],
-        masquerade: masquerade.into_iter().collect(),
+        masquerade: masquerade.collect(),
         tuning: vip_tuning(config),
     }
 }

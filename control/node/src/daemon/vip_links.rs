@@ -5,6 +5,7 @@ use super::saves::chain;
 use crate::config::Role;
 use mizzen_kernel::ingress::{LinkMonitor, follow_links};
 use mizzen_types::time::Mono;
+use std::collections::BTreeSet;
 use std::thread;
 use std::time::Duration;
 use tracing::{info, warn};
@@ -50,8 +51,12 @@ impl Core {
     /// Makes the programs for arriving traffic stand on the links that the configuration means.
     pub(crate) fn follow_links(&mut self) {
         self.links_at = None;
-        let own = self.config.has(Role::Overlay).then_some(self.config.overlay.bridge.as_str());
-        let bridges: Vec<&str> = own.into_iter().collect();
+        let names = self.overlay.grant.iter().flat_map(|grant| &grant.shares);
+        let names = names.map(|share| &share.overlay.name).chain([&self.config.overlay.name]);
+        let names = names.filter(|_| self.config.has(Role::Overlay));
+        let bridge = |name: &String| self.config.overlay.bridge_of(name, &self.config.instance);
+        let bridges: BTreeSet<String> = names.map(bridge).collect();
+        let bridges: Vec<&str> = bridges.iter().map(String::as_str).collect();
         let followed = follow_links(&mut self.vips, &self.config.vip.ingress, &bridges);
         let followed = match followed {
             Ok(followed) => followed,

@@ -6,10 +6,12 @@ use mizzen_agent::CpuLimit;
 use mizzen_api::{resources, v1};
 use mizzen_http::server::{Address, Part, Settings as ListenerSettings};
 use mizzen_isolators::{Containerizer, Settings as ContainerSettings};
-use mizzen_kernel::network::{NamesSpec, NetworkSpec};
-use mizzen_plan::overlay::OverlaySpec;
+use mizzen_kernel::network::{Isolation, NamesSpec, NetworkSpec};
+use mizzen_plan::overlay::local::named_configuration;
+use mizzen_plan::overlay::{Naming, OverlaySpec, Peers, specs};
+use mizzen_types::overlay::OverlayGrant;
 use mizzen_types::resources::{Resources, Value};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
@@ -26,55 +28,91 @@ pub(crate) fn run_root(config: &Config) -> PathBuf {
     config.run_dir.join("containers")
 }
 
-/// What the node's network should look like.
-pub(crate) fn network_spec(config: &Config) -> NetworkSpec {
+/// Written on every link that is ours.
+pub(crate) fn mark(config: &Config) -> String {
+    format!("mizzen {}", config.instance)
+}
+
+/// What the node's network should look like with what the master gave it. Behind the
+/// `narrow` links some paths take smaller packets than others.
+pub(crate) fn network_spec(
+    config: &Config,
+    grant: Option<&OverlayGrant>,
+    narrow: Vec<String>,
+) -> NetworkSpec {
     let names = config.has(Role::Dns).then(|| NamesSpec {
         link: config.instance.names_link(),
         addresses: config.dns.addresses.clone(),
     });
     NetworkSpec {
-        mark: format!("mizzen {}", config.instance),
+        mark: mark(config),
         names,
-        overlay: config.has(Role::Overlay).then(|| overlay_spec(config)),
+        overlays: grant.map(|grant| overlay_specs(config, grant)).unwrap_or_default(),
+        isolation: if config.overlay.isolation { Isolation::Apart } else { Isolation::Together },
+        narrow,
+        leases: leases(config),
         filter_table: config.instance.filter_table(),
         cni_directory: config.run_dir.join("cni"),
     }
 }
 
 /// The container side of a configuration.
-pub(crate) fn containerizer(config: &Config) -> anyhow::Result<Containerizer> {
+pub(crate) fn containerizer(
+    config: &Config,
+    grant: Option<&OverlayGrant>,
+) -> anyhow::Result<Containerizer> {
     let settings = ContainerSettings {
         launcher: crate::daemon::executables::launcher(config),
         run_root: run_root(config),
         cgroup_root: config.cgroup_root.clone(),
         plugin_dirs: crate::daemon::executables::plugin_dirs(config),
-        networks: networks(config),
+        networks: networks(config, grant),
         plugin_timeout: config.agent.plugin_timeout,
     };
     Containerizer::new(settings).context("containers cannot be made on this machine")
 }
 
-/// The networks of this node, with their CNI configurations.
-pub(super) fn networks(config: &Config) -> BTreeMap<String, serde_json::Value> {
-    let overlay = config.has(Role::Overlay).then(|| overlay_spec(config));
-    let named = overlay.map(|spec| (spec.name.clone(), spec.cni_configuration()));
-    named.into_iter().collect()
+/// The networks of this node, with their CNI configurations: those that are configured and
+/// those that the master gave the node. The plugins find out by themselves what is new in one.
+pub(crate) fn networks(
+    config: &Config,
+    grant: Option<&OverlayGrant>,
+) -> BTreeMap<String, serde_json::Value> {
+    if !config.has(Role::Overlay) {
+        return BTreeMap::new();
+    }
+    let leases = leases(config);
+    let given = grant.into_iter().flat_map(|grant| &grant.shares).map(|share| &share.overlay.name);
+    let names = config.overlay.names().chain(given);
+    names.map(|name| (name.clone(), named_configuration(name, &leases))).collect()
 }
 
-pub(crate) fn overlay_spec(config: &Config) -> OverlaySpec {
+/// What the node makes of what the master gave it.
+pub(crate) fn overlay_specs(config: &Config, grant: &OverlayGrant) -> Vec<OverlaySpec> {
     let resolver = config.dns.addresses.iter().find_map(|address| match address {
         IpAddr::V4(address) => Some(*address),
         IpAddr::V6(_) => None,
     });
-    OverlaySpec {
-        name: config.overlay.name.clone(),
-        network: config.overlay.network,
-        subnet: config.overlay.subnet,
-        bridge: config.overlay.bridge.clone(),
-        mtu: config.overlay.mtu,
-        leases: config.state_dir.join("leases"),
+    let naming = Naming {
+        bridge: &|overlay| config.overlay.bridge_of(overlay, &config.instance),
+        second: &|overlay| config.instance.second_bridge(overlay),
+        tunnel: &|vni| config.instance.tunnel(vni),
+        leases: leases(config),
         resolver: resolver.filter(|_| config.has(Role::Dns)),
-    }
+    };
+    specs(grant, &naming)
+}
+
+/// Ends of tunnels behind which some paths take smaller packets than the tunnel.
+pub(crate) fn narrow_links(config: &Config, peers: &Peers) -> Vec<String> {
+    let routes = peers.entries().flat_map(|(_, entries)| &entries.routes);
+    let narrow = routes.filter(|route| route.mtu.is_some());
+    let numbers: BTreeSet<u32> = narrow.map(|route| route.vni).collect();
+    numbers.into_iter().map(|vni| config.instance.tunnel(vni)).collect()
+}
+
+fn leases(config: &Config) -> PathBuf {
+    config.state_dir.join("leases")
 }
 
 pub(super) fn listener_settings(config: &Config) -> ListenerSettings {

@@ -1,0 +1,203 @@
+//! `mizzen overlay`.
+
+use super::table::{Field, Paint, Tone, age, plain, render as table, toned};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+
+/// What the node says of the overlays.
+#[derive(Debug, Deserialize)]
+pub(super) struct Overlays {
+    vtep: Option<Vtep>,
+    port: Option<u16>,
+    underlay: String,
+    underlay_mtu: Option<u32>,
+    #[serde(default)]
+    overlays: Vec<Overlay>,
+    #[serde(default)]
+    peers: Vec<Peer>,
+    registry: Option<Registry>,
+    #[serde(default)]
+    problems: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Vtep {
+    addresses: Vec<String>,
+    mac: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Overlay {
+    name: String,
+    vni: Option<u32>,
+    networks: Vec<String>,
+    blocks: Vec<String>,
+    bridge: String,
+    tunnel: String,
+    mtu: u32,
+    leases: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Peer {
+    node: String,
+    hostname: Option<String>,
+    underlay: Vec<String>,
+    blocks: BTreeMap<String, Vec<String>>,
+    reached: bool,
+    mtu: Option<u32>,
+    #[serde(default)]
+    problems: Vec<String>,
+}
+
+/// What the leading master has given away, if it is this node.
+#[derive(Debug, Deserialize)]
+struct Registry {
+    usage: Vec<Usage>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Usage {
+    overlay: Option<String>,
+    network: String,
+    used: f64,
+    total: f64,
+    exhausted_in_seconds: Option<u64>,
+    waiting: u64,
+}
+
+/// This node's end of the tunnels, its blocks, the other nodes, what is left, and what is wrong.
+pub(super) fn render(all: &Overlays, paint: Paint) -> String {
+    let mut text = match &all.vtep {
+        None => "this node has no share of the overlays: no master has given it one\n".to_owned(),
+        Some(vtep) => {
+            let mtu = all.underlay_mtu.map(|mtu| format!(", MTU {mtu}")).unwrap_or_default();
+            let port = all.port.unwrap_or_default();
+            let at = vtep.addresses.join(" ");
+            format!("tunnels end at {at} ({}), over {} port {port}{mtu}\n", vtep.mac, all.underlay)
+        }
+    };
+    let mut part = |headings: &[&str], rows: Vec<Vec<Field>>| {
+        if !rows.is_empty() {
+            text.push('\n');
+            text.push_str(&table(headings, rows, paint));
+        }
+    };
+    part(
+        &["OVERLAY", "VNI", "NETWORK", "BLOCKS HERE", "LEASES", "BRIDGE", "TUNNEL", "MTU"],
+        all.overlays.iter().map(overlay).collect(),
+    );
+    part(&["NODE", "ADDRESS", "STATE", "MTU", "BLOCKS"], all.peers.iter().map(peer).collect());
+    let usage = all.registry.iter().flat_map(|registry| &registry.usage);
+    part(&["GIVEN BY THE MASTER", "NETWORK", "USED", "OF", "LASTS"], usage.map(used).collect());
+    let theirs = all.peers.iter().flat_map(|peer| {
+        peer.problems.iter().map(move |problem| format!("{} {problem}", name(peer)))
+    });
+    // The node's own words about others are shown with their names instead of ids.
+    let ours = all.problems.iter().filter(|problem| !problem.starts_with("node ")).cloned();
+    for problem in ours.chain(theirs) {
+        text.push_str(&paint.mark(Tone::Bad, &format!("\nproblem: {problem}")));
+    }
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    text
+}
+
+fn overlay(overlay: &Overlay) -> Vec<Field> {
+    vec![
+        plain(&overlay.name),
+        plain(overlay.vni.map(|vni| vni.to_string()).unwrap_or_default()),
+        plain(overlay.networks.join(" ")),
+        plain(overlay.blocks.join(" ")),
+        plain(overlay.leases),
+        plain(&overlay.bridge),
+        plain(&overlay.tunnel),
+        plain(overlay.mtu),
+    ]
+}
+
+fn peer(peer: &Peer) -> Vec<Field> {
+    let state = match (peer.reached, peer.problems.is_empty()) {
+        (true, true) => toned(Tone::Good, "reached"),
+        (true, false) => toned(Tone::Busy, "in part"),
+        (false, true) => toned(Tone::Faint, "no block"),
+        (false, false) => toned(Tone::Bad, "refused"),
+    };
+    let blocks: Vec<String> = peer.blocks.values().flatten().cloned().collect();
+    vec![
+        plain(name(peer)),
+        plain(peer.underlay.join(" ")),
+        state,
+        plain(peer.mtu.map(|mtu| mtu.to_string()).unwrap_or_default()),
+        plain(blocks.join(" ")),
+    ]
+}
+
+fn used(usage: &Usage) -> Vec<Field> {
+    let tone = if usage.waiting > 0 { Tone::Bad } else { Tone::Normal };
+    let lasts = match usage.exhausted_in_seconds {
+        _ if usage.waiting > 0 => toned(Tone::Bad, format!("{} agents wait", usage.waiting)),
+        Some(seconds) => plain(age(seconds)),
+        None => plain(""),
+    };
+    vec![
+        plain(usage.overlay.as_deref().unwrap_or("tunnels' ends")),
+        plain(&usage.network),
+        toned(tone, usage.used),
+        plain(usage.total),
+        lasts,
+    ]
+}
+
+fn name(peer: &Peer) -> &str {
+    peer.hostname.as_deref().unwrap_or(&peer.node)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_among_others() {
+        let all: Overlays = serde_json::from_str(
+            r#"{"vtep":{"addresses":["44.128.0.1/20"],"mac":"70:b3:d5:80:00:01"},"port":64000,
+            "underlay":"10.0.0.1","underlay_mtu":1500,
+            "overlays":[{"name":"dcos","vni":1024,"networks":["9.0.0.0/8"],"blocks":["9.0.0.0/24"],
+                "bridge":"m-dcos","second":null,"tunnel":"vtep1024","mtu":1420,"leases":3}],
+            "peers":[
+                {"node":"n2","hostname":"beta","underlay":["10.0.0.2"],"vtep":[],"mac":"","reached":true,
+                 "path_mtu":1460,"mtu":1410,"blocks":{"dcos":["9.0.1.0/24"]},"problems":[]},
+                {"node":"n3","hostname":null,"underlay":["10.0.0.3"],"vtep":[],"mac":"","reached":false,
+                 "path_mtu":null,"mtu":null,"blocks":{"dcos":["9.0.0.0/24"]},
+                 "problems":["claims 9.0.0.0/24 of overlay `dcos`, which is this node's"]}],
+            "registry":{"usage":[{"overlay":"dcos","network":"9.0.0.0/22","used":3,"total":4,
+                "exhausted_in_seconds":777600,"waiting":0}],"agents":[],"problems":[]},
+            "problems":["node n3 claims 9.0.0.0/24 of overlay `dcos`, which is this node's"]}"#,
+        )
+        .unwrap();
+        let want = "\
+tunnels end at 44.128.0.1/20 (70:b3:d5:80:00:01), over 10.0.0.1 port 64000, MTU 1500
+
+OVERLAY   VNI    NETWORK     BLOCKS HERE   LEASES   BRIDGE   TUNNEL     MTU
+dcos      1024   9.0.0.0/8   9.0.0.0/24    3        m-dcos   vtep1024   1420
+
+NODE   ADDRESS    STATE     MTU    BLOCKS
+beta   10.0.0.2   reached   1410   9.0.1.0/24
+n3     10.0.0.3   refused   -      9.0.0.0/24
+
+GIVEN BY THE MASTER   NETWORK      USED   OF   LASTS
+dcos                  9.0.0.0/22   3      4    9d00h
+
+problem: n3 claims 9.0.0.0/24 of overlay `dcos`, which is this node's
+";
+        assert_eq!(render(&all, Paint::Plain), want);
+    }
+
+    #[test]
+    fn a_node_without_a_share() {
+        let all: Overlays =
+            serde_json::from_str(r#"{"vtep":null,"port":null,"underlay":"10.0.0.1"}"#).unwrap();
+        assert!(render(&all, Paint::Plain).contains("no master has given it one"));
+    }
+}

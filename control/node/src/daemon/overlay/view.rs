@@ -1,0 +1,130 @@
+//! What people and old tools read of the overlays.
+
+use super::{ADDRESSES, NETWORK, PEERS, TUNNELS};
+use crate::daemon::build::overlay_specs;
+use crate::daemon::clock;
+use crate::daemon::core::Core;
+use crate::daemon::queries::role_is_off;
+use mizzen_http::core::{OperatorReply, QueryReply};
+use mizzen_master::ReleaseError;
+use mizzen_master::overlay::agent_state;
+use mizzen_plan::overlay::OverlaySpec;
+use mizzen_types::fact::{Fact, Key, NodeFact};
+use mizzen_types::ids::OwnerId;
+use mizzen_types::overlay::NodeOverlay;
+use serde_json::{Map, Value, json};
+use std::net::IpAddr;
+
+impl Core {
+    /// `GET /overlay-master/state`.
+    pub(crate) fn overlay_master_state(&self) -> QueryReply {
+        match self.master.as_ref().and_then(mizzen_master::Master::overlays) {
+            Some(overlays) => QueryReply::Json(overlays.state()),
+            None => role_is_off("master"),
+        }
+    }
+
+    /// `GET /overlay-agent/overlay`.
+    pub(crate) fn overlay_agent_state(&self) -> QueryReply {
+        let problem = [TUNNELS, NETWORK, "network"].iter().find_map(|part| self.problems.of(part));
+        QueryReply::Json(match &self.overlay.grant {
+            Some(grant) => agent_state(self.config.address, grant, |_| problem.map(str::to_owned)),
+            None => json!({
+                "ip": self.config.address, "configuration_attempts": 0, "overlays": [],
+            }),
+        })
+    }
+
+    /// `POST /overlay-master/agents/delete`: agents at these addresses are gone for good.
+    pub(crate) fn delete_overlay_agents(&mut self, addresses: &[IpAddr]) -> OperatorReply {
+        let refused = |status, text| OperatorReply::Refused { status, text };
+        if let Some(address) = addresses.iter().find(|address| self.is_said(**address)) {
+            let text = format!("a node with the address {address} is alive");
+            return refused(409, text);
+        }
+        let Some(master) = self.master.as_mut() else {
+            return refused(404, "this node does not have the role `master`".to_owned());
+        };
+        match master.release_agents(addresses) {
+            Ok(()) => {
+                self.settle();
+                OperatorReply::Done
+            }
+            Err(error @ ReleaseError::Present { .. }) => refused(409, error.to_string()),
+            Err(error) => refused(404, error.to_string()),
+        }
+    }
+
+    /// `GET /v1/overlay`: everything, for `mizzen overlay`.
+    pub(crate) fn overlay_view(&self) -> Value {
+        let now = clock::now();
+        let grant = self.overlay.grant.as_ref();
+        let specs = grant.map(|grant| overlay_specs(&self.config, grant)).unwrap_or_default();
+        let registry = self.master.as_ref().and_then(mizzen_master::Master::overlays);
+        let parts = [TUNNELS, PEERS, NETWORK, ADDRESSES];
+        let problems: Vec<&str> = parts.iter().filter_map(|part| self.problems.of(part)).collect();
+        json!({
+            "vtep": grant.map(|grant| &grant.vtep),
+            "port": grant.map(|grant| grant.port),
+            "underlay": self.config.address,
+            "underlay_mtu": self.overlay.underlay_mtu,
+            "overlays": specs.iter().map(|spec| self.share(spec)).collect::<Vec<_>>(),
+            "peers": self.overlay.peers.facts().map(|(n, f)| self.peer(n, f)).collect::<Vec<_>>(),
+            "registry": registry.map(|registry| registry.summary(now.wall)),
+            "problems": problems,
+        })
+    }
+
+    fn share(&self, spec: &OverlaySpec) -> Value {
+        let leases = std::fs::read_dir(spec.leases.join(&spec.name));
+        let vni = self.overlay.grant.iter().flat_map(|grant| &grant.shares);
+        let vni = vni.map(|share| &share.overlay).find(|overlay| overlay.name == spec.name);
+        let second = spec.second.as_ref();
+        json!({
+            "name": spec.name,
+            "vni": vni.map(|overlay| overlay.vni),
+            "networks": spec.networks,
+            "blocks": spec.blocks,
+            "bridge": spec.bridge,
+            "second": second.map(|s| json!({ "bridge": s.bridge, "blocks": s.blocks })),
+            "tunnel": spec.tunnel,
+            "mtu": spec.mtu,
+            "leases": leases.map(Iterator::count).unwrap_or_default(),
+        })
+    }
+
+    fn peer(&self, node: &OwnerId, fact: &NodeOverlay) -> Value {
+        let said = self.node_fact(node);
+        let blocks = fact.shares.iter().map(|share| (share.name.clone(), json!(share.blocks)));
+        let problems = self.overlay.peers.problems().filter(|(of, _)| *of == node);
+        let reached = self.overlay.peers.entries().find(|(of, _)| *of == node);
+        let mtu = reached.and_then(|(_, entries)| entries.routes.iter().find_map(|r| r.mtu));
+        json!({
+            "node": node,
+            "hostname": said.map(|said| &said.hostname),
+            "underlay": fact.underlay,
+            "vtep": fact.vtep,
+            "mac": fact.mac,
+            "blocks": blocks.collect::<Map<_, _>>(),
+            "reached": reached.is_some(),
+            "path_mtu": self.overlay.peers.path_mtu(node),
+            "mtu": mtu,
+            "problems": problems.map(|(_, problem)| problem.to_string()).collect::<Vec<_>>(),
+        })
+    }
+
+    fn node_fact(&self, node: &OwnerId) -> Option<&NodeFact> {
+        let (_, fact) = self.view.facts_from(node, &Key::Node).next()?;
+        match fact {
+            Fact::Node(node) => Some(node),
+            _ => None,
+        }
+    }
+
+    /// Whether a node that is alive says that it has this address, and blocks.
+    fn is_said(&self, address: IpAddr) -> bool {
+        let fact = |(_, fact): (&OwnerId, &NodeOverlay)| fact.underlay.contains(&address);
+        self.overlay.peers.facts().any(fact)
+            || self.overlay.grant.is_some() && self.config.address == address
+    }
+}
