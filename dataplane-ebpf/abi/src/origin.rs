@@ -41,7 +41,7 @@ pub struct Origin {
     pub protocol: u8,
     /// How far it has come: one of the constants of [`stage`].
     pub stage: u8,
-    /// [`Origin::UNCONNECTED`].
+    /// [`Origin::UNCONNECTED`], [`Origin::ENDS_WITH_SOCKET`].
     pub flags: u8,
     /// Zero.
     pub reserved: u8,
@@ -71,6 +71,8 @@ pub struct Origin {
 impl Origin {
     /// A datagram socket that is not connected.
     pub const UNCONNECTED: u8 = 1;
+    /// An established connection that no event follows: its end is that of the socket.
+    pub const ENDS_WITH_SOCKET: u8 = 2;
 
     /// Of no socket.
     pub const BLANK: Self = Self {

@@ -10,7 +10,7 @@
 //! first datagram ──▶ ESTABLISHED ──silence──▶ CLOSED (the next datagram begins anew)
 //! ```
 
-use mizzen_ebpf_abi::{Flow, stage};
+use mizzen_ebpf_abi::{Flow, FlowKey, stage};
 
 use crate::counts::{replace, row_at};
 use crate::flow::{SCRATCH, Scratch, behind, turn};
@@ -76,32 +76,25 @@ pub extern "C" fn mizzen_note(flow: *mut Flow, came: u32, flags: u32) -> u32 {
     // SAFETY: an element of a map, whose fields are plain numbers.
     let (kind, address, port) = unsafe { ((*flow).kind, (*flow).address, (*flow).port) };
     turn(other, key, kind, address, port);
-    let opposite = FLOWS.get_ptr_mut(&*other);
-    let (requests, answers) = match kind {
-        Flow::ANSWERS => (opposite, Some(flow)),
-        _ => (Some(flow), opposite),
-    };
-    if let Some(requests) = requests
-        && take_in(requests, answers, kind, key.protocol, flags, now)
-    {
+    if is_last(flow, key, flags) {
+        forget(key, other);
+        return Course::GoOn as u32;
+    }
+    if take_in(flow, other, kind, key.protocol, flags, now) {
         // Should the backend still answer, nobody must take that for another backend's.
         let _ = FLOWS.remove(&*other);
         return Course::Anew as u32;
     }
-    // SAFETY: an element of a map.
-    let is_last = !is_living(unsafe { (*flow).state }) && !has(flags, flag::SYN | flag::FIN);
-    if is_last && key.protocol != IPPROTO_UDP {
-        // Elements that are used again soon are still in the CPU's cache, and the table has room for
-        // those that live. Should the packet get lost, both ends find out by themselves.
-        let _ = FLOWS.remove(&*other);
-        let _ = FLOWS.remove(&*key);
+    // Of a connection that was reset nothing more comes.
+    if is_last(flow, key, flags) {
+        forget(key, other);
         return Course::GoOn as u32;
     }
     // SAFETY: elements of a map; the last writer may win.
     unsafe {
         if (*flow).came != came {
             (&raw mut (*flow).came).write_volatile(came);
-            if let Some(opposite) = opposite {
+            if let Some(opposite) = FLOWS.get_ptr_mut(&*other) {
                 let way = behind(came, key.source);
                 (&raw mut (*opposite).mtu).write_volatile(way.mtu);
                 (&raw mut (*opposite).neighbour).write_volatile(way.neighbour);
@@ -110,9 +103,11 @@ pub extern "C" fn mizzen_note(flow: *mut Flow, came: u32, flags: u32) -> u32 {
         }
         if is_living((*flow).state) && now.saturating_sub((*flow).last) > SELDOM {
             (&raw mut (*flow).last).write_volatile(now);
-            let is_answered =
-                opposite.is_some_and(|opposite| now.saturating_sub((*opposite).last) < UNANSWERED);
-            if kind == Flow::REQUESTS && !is_answered {
+            let is_answered = || {
+                let answers = FLOWS.get_ptr_mut(&*other);
+                answers.is_some_and(|answers| now.saturating_sub((*answers).last) < UNANSWERED)
+            };
+            if kind == Flow::REQUESTS && !is_answered() {
                 return Course::Route as u32;
             }
         }
@@ -135,16 +130,44 @@ enum News {
     Anew(End),
 }
 
-/// Takes in what a packet of the `kind` says; whether it begins another flow.
+/// Whether the flow is over and this is its last packet.
+#[inline(always)]
+fn is_last(flow: *mut Flow, key: &FlowKey, flags: u32) -> bool {
+    // SAFETY: an element of a map.
+    let is_over = !is_living(unsafe { (*flow).state });
+    is_over && !has(flags, flag::SYN | flag::FIN) && key.protocol != IPPROTO_UDP
+}
+
+/// Forgets a flow. Elements that are used again soon are still in the CPU's cache, and the table has room for those
+/// that live. Should the last packet get lost, both ends find out by themselves.
+#[inline(always)]
+fn forget(key: &FlowKey, other: &FlowKey) {
+    let _ = FLOWS.remove(other);
+    let _ = FLOWS.remove(key);
+}
+
+/// Takes in what a packet of the `kind` says, whose flow has its other direction under the key `other`; whether it
+/// begins another flow.
 #[inline(always)]
 fn take_in(
-    flow: *mut Flow,
-    answers: Option<*mut Flow>,
+    known: *mut Flow,
+    other: &FlowKey,
     kind: u8,
     protocol: u8,
     flags: u32,
     now: u64,
 ) -> bool {
+    // Looked up only where it is needed: most packets tell of one direction alone.
+    let opposite = || FLOWS.get_ptr_mut(other);
+    let flow = match kind {
+        Flow::ANSWERS if told_by_backend(flags) == News::None => return false,
+        Flow::ANSWERS => match opposite() {
+            Some(requests) => requests,
+            None => return false,
+        },
+        _ => known,
+    };
+    let answers = || if kind == Flow::ANSWERS { Some(known) } else { opposite() };
     // SAFETY: an element of a map, whose fields are read once each.
     let mut state = unsafe { (&raw const (*flow).state).read_volatile() };
     let news = match (kind, protocol) {
@@ -175,7 +198,7 @@ fn take_in(
         }
         News::Over(how) | News::Anew(how) => how,
     };
-    end(flow, answers, state, how, now);
+    end(flow, answers(), state, how, now);
     matches!(news, News::Anew(_))
 }
 
@@ -288,13 +311,13 @@ fn is_late(flow: *mut Flow, now: u64) -> bool {
 
 /// Whether nobody has sent a datagram for so long that the flow is over.
 #[inline(always)]
-fn is_over(flow: *mut Flow, answers: Option<*mut Flow>, now: u64) -> bool {
+fn is_over(flow: *mut Flow, answers: impl Fn() -> Option<*mut Flow>, now: u64) -> bool {
     let idle = settings().idle;
     // SAFETY: elements of a map, whose fields are read once each.
     let is_silent = |flow: *mut Flow| {
         now.saturating_sub(unsafe { (&raw const (*flow).last).read_volatile() }) > idle
     };
-    is_silent(flow) && answers.is_none_or(is_silent)
+    is_silent(flow) && answers().is_none_or(is_silent)
 }
 
 /// Whether the backend is still one of the VIP's.

@@ -1,5 +1,6 @@
 //! Flows that arrive: their keys, and how they begin. What becomes of them stands in `course.rs`.
 
+use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::btf_maps::PerCpuArray;
 use aya_ebpf::macros::btf_map;
 use mizzen_ebpf_abi::{Be16, Flow, FlowKey, Ip16, Slot, stage};
@@ -9,7 +10,7 @@ use crate::choose::{ATTEMPTS, Chance, Request, Stop, attempt, blank, copy, look_
 use crate::counts::epoch_of;
 use crate::course::is_living;
 use crate::endpoint::Reach;
-use crate::maps::{FLOWS, LINKS, ROWS};
+use crate::maps::{FLOWS, LINKS, ROWS, SLOTS};
 use crate::packet::{IPPROTO_UDP, Packet};
 use crate::sockets::now;
 use crate::standing;
@@ -30,15 +31,19 @@ pub struct Scratch {
     request: Request,
 }
 
-/// Whether a packet goes to a VIP.
+/// Whether a packet goes to a VIP, which [`begin`] then knows.
 #[inline(always)]
 pub fn is_for_vip(packet: &Packet) -> bool {
     let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return false };
     let FlowKey { target, target_port, protocol, .. } = packet.key;
     // SAFETY: nobody else uses this CPU's element meanwhile.
-    let vip = unsafe { &mut (*scratch).request.asked.vip };
+    let asked = unsafe { &mut (*scratch).request.asked };
+    let vip = &mut asked.vip;
     (vip.address, vip.port, vip.protocol, vip.reserved) = (target, target_port, protocol, 0);
-    look_up(vip).is_some()
+    let Some(value) = look_up(vip) else { return false };
+    // SAFETY: a place for a value.
+    unsafe { copy(value, &mut asked.value) };
+    true
 }
 
 /// Makes `other` the key of the packets that go the other way than those with `key`, one end of which is translated to
@@ -86,19 +91,14 @@ const NO_BACKEND: u32 = 2;
 pub extern "C" fn mizzen_begin(came: u32) -> u32 {
     let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return NOT_A_VIP };
     // SAFETY: nobody else uses this CPU's element meanwhile.
-    let Scratch { key, other, flow, request } = unsafe { &mut *scratch };
-    let slot = match pick(key, other, request) {
+    let scratch = unsafe { &mut *scratch };
+    ask(&scratch.key, &mut scratch.request);
+    let slot = match pick(scratch, came) {
         Ok(slot) => slot,
         Err(Stop::NotAVip) => return NOT_A_VIP,
         Err(Stop::NoBackend) => return NO_BACKEND,
     };
-    begin_at(flow, slot.row, request, key.protocol);
-    (flow.address, flow.port, flow.kind) = (key.target, key.target_port, Flow::ANSWERS);
-    let back = behind(came, key.source);
-    (flow.leaves, flow.mtu, flow.neighbour) = (back.link, back.mtu, back.neighbour);
-    if FLOWS.insert(&*other, &*flow, 0).is_err() {
-        return NO_BACKEND;
-    }
+    let Scratch { key, flow, .. } = scratch;
     (flow.address, flow.port, flow.kind) = (slot.address, slot.port, Flow::REQUESTS);
     (flow.came, flow.leaves, flow.neighbour) = (came, 0, 0);
     flow.epoch = epoch_of(slot.row);
@@ -115,37 +115,52 @@ pub extern "C" fn mizzen_begin(came: u32) -> u32 {
     BEGUN
 }
 
-/// Finds a backend whose answers, with the key `other`, can be told from those of all other flows.
+/// Finds a backend whose answers can be told from those of all other flows, and remembers them.
 #[inline(always)]
-fn pick(key: &FlowKey, other: &mut FlowKey, request: &mut Request) -> Result<&'static Slot, Stop> {
-    ask(key, request)?;
+fn pick(scratch: &mut Scratch, came: u32) -> Result<&'static Slot, Stop> {
     for _ in 0..ATTEMPTS {
-        let Some(slot) = attempt(request)? else { continue };
-        turn(other, key, Flow::REQUESTS, slot.address, slot.port);
+        let Some(slot) = attempt(&mut scratch.request)? else { continue };
         // A client that is its own backend would get packets that seem to come from itself.
-        if slot.address != key.source && !is_taken(other, key) {
+        if slot.address != scratch.key.source && mizzen_expect(came) == EXPECTED {
             return Ok(slot);
         }
     }
     Err(Stop::NoBackend)
 }
 
-/// Asks for a backend for packets with this key.
+const EXPECTED: u32 = 1;
+const TAKEN: u32 = 0;
+
+/// Remembers what becomes of the answers of the backend that was chosen, unless they would be taken for those of
+/// another flow.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn mizzen_expect(came: u32) -> u32 {
+    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return TAKEN };
+    // SAFETY: nobody else uses this CPU's element meanwhile.
+    let Scratch { key, other, flow, request } = unsafe { &mut *scratch };
+    let Some(slot) = SLOTS.get(request.answer.slot) else { return TAKEN };
+    turn(other, key, Flow::REQUESTS, slot.address, slot.port);
+    begin_at(flow, slot.row, request, key.protocol);
+    (flow.address, flow.port, flow.kind) = (key.target, key.target_port, Flow::ANSWERS);
+    let back = behind(came, key.source);
+    (flow.leaves, flow.mtu, flow.neighbour) = (back.link, back.mtu, back.neighbour);
+    let is_remembered = FLOWS.insert(&*other, &*flow, u64::from(BPF_NOEXIST)).is_ok()
+        || !is_taken(other, key) && FLOWS.insert(&*other, &*flow, 0).is_ok();
+    if is_remembered { EXPECTED } else { TAKEN }
+}
+
+/// Asks for a backend for packets with this key, whose VIP has been looked up.
 #[inline(always)]
-fn ask(key: &FlowKey, request: &mut Request) -> Result<(), Stop> {
+fn ask(key: &FlowKey, request: &mut Request) {
     let Request { asked, answer } = request;
-    let value = look_up(&asked.vip).ok_or(Stop::NotAVip)?;
-    // SAFETY: places in a map for both.
-    unsafe {
-        copy(value, &mut asked.value);
-        blank(answer, Chance::Random);
-    }
+    // SAFETY: a place in a map.
+    unsafe { blank(answer, Chance::Random) };
     asked.reach = if key.target.is_v4() { Reach::V4 } else { Reach::V6 } as u32;
     asked.client = number_of(key.source);
     let ports = u64::from(key.source_port.to_network()) << 16;
     asked.connection = mix(asked.client ^ (ports | u64::from(key.target_port.to_network())));
     asked.now = now();
-    Ok(())
 }
 
 /// What both elements of a new flow have in common.

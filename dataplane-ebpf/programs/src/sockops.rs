@@ -65,7 +65,12 @@ fn established(ctx: &SockOpsContext) {
         (*origin).established_at = now;
         let Some(row) = row else { return };
         standing::succeeded(row, now);
-        standing::sample(row, Sample::Handshake, now - (*origin).chosen_at, now);
+        let is_news = standing::sample(row, Sample::Handshake, now - (*origin).chosen_at, now);
+        // Each further event costs as much as this one, and the round trip at the end will say
+        // nothing new either.
+        if !is_news && ctx.set_cb_flags(0).is_ok() {
+            (*origin).flags |= Origin::ENDS_WITH_SOCKET;
+        }
     }
 }
 

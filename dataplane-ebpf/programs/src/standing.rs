@@ -76,13 +76,13 @@ pub unsafe fn closed(row: *mut Row) {
     unsafe { add(&raw mut (*row).load, 0_u64.wrapping_sub(Row::CONNECTION)) };
 }
 
-/// Takes in a time in nanoseconds.
+/// Takes in a time in nanoseconds; whether it says more than others just did.
 ///
 /// # Safety
 ///
 /// As for [`begins`].
 #[inline(always)]
-pub unsafe fn sample(row: *mut Row, what: Sample, nanos: u64, now: u64) {
+pub unsafe fn sample(row: *mut Row, what: Sample, nanos: u64, now: u64) -> bool {
     let micros = micros(nanos);
     // SAFETY: the caller's promise.
     unsafe {
@@ -90,8 +90,9 @@ pub unsafe fn sample(row: *mut Row, what: Sample, nanos: u64, now: u64) {
             Sample::Handshake => (&raw mut (*row).connect, 0),
             Sample::Connection => (&raw mut (*row).duration, 1),
         };
-        move_average(average, micros, now);
+        let is_news = move_average(average, micros, now);
         count((*row).histogram.saturating_add(offset), micros);
+        is_news
     }
 }
 
@@ -214,13 +215,15 @@ unsafe fn count_ejected(row: *mut Row, change: u32) {
 ///
 /// `average` is an aligned `u64` in a map.
 #[inline(always)]
-unsafe fn move_average(average: *mut u64, micros: u32, now: u64) {
+unsafe fn move_average(average: *mut u64, micros: u32, now: u64) -> bool {
     // SAFETY: the caller's promise.
     unsafe {
         let (before, now) = (Average::unpack(average.read_volatile()), ticks(now));
-        if !before.knows(micros, now) {
+        let is_news = !before.knows(micros, now);
+        if is_news {
             average.write_volatile(before.step(micros, now).pack());
         }
+        is_news
     }
 }
 
