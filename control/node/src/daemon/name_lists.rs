@@ -3,15 +3,18 @@
 //! Nothing is held but the piece at hand, and the zones only for a page at a time.
 
 use super::names::Standing;
-use super::task_pages::{After, PAGE, TaskPage};
+use super::task_pages::{PAGE, TaskPage};
 use bytes::Bytes;
 use mizzen_dns_core::{Data, DnsName, Record, Zones};
 use mizzen_dns_server::SharedZones;
 use mizzen_http::core::{Pieces, QueryReply};
 use mizzen_types::fact::{Fact, Key};
 use mizzen_types::ids::{FrameworkId, OwnerId};
+use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
 use tokio::sync::mpsc;
 
 /// Size of a piece of an answer, about, in bytes.
@@ -49,19 +52,65 @@ pub(crate) fn pieces(
     QueryReply::Pieces(Pieces(receiver))
 }
 
-/// Type and target of a record as both old servers list them.
-fn listed(data: &Data) -> Option<(&'static str, String)> {
+/// A record as both old servers list it.
+#[derive(Serialize)]
+struct Listed<'a> {
+    name: Shown<&'a DnsName>,
+    host: Shown<Target<'a>>,
+    rtype: &'static str,
+}
+
+/// A task as Mesos-DNS lists it.
+#[derive(Serialize)]
+struct ListedTask<'a> {
+    name: &'a str,
+    id: &'a str,
+    records: Vec<Listed<'a>>,
+}
+
+/// What can be shown, as a string of JSON that is made where it is written.
+struct Shown<T>(T);
+
+impl<T: fmt::Display> Serialize for Shown<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+/// Where a record of one of the types that are listed leads.
+enum Target<'a> {
+    Address(IpAddr),
+    Service(&'a DnsName, u16),
+}
+
+impl fmt::Display for Target<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => write!(f, "{address}"),
+            Self::Service(target, port) => write!(f, "{target}:{port}"),
+        }
+    }
+}
+
+/// Type and target of a record, if it is of a type that is listed.
+fn listed(data: &Data) -> Option<(&'static str, Target<'_>)> {
     match data {
-        Data::A(address) => Some(("A", address.to_string())),
-        Data::Aaaa(address) => Some(("AAAA", address.to_string())),
-        Data::Srv { port, target, .. } => Some(("SRV", format!("{target}:{port}"))),
+        Data::A(address) => Some(("A", Target::Address((*address).into()))),
+        Data::Aaaa(address) => Some(("AAAA", Target::Address((*address).into()))),
+        Data::Srv { port, target, .. } => Some(("SRV", Target::Service(target, *port))),
         _ => None,
     }
 }
 
-fn row(record: &Record) -> Option<Value> {
+fn row(record: &Record) -> Option<Listed<'_>> {
     let (rtype, host) = listed(&record.data)?;
-    Some(json!({ "name": record.name.to_string(), "host": host, "rtype": rtype }))
+    Some(Listed { name: Shown(&record.name), host: Shown(host), rtype })
+}
+
+/// Writes a value as JSON.
+fn put_json(put: Put<'_>, value: &impl Serialize) -> Result<(), Gone> {
+    // Texts and lists of texts can always be written.
+    put(&serde_json::to_string(value).map_err(|_| Gone)?)
 }
 
 /// Every served record, or those of one zone; records of one name come together. The zones
@@ -87,7 +136,7 @@ pub(crate) fn records(zones: &SharedZones, put: Put<'_>) -> Result<(), Gone> {
         let Some(row) = row(record) else { return Ok(()) };
         put(separator)?;
         separator = ",";
-        put(&row.to_string())
+        put_json(put, &row)
     })?;
     put(if separator == "[" { "[]" } else { "]" })
 }
@@ -129,7 +178,7 @@ pub(crate) fn axfr(
                 put(&format!("{before}{}:[", Value::from(record.name.to_string())))?;
                 open = Some(record.name.clone());
             }
-            put(&Value::from(host).to_string())
+            put_json(put, &Shown(host))
         })?;
         put(if open.is_some() { "]}" } else { "}" })?;
     }
@@ -138,19 +187,18 @@ pub(crate) fn axfr(
 
 /// Frameworks, their tasks and the records of those.
 ///
-/// * `next` — the tasks after one, in the order of frameworks.
+/// * `next` — the tasks after those that it gave before, in the order of frameworks.
 /// * `records` — the records of a task.
 pub(crate) fn enumerate(
-    mut next: impl FnMut(Option<After>) -> Option<TaskPage>,
+    mut next: impl FnMut() -> Option<TaskPage>,
     frameworks: &BTreeMap<FrameworkId, String>,
     records: impl Fn(&OwnerId, &Key, &Fact) -> Vec<Record>,
     put: Put<'_>,
 ) -> Result<(), Gone> {
     put("{\"frameworks\":[")?;
     let mut open: Option<FrameworkId> = None;
-    let mut after = None;
     loop {
-        let page = next(after).ok_or(Gone)?;
+        let page = next().ok_or(Gone)?;
         for (owner, key, fact) in &page.facts {
             let (Key::Task(framework, _), Fact::Task(task)) = (key, fact) else { continue };
             if open.as_ref() == Some(framework) {
@@ -162,13 +210,12 @@ pub(crate) fn enumerate(
                 open = Some(framework.clone());
             }
             let records = records(owner, key, fact);
-            let records = records.iter().filter(|record| record.withheld.is_none());
-            let records: Vec<Value> = records.filter_map(row).collect();
-            put(&json!({ "name": task.name, "id": task.task_id, "records": records }).to_string())?;
+            let served = records.iter().filter(|record| record.withheld.is_none());
+            let (name, id) = (task.name.as_str(), task.task_id.as_str());
+            put_json(put, &ListedTask { name, id, records: served.filter_map(row).collect() })?;
         }
-        match page.next {
-            Some(here) => after = Some(here),
-            None => break,
+        if page.next.is_none() {
+            break;
         }
     }
     put(if open.is_some() { "]}]}" } else { "]}" })

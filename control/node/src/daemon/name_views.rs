@@ -87,10 +87,17 @@ impl Core {
         let (options, places) = (self.names.options().clone(), self.names.places().clone());
         let frameworks = self.framework_names();
         pieces(move |put| {
-            let next = |after| {
+            let ask = |after| {
                 let (reply, page) = oneshot::channel();
                 inputs.send(Input::TaskPage(after, reply)).ok()?;
-                page.blocking_recv().ok()
+                Some(page)
+            };
+            let mut coming = ask(None);
+            // The loop gets the next page ready while this one is written.
+            let next = || {
+                let page = coming.take()?.blocking_recv().ok()?;
+                coming = page.next.clone().and_then(|here| ask(Some(here)));
+                Some(page)
             };
             let records = |owner: &OwnerId, key: &Key, fact: &Fact| {
                 records_of(owner, key, fact, &options, &places)
