@@ -63,6 +63,10 @@ fn main() -> ExitCode {
 }
 
 fn run(words: &[&str]) -> Result<ExitCode> {
+    if words.contains(&"--help") {
+        println!("{USAGE}");
+        return Ok(ExitCode::SUCCESS);
+    }
     match words {
         ["node"] => section("node", node::run),
         ["vip", options @ ..] => section("vip", |report| vip::run(options, report)),
