@@ -63,7 +63,7 @@ fn main() -> ExitCode {
 }
 
 fn run(words: &[&str]) -> Result<ExitCode> {
-    if words.contains(&"--help") {
+    if words.iter().any(|word| matches!(*word, "--help" | "-h")) {
         println!("{USAGE}");
         return Ok(ExitCode::SUCCESS);
     }
@@ -100,10 +100,6 @@ fn run(words: &[&str]) -> Result<ExitCode> {
         }
         ["join", cgroup, "--", program, arguments @ ..] => {
             process::become_program(cgroup.as_ref(), program, arguments)?;
-            Ok(ExitCode::SUCCESS)
-        }
-        ["--help" | "-h"] => {
-            println!("{USAGE}");
             Ok(ExitCode::SUCCESS)
         }
         _ => bail!("unknown arguments\n{USAGE}"),
