@@ -296,10 +296,15 @@ impl Transport {
         }
     }
 
-    /// Closes the stream to a peer. It is [held](Self::hold) no more.
+    /// Closes the stream to a peer. If it is [held](Self::hold), it is opened again.
     pub fn close(&mut self, peer: &OwnerId, reason: &str) {
-        self.release(peer);
         self.hang_up(peer, reason);
+    }
+
+    /// Closes the stream to a peer, and forgets where that is.
+    pub fn forget(&mut self, peer: &OwnerId) {
+        self.hang_up(peer, "the node is forgotten");
+        self.peers.remove(peer);
     }
 
     /// Whether there is a stream to a peer.

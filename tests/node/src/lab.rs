@@ -28,6 +28,15 @@ const CLEARING: Duration = Duration::from_secs(20);
 ///
 /// If the test fails inside; the message has all that was said there.
 pub fn in_lab<F: FnOnce()>(body: F) {
+    in_lab_of(1, body);
+}
+
+/// The same with the places of several nodes; the body runs in that of the first.
+///
+/// # Panics
+///
+/// As [`in_lab`].
+pub fn in_lab_of<F: FnOnce()>(nodes: u8, body: F) {
     if std::env::var_os(INSIDE).is_some() {
         body();
         println!("{FINISHED}");
@@ -35,7 +44,7 @@ pub fn in_lab<F: FnOnce()>(body: F) {
     }
     let name = test_name::<F>();
     let mut output = tempfile::tempfile().expect("a file for the output");
-    let lab = start(&name, &output);
+    let lab = start(&name, nodes, &output);
     let status = wait(lab);
     output.rewind().expect("the file of the output");
     let mut bytes = Vec::new();
@@ -123,11 +132,11 @@ fn build_dir() -> PathBuf {
     if is_deps { deps.parent().expect("a directory").to_owned() } else { deps.to_owned() }
 }
 
-fn start(name: &str, output: &File) -> Child {
+fn start(name: &str, nodes: u8, output: &File) -> Child {
     let test = std::env::current_exe().expect("the path of this executable");
     let file = |file: &File| Stdio::from(file.try_clone().expect("a second descriptor"));
     Command::new(executable("mizzen"))
-        .args(["lab", "--no-node", "--"])
+        .args(["lab", "--no-node", "--nodes", &nodes.to_string(), "--"])
         .arg(test)
         .args(["--exact", name, "--nocapture", "--test-threads=1"])
         .env(INSIDE, "1")

@@ -23,7 +23,7 @@ pub mod lab;
 pub mod load;
 pub mod node;
 
-pub use lab::in_lab;
+pub use lab::{in_lab, in_lab_of};
 
 use std::time::{Duration, Instant};
 

@@ -27,6 +27,8 @@ pub struct Node {
 pub struct Place {
     /// What runs the daemon, for example with fewer rights; nothing by default.
     through: Vec<String>,
+    /// Beside which node of the lab it is.
+    number: u8,
     flags: Vec<String>,
     /// `None` is the lab's own.
     run_dir: Option<PathBuf>,
@@ -49,7 +51,26 @@ impl Place {
     #[must_use]
     pub fn new(flags: &[&str]) -> Self {
         let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
-        Self { through: Vec::new(), flags, run_dir: None, log: lab::scratch("node.log") }
+        let (through, log) = (Vec::new(), lab::scratch("node.log"));
+        Self { through, number: 1, flags, run_dir: None, log }
+    }
+
+    /// The node of the lab's place `number` (from 1), where the lab has several.
+    #[must_use]
+    pub fn at(number: u8, flags: &[&str]) -> Self {
+        let log = lab::scratch(&format!("node-{number}.log"));
+        Self { number, log, ..Self::new(flags) }
+    }
+
+    /// Runs a shell command beside the node.
+    ///
+    /// # Panics
+    ///
+    /// If it does not end.
+    #[must_use]
+    pub fn shell(&self, command: &str) -> Said {
+        let on = self.number.to_string();
+        run(mizzen(&["lab", "--on", &on, "--", "bash", "-c", command]), START_OR_STOP)
     }
 
     /// The same, with the daemon run by another program.
@@ -118,7 +139,7 @@ impl Place {
     /// `mizzen ARGUMENTS`, meant for this node.
     #[must_use]
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = mizzen(arguments);
+        let mut command = self.beside(arguments);
         if let Some(run_dir) = &self.run_dir {
             command.arg("--run-dir").arg(run_dir);
         }
@@ -132,8 +153,18 @@ impl Place {
         (said.code == Some(0)).then(|| serde_json::from_str(&said.stdout).ok())?
     }
 
+    /// `mizzen ARGUMENTS` beside the node.
+    fn beside(&self, arguments: &[&str]) -> Command {
+        if self.number == 1 {
+            return mizzen(arguments);
+        }
+        let (on, program) = (self.number.to_string(), lab::executable("mizzen"));
+        let program = program.display().to_string();
+        mizzen(&[&["lab", "--on", &on, "--", &program], arguments].concat())
+    }
+
     fn daemon(&self) -> Command {
-        let node = mizzen(&["node"]);
+        let node = self.beside(&["node"]);
         let Some((program, words)) = self.through.split_first() else {
             let mut command = node;
             command.args(&self.flags);

@@ -19,11 +19,13 @@ use tracing::{info, warn};
 /// Key of the node's credentials in the store.
 pub(crate) const CREDENTIALS: &str = "cluster/credentials";
 /// Key of the node's secret key while it has no certificate.
-const NODE_KEY: &str = "cluster/key";
+pub(crate) const NODE_KEY: &str = "cluster/key";
 /// Key of the cluster's authority.
 const AUTHORITY: &str = "cluster/authority";
 /// Key of what was known of members.
 pub(crate) const MEMBERS: &str = "cluster/members";
+/// Key of the nodes that this one was told of when it joined.
+pub(crate) const CONTACTS: &str = "cluster/contacts";
 /// Prefix of the records of tokens.
 pub(crate) const TOKENS: &str = "cluster/token/";
 /// Prefix of the keys that were certified, by the names of their nodes.
@@ -39,7 +41,7 @@ pub(crate) struct Place {
     pub(crate) epochs: Vec<Epoch>,
     /// The cluster's root of trust and who was let in, if that is here.
     pub(crate) authority: Option<(Authority, Tokens)>,
-    /// Nodes to begin with, if this one has just joined.
+    /// Nodes to begin with: those that this one was told of when it joined.
     pub(crate) contacts: Vec<Contact>,
 }
 
@@ -94,7 +96,11 @@ fn kept(store: &Store, joining: &Joining) -> anyhow::Result<Option<Place>> {
             return Ok(None);
         }
     }
-    Ok(Some(Place { credentials, epochs, authority, contacts: Vec::new() }))
+    let contacts = match store.get(CONTACTS)? {
+        Some(bytes) => serde_json::from_slice(&bytes).context("cannot read the first contacts")?,
+        None => Vec::new(),
+    };
+    Ok(Some(Place { credentials, epochs, authority, contacts }))
 }
 
 fn tokens(store: &Store) -> anyhow::Result<Tokens> {
@@ -136,6 +142,7 @@ async fn enter(store: &Store, node: &OwnerId, joining: &Joining) -> anyhow::Resu
     };
     store.write(&[
         (CREDENTIALS.to_owned(), Some(joined.credentials.to_bytes(&joined.epochs))),
+        (CONTACTS.to_owned(), Some(serde_json::to_vec(&joined.contacts)?)),
         (NODE_KEY.to_owned(), None),
     ])?;
     info!(%node, contacts = joined.contacts.len(), "joined the cluster");

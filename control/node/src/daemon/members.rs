@@ -17,9 +17,10 @@ use mizzen_gossip::join::Contact;
 use mizzen_gossip::transport::{Arrival, Channel, Event, Transport, Unsent};
 use mizzen_membership::identity::Identity;
 use mizzen_membership::membership::{Effect, Membership, Report, Settings};
+use mizzen_membership::nodes::Node;
 use mizzen_membership::swim::{self, State};
 use mizzen_store::Store;
-use mizzen_types::fact::Entry;
+use mizzen_types::fact::{Entry, Key};
 use mizzen_types::ids::OwnerId;
 use mizzen_types::time::{Mono, Now};
 use std::net::SocketAddr;
@@ -31,6 +32,8 @@ use tracing::{debug, info, warn};
 const REMEMBER: Duration = Duration::from_secs(5);
 /// So many members are called at a start.
 const CALLED: usize = 16;
+/// And so many of them are asked for all that they know.
+const ASKED: usize = 3;
 /// The part's name in problems.
 const CLUSTER: &str = "cluster";
 
@@ -141,10 +144,6 @@ impl Members {
     /// Lets others hear what this node says, and finds those that it knew, or was told of.
     fn begin(&mut self, store: &Store, now: Now) {
         self.membership.publish(now);
-        for contact in &self.contacts {
-            self.transport.place(&contact.node, contact.address);
-        }
-        let mut calls: Vec<Contact> = std::mem::take(&mut self.contacts);
         match store.get(MEMBERS) {
             Ok(Some(bytes)) => {
                 if let Err(error) = self.membership.adopt(&bytes, now) {
@@ -154,17 +153,24 @@ impl Members {
             Ok(None) => {}
             Err(error) => warn!(error = chain(&error), "cannot read what was known of others"),
         }
-        let me = self.membership.me().node().clone();
-        for node in self.membership.nodes().iter() {
-            let (node, address) = (node.identity.node(), node.identity.address);
-            if *node != me {
-                self.transport.place(node, address);
-                calls.push(Contact { node: node.clone(), address });
-            }
-        }
+        let me = self.membership.me().node();
+        let known = self.membership.nodes().iter().filter(|node| node.identity.node() != me);
+        let contact = |node: &Node| Contact {
+            node: node.identity.node().clone(),
+            address: node.identity.address,
+        };
+        let mut calls: Vec<Contact> = known.map(contact).collect();
+        // Those that it was told of when it joined may be elsewhere by now.
+        let old = std::mem::take(&mut self.contacts);
+        let news = |old: &Contact| calls.iter().all(|known| known.node != old.node);
+        let old: Vec<Contact> = old.into_iter().filter(news).collect();
+        calls.extend(old);
         calls.truncate(CALLED);
+        for contact in &calls {
+            self.transport.place(&contact.node, contact.address);
+        }
         // By a stream, too: it settles which key of datagrams counts meanwhile.
-        for contact in calls.iter().take(3) {
+        for contact in calls.iter().take(ASKED) {
             self.membership.join(&contact.node, now);
         }
         self.membership.call(calls.into_iter().map(|contact| contact.address).collect(), now);
@@ -186,9 +192,8 @@ impl Members {
 
     /// Where the authority's node is, for those who ask for it here.
     fn show_authorities(&mut self) {
-        let knows = |node: &&mizzen_membership::nodes::Node| {
-            node.is_here() && node.fact.as_ref().is_some_and(|fact| fact.authority)
-        };
+        let knows =
+            |node: &&Node| node.is_here() && node.fact.as_ref().is_some_and(|fact| fact.authority);
         let all = self.membership.nodes().iter().filter(knows);
         let addresses = all.map(|node| node.identity.address).collect();
         self.transport.set_authorities(addresses);
@@ -260,7 +265,7 @@ impl Core {
                 members.membership.handle_unreachable(&peer, now);
             }
             Event::ForeignKey { from } => {
-                let heard = |node: &&mizzen_membership::nodes::Node| node.identity.address == from;
+                let heard = |node: &&Node| node.identity.address == from;
                 let node = members.membership.nodes().iter().find(heard);
                 if let Some(node) = node.map(|node| node.identity.node().clone()) {
                     members.transport.open(&node, now.mono);
@@ -296,12 +301,15 @@ impl Core {
                 if learned.unreadable > 0 {
                     debug!(owner = %learned.owner, entries = learned.unreadable, "of another version");
                 }
-                members.show_authorities();
+                if learned.said.iter().any(|(key, _)| *key == Key::Node) {
+                    members.show_authorities();
+                }
                 let changes = self.view.learn(learned, now);
                 self.follow_changes(changes);
             }
             Effect::Node(node, state) => self.follow_node(&node, state, now),
             Effect::Forgotten(node) => {
+                members.transport.forget(&node);
                 let changes = self.view.forget(&node);
                 self.follow_changes(changes);
             }
@@ -329,11 +337,14 @@ impl Core {
         }
         members.remember_at.get_or_insert(now.mono + REMEMBER);
         members.show_authorities();
-        debug!(%node, ?state, "node");
         let changes = match state {
+            State::Alive if self.view.is_hidden(node) => {
+                info!(%node, "a node is back");
+                self.view.show(node)
+            }
             State::Alive | State::Suspect => self.view.show(node),
             State::Dead | State::Left => {
-                info!(%node, ?state, "a node is gone");
+                info!(%node, ?state, "a node is out");
                 members.transport.close(node, "the node is gone");
                 self.view.hide(node)
             }

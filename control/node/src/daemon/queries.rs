@@ -5,6 +5,7 @@ use super::core::Core;
 use super::forwarded::{self, is_forwarded};
 use mizzen_dns_core::RecordType;
 use mizzen_http::core::{CoreRequest, Query, QueryReply};
+use mizzen_types::fact::Fact;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -126,11 +127,19 @@ impl Core {
     }
 
     fn nodes(&self) -> Value {
-        json!([{
-            "private_ip": self.config.address,
-            "public_ips": [],
-            "hostname": self.config.hostname,
-        }])
+        let nodes = self.view.facts().filter_map(|(_, _, fact)| match fact {
+            Fact::Node(node) => Some(node),
+            _ => None,
+        });
+        nodes
+            .map(|node| {
+                json!({
+                    "private_ip": node.address,
+                    "public_ips": [],
+                    "hostname": node.hostname,
+                })
+            })
+            .collect()
     }
 
     /// The configuration in force, as Mesos shows flags: a flat object of texts.

@@ -3,7 +3,7 @@
 use super::{CLUSTER, Members};
 use crate::daemon::clock;
 use crate::daemon::core::Core;
-use crate::daemon::credentials::{CREDENTIALS, MEMBERS, NAMES, TOKENS};
+use crate::daemon::credentials::{CONTACTS, CREDENTIALS, MEMBERS, NAMES, NODE_KEY, TOKENS};
 use crate::daemon::replies::{Answer, Refusal as Refused, bad, empty, json, only, refuse};
 use crate::daemon::saves::chain;
 use mizzen_gossip::authority::{Authority, Standing};
@@ -11,6 +11,8 @@ use mizzen_gossip::certificate::Certificate;
 use mizzen_gossip::join::{Admission, Contact};
 use mizzen_gossip::token::{Applicant, Refusal, Tokens};
 use mizzen_http::core::{ServicesReply, ServicesRequest};
+use mizzen_membership::identity::node_of;
+use mizzen_membership::nodes::Node;
 use mizzen_types::ids::OwnerId;
 use mizzen_types::time::{Now, Wall};
 use serde::Deserialize;
@@ -20,8 +22,10 @@ use tracing::{info, warn};
 
 /// Certificates and keys are looked at this often, at most.
 const LOOK: Duration = Duration::from_secs(60);
+/// And at least so far apart.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// A node that joins is told of so many others.
-const CONTACTS: usize = 8;
+const TOLD: usize = 8;
 /// Tokens last at most so long.
 const MAX_TTL: Duration = Duration::from_secs(30 * 86_400);
 
@@ -108,9 +112,11 @@ impl Core {
         let (life, rotation) =
             (self.config.cluster.certificate_life, self.config.cluster.key_rotation);
         let Some(members) = self.members.as_mut() else { return };
-        members.trust_at = now.mono + LOOK.min(life.min(rotation) / 10);
+        let renew_at = members.credentials.certificate.renew_at();
+        let left = Duration::from_nanos(renew_at.0.saturating_sub(now.wall.0));
+        members.trust_at = now.mono + left.min(rotation / 4).clamp(LOOK_AGAIN, LOOK);
         members.rotate(rotation, now);
-        if now.wall < members.credentials.certificate.renew_at() {
+        if !left.is_zero() {
             return;
         }
         let ended = now.wall >= members.credentials.certificate.until;
@@ -193,14 +199,17 @@ impl Core {
                         renew a certificate";
             return Err(refuse(409, text));
         }
-        let batch = [(CREDENTIALS.to_owned(), None), (MEMBERS.to_owned(), None)];
+        // Its name is that of its key, should it come back.
+        let key = members.credentials.key.to_bytes();
+        let mut batch = vec![(NODE_KEY.to_owned(), Some(key))];
+        batch.extend([CREDENTIALS, MEMBERS, CONTACTS].map(|key| (key.to_owned(), None)));
         self.store.write(&batch).map_err(|error| refuse(503, chain(&error)))?;
         members.membership.leave(now);
         self.settle();
         let others: Vec<OwnerId> = self.view.owners().cloned().collect();
         self.members = None;
         for owner in others {
-            let node = mizzen_membership::identity::node_of(&owner);
+            let node = node_of(&owner);
             if node != *self.node_log.owner() {
                 let changes = self.view.forget(&node);
                 self.follow_changes(changes);
@@ -219,11 +228,11 @@ impl Members {
         let others = self.membership.nodes().iter().filter(|node| {
             node.is_here() && node.identity.node() != joiner && node.identity.node() != me.node()
         });
-        let contact = |node: &mizzen_membership::nodes::Node| Contact {
+        let contact = |node: &Node| Contact {
             node: node.identity.node().clone(),
             address: node.identity.address,
         };
-        [first].into_iter().chain(others.map(contact)).take(CONTACTS).collect()
+        [first].into_iter().chain(others.map(contact)).take(TOLD).collect()
     }
 
     fn next_certificate(
@@ -273,9 +282,8 @@ impl Members {
 
     /// Nodes that have the authority, as they say themselves.
     fn authorities(&self) -> Vec<OwnerId> {
-        let has = |node: &&mizzen_membership::nodes::Node| {
-            node.is_here() && node.fact.as_ref().is_some_and(|fact| fact.authority)
-        };
+        let has =
+            |node: &&Node| node.is_here() && node.fact.as_ref().is_some_and(|fact| fact.authority);
         let all = self.membership.nodes().iter().filter(has);
         all.map(|node| node.identity.node().clone()).collect()
     }

@@ -166,6 +166,28 @@ fn near_and_far_backends() {
 }
 
 #[test]
+fn a_node_that_does_not_answer_gets_no_new_connections() {
+    let mut planner = planner();
+    put_on(&mut planner, "n2", "a", Some(&task("a", "/web:80")));
+    put_on(&mut planner, "n3", "bb", Some(&task("bb", "/web:80")));
+    put_on(&mut planner, "n3", "ccc", Some(&task("ccc", "/other:80")));
+    let admitted = |planner: &Planner| -> Vec<(String, bool)> {
+        let specs = planner.specs();
+        let backends = specs.values().flat_map(|spec| spec.backends.clone());
+        backends.map(|backend| (backend.address.to_string(), backend.admitted)).collect()
+    };
+    let shown = |first: bool| {
+        [("9.0.0.4:8080", true), ("9.0.0.2:8080", first), ("9.0.0.3:8080", true)]
+            .map(|(address, admitted)| (address.to_owned(), admitted))
+    };
+    assert_eq!(planner.set_doubt(&"n2".into(), true).len(), 1, "the VIPs of that node alone");
+    assert_eq!(admitted(&planner), shown(false));
+    assert!(planner.set_doubt(&"n2".into(), true).is_empty(), "that was known");
+    assert_eq!(planner.set_doubt(&"n2".into(), false).len(), 1);
+    assert_eq!(admitted(&planner), shown(true));
+}
+
+#[test]
 fn a_task_that_moved_is_not_removed_with_its_former_node() {
     let mut planner = planner();
     put_on(&mut planner, "n2", "a", Some(&task("a", "/web:80")));

@@ -1,0 +1,64 @@
+//! Several nodes: how they come together, and what they do when one of them goes, comes
+//! back or is none of theirs.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod faults;
+mod members;
+
+use mizzen_tests_node::node::{Node, Place};
+use mizzen_tests_node::{SOON, eventually, lab};
+use serde_json::Value;
+
+/// How a node is listed: host name, state.
+type Listed = (String, String);
+
+/// Starts the first node of a cluster.
+fn first(flags: &[&str]) -> Node {
+    Place::at(1, &[&["--hostname", "one"], flags].concat()).start()
+}
+
+/// A token for `uses` nodes.
+fn token(first: &Node, uses: u8) -> String {
+    first.text(&["join-token", "--uses", &uses.to_string()]).trim().to_owned()
+}
+
+/// The place of node `number`, which joins by `token`.
+fn joining(number: u8, hostname: &str, token: &str) -> Place {
+    let host = lab::address().to_string();
+    Place::at(number, &["--hostname", hostname, "--join", &host, "--token", token])
+}
+
+/// The nodes as one of them lists them, in the order of their names.
+fn listed(node: &Node) -> Vec<Listed> {
+    let nodes = node.json(&["nodes"]);
+    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    let all = nodes.as_array().cloned().unwrap_or_default();
+    let mut all: Vec<Listed> =
+        all.iter().map(|node| (text(&node["hostname"]), text(&node["state"]))).collect();
+    all.sort();
+    all
+}
+
+/// Waits until a node lists these.
+fn await_listed(node: &Node, want: &[(&str, &str)]) {
+    let want: Vec<Listed> = want.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
+    let mut last = Vec::new();
+    eventually(&format!("{want:?} are listed"), SOON * 2, || {
+        last = listed(node);
+        (last == want).then_some(())
+    });
+}
+
+/// The id by which a node is known.
+fn id(node: &Node, hostname: &str) -> String {
+    let nodes = node.json(&["nodes"]);
+    let all = nodes.as_array().cloned().unwrap_or_default();
+    let found = all.iter().find(|node| node["hostname"] == hostname).expect("it is listed");
+    found["id"].as_str().expect("an id").to_owned()
+}

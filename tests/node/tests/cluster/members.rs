@@ -1,0 +1,155 @@
+//! A cluster of two.
+
+use super::{await_listed, first, id, joining, token};
+use mizzen_tests_node::apps::{self, WEB_VIP, server};
+use mizzen_tests_node::node::Node;
+use mizzen_tests_node::{SOON, eventually, in_lab_of, lab, node};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// An app on the host's network, behind the VIP [`WEB_VIP`].
+fn web() -> Value {
+    json!({
+        "id": "/web", "cmd": server("$PORT0"), "cpus": 0.1, "mem": 32, "instances": 1,
+        "portDefinitions": [{ "port": 0, "name": "http", "labels": { "VIP_0": "/web:80" } }],
+    })
+}
+
+fn run_web(node: &Node) {
+    let file = lab::scratch("web.json");
+    std::fs::write(&file, web().to_string()).unwrap();
+    let said = node.mizzen(&["run", &file.display().to_string()]);
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    assert_eq!(apps::tasks(node, "/web").len(), 1);
+}
+
+/// How many backends of the VIP take connections, as a node has it.
+fn backends(node: &Node) -> usize {
+    let vips = node.json(&["vips", WEB_VIP]);
+    let backends = vips[0]["backends"].as_array().cloned().unwrap_or_default();
+    backends.iter().filter(|backend| backend["admitted"] == true).count()
+}
+
+/// The first line that the VIP answers a program beside a node.
+fn ask(node: &Node, vip: &str) -> Option<String> {
+    let command = format!(
+        "exec 3<>/dev/tcp/{vip}/80 && printf 'GET / HTTP/1.0\\r\\n\\r\\n' >&3 && head -1 <&3"
+    );
+    let said = node.place().shell(&command);
+    (said.code == Some(0)).then_some(said.stdout).filter(|text| text.starts_with("HTTP/1."))
+}
+
+fn lab_command(arguments: &[&str]) {
+    let said = node::run(lab::mizzen(arguments), Duration::from_secs(10));
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+}
+
+#[test]
+fn an_app_of_one_node_is_reached_from_the_other_until_the_cable_is_pulled() {
+    in_lab_of(2, || {
+        let one = first(&[]);
+        let two = joining(2, "two", &token(&one, 1)).start();
+        for node in [&one, &two] {
+            await_listed(node, &[("one", "alive"), ("two", "alive")]);
+        }
+        run_web(&one);
+        eventually("the other node has the backend", SOON, || (backends(&two) == 1).then_some(()));
+        let address = apps::vip_address(&two, WEB_VIP).ip().to_string();
+        eventually("the VIP answers on the other node", SOON, || ask(&two, &address));
+        let names = two.json(&["dns", "web.marathon.mesos", "A"]);
+        assert_eq!(names["answers"][0]["data"], lab::address().to_string(), "{names}");
+
+        lab_command(&["lab", "--cut", "2"]);
+        await_listed(&one, &[("one", "alive"), ("two", "dead")]);
+        await_listed(&two, &[("one", "dead"), ("two", "alive")]);
+        eventually("what is dead is no backend", SOON, || (backends(&two) == 0).then_some(()));
+        let said = two.mizzen(&["dns", "web.marathon.mesos", "A"]);
+        assert!(said.stderr.contains("NXDOMAIN"), "{}{}", said.stdout, said.stderr);
+        assert_eq!(backends(&one), 1, "here it runs on");
+
+        lab_command(&["lab", "--heal", "2"]);
+        for node in [&one, &two] {
+            await_listed(node, &[("one", "alive"), ("two", "alive")]);
+        }
+        eventually("the backend is back", SOON, || (backends(&two) == 1).then_some(()));
+        assert!(ask(&two, &address).is_some());
+    });
+}
+
+#[test]
+fn killed_nodes_find_their_cluster_again_without_being_told() {
+    in_lab_of(2, || {
+        let mut one = first(&[]);
+        let token = token(&one, 1);
+        let mut two = joining(2, "two", &token).start();
+        await_listed(&one, &[("one", "alive"), ("two", "alive")]);
+        let known = id(&one, "two");
+
+        // At once, before it could write down whom it knows.
+        two.kill();
+        await_listed(&one, &[("one", "alive"), ("two", "dead")]);
+        let two_again = node::Place::at(2, &["--hostname", "two"]);
+        let mut two = two_again.start();
+        for node in [&one, &two] {
+            await_listed(node, &[("one", "alive"), ("two", "alive")]);
+        }
+        assert_eq!(id(&one, "two"), known, "it is the same node");
+
+        one.kill();
+        two.kill();
+        let (one, two) = (first(&[]), two_again.start());
+        for node in [&one, &two] {
+            await_listed(node, &[("one", "alive"), ("two", "alive")]);
+        }
+        assert_eq!(one.problems(), [] as [&str; 0]);
+    });
+}
+
+#[test]
+fn a_node_that_leaves_is_gone_at_once_and_needs_a_token_to_come_back() {
+    in_lab_of(2, || {
+        let one = first(&[]);
+        let mut two = joining(2, "two", &token(&one, 1)).start();
+        await_listed(&one, &[("one", "alive"), ("two", "alive")]);
+        let said = one.mizzen(&["leave"]);
+        assert_eq!(said.code, Some(1), "others need it");
+        assert!(said.stderr.contains("authority"), "{}", said.stderr);
+
+        let said = two.mizzen(&["leave"]);
+        assert_eq!(said.code, Some(0), "{}", said.stderr);
+        await_listed(&one, &[("one", "alive"), ("two", "left")]);
+        await_listed(&two, &[("two", "alive")]);
+        two.stop();
+        let two = joining(2, "two", &token(&one, 1)).start();
+        for node in [&one, &two] {
+            await_listed(node, &[("one", "alive"), ("two", "alive")]);
+        }
+    });
+}
+
+#[test]
+fn certificates_and_keys_renew_themselves() {
+    in_lab_of(2, || {
+        let flags = ["--cluster-certificate-life", "6s", "--cluster-key-rotation", "3s"];
+        let one = first(&flags);
+        let two = joining(2, "two", &token(&one, 1)).start();
+        await_listed(&two, &[("one", "alive"), ("two", "alive")]);
+        for _ in 0..2 {
+            let renewed =
+                |node: &Node| node.place().log().matches("certificate was renewed").count();
+            let (a, b) = (renewed(&one), renewed(&two));
+            eventually("both have another certificate", SOON, || {
+                (renewed(&one) > a && renewed(&two) > b).then_some(())
+            });
+        }
+        one.await_log(&["a new key of datagrams", "epoch=3"]);
+        for node in [&one, &two] {
+            await_listed(node, &[("one", "alive"), ("two", "alive")]);
+            assert_eq!(node.problems(), [] as [&str; 0]);
+        }
+        // Streams that are opened now are opened with certificates of now.
+        let third = two.mizzen(&["join-token"]);
+        assert_eq!(third.code, Some(1));
+        assert!(third.stderr.contains("ask one"), "{}", third.stderr);
+    });
+}
