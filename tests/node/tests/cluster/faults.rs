@@ -1,6 +1,6 @@
 //! Who does not come in, and who sends what nobody should.
 
-use super::{await_listed, first, id, joining, token};
+use super::{again, await_listed, first, id, joining, token};
 use mizzen_tests_node::node::Place;
 use mizzen_tests_node::{SOON, eventually, in_lab_of, lab};
 use std::io::{Read, Write};
@@ -20,7 +20,7 @@ fn without_a_good_token_nobody_comes_in() {
         let one = first(&[]);
         let good = token(&one, 1);
         let host = lab::address().to_string();
-        let without = Place::at(2, &["--hostname", "two", "--join", &host]);
+        let without = again(2, "two", &["--join", &host]);
         assert!(refused(&without).contains("needs a token"));
         assert!(refused(&joining(2, "two", "nonsense")).contains("no token"));
         // Another cluster's: the secret is not told here.

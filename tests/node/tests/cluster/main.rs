@@ -31,7 +31,12 @@ fn token(first: &Node, uses: u8) -> String {
 /// The place of node `number`, which joins by `token`.
 fn joining(number: u8, hostname: &str, token: &str) -> Place {
     let host = lab::address().to_string();
-    Place::at(number, &["--hostname", hostname, "--join", &host, "--token", token])
+    again(number, hostname, &["--join", &host, "--token", token])
+}
+
+/// The place of node `number`, which looks names and VIPs up and runs nothing.
+fn again(number: u8, hostname: &str, flags: &[&str]) -> Place {
+    Place::at(number, &[&["--hostname", hostname, "--roles", "dns,vip"], flags].concat())
 }
 
 /// The nodes as one of them lists them, in the order of their names.

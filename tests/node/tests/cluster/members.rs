@@ -1,6 +1,6 @@
 //! A cluster of two.
 
-use super::{await_listed, first, id, joining, token};
+use super::{again, await_listed, first, id, joining, token};
 use mizzen_tests_node::apps::{self, WEB_VIP, server};
 use mizzen_tests_node::node::Node;
 use mizzen_tests_node::{SOON, eventually, in_lab_of, lab, node};
@@ -88,7 +88,7 @@ fn killed_nodes_find_their_cluster_again_without_being_told() {
         // At once, before it could write down whom it knows.
         two.kill();
         await_listed(&one, &[("one", "alive"), ("two", "dead")]);
-        let two_again = node::Place::at(2, &["--hostname", "two"]);
+        let two_again = again(2, "two", &[]);
         let mut two = two_again.start();
         for node in [&one, &two] {
             await_listed(node, &[("one", "alive"), ("two", "alive")]);
