@@ -106,10 +106,18 @@ pub struct Config {
     pub overlay: OverlayConfig,
     /// Listeners for this machine only.
     pub admin: AdminConfig,
+    /// Whether the node has joined a cluster, whose master is elsewhere.
+    #[serde(skip)]
+    pub joined: bool,
     /// Where each key's value comes from.
     #[serde(skip)]
     pub origins: BTreeMap<&'static str, Origin>,
 }
+
+/// Roles that a node cannot have which has joined a cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("`master` and `services` run on the first node of a cluster: leave them out of `roles`")]
+pub struct TwoMasters;
 
 /// Form of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -264,7 +272,25 @@ impl Config {
     /// Whether this part runs.
     #[must_use]
     pub fn has(&self, role: Role) -> bool {
-        self.roles.contains(&role)
+        let elsewhere = self.joined && matches!(role, Role::Master | Role::Services);
+        self.roles.contains(&role) && !elsewhere
+    }
+
+    /// The node has joined a cluster: it runs neither master nor services.
+    ///
+    /// # Errors
+    ///
+    /// If it was told to run one of them all the same.
+    pub fn join(&mut self) -> Result<(), TwoMasters> {
+        let told = self.origins.get("roles").is_some_and(|origin| *origin != Origin::Default);
+        let elsewhere = [Role::Master, Role::Services].map(|role| self.roles.contains(&role));
+        self.joined = true;
+        if told && elsewhere.contains(&true) { Err(TwoMasters) } else { Ok(()) }
+    }
+
+    /// The parts that run.
+    pub fn running_roles(&self) -> impl Iterator<Item = Role> + '_ {
+        self.roles.iter().copied().filter(|role| self.has(*role))
     }
 
     /// The node's socket.

@@ -17,6 +17,7 @@ mod files;
 mod forwarded;
 mod kept;
 mod leaving;
+mod links;
 mod lookups;
 mod master_views;
 mod members;

@@ -28,9 +28,10 @@ pub use error::LabError;
 
 use crate::args::LabArgs;
 use links::Cable;
-use nodes::Node;
+use nodes::{Node, Part};
 use sandbox::Sandbox;
 use signals::{Event, Signals};
+use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ExitCode, ExitStatus};
@@ -115,10 +116,29 @@ fn start_nodes(
     if args.no_node {
         return Ok(());
     }
-    for (index, place) in sandbox.nodes.iter().enumerate() {
-        nodes.push(Node::start(index + 1, place)?);
+    let mut places = (1..).zip(&sandbox.nodes);
+    let Some((number, first)) = places.next() else { return Ok(()) };
+    nodes.push(Node::start(number, first, Part::Begin)?);
+    Node::wait_ready(nodes, signals)?;
+    if sandbox.nodes.len() == 1 {
+        return Ok(());
+    }
+    let token = join_token(signals)?;
+    for (number, place) in places {
+        nodes.push(Node::start(number, place, Part::Join(&token))?);
     }
     Node::wait_ready(nodes, signals)
+}
+
+/// What lets all other nodes in.
+fn join_token(signals: &Signals) -> Result<String, LabError> {
+    let executable = std::env::current_exe().map_err(LabError::process("find the executable"))?;
+    let words = ["join-token", "--uses", "1000", "--json"].map(OsString::from);
+    let command: Vec<OsString> = [executable.into()].into_iter().chain(words).collect();
+    let said = nodes::output(&mut nodes::entering(1, &command)?, signals)?;
+    let answer: Option<serde_json::Value> = serde_json::from_slice(&said).ok();
+    let token = answer.as_ref().and_then(|answer| answer["token"].as_str());
+    token.map(str::to_owned).ok_or(LabError::NoToken)
 }
 
 fn show_log(error: &LabError, nodes: &[Node]) {

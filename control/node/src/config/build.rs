@@ -61,6 +61,7 @@ pub(super) fn build(layers: &Layers, host: &HostFacts, errors: &mut Vec<ConfigEr
         instance,
         address,
         overlay,
+        joined: false,
         origins: BTreeMap::new(),
     };
     let origins = read.origins;
@@ -295,14 +296,11 @@ fn impossible_roles(config: &Config) -> Vec<(String, String)> {
     if config.roles.is_empty() {
         return vec![("[]".to_owned(), "leaves nothing to run".to_owned())];
     }
-    let needs = [(Role::Agent, Role::Master), (Role::Services, Role::Master)];
-    needs
-        .into_iter()
-        .filter(|(role, other)| config.has(*role) && !config.has(*other))
-        .map(|(role, other)| {
-            (role.to_string(), format!("needs `{other}` on the same node in this version"))
-        })
-        .collect()
+    if config.has(Role::Services) && !config.has(Role::Master) {
+        let text = "needs `master` on the same node in this version";
+        return vec![("services".to_owned(), text.to_owned())];
+    }
+    Vec::new()
 }
 
 /// Pairs of listeners that would want the same port.

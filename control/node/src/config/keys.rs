@@ -101,7 +101,7 @@ pub const KEYS: &[Key] = {
     use Kind::{Boolean, Integer, List, Table, Text};
     &[
         row("instance", Text, NeedsRestart, "Name that keeps this node apart from others in the same kernel [a-z0-9-]{1,8}"),
-        row("roles", List, NeedsRestart, "Parts that this node runs: master,agent,services,dns,vip,overlay; agent and services need master"),
+        row("roles", List, NeedsRestart, "Parts that this node runs: master,agent,services,dns,vip,overlay; services need master; in a cluster that was joined, these two are elsewhere"),
         row("state_dir", Text, NeedsRestart, "Directory of everything that survives a restart"),
         row("run_dir", Text, NeedsRestart, "Directory of the node's socket and of what does not survive a reboot"),
         row("cgroup_root", Text, NeedsRestart, "Cgroup of all containers, relative to each hierarchy's mount"),

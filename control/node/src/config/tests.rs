@@ -179,7 +179,7 @@ fn each_kind_of_mistake() {
         ("[vip]\nnamed_range = '9.1.0.0/16'", "m.toml:2: vip.named_range: `9.1.0.0/16` overlaps overlay.network, 9.0.0.0/8"),
         ("[agent]\nlisten = ':5050'",    "m.toml:2: agent.listen: `192.0.2.7:5050` is also the value of master.listen"),
         ("[admin]\nnode = '0.0.0.0:5051'", "default: agent.listen: `192.0.2.7:5051` is also the value of admin.node"),
-        ("roles = ['agent', 'dns']",   "m.toml:1: roles: `agent` needs `master` on the same node in this version"),
+        ("roles = ['services', 'dns']", "m.toml:1: roles: `services` needs `master` on the same node in this version"),
         ("roles = []",                   "m.toml:1: roles: `[]` leaves nothing to run"),
         ("[agent]\nresources = ''",      "m.toml:2: agent.resources: `` is not a list of resources, such as cpus:4;mem:4096 (nothing is offered)"),
         ("[agent]\nresources = 'cpus:1;mem:9;cpus:2'", "m.toml:2: agent.resources: `cpus:1;mem:9;cpus:2` is not a list of resources, such as cpus:4;mem:4096 (`cpus` is there twice)"),

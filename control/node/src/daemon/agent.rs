@@ -89,7 +89,9 @@ impl Core {
     }
 
     fn tell_master(&mut self, message: ToMaster, now: Now) {
-        let Some(master) = self.master.as_mut() else { return };
+        let Some(master) = self.master.as_mut() else {
+            return self.tell_other_master(message, now);
+        };
         match master.agent_message(LOCAL_LINK, message, now) {
             Ok(()) => self.problems.solve("agent"),
             Err(error) => self.problems.report("agent", chain(&error)),

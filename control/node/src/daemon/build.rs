@@ -9,9 +9,11 @@ pub(crate) use settings::{
 use super::agent::Containers;
 use super::checkpoints::Checkpoints;
 use super::core::{CLAIMS, Core, Input};
+use super::credentials::is_joined;
 use super::dns_records::DnsRecords;
 use super::kept::{self, Kept};
 use super::leaving::Leaving;
+use super::links::Links;
 use super::members::{Arrivals, Members};
 use super::overlay::Overlay;
 
@@ -79,13 +81,16 @@ pub(crate) struct Parts {
 /// Makes everything. When this returns, the tasks of a former process have been taken
 /// up, names are answered and sockets are bound.
 pub(crate) async fn build(
-    config: Config,
+    mut config: Config,
     frame: Frame,
     joining: &Joining,
 ) -> anyhow::Result<Built> {
     super::executables::check(&config)?;
     let now = clock::now();
     let store = Store::open(&config.state_dir.join("store.redb"))?;
+    if is_joined(&store, joining)? {
+        config.join().context("this node has joined a cluster")?;
+    }
     let (owner, generation) = identity(&store)?;
     let seed = u64::from_le_bytes(uuid::Uuid::new_v4().into_bytes()[..8].try_into()?);
     let (inputs, receiver) = mpsc::unbounded_channel();
@@ -125,6 +130,7 @@ pub(crate) async fn build(
         master_log: OwnerLog::new(master_log(&owner), generation),
         view: View::default(),
         members,
+        links: Links::new(seed.rotate_left(7)),
         names,
         planner: Planner::new(Claims::new(config.vip.named_range), owner.clone()),
         changed_vips: BTreeSet::new(),
@@ -166,6 +172,7 @@ pub(crate) async fn build(
     }
     core.write_resolv_conf();
     core.begin_membership();
+    core.follow_leader(now);
     core.recovering = false;
     core.reconcile_vips();
     core.watch_links();

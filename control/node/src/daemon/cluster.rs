@@ -167,11 +167,12 @@ impl Core {
                     self.services_disconnected(now);
                 }
             }
-            Effect::ToAgent { message, .. } => {
+            Effect::ToAgent { link: LOCAL_LINK, message } => {
                 if let Some(agent) = self.agent.as_mut() {
                     agent.handle_master(*message, now);
                 }
             }
+            Effect::ToAgent { link, message } => self.tell_other_agent(link, *message, now),
             Effect::Fact { key, value } => self.say(Speaker::Master, key, value.map(|fact| *fact)),
             // Records go to the gate before anything comes here.
             Effect::Save { key, value } => self.master_gate.save(&key, value),

@@ -12,6 +12,7 @@ use super::dns_records::DnsRecords;
 use super::facts::Speaker;
 use super::kept::{self, Collected};
 use super::leaving::Leaving;
+use super::links::Links;
 use super::members::{Arrivals, Members, arrival};
 use super::names::Names;
 use super::overlay::Overlay;
@@ -120,6 +121,7 @@ pub(crate) struct Core {
     pub(crate) view: View,
     /// Other nodes, if this one is in a cluster.
     pub(crate) members: Option<Members>,
+    pub(crate) links: Links,
     pub(crate) names: Names,
     pub(crate) planner: Planner,
     /// VIPs that the planner changed and that names and kernel do not know of yet.
@@ -239,6 +241,7 @@ impl Core {
         }
         self.names.handle_timeout(now.mono, now.wall);
         self.handle_members_timeout(now);
+        self.handle_links_timeout(now);
         if self.resync_at <= now.mono {
             self.resync(now);
         }
@@ -271,6 +274,7 @@ impl Core {
             self.links_at,
             self.members.as_ref().and_then(Members::deadline),
             self.overlay.deadline(),
+            self.links.deadline(),
             Some(self.collect_at),
             Some(self.vip_views.deadline()),
             self.names.deadline(),

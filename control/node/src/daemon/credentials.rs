@@ -45,6 +45,12 @@ pub(crate) struct Place {
     pub(crate) contacts: Vec<Contact>,
 }
 
+/// Whether the node is, or is told to be, in a cluster that another node began.
+pub(crate) fn is_joined(store: &Store, joining: &Joining) -> anyhow::Result<bool> {
+    let began = store.get(AUTHORITY)?.is_some();
+    Ok(!began && (joining.is_asked() || store.get(CREDENTIALS)?.is_some()))
+}
+
 /// Finds the node's place, or makes one. There is none for a node that nobody can reach,
 /// and for one that is no master and was not told of a cluster.
 pub(crate) async fn find(

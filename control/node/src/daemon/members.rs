@@ -15,7 +15,7 @@ use admissions::Desk;
 use mizzen_gossip::identity::{Credentials, Signer};
 use mizzen_gossip::join::Contact;
 use mizzen_gossip::transport::{Arrival, Channel, Event, Transport, Unsent};
-use mizzen_membership::identity::Identity;
+use mizzen_membership::identity::{Identity, node_of};
 use mizzen_membership::membership::{Effect, Membership, Report, Settings};
 use mizzen_membership::nodes::Node;
 use mizzen_membership::swim::{self, State};
@@ -23,7 +23,7 @@ use mizzen_store::Store;
 use mizzen_types::fact::{Entry, Key};
 use mizzen_types::ids::OwnerId;
 use mizzen_types::time::{Mono, Now};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
@@ -139,6 +139,21 @@ impl Members {
         now: Now,
     ) -> Result<(), Unsent> {
         self.transport.send(peer, channel, bytes, now.mono)
+    }
+
+    /// Where a peer is.
+    pub(crate) fn address_of(&self, peer: &OwnerId) -> Option<IpAddr> {
+        self.membership.nodes().get(peer).map(|node| node.identity.address.ip())
+    }
+
+    /// Wants a stream to a peer that stays.
+    pub(crate) fn hold(&mut self, peer: &OwnerId, now: Now) {
+        self.transport.hold(peer, now.mono);
+    }
+
+    /// Wants none any more.
+    pub(crate) fn release(&mut self, peer: &OwnerId) {
+        self.transport.release(peer);
     }
 
     /// Lets others hear what this node says, and finds those that it knew, or was told of.
@@ -257,12 +272,18 @@ impl Core {
             Event::Message { peer, channel: Channel::Exchange, bytes } => {
                 members.membership.handle_message(&peer, &bytes, now);
             }
-            Event::Message { channel: Channel::Link, .. } => {}
+            Event::Message { peer, channel: Channel::Link, bytes } => {
+                self.link_message(&peer, &bytes, now);
+            }
             Event::Opened(peer) => debug!(%peer, "stream opened"),
-            Event::Closed { peer, reason } => debug!(%peer, reason, "stream closed"),
+            Event::Closed { peer, reason } => {
+                debug!(%peer, reason, "stream closed");
+                self.link_broken(&peer, now);
+            }
             Event::Unreachable { peer, reason } => {
                 debug!(%peer, reason, "no stream");
                 members.membership.handle_unreachable(&peer, now);
+                self.link_broken(&peer, now);
             }
             Event::ForeignKey { from } => {
                 let heard = |node: &&Node| node.identity.address == from;
@@ -304,8 +325,12 @@ impl Core {
                 if learned.said.iter().any(|(key, _)| *key == Key::Node) {
                     members.show_authorities();
                 }
+                let leads = node_of(&learned.owner) != learned.owner;
                 let changes = self.view.learn(learned, now);
                 self.follow_changes(changes);
+                if leads {
+                    self.follow_leader(now);
+                }
             }
             Effect::Node(node, state) => self.follow_node(&node, state, now),
             Effect::Forgotten(node) => {
@@ -350,6 +375,7 @@ impl Core {
             }
         };
         self.follow_changes(changes);
+        self.follow_leader(now);
         let changed = self.planner.set_doubt(node, state == State::Suspect);
         self.changed_vips.extend(changed);
     }

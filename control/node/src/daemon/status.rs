@@ -17,7 +17,7 @@ impl Core {
             "instance": config.instance.as_str(),
             "hostname": config.hostname,
             "address": config.address,
-            "roles": config.roles.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "roles": config.running_roles().map(|role| role.to_string()).collect::<Vec<_>>(),
             "uptime_seconds": clock::now().mono.since(self.started.mono).as_secs(),
             "pid": std::process::id(),
             "listeners": self.listener_map(),
@@ -36,6 +36,7 @@ impl Core {
         texts.extend(self.vip_problem());
         let shut_out = self.agent.as_ref().and_then(mizzen_agent::Agent::shut_out);
         texts.extend(shut_out.map(|text| format!("agent: takes no part in the cluster: {text}")));
+        texts.extend(self.link_problem());
         texts.extend(overcommitted.map(|text| format!("agent: {text}")));
         texts
     }

@@ -57,6 +57,9 @@ pub enum LabError {
         /// The limit.
         seconds: u64,
     },
+    /// The first node lets nobody join.
+    #[error("node 1 gives no token to join it")]
+    NoToken,
     /// The user changed his mind while it was being made.
     #[error("interrupted")]
     Interrupted {

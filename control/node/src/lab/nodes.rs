@@ -6,7 +6,7 @@ use super::signals::{Event, Signals};
 use rustix::process::{Pid, Signal};
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
@@ -26,38 +26,57 @@ const TEARDOWN_LIMIT: Duration = Duration::from_secs(20);
 /// How many lines of a node's log are shown when it did not start.
 const LOG_LINES: usize = 30;
 
+/// A node's part in the lab's cluster.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Part<'a> {
+    /// It begins it.
+    Begin,
+    /// It joins the first one with this token.
+    Join(&'a str),
+}
+
 /// A node that was started.
 pub(super) struct Node {
     number: usize,
     child: Child,
     notices: UnixDatagram,
+    ready: bool,
     log: PathBuf,
 }
 
 impl Node {
     /// Starts the daemon of node `number` (from 1) in its place.
-    pub fn start(number: usize, place: &NodePlace) -> Result<Self, LabError> {
+    pub fn start(number: usize, place: &NodePlace, part: Part<'_>) -> Result<Self, LabError> {
         let socket = place.dir.join("notify");
         let notices = UnixDatagram::bind(&socket).map_err(LabError::file("bind", &socket))?;
         notices.set_nonblocking(true).map_err(LabError::file("set up", &socket))?;
         let log = place.dir.join("node.log");
-        let child = daemon(number, &["node"], &log)?.env("NOTIFY_SOCKET", &socket).spawn();
-        let child = child.map_err(start_failed)?;
-        Ok(Self { number, child, notices, log })
+        let first = super::links::address(1).to_string();
+        let mut command = match part {
+            Part::Begin => daemon(number, &["node"], &log)?,
+            Part::Join(token) => {
+                let mut command = daemon(number, &["node", "--join", &first], &log)?;
+                command.env("MIZZEN_JOIN_TOKEN", token);
+                command
+            }
+        };
+        let child = command.env("NOTIFY_SOCKET", &socket).spawn().map_err(start_failed)?;
+        Ok(Self { number, child, notices, ready: false, log })
     }
 
     /// Waits until every one of `nodes` says that it is ready.
     pub fn wait_ready(nodes: &mut [Self], signals: &Signals) -> Result<(), LabError> {
         let deadline = Instant::now() + READY_LIMIT;
-        let mut ready = vec![false; nodes.len()];
         loop {
-            for (node, ready) in nodes.iter_mut().zip(&mut ready) {
-                *ready = *ready || node.said_ready();
-                if !*ready && let Some(status) = node.ended()? {
+            for node in nodes.iter_mut() {
+                node.ready = node.ready || node.said_ready();
+                if !node.ready
+                    && let Some(status) = node.ended()?
+                {
                     return Err(LabError::NodeEnded { node: node.number, status });
                 }
             }
-            let Some(late) = ready.iter().position(|ready| !ready) else { return Ok(()) };
+            let Some(late) = nodes.iter().position(|node| !node.ready) else { return Ok(()) };
             let sockets: Vec<_> = nodes.iter().map(|node| node.notices.as_fd()).collect();
             match signals.wait(&sockets, Some(deadline))? {
                 Event::Stop { signal, .. } => return Err(LabError::Interrupted { signal }),
@@ -116,6 +135,18 @@ pub(super) fn entering(number: usize, command: &[OsString]) -> Result<Command, L
     entering.args(["--node", &number.to_string(), "--"]).args(command);
     entering.env_remove("NOTIFY_SOCKET").env_remove("WATCHDOG_USEC");
     Ok(entering)
+}
+
+/// What a command says on stdout, once it has ended.
+pub(super) fn output(command: &mut Command, signals: &Signals) -> Result<Vec<u8>, LabError> {
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+    let mut child = child.map_err(start_failed)?;
+    wait(&mut child, signals, READY_LIMIT)?;
+    let mut said = Vec::new();
+    if let Some(mut stdout) = child.stdout.take() {
+        stdout.read_to_end(&mut said).map_err(LabError::process("read what a node says"))?;
+    }
+    Ok(said)
 }
 
 /// Asks a child to end.
