@@ -9,8 +9,8 @@ mod requests;
 
 pub use query::{Explained, OpenFile, Order, Pieces, Query, QueryReply, TasksFilter};
 pub use requests::{
-    CoreRequest, MetricsEncoding, MetricsReply, OperatorReply, SchedulerReply, ServicesReply,
-    ServicesRequest,
+    Addressee, CoreRequest, MetricsEncoding, MetricsReply, OperatorReply, SchedulerReply,
+    ServicesReply, ServicesRequest,
 };
 
 use mizzen_api::v1::{master, scheduler};
@@ -74,56 +74,18 @@ impl CoreHandle {
         self.ask(wait, |reply| CoreRequest::Metrics { encoding, reply }).await
     }
 
-    /// Passes a request to the service scheduler.
+    /// Passes a request to the part of the node that answers it.
     ///
     /// # Errors
     ///
     /// [`CoreError`].
-    pub async fn services(
+    pub async fn pass(
         &self,
+        to: Addressee,
         request: ServicesRequest,
         wait: Duration,
     ) -> Result<ServicesReply, CoreError> {
-        self.ask(wait, |reply| CoreRequest::Services { request, reply }).await
-    }
-
-    /// Passes a request about services that are registered by hand.
-    ///
-    /// # Errors
-    ///
-    /// [`CoreError`].
-    pub async fn vip_services(
-        &self,
-        request: ServicesRequest,
-        wait: Duration,
-    ) -> Result<ServicesReply, CoreError> {
-        self.ask(wait, |reply| CoreRequest::VipServices { request, reply }).await
-    }
-
-    /// Passes a request about records that are set by hand.
-    ///
-    /// # Errors
-    ///
-    /// [`CoreError`].
-    pub async fn dns_records(
-        &self,
-        request: ServicesRequest,
-        wait: Duration,
-    ) -> Result<ServicesReply, CoreError> {
-        self.ask(wait, |reply| CoreRequest::DnsRecords { request, reply }).await
-    }
-
-    /// Passes a request about the cluster.
-    ///
-    /// # Errors
-    ///
-    /// [`CoreError`].
-    pub async fn cluster(
-        &self,
-        request: ServicesRequest,
-        wait: Duration,
-    ) -> Result<ServicesReply, CoreError> {
-        self.ask(wait, |reply| CoreRequest::Cluster { request, reply }).await
+        self.ask(wait, |reply| CoreRequest::Pass { to, request, reply }).await
     }
 
     /// Passes a framework's call to the master.

@@ -1,6 +1,6 @@
 //! `/v2`: passed to the service scheduler as it is. Likewise what is registered or set by hand.
 
-use crate::core::{ServicesReply, ServicesRequest};
+use crate::core::{Addressee, ServicesReply, ServicesRequest};
 use crate::error::HttpError;
 use crate::routes::{App, read_body};
 use axum::body::Body;
@@ -9,31 +9,34 @@ use axum::http::header::ACCEPT;
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 
-/// Any method, any path.
+/// Any method, any path, for the service scheduler.
 pub async fn pass(State(app): State<App>, request: Request) -> Result<Response, HttpError> {
-    let request = whole(&app, request, app.limits.services_body).await?;
-    let reply = app.core.services(request, app.limits.reply_wait).await?;
-    response(reply).ok_or(HttpError::Answer)
+    pass_to(&app, Addressee::Services, request, app.limits.services_body).await
 }
 
 /// Any method, any path below `/v1/vip-services`, and `/v1/vip-plan`.
 pub async fn pass_vip(State(app): State<App>, request: Request) -> Result<Response, HttpError> {
-    let request = whole(&app, request, app.limits.vip_services_body).await?;
-    let reply = app.core.vip_services(request, app.limits.reply_wait).await?;
-    response(reply).ok_or(HttpError::Answer)
+    pass_to(&app, Addressee::VipServices, request, app.limits.vip_services_body).await
 }
 
 /// Any method, any path below `/v1/dns-records`.
 pub async fn pass_dns(State(app): State<App>, request: Request) -> Result<Response, HttpError> {
-    let request = whole(&app, request, app.limits.services_body).await?;
-    let reply = app.core.dns_records(request, app.limits.reply_wait).await?;
-    response(reply).ok_or(HttpError::Answer)
+    pass_to(&app, Addressee::DnsRecords, request, app.limits.services_body).await
 }
 
 /// Any method, any path below `/v1/cluster`.
 pub async fn pass_cluster(State(app): State<App>, request: Request) -> Result<Response, HttpError> {
-    let request = whole(&app, request, app.limits.services_body).await?;
-    let reply = app.core.cluster(request, app.limits.reply_wait).await?;
+    pass_to(&app, Addressee::Cluster, request, app.limits.services_body).await
+}
+
+async fn pass_to(
+    app: &App,
+    to: Addressee,
+    request: Request,
+    limit: usize,
+) -> Result<Response, HttpError> {
+    let request = whole(app, request, limit).await?;
+    let reply = app.core.pass(to, request, app.limits.reply_wait).await?;
     response(reply).ok_or(HttpError::Answer)
 }
 

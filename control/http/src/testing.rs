@@ -1,6 +1,8 @@
 //! A core that only answers, real sockets in front of it, and raw clients.
 
-use crate::core::{self, CoreRequest, MetricsEncoding, OperatorReply, Query, QueryReply};
+use crate::core::{
+    self, Addressee, CoreRequest, MetricsEncoding, OperatorReply, Query, QueryReply,
+};
 use crate::core::{SchedulerReply, ServicesReply, ServicesRequest};
 use crate::limits::Limits;
 use crate::server::{Address, Listeners, Part, Settings};
@@ -30,8 +32,7 @@ enum Seen {
     Subscribed(Box<Call>, mpsc::Sender<Event>),
     Closed(String),
     Operator,
-    Services(ServicesRequest),
-    VipServices(ServicesRequest),
+    Passed(Addressee, ServicesRequest),
     Query(Query),
 }
 
@@ -159,18 +160,9 @@ async fn fake_core(mut requests: mpsc::Receiver<CoreRequest>, seen: mpsc::Unboun
                 Seen::Operator
             }
             CoreRequest::StreamClosed { stream_id } => Seen::Closed(stream_id),
-            CoreRequest::Services { request, reply } => {
+            CoreRequest::Pass { to, request, reply } => {
                 let _ = reply.send(services(&request));
-                Seen::Services(request)
-            }
-            CoreRequest::VipServices { request, reply } => {
-                let _ = reply.send(services(&request));
-                Seen::VipServices(request)
-            }
-            CoreRequest::DnsRecords { request, reply }
-            | CoreRequest::Cluster { request, reply } => {
-                let _ = reply.send(services(&request));
-                Seen::VipServices(request)
+                Seen::Passed(to, request)
             }
             CoreRequest::Metrics { encoding, reply } => {
                 let _ = reply.send(metrics(encoding));

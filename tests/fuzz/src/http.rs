@@ -4,8 +4,8 @@ use crate::cluster::zones;
 use mizzen_api::v1::{master, scheduler};
 use mizzen_dns_core::{Mode, RecordType, Zones, explain};
 use mizzen_http::core::{
-    CoreHandle, CoreRequest, OperatorReply, Query, QueryReply, SchedulerReply, ServicesReply,
-    ServicesRequest, channel,
+    Addressee, CoreHandle, CoreRequest, OperatorReply, Query, QueryReply, SchedulerReply,
+    ServicesReply, ServicesRequest, channel,
 };
 use mizzen_http::fuzzing::{Sent, answer};
 use mizzen_http::server::Part;
@@ -142,12 +142,10 @@ impl Core {
                 let _ = self.master.release_agents(&addresses);
                 let _ = reply.send(OperatorReply::Done);
             }
-            CoreRequest::Services { request, reply } => {
+            CoreRequest::Pass { to: Addressee::Services, request, reply } => {
                 let _ = reply.send(self.services(&request));
             }
-            CoreRequest::VipServices { reply, .. }
-            | CoreRequest::DnsRecords { reply, .. }
-            | CoreRequest::Cluster { reply, .. } => {
+            CoreRequest::Pass { reply, .. } => {
                 let body = ServicesReply { status: 200, headers: Vec::new(), body: Vec::new() };
                 let _ = reply.send(body);
             }

@@ -37,29 +37,10 @@ pub enum CoreRequest {
         /// As given in [`SchedulerReply::Subscribed`].
         stream_id: String,
     },
-    /// Anything below `/v2`, or on the services port.
-    Services {
-        /// The request.
-        request: ServicesRequest,
-        /// Where the answer goes.
-        reply: oneshot::Sender<ServicesReply>,
-    },
-    /// Anything below `/v1/vip-services`, or `/v1/vip-plan`.
-    VipServices {
-        /// The request.
-        request: ServicesRequest,
-        /// Where the answer goes.
-        reply: oneshot::Sender<ServicesReply>,
-    },
-    /// Anything below `/v1/dns-records`.
-    DnsRecords {
-        /// The request.
-        request: ServicesRequest,
-        /// Where the answer goes.
-        reply: oneshot::Sender<ServicesReply>,
-    },
-    /// Anything below `/v1/cluster`.
-    Cluster {
+    /// A request that a part of the node reads and answers by itself.
+    Pass {
+        /// Which part.
+        to: Addressee,
         /// The request.
         request: ServicesRequest,
         /// Where the answer goes.
@@ -79,6 +60,19 @@ pub enum CoreRequest {
         /// Where the answer goes.
         reply: oneshot::Sender<QueryReply>,
     },
+}
+
+/// A part of the node that reads requests as they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Addressee {
+    /// The service scheduler: anything below `/v2`, or on the services port.
+    Services,
+    /// Services that are registered by hand: below `/v1/vip-services`, and `/v1/vip-plan`.
+    VipServices,
+    /// Records that are set by hand: below `/v1/dns-records`.
+    DnsRecords,
+    /// The cluster of nodes: below `/v1/cluster`.
+    Cluster,
 }
 
 /// What becomes of a framework's call.

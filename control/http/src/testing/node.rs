@@ -2,7 +2,7 @@
 
 use super::{Bench, Seen, get};
 use crate::client::{Client, ClientError};
-use crate::core::{Query, ServicesRequest};
+use crate::core::{Addressee, Query, ServicesRequest};
 use crate::server::Part;
 use serde_json::Value;
 use std::os::unix::fs::PermissionsExt;
@@ -31,7 +31,9 @@ async fn the_command_line_talks_over_the_socket() {
     let body = Some(b"{}".to_vec());
     let (status, body) = client.request("PUT", "/v2/apps/a?force=true", body).await.unwrap();
     assert_eq!((status, body.as_slice()), (200, &b"PUT /v2/apps/a 2"[..]));
-    let Seen::Services(request) = bench.next().await else { panic!("no request") };
+    let Seen::Passed(Addressee::Services, request) = bench.next().await else {
+        panic!("no request")
+    };
     let want = ServicesRequest {
         method: "PUT".into(),
         path: "/v2/apps/a".into(),
@@ -62,7 +64,9 @@ async fn registered_services_are_asked_for_by_name_or_address() {
     ] {
         let (status, _) = client.request("PUT", path, Some(b"{}".to_vec())).await.unwrap();
         assert_eq!(status, 200, "{path}");
-        let Seen::VipServices(request) = bench.next().await else { panic!("no request") };
+        let Seen::Passed(Addressee::VipServices, request) = bench.next().await else {
+            panic!("no request")
+        };
         assert_eq!((request.method.as_str(), request.path.as_str()), ("PUT", plain));
     }
     // 65,536 backends with weights, as they are shown.

@@ -106,9 +106,9 @@ fn render(nodes: &[Node], paint: Paint) -> String {
             plain(&node.address),
             plain(node.zone.as_deref().unwrap_or("-")),
             toned(tone(&node.state), &node.state),
-            plain(&age(node.since_seconds)),
-            plain(&node.silent_seconds.map_or_else(|| "-".to_owned(), age)),
-            plain(&notes.join(", ")),
+            plain(age(node.since_seconds)),
+            plain(node.silent_seconds.map_or_else(|| "-".to_owned(), age)),
+            plain(notes.join(", ")),
         ]
     };
     let heads = ["NODE", "ID", "ADDRESS", "ZONE", "STATE", "SINCE", "HEARD", ""];

@@ -4,7 +4,7 @@ use super::clock;
 use super::core::Core;
 use super::forwarded::{self, is_forwarded};
 use mizzen_dns_core::RecordType;
-use mizzen_http::core::{CoreRequest, Query, QueryReply};
+use mizzen_http::core::{Addressee, CoreRequest, Query, QueryReply};
 use mizzen_types::fact::Fact;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -28,20 +28,13 @@ impl Core {
                 let _ = reply.send(answer);
             }
             CoreRequest::StreamClosed { stream_id } => self.stream_closed(&stream_id),
-            CoreRequest::Services { request, reply } => {
-                let answer = self.services_request(&request);
-                let _ = reply.send(answer);
-            }
-            CoreRequest::VipServices { request, reply } => {
-                let answer = self.vip_services_request(&request);
-                let _ = reply.send(answer);
-            }
-            CoreRequest::DnsRecords { request, reply } => {
-                let answer = self.dns_records_request(&request);
-                let _ = reply.send(answer);
-            }
-            CoreRequest::Cluster { request, reply } => {
-                let answer = self.cluster_request(&request);
+            CoreRequest::Pass { to, request, reply } => {
+                let answer = match to {
+                    Addressee::Services => self.services_request(&request),
+                    Addressee::VipServices => self.vip_services_request(&request),
+                    Addressee::DnsRecords => self.dns_records_request(&request),
+                    Addressee::Cluster => self.cluster_request(&request),
+                };
                 let _ = reply.send(answer);
             }
             CoreRequest::Query { query: Query::Dns { name, record_type }, reply } => {
