@@ -36,6 +36,12 @@ impl OwnerLog {
         Some(Entry { owner: self.owner.clone(), version: self.version, key, value })
     }
 
+    /// What was said last of `key`.
+    #[must_use]
+    pub fn last(&self, key: &Key) -> Option<&Fact> {
+        self.said.get(key)?.1.as_ref()
+    }
+
     /// Forgets that `key` was removed, once every reader has heard of it.
     pub fn drop_tombstone(&mut self, key: &Key) {
         if self.said.get(key).is_some_and(|(_, value)| value.is_none()) {

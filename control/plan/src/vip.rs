@@ -167,6 +167,18 @@ impl Planner {
         self.claims.address_of(name).map(|held| families.addresses(held)).unwrap_or_default()
     }
 
+    /// The address of a name that something of this node stands behind: this node claims
+    /// it for the name, others need not repeat that.
+    #[must_use]
+    pub fn own_claim(&self, name: &str) -> Option<IpAddr> {
+        let services = self.table.of_name(name);
+        let services =
+            services.filter_map(|key| self.table.get(key.target.clone(), key.port, key.protocol));
+        let mut sources = services.flat_map(|service| service.sources.keys());
+        let own = sources.any(|source| self.places.is_here(source.owner()));
+        own.then(|| self.claims.address_of(name)).flatten().map(IpAddr::V4)
+    }
+
     /// The VIPs of a service that was registered by hand.
     #[must_use]
     pub fn vips_of(&self, service: &VipServiceId) -> Vec<VipKey> {

@@ -85,8 +85,16 @@ impl Core {
 
     fn follow_vips(&mut self, change: &Change) {
         let effects = self.planner.apply(&change.owner, &change.key, change.after.as_ref());
-        for claim in effects.claims {
-            self.keep_claim(&claim.name, claim.address);
+        let mut names: BTreeSet<String> =
+            effects.claims.into_iter().map(|claim| claim.name).collect();
+        if change.owner == *self.node_log.owner() {
+            let named = effects.changed.iter().filter_map(|vip| self.planner.name_of(vip));
+            names.extend(named.map(str::to_owned));
+        }
+        for name in names {
+            if let Some(address) = self.planner.own_claim(&name) {
+                self.keep_claim(&name, address);
+            }
         }
         for problem in effects.problems {
             warn!(key = ?change.key, problem = %problem, "a label does not do what it says");
@@ -96,6 +104,10 @@ impl Core {
 
     /// A name's address is a fact of this node from now on, over restarts.
     fn keep_claim(&mut self, name: &str, address: IpAddr) {
+        let known = self.node_log.last(&Key::VipClaim(name.to_owned()));
+        if known == Some(&Fact::VipClaim(address)) {
+            return;
+        }
         // Should the disk refuse for good, a restart most likely finds the address again:
         // it is the name's hash.
         self.node_saves.push(&format!("{CLAIMS}{name}"), Some(address.to_string().into()));

@@ -166,6 +166,18 @@ fn near_and_far_backends() {
 }
 
 #[test]
+fn a_name_is_claimed_where_something_stands_behind_it() {
+    let mut planner = planner();
+    put_on(&mut planner, "n2", "a", Some(&task("a", "/web:80")));
+    assert_eq!(planner.own_claim("web.marathon"), None, "that is for n2 to say");
+    put(&mut planner, "bb", Some(&task("bb", "/web:80")));
+    assert_eq!(planner.own_claim("web.marathon"), Some("11.169.34.66".parse().unwrap()));
+    put(&mut planner, "bb", None);
+    assert_eq!(planner.own_claim("web.marathon"), None);
+    assert_eq!(planner.own_claim("other.marathon"), None);
+}
+
+#[test]
 fn a_node_that_does_not_answer_gets_no_new_connections() {
     let mut planner = planner();
     put_on(&mut planner, "n2", "a", Some(&task("a", "/web:80")));
