@@ -42,7 +42,7 @@ impl LinkMonitor {
     }
 }
 
-/// Tells that something of ours was removed, or a link of tunnels or a bridge was changed.
+/// Tells that something of ours was removed, or a link of tunnels or a bridge was taken down.
 /// Whoever removes things itself is told as well.
 pub struct RemovalMonitor {
     socket: Socket,
@@ -114,6 +114,8 @@ impl RemovalMonitor {
             found.is_some_and(|found| found.value().first() == Some(&self.protocol))
         };
         match kind {
+            // A bridge says something each time that a container comes.
+            libc::RTM_NEWLINK if is_up(payload) => false,
             libc::RTM_NEWLINK | libc::RTM_DELLINK => {
                 let information = attribute(LINK_HEADER, libc::IFLA_LINKINFO);
                 information.is_some_and(|found| is_bridge_or_tunnel(found.value()))
@@ -130,6 +132,13 @@ impl RemovalMonitor {
             _ => false,
         }
     }
+}
+
+fn is_up(payload: &[u8]) -> bool {
+    /// Of the flags in the header of a message about a link.
+    const FLAGS_AT: std::ops::Range<usize> = 8..12;
+    let flags = payload.get(FLAGS_AT).and_then(|bytes| bytes.try_into().ok());
+    flags.is_some_and(|flags| u32::from_ne_bytes(flags) & libc::IFF_UP as u32 != 0)
 }
 
 fn is_bridge_or_tunnel(information: &[u8]) -> bool {

@@ -9,5 +9,6 @@
 pub mod endings;
 pub mod ingress;
 pub mod network;
+pub mod path_mtu;
 pub mod tunnels;
 pub mod vips;

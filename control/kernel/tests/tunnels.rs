@@ -13,9 +13,11 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use mizzen_kernel::network::{Isolation, NetworkSpec, ensure_network, remove_network};
+use mizzen_kernel::path_mtu::probe_path;
 use mizzen_kernel::tunnels::{PROTOCOL, Removals, TunnelReport, Tunnels};
 use mizzen_netlink::{
     DuplicateDetection, IfIndex, LinkChange, RouteSpec, TABLE_MAIN, VethPeer, VethSpec,
+    ensure_sysctl,
 };
 use mizzen_plan::overlay::{Desired, Naming, OverlaySpec, Own, Peers, specs};
 use mizzen_types::overlay::{Habits, Mac, Overlay, OverlayGrant, OverlayShare, Vtep};
@@ -168,17 +170,7 @@ impl Node {
         for (block, gateway) in spec.blocks.iter().zip(spec.gateways()) {
             let address = IpNet::new(ninth(block), block.prefix_len()).unwrap();
             inside.ensure_address(index, address, DuplicateDetection::Off).unwrap();
-            let everything = if gateway.is_ipv4() { "0.0.0.0/0" } else { "::/0" };
-            let route = RouteSpec {
-                destination: net(everything),
-                gateway: Some(gateway),
-                link: None,
-                source: None,
-                metric: None,
-                table: TABLE_MAIN,
-                protocol: 4,
-            };
-            inside.ensure_route(&route).unwrap();
+            inside.ensure_route(&default_route(gateway)).unwrap();
         }
         container
     }
@@ -188,6 +180,71 @@ fn ninth(block: &IpNet) -> IpAddr {
     match block.network() {
         IpAddr::V4(first) => std::net::Ipv4Addr::from(u32::from(first) + 9).into(),
         IpAddr::V6(first) => std::net::Ipv6Addr::from(u128::from(first) + 9).into(),
+    }
+}
+
+#[test]
+fn the_size_of_a_path_is_found_out() {
+    let [left, middle, right] = [Namespace::new(), Namespace::new(), Namespace::new()];
+    middle.run(|| {
+        for setting in ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"] {
+            ensure_sysctl(setting, "1").unwrap();
+        }
+    });
+    for (end, number) in [(&left, 1), (&right, 2)] {
+        let name = format!("side{number}");
+        let peer = VethPeer { name: "eth0", namespace: end.file.as_fd(), mac: None };
+        let mut netlink = middle.netlink();
+        netlink.create_veth(&VethSpec { name: &name, mtu: 1500, alias: None, peer }).unwrap();
+        netlink.set_link(&name, &LinkChange::new().up()).unwrap();
+        let index = netlink.observe_link(&name).unwrap().unwrap().index;
+        let mut inside = end.netlink();
+        inside.set_link("eth0", &LinkChange::new().up()).unwrap();
+        let own = inside.observe_link("eth0").unwrap().unwrap().index;
+        for (network, length) in
+            [(format!("192.0.{number}."), 24), (format!("2001:db8:{number}::"), 64)]
+        {
+            let address = |last: u8| IpNet::new(ip(&format!("{network}{last}")), length).unwrap();
+            netlink.ensure_address(index, address(1), DuplicateDetection::Off).unwrap();
+            inside.ensure_address(own, address(2), DuplicateDetection::Off).unwrap();
+            inside.ensure_route(&default_route(address(1).addr())).unwrap();
+        }
+    }
+    let size = |to: &str| left.run(|| probe_path(ip(to), 1500).unwrap());
+    let far = ["192.0.2.2", "2001:db8:2::2"];
+    // The kernel puts a new IPv6 address to work a moment after it agreed to it.
+    let begun = std::time::Instant::now();
+    while far.map(size) != [Some(1500); 2] && begun.elapsed() < Duration::from_secs(10) {}
+    assert_eq!(far.map(size), [Some(1500); 2]);
+    middle.netlink().set_link("side2", &LinkChange::new().mtu(1400)).unwrap();
+    for found in far.map(size) {
+        assert!((1396..=1400).contains(&found.unwrap()), "{found:?}");
+    }
+    // Now the router says nothing about what it drops.
+    for rules in [
+        "table ip quiet { chain out { type filter hook output priority 0; icmp type destination-unreachable drop; }; }",
+        "table ip6 quiet { chain out { type filter hook output priority 0; icmpv6 type packet-too-big drop; }; }",
+    ] {
+        let status = middle.run(|| Command::new("nft").arg(rules).status().unwrap());
+        assert!(status.success());
+    }
+    for found in far.map(size) {
+        assert!((1396..=1400).contains(&found.unwrap()), "{found:?}");
+    }
+    right.netlink().set_link("eth0", &LinkChange::new().down()).unwrap();
+    assert_eq!(size("192.0.2.2"), None);
+}
+
+fn default_route(gateway: IpAddr) -> RouteSpec {
+    let everything = if gateway.is_ipv4() { "0.0.0.0/0" } else { "::/0" };
+    RouteSpec {
+        destination: net(everything),
+        gateway: Some(gateway),
+        link: None,
+        source: None,
+        metric: None,
+        table: TABLE_MAIN,
+        protocol: 4,
     }
 }
 
@@ -272,6 +329,7 @@ fn what_somebody_removes_comes_back() {
         "neigh flush dev vtep1024 nud permanent",
         "addr del 9.0.1.1/24 dev m-dcos",
         "link set m-dcos down",
+        "link set vtep1024 address 02:00:00:00:00:01",
     ] {
         a.ip(harm);
         assert!(a.pass() > 0, "{harm}");
@@ -353,6 +411,8 @@ fn as_in_dcos() {
 #[test]
 fn links_and_routes_of_others_stay() {
     let mut node = Node::new(1, USUAL);
+    let spec = &node.spec;
+    assert!(node.namespace.run(|| ensure_network(spec)).errors.is_empty());
     node.hear(&Node::new(2, USUAL));
     node.ip("link add vtep1024 type bridge");
     node.ip("link set vtep1024 up");
@@ -365,5 +425,6 @@ fn links_and_routes_of_others_stay() {
         report.problems.iter().filter(|text| text.contains("9.0.2.0/24")).collect();
     assert_eq!(in_the_way.len(), 1, "{report:?}");
     node.ip("link del mine");
-    assert!(node.reconcile().problems.is_empty());
+    let report = node.reconcile();
+    assert!(report.problems.is_empty(), "{report:?}");
 }

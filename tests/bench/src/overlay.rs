@@ -1,6 +1,8 @@
-//! What the overlay costs; today: connecting a container by CNI, and letting it go.
+//! What the overlay costs: connecting a container by CNI and letting it go, and reaching a
+//! thousand other nodes.
 
 mod cni;
+mod peers;
 
 use crate::report::Report;
 use crate::rows::{self, Options, Row};
@@ -8,7 +10,7 @@ use crate::sandbox::Sandbox;
 use anyhow::Result;
 
 /// All parts.
-const ROWS: [Row<Bench>; 1] = [("cni", cni::run)];
+const ROWS: [Row<Bench>; 2] = [("cni", cni::run), ("peers", peers::run)];
 
 /// What every row has.
 struct Bench {

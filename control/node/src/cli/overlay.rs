@@ -4,6 +4,9 @@ use super::table::{Field, Paint, Tone, age, plain, render as table, toned};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
+/// What lasts longer than this is not worth a forecast: a year, in seconds.
+const FAR: u64 = 365 * 86_400;
+
 /// What the node says of the overlays.
 #[derive(Debug, Deserialize)]
 pub(super) struct Overlays {
@@ -138,8 +141,8 @@ fn used(usage: &Usage) -> Vec<Field> {
     let tone = if usage.waiting > 0 { Tone::Bad } else { Tone::Normal };
     let lasts = match usage.exhausted_in_seconds {
         _ if usage.waiting > 0 => toned(Tone::Bad, format!("{} agents wait", usage.waiting)),
-        Some(seconds) => plain(age(seconds)),
-        None => plain(""),
+        Some(seconds) if seconds < FAR => plain(age(seconds)),
+        _ => plain(""),
     };
     vec![
         plain(usage.overlay.as_deref().unwrap_or("tunnels' ends")),

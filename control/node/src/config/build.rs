@@ -10,7 +10,7 @@ use super::{
 };
 use super::{dns, names, overlay};
 use crate::instance::{Instance, SOCKET_NAME};
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 use mizzen_kernel::vips::Tuning;
 use mizzen_plan::ingress::IngressRule;
 use std::collections::BTreeMap;
@@ -146,9 +146,9 @@ fn at(address: IpAddr, port: u16) -> SocketAddr {
 
 /// The machine's first address that is not one which we gave it ourselves.
 fn default_address(host: &HostFacts, overlay: &OverlayConfig, names: &[IpAddr]) -> IpAddr {
-    let ours = |ip: &IpAddr| {
-        names.contains(ip) || matches!(ip, IpAddr::V4(ip) if overlay.network.contains(ip))
-    };
+    let ends = [overlay.vtep_network.into(), overlay.vtep_network6.into()];
+    let networks: Vec<IpNet> = overlay.all_networks().into_iter().chain(ends).collect();
+    let ours = |ip: &IpAddr| names.contains(ip) || networks.iter().any(|net| net.contains(ip));
     let found = host.addresses.iter().copied().find(|ip| !ours(ip));
     found.unwrap_or(Ipv4Addr::LOCALHOST.into())
 }

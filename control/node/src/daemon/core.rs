@@ -44,7 +44,7 @@ use mizzen_plan::vip::Planner;
 use mizzen_services::Services;
 use mizzen_store::Store;
 use mizzen_types::fact::{Fact, Key, NodeFact};
-use mizzen_types::ids::ContainerId;
+use mizzen_types::ids::{ContainerId, OwnerId};
 use mizzen_types::time::{Mono, Now};
 use mizzen_types::vip::VipKey;
 use std::collections::{BTreeMap, BTreeSet};
@@ -82,6 +82,8 @@ pub(crate) enum Input {
     LinksChanged,
     /// Something of the overlays may have been removed by somebody.
     OverlayTouched,
+    /// The largest packet that reaches another node, in bytes.
+    PathProbed(OwnerId, u32),
     /// A pass over the tunnels to other nodes is over.
     Tunnels(TunnelReport),
     /// A pass over the node's network is over.
@@ -213,6 +215,7 @@ impl Core {
             (Input::SocketsEnded(endings, ended), _) => self.note_ended_sockets(endings, &ended),
             (Input::LinksChanged, _) => self.note_links(now.mono),
             (Input::OverlayTouched, _) => self.note_removal(now.mono),
+            (Input::PathProbed(peer, mtu), _) => self.note_path(&peer, mtu),
             (Input::Tunnels(report), _) => self.note_tunnels(&report),
             (Input::NetworkPass(report), _) => {
                 self.note_network(&report);

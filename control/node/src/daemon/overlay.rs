@@ -3,6 +3,7 @@
 //! a thread of its own ([`driver`]), which puts back what others remove.
 
 mod driver;
+mod prober;
 mod view;
 
 use super::build::{self, narrow_links, overlay_specs};
@@ -12,12 +13,13 @@ use crate::config::{Config, Role};
 use driver::Order;
 use mizzen_kernel::tunnels::{PROTOCOL, RemovalMonitor, TunnelReport, Tunnels, underlay_mtu};
 use mizzen_membership::view::Change;
-use mizzen_plan::overlay::{Desired, Healing, Own, PeerChange, Peers};
+use mizzen_plan::overlay::{Desired, Healing, Own, PeerChange, PeerEntries, Peers};
 use mizzen_store::Store;
 use mizzen_types::fact::{Fact, Key};
 use mizzen_types::ids::OwnerId;
 use mizzen_types::overlay::{OverlayClaim, OverlayGrant};
 use mizzen_types::time::{Mono, Now};
+use prober::Question;
 use std::collections::BTreeMap;
 use std::sync::mpsc;
 use std::thread;
@@ -36,6 +38,8 @@ const NETWORK: &str = "overlay network";
 const ADDRESSES: &str = "overlay addresses";
 /// An overlay's addresses are nearly used up when this part of them is.
 const NEARLY_USED: f64 = 0.9;
+/// Minutes after which all paths were probed again.
+const TURNS: usize = 10;
 
 /// The node's part in the overlays.
 pub(crate) struct Overlay {
@@ -45,12 +49,18 @@ pub(crate) struct Overlay {
     pub(crate) peers: Peers,
     /// Orders to the thread that makes tunnels.
     orders: Option<mpsc::Sender<Order>>,
+    /// Questions to the thread that probes paths.
+    questions: Option<mpsc::Sender<Question>>,
+    /// Grows with each minute: a tenth of the paths is probed in each.
+    turn: usize,
     /// Largest packet of the link with the node's address, in bytes.
     underlay_mtu: Option<u32>,
     /// When the kernel is looked at because something of ours may have been removed.
     look_at: Option<Mono>,
     /// Links behind which some paths are narrower than others, as the kernel knows it.
     narrow: Vec<String>,
+    /// Whether the next pass over the network has something new to make.
+    expected: bool,
     /// Of bridges and rules; the thread has one of its own for tunnels.
     healing: Healing,
 }
@@ -63,9 +73,12 @@ impl Overlay {
             grant,
             peers: Peers::new(here),
             orders: None,
+            questions: None,
+            turn: 0,
             underlay_mtu: None,
             look_at: None,
             narrow: Vec::new(),
+            expected: false,
             healing: Healing::default(),
         })
     }
@@ -73,6 +86,38 @@ impl Overlay {
     /// When it wants to be looked at.
     pub(crate) fn deadline(&self) -> Option<Mono> {
         self.look_at
+    }
+
+    /// Finds out how large packets to a node may be.
+    fn probe(&self, peer: &OwnerId) {
+        let entries = self.peers.entries().find(|(other, _)| *other == peer);
+        let at = entries.and_then(|(_, entries)| entries.forwarding.first());
+        if let (Some(questions), Some(largest), Some(at)) = (&self.questions, self.underlay_mtu, at)
+        {
+            let (peer, address) = (peer.clone(), at.underlay);
+            // The thread ends with the process only.
+            let _ = questions.send(Question { peer, address, largest });
+        }
+    }
+
+    /// Probes paths that lead elsewhere than before.
+    fn probe_moved(&self, changes: &[PeerChange]) {
+        let at = |entries: &Option<PeerEntries>| {
+            entries.as_ref().and_then(|e| e.forwarding.first()).map(|entry| entry.underlay)
+        };
+        for change in changes.iter().filter(|change| at(&change.before) != at(&change.after)) {
+            self.probe(&change.peer);
+        }
+    }
+
+    /// Probes a tenth of all paths once more: routes between nodes change, too.
+    fn probe_some(&mut self) {
+        self.turn = self.turn.wrapping_add(1);
+        let some = self.peers.entries().map(|(peer, _)| peer.clone());
+        let some: Vec<OwnerId> = some.skip(self.turn % TURNS).step_by(TURNS).collect();
+        for peer in some {
+            self.probe(&peer);
+        }
     }
 
     fn order(&self, order: Order) {
@@ -115,6 +160,10 @@ impl Core {
             Ok(orders) => self.overlay.orders = Some(orders),
             Err(error) => return self.problems.report(TUNNELS, format!("{error:#}")),
         }
+        match prober::start(self.inputs.clone()) {
+            Ok(questions) => self.overlay.questions = Some(questions),
+            Err(error) => warn!(error = format!("{error:#}"), "paths are not probed"),
+        }
         if let Err(error) = listen(self.inputs.clone()) {
             warn!(error = format!("{error:#}"), "what is removed is put back after a minute only");
         }
@@ -135,15 +184,16 @@ impl Core {
             let networks = build::networks(&self.config, self.overlay.grant.as_ref());
             containers.containerizer.set_networks(networks);
         }
-        self.follow_grant();
-        self.introduce();
         if self.recovering {
             // Ready means that containers can be attached.
             let report = mizzen_kernel::network::ensure_network(&self.network_spec());
             self.note_network(&report);
         } else {
+            self.overlay.expected = true;
             self.ensure_network();
         }
+        self.follow_grant();
+        self.introduce();
     }
 
     /// Takes over what another node says of its share.
@@ -156,6 +206,16 @@ impl Core {
             _ => None,
         };
         let changes = self.overlay.peers.apply(&change.owner, fact);
+        self.overlay.probe_moved(&changes);
+        self.make_tunnels(changes);
+    }
+
+    /// A probe of the path to a node was answered.
+    pub(crate) fn note_path(&mut self, peer: &OwnerId, mtu: u32) {
+        let changes = self.overlay.peers.probed(peer, Some(mtu));
+        if !changes.is_empty() {
+            info!(%peer, mtu, "the path to a node takes packets of another size");
+        }
         self.make_tunnels(changes);
     }
 
@@ -192,9 +252,15 @@ impl Core {
 
     /// A pass that nobody asked for has put something back.
     pub(crate) fn note_healing(&mut self, changed: u32, now: Mono) {
-        match changed {
-            0 => self.overlay.healing.found_well(now),
-            _ => self.overlay.healing.repaired(now),
+        let expected = std::mem::take(&mut self.overlay.expected);
+        if changed == 0 {
+            self.overlay.healing.found_well(now);
+        } else {
+            if !expected {
+                self.overlay.healing.repaired(now);
+            }
+            // Routes bear the bridges' addresses.
+            self.overlay.order(Order::Look);
         }
         match self.overlay.healing.problem(now) {
             Some(problem) => self.problems.report(NETWORK, problem),
@@ -205,6 +271,7 @@ impl Core {
     /// The minute's look at everything.
     pub(crate) fn resync_overlay(&mut self, now: Now) {
         self.overlay.order(Order::Look);
+        self.overlay.probe_some();
         self.want_addresses();
         if !self.config.has(Role::Overlay) {
             return;
@@ -262,7 +329,8 @@ impl Core {
                 gateways: gateways.collect::<BTreeMap<_, _>>(),
             }
         });
-        self.overlay.peers.set_own(own);
+        let changes = self.overlay.peers.set_own(own);
+        self.overlay.probe_moved(&changes);
         self.overlay.order(Order::Desired(Box::new(self.overlay.peers.desired())));
         self.tell_of_peers();
     }
@@ -281,6 +349,7 @@ impl Core {
         };
         self.overlay.order(order);
         if narrow_links(&self.config, &self.overlay.peers) != self.overlay.narrow {
+            self.overlay.expected = true;
             self.ensure_network();
         }
     }

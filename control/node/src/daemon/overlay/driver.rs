@@ -17,6 +17,9 @@ pub(super) use mizzen_kernel::tunnels::Removals;
 /// After a start, other nodes come to be known one by one; what a former process made for
 /// those that are not known yet stays for so long.
 const WARM_UP: Duration = Duration::from_secs(60);
+/// What was left undone is tried again after this, then after twice as long.
+const SOON: Duration = Duration::from_secs(1);
+const LATE: Duration = Duration::from_secs(60);
 /// With nothing to wait for.
 const IDLE: Duration = Duration::from_secs(3600);
 
@@ -35,8 +38,8 @@ struct Driver {
     tunnels: Tunnels,
     desired: Desired,
     healing: Healing,
-    /// Whether something was left undone.
-    unfinished: bool,
+    /// After what time it is tried again, if something was left undone.
+    retry: Option<Duration>,
     inputs: UnboundedSender<Input>,
 }
 
@@ -45,7 +48,7 @@ pub(super) fn start(mark: String, inputs: UnboundedSender<Input>) -> anyhow::Res
     let tunnels = Tunnels::open(mark)?;
     let (orders, receiver) = mpsc::channel();
     let (desired, healing) = (Desired::default(), Healing::default());
-    let mut driver = Driver { tunnels, desired, healing, unfinished: false, inputs };
+    let mut driver = Driver { tunnels, desired, healing, retry: None, inputs };
     thread::Builder::new()
         .name("tunnels".to_owned())
         .spawn(move || driver.run(&receiver))
@@ -66,6 +69,7 @@ impl Driver {
             }
             let removals = if warm { Removals::Now } else { Removals::Later };
             let pause = self.healing.deadline(now).map_or(IDLE, clock::until);
+            let pause = pause.min(self.retry.unwrap_or(IDLE));
             let warming = if warm { IDLE } else { WARM_UP.saturating_sub(now.since(started)) };
             match orders.recv_timeout(pause.min(warming)) {
                 Ok(order) => self.carry_out(order, removals),
@@ -112,14 +116,17 @@ impl Driver {
         match report.changed {
             // What was left undone is not what somebody removed.
             0 => self.healing.found_well(now),
-            _ if self.unfinished => {}
+            _ if self.retry.is_some() => {}
             _ => self.healing.repaired(now),
         }
         self.tell(report);
     }
 
     fn tell(&mut self, mut report: TunnelReport) {
-        self.unfinished = !report.problems.is_empty();
+        self.retry = match report.problems.is_empty() {
+            true => None,
+            false => Some(self.retry.map_or(SOON, |before| (before * 2).min(LATE))),
+        };
         report.problems.extend(self.healing.problem(clock::now().mono));
         // The loop has ended if nobody listens; then nobody needs the report.
         let _ = self.inputs.send(Input::Tunnels(report));
