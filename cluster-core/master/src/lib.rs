@@ -86,6 +86,8 @@ pub struct Settings {
     pub address: IpAddr,
     /// TCP port of its API.
     pub port: u16,
+    /// TCP port of the service scheduler's API, if that runs beside it.
+    pub services_port: Option<u16>,
     /// What it says that its version is.
     pub version: String,
     /// The cluster's name.
@@ -125,6 +127,7 @@ impl Settings {
             hostname: hostname.into(),
             address,
             port,
+            services_port: None,
             version: mizzen_api::MESOS_VERSION.to_owned(),
             cluster: None,
             allocation_interval: Duration::from_secs(1),
@@ -322,6 +325,7 @@ impl Master {
             hostname: self.settings.hostname.clone(),
             address: self.settings.address,
             port: self.settings.port,
+            services: self.settings.services_port,
         };
         let value = Some(Box::new(Fact::Leader(leader)));
         self.effects.push_back(Effect::Fact { key: Key::Leader, value });

@@ -111,6 +111,9 @@ pub struct LeaderFact {
     pub address: IpAddr,
     /// TCP port of that API.
     pub port: u16,
+    /// TCP port of the service scheduler's API, if that runs beside the master.
+    #[serde(default)]
+    pub services: Option<u16>,
 }
 
 /// A framework that the leading master knows.

@@ -13,10 +13,11 @@ pub use requests::{
     ServicesReply, ServicesRequest,
 };
 
+pub use crate::leader::Leading;
 use mizzen_api::v1::{master, scheduler};
 use std::net::IpAddr;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// Why the core gave no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -36,13 +37,15 @@ pub enum CoreError {
 #[derive(Debug, Clone)]
 pub struct CoreHandle {
     requests: mpsc::Sender<CoreRequest>,
+    leading: watch::Receiver<Leading>,
 }
 
-/// A handle, and the end at which the core loop receives.
+/// A handle, and the end at which the core loop receives. This node leads.
 #[must_use]
 pub fn channel(capacity: usize) -> (CoreHandle, mpsc::Receiver<CoreRequest>) {
     let (requests, receiver) = mpsc::channel(capacity);
-    (CoreHandle { requests }, receiver)
+    let (_, leading) = watch::channel(Leading::Here);
+    (CoreHandle { requests, leading }, receiver)
 }
 
 impl CoreHandle {
@@ -50,6 +53,18 @@ impl CoreHandle {
     #[must_use]
     pub fn is_running(&self) -> bool {
         !self.requests.is_closed()
+    }
+
+    /// The same handle; who leads is what the core says last.
+    #[must_use]
+    pub fn following(self, leading: watch::Receiver<Leading>) -> Self {
+        Self { leading, ..self }
+    }
+
+    /// Who serves what needs the leading master.
+    #[must_use]
+    pub fn leading(&self) -> Leading {
+        *self.leading.borrow()
     }
 
     /// Asks a question.

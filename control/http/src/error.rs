@@ -5,6 +5,7 @@ use axum::http::StatusCode;
 use axum::http::header::{CONNECTION, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use mizzen_api::codec::DecodeError;
+use std::net::SocketAddr;
 
 /// The two encodings, as the texts below name them.
 const BOTH_TYPES: &str = "'application/json' or 'application/x-protobuf'";
@@ -95,6 +96,20 @@ pub enum HttpError {
     /// A request that should have named its host.
     #[error("Expecting 'Host' to be present")]
     NoHost,
+    /// What was asked for is the leading master's.
+    #[error("No master leads at the moment")]
+    NoLeader,
+    /// The leading master did not answer.
+    #[error("The leading master at {address} does not answer: {source}")]
+    Leader {
+        /// Where it should be.
+        address: SocketAddr,
+        /// What happened.
+        source: std::io::Error,
+    },
+    /// A request came back that was passed on.
+    #[error("The node that should lead says that another one does")]
+    Loop,
     /// An answer of ours that is no HTTP.
     #[error("The answer cannot be written")]
     Answer,
@@ -116,7 +131,8 @@ impl HttpError {
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
             Self::Answer => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Core(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Core(_) | Self::NoLeader => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Leader { .. } | Self::Loop => StatusCode::BAD_GATEWAY,
             Self::NoContentType
             | Self::Decode { .. }
             | Self::Call { .. }

@@ -13,6 +13,7 @@ mod encoding;
 pub mod error;
 #[doc(hidden)]
 pub mod fuzzing;
+mod leader;
 pub mod limits;
 mod mesos_dns;
 mod node;

@@ -11,7 +11,8 @@
 //! | (cluster) | 62501 UDP and TCP | other nodes, see `control/gossip` |
 //! | node | `<run-dir>/mizzen.sock` | root: the command line |
 //!
-//! A [`Query`] asks the core and changes nothing; the others have handlers. A
+//! Where this node does not lead, requests for master and services go to the leader, see
+//! [`leader`]. A [`Query`] asks the core and changes nothing; the others have handlers. A
 //! path that is listed answers another method with 405 and `Allow`.
 
 use crate::closing::Closing;
@@ -19,9 +20,10 @@ use crate::core::{CoreHandle, Query};
 use crate::error::HttpError;
 use crate::limits::Limits;
 use crate::query::{ToQuery, asks};
-use crate::{mesos_dns, node, operator, operator_api, scheduler, services, vips};
+use crate::{leader, mesos_dns, node, operator, operator_api, scheduler, services, vips};
 use axum::body::{Body, HttpBody};
 use axum::http::Uri;
+use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodRouter, any, get, post};
 use axum::{Json, Router};
 use bytes::Bytes;
@@ -184,6 +186,7 @@ pub(crate) fn master(app: App) -> Router {
         .route("/overlay-master/agents/delete", post(operator_api::delete_overlay_agents))
         .route("/", index("master", &[MASTER, OVERLAY_MASTER], MASTER_CALLS))
         .fallback(no_route)
+        .layer(from_fn_with_state(app.clone(), leader::redirect))
         .with_state(app)
 }
 
@@ -203,8 +206,9 @@ pub(crate) fn agent(app: App) -> Router {
 /// The services' routes: all of them, which the service scheduler tells apart.
 pub(crate) fn services(app: App) -> Router {
     Router::new()
-        .route("/", index("services", &[], SERVICES_CALLS))
         .fallback(services::pass)
+        .layer(from_fn_with_state(app.clone(), leader::to_services))
+        .route("/", index("services", &[], SERVICES_CALLS))
         .with_state(app)
 }
 
@@ -232,9 +236,16 @@ pub(crate) fn minuteman(app: App) -> Router {
 
 /// The node's own routes, on its port and on its socket.
 pub(crate) fn node(app: App) -> Router {
-    queries(NODE)
-        .route("/v1/version", get(node::version))
+    let services = Router::new()
+        .route("/v2/{*path}", any(services::pass))
+        .layer(from_fn_with_state(app.clone(), leader::to_services));
+    let master = Router::new()
         .route("/api/v1", post(operator_api::call))
+        .layer(from_fn_with_state(app.clone(), leader::to_master));
+    queries(NODE)
+        .merge(services)
+        .merge(master)
+        .route("/v1/version", get(node::version))
         .route("/v1/metrics", get(vips::metrics))
         .route("/v1/hosts/{host}", get(mesos_dns::node_hosts))
         .route("/v1/hosts/{host}/ports", get(mesos_dns::not_there))
@@ -247,7 +258,6 @@ pub(crate) fn node(app: App) -> Router {
         .route("/v1/vip-services", any(services::pass_vip))
         .route("/v1/vip-services/{*service}", any(services::pass_vip))
         .route("/v1/vip-plan", any(services::pass_vip))
-        .route("/v2/{*path}", any(services::pass))
         .route("/", index("node", &[NODE], NODE_CALLS))
         .fallback(no_route)
         .with_state(app)

@@ -1,7 +1,7 @@
 //! A core that only answers, real sockets in front of it, and raw clients.
 
 use crate::core::{
-    self, Addressee, CoreRequest, MetricsEncoding, OperatorReply, Query, QueryReply,
+    self, Addressee, CoreRequest, Leading, MetricsEncoding, OperatorReply, Query, QueryReply,
 };
 use crate::core::{SchedulerReply, ServicesReply, ServicesRequest};
 use crate::limits::Limits;
@@ -16,10 +16,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 mod conformance;
+mod leader;
 mod node;
 mod robustness;
 mod stream;
@@ -53,6 +54,10 @@ impl Bench {
     }
 
     async fn with(limits: Limits) -> Self {
+        Self::led(limits, Leading::Here).await
+    }
+
+    async fn led(limits: Limits, leading: Leading) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("mizzen.sock");
         let any = Address::Tcp("127.0.0.1:0".parse().unwrap());
@@ -74,6 +79,7 @@ impl Bench {
             }
         }
         let (handle, requests) = core::channel(16);
+        let handle = handle.following(watch::channel(leading).1);
         let (seen_by, seen) = mpsc::unbounded_channel();
         let core = tokio::spawn(fake_core(requests, seen_by));
         let (stop, stopped) = oneshot::channel::<()>();

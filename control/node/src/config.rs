@@ -276,6 +276,18 @@ impl Config {
         self.roles.contains(&role) && !elsewhere
     }
 
+    /// Whether a listener was asked for that leads to what another node runs.
+    #[must_use]
+    pub fn leads_elsewhere(&self, role: Role) -> bool {
+        let key = match role {
+            Role::Master => "master.listen",
+            Role::Services => "services.listen",
+            _ => return false,
+        };
+        let told = self.origins.get(key).is_some_and(|origin| *origin != Origin::Default);
+        self.joined && told
+    }
+
     /// The node has joined a cluster: it runs neither master nor services.
     ///
     /// # Errors

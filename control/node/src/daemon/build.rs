@@ -179,6 +179,7 @@ pub(crate) async fn build(
     core.collect_garbage();
 
     let (handle, requests) = channel(REQUEST_QUEUE);
+    let handle = handle.following(core.links.leading());
     Ok(Built { core, parts: Parts { inputs: receiver, requests, handle, listeners, arrivals } })
 }
 
@@ -279,10 +280,12 @@ impl Core {
         let listen = self.config.master.listen;
         let (id, hostname) = (self.master_id.clone(), self.config.hostname.clone());
         let address = self.config.address;
+        let services = self.config.has(Role::Services);
         let settings = mizzen_master::Settings {
             allocation_interval: self.config.master.allocation_interval,
             flags: self.flag_texts(),
             seed,
+            services_port: services.then(|| self.config.services.listen.port()),
             ..mizzen_master::Settings::new(id, hostname, address, listen.port())
         };
         let records = self.store.scan(mizzen_master::registry::PREFIX)?;

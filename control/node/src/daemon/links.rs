@@ -7,13 +7,14 @@ use super::saves::chain;
 use mizzen_agent::way::{Leader, Standing, Way};
 use mizzen_api::link::{ToAgent, ToMaster};
 use mizzen_gossip::transport::Channel;
+use mizzen_http::core::Leading;
 use mizzen_master::LinkId;
 use mizzen_master::ways::Ways;
 use mizzen_membership::identity::node_of;
 use mizzen_types::fact::{Fact, Key, LeaderFact};
 use mizzen_types::ids::OwnerId;
 use mizzen_types::time::{Mono, Now};
-use std::fmt::Display;
+use tokio::sync::watch;
 use tracing::{debug, info};
 
 /// The part's name in problems.
@@ -30,18 +31,26 @@ pub(crate) struct Links {
     way: Way,
     /// Who leads, if that is on another node, and what it says of itself.
     elsewhere: Option<(Leader, LeaderFact)>,
+    /// The same for whoever asks this node for what the leader has.
+    leading: watch::Sender<Leading>,
 }
 
 impl Links {
     /// No links yet.
     pub(crate) fn new(seed: u64) -> Self {
         let ways = Ways::new(LinkId(LOCAL_LINK.0 + 1));
-        Self { ways, way: Way::new(seed), elsewhere: None }
+        let (leading, _) = watch::channel(Leading::Here);
+        Self { ways, way: Way::new(seed), elsewhere: None, leading }
     }
 
     /// When [`Core::handle_links_timeout`] wants to be called.
     pub(crate) fn deadline(&self) -> Option<Mono> {
         self.way.poll_deadline()
+    }
+
+    /// Who serves what needs the leading master, from now on.
+    pub(crate) fn leading(&self) -> watch::Receiver<Leading> {
+        self.leading.subscribe()
     }
 
     /// The master of another node, if that one leads.
@@ -116,6 +125,16 @@ impl Core {
         if self.links.elsewhere != elsewhere {
             self.change_leader(elsewhere, now);
         }
+        self.links.leading.send_replace(match self.links.leader() {
+            Some(leader) => Leading::There {
+                address: leader.address,
+                master: leader.port,
+                services: leader.services,
+            },
+            // A node without others answers for itself what it lacks.
+            None if self.members.is_none() => Leading::Here,
+            None => Leading::Nowhere,
+        });
     }
 
     /// What stands between the agent and its master, for people.
@@ -196,7 +215,7 @@ impl Core {
         }
     }
 
-    fn note_link_problem(&mut self, peer: &OwnerId, problem: &(impl std::error::Error + Display)) {
+    fn note_link_problem(&mut self, peer: &OwnerId, problem: &impl std::error::Error) {
         self.problems.report(LINKS, format!("node {peer}: {}", chain(problem)));
     }
 }

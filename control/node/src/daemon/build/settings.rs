@@ -126,7 +126,7 @@ pub(super) fn listener_settings(config: &Config) -> ListenerSettings {
         (Role::Dns, Part::MesosDns, config.admin.mesos_dns),
         (Role::Vip, Part::Minuteman, config.admin.minuteman),
     ] {
-        if config.has(role) {
+        if config.has(role) || config.leads_elsewhere(role) {
             listeners.push((part, tcp(address)));
         }
     }
