@@ -1,7 +1,7 @@
 //! Nodes that do not lead.
 
 use super::{Bench, Seen, get};
-use crate::core::Leading;
+use crate::core::{Addressee, Leading};
 use crate::limits::Limits;
 use crate::server::Part;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -57,7 +57,9 @@ async fn requests_for_services_are_passed_on() {
         assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
         assert!(answer.contains("x-query: force=true\r\n"), "{answer}");
         assert!(answer.ends_with("POST /v2/apps 100000"), "{answer}");
-        let Seen::Services(seen) = leader.next().await else { panic!("not passed on") };
+        let Seen::Passed(Addressee::Services, seen) = leader.next().await else {
+            panic!("not passed on")
+        };
         assert_eq!((seen.method.as_str(), seen.path.as_str()), ("POST", "/v2/apps"));
     }
 }
