@@ -3,7 +3,8 @@
 //! ```text
 //! LOCALS[address] ─▶ Local ─link─▶ ALIVE[link]      a container of this node, as long as its link is there
 //! PEERS[prefix] ─▶ Peer                             addresses of another node
-//! SWITCH[0] ─▶ Switch                               whether anything of this is used
+//! COURSES[hash of both ends] ─▶ Course              what the last look into these said; of each CPU
+//! SWITCH[0] ─▶ Switch                               whether anything of this is used, and since when it is so
 //! ```
 //!
 //! What is in no map takes the ordinary path by the bridge, the routes and the tunnel's own
@@ -24,12 +25,14 @@ pub mod maps {
     pub const LOCALS: &str = "LOCALS";
     /// Hash of devices by the number of the link; the kernel takes those out that are gone.
     pub const ALIVE: &str = "ALIVE";
+    /// Per-CPU array of [`Course`](super::Course).
+    pub const COURSES: &str = "COURSES";
     /// Array of one [`Switch`](super::Switch).
     pub const SWITCH: &str = "SWITCH";
     /// Per-CPU array of counters, by [`counter`](super::counter).
     pub const COUNTS: &str = "COUNTS";
     /// Every map.
-    pub const ALL: [&str; 5] = [PEERS, LOCALS, ALIVE, SWITCH, COUNTS];
+    pub const ALL: [&str; 6] = [PEERS, LOCALS, ALIVE, COURSES, SWITCH, COUNTS];
 
     /// Blocks of addresses on other nodes: of three thousand nodes several each.
     pub const PEERS_CAPACITY: usize = 1 << 15;
@@ -37,6 +40,8 @@ pub mod maps {
     pub const LOCALS_CAPACITY: usize = 1 << 13;
     /// Links of containers of this node.
     pub const ALIVE_CAPACITY: usize = LOCALS_CAPACITY;
+    /// Courses that each CPU remembers; a power of two.
+    pub const COURSES_CAPACITY: usize = 1 << 10;
     /// Counters of each CPU.
     pub const COUNTS_CAPACITY: usize = 4;
 }
@@ -148,6 +153,34 @@ impl Local {
     pub const SENDS: u32 = 1;
     /// What the container is sent may take the fast path.
     pub const RECEIVES: u32 = 2;
+    /// VIPs are translated at the container's sockets, so its packets need not pass the programs of VIPs.
+    pub const HOOKED: u32 = 4;
+}
+
+/// Element of `COURSES`: what was found out about packets between two addresses that leave this node.
+///
+/// Only its own CPU reads and writes it, and takes it for nothing if anything differs or was changed since.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct Course {
+    /// A container of this node.
+    pub from: Ip16,
+    /// Whom it talks to.
+    pub to: Ip16,
+    /// The container's link.
+    pub link: u32,
+    /// [`Switch::generation`] when this was found out.
+    pub generation: u32,
+    /// Flags of the container.
+    pub flags: u32,
+    /// The container's bridge.
+    pub gateway: HardwareAddress,
+    /// Zero.
+    pub reserved: u16,
+    /// The way.
+    pub peer: Peer,
 }
 
 /// Element of `SWITCH`.
@@ -158,9 +191,12 @@ impl Local {
 pub struct Switch {
     /// Zero sends everything by the ordinary path.
     pub on: u32,
+    /// Another one after each change of a map.
+    pub generation: u32,
 }
 
 const _: () = assert!(size_of::<Prefix>() == 20, "PEERS key is part of the ABI");
 const _: () = assert!(size_of::<Peer>() == 20, "PEERS value is part of the ABI");
 const _: () = assert!(size_of::<Local>() == 28, "LOCALS value is part of the ABI");
-const _: () = assert!(size_of::<Switch>() == 4, "SWITCH value is part of the ABI");
+const _: () = assert!(size_of::<Course>() == 72, "COURSES value is part of the ABI");
+const _: () = assert!(size_of::<Switch>() == 8, "SWITCH value is part of the ABI");

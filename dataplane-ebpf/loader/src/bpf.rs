@@ -43,6 +43,8 @@ const MAP_UPDATE_ELEM: u32 = 2;
 const MAP_DELETE_ELEM: u32 = 3;
 const OBJ_PIN: u32 = 6;
 const OBJ_GET: u32 = 7;
+const PROG_ATTACH: u32 = 8;
+const PROG_DETACH: u32 = 9;
 const OBJ_GET_INFO_BY_FD: u32 = 15;
 const MAP_LOOKUP_BATCH: u32 = 24;
 const MAP_UPDATE_BATCH: u32 = 26;
@@ -98,6 +100,36 @@ pub fn link_create_on(
     attach_type: AttachType,
 ) -> io::Result<OwnedFd> {
     link_create_at(program, index, attach_type)
+}
+
+/// Where a program is put among those of a network link.
+#[derive(Clone, Copy, Debug)]
+pub enum Place<'a> {
+    /// Before all others.
+    First,
+    /// In the place of this one.
+    Of(BorrowedFd<'a>),
+}
+
+/// Attaches a program to what arrives by the network link with this number, for as long as the network link lives
+/// (Linux 6.6).
+pub fn attach_first(program: BorrowedFd<'_>, index: u32, place: Place<'_>) -> io::Result<()> {
+    const REPLACE: u32 = 1 << 2;
+    const BEFORE: u32 = 1 << 3;
+    let (flags, replaced) = match place {
+        Place::First => (BEFORE, 0),
+        Place::Of(other) => (REPLACE, raw(other)),
+    };
+    let mut attr = AttachAttr::new(program, index, flags, replaced);
+    // SAFETY: the structure is that of the command.
+    unsafe { bpf(PROG_ATTACH, &mut attr) }.map(drop)
+}
+
+/// Takes off what [`attach_first`] attached.
+pub fn detach_first(program: BorrowedFd<'_>, index: u32) -> io::Result<()> {
+    let mut attr = AttachAttr::new(program, index, 0, 0);
+    // SAFETY: the structure is that of the command.
+    unsafe { bpf(PROG_DETACH, &mut attr) }.map(drop)
 }
 
 /// Puts another program behind a link; no call falls between the two.
@@ -295,6 +327,32 @@ fn link_create_at(
     let mut attr = Attr { program: raw(program), target, attach_type, flags: 0 };
     // SAFETY: `Attr` is the kernel's structure for this command.
     unsafe { new_fd(LINK_CREATE, &mut attr) }
+}
+
+#[repr(C)]
+struct AttachAttr {
+    index: u32,
+    program: u32,
+    attach_type: u32,
+    flags: u32,
+    replaced: u32,
+    relative: u32,
+    revision: u64,
+}
+
+impl AttachAttr {
+    fn new(program: BorrowedFd<'_>, index: u32, flags: u32, replaced: u32) -> Self {
+        let attach_type = AttachType::TcxIngress as u32;
+        Self {
+            index,
+            program: raw(program),
+            attach_type,
+            flags,
+            replaced,
+            relative: 0,
+            revision: 0,
+        }
+    }
 }
 
 #[repr(C)]

@@ -6,9 +6,9 @@
 //!           counts ◀── COUNTS
 //! ```
 //!
-//! The programs are filters of the network links (`clsact`), not pinned links: they go with the
-//! container's link, whoever removes it, and they run behind those of the VIPs. The maps are the
-//! truth; a restarted daemon takes them over, and puts its own programs in the place of the old ones.
+//! The programs are attached to the network links themselves, not by pinned links: they go with the
+//! container's link, whoever removes it. Each stands there twice ([`places`](crate::places)). The maps are
+//! the truth; a restarted daemon takes them over, and puts its own programs in the place of the old ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -25,9 +25,9 @@ use mizzen_ebpf_abi::overlay::maps::{
 };
 use mizzen_ebpf_abi::overlay::{Local, OVERLAY_ABI_VERSION, Peer, Prefix, Switch, counter};
 
-use crate::clsact::{self, Direction, Filter, Order};
+use crate::places::{Programs, Stand};
 use crate::table::{Plain, Table};
-use crate::{LoadError, bpf, object, probe, slab};
+use crate::{LoadError, bpf, object, places, probe, slab};
 
 /// The compiled programs, as committed beside their checksum.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../prebuilt/overlay.bpf.o");
@@ -62,6 +62,8 @@ pub struct ContainerWanted {
     pub sends: bool,
     /// Whether what it is sent may.
     pub receives: bool,
+    /// Whether VIPs are translated at its sockets. Packets of others pass the programs of VIPs before.
+    pub hooked: bool,
 }
 
 /// What takes the fast path; nothing by default, which switches it off.
@@ -101,8 +103,7 @@ pub struct FastPathCounts {
 #[derive(Debug)]
 pub struct FastPath {
     pin_dir: PathBuf,
-    leaving: OwnedFd,
-    arriving: OwnedFd,
+    programs: Programs,
     maps: Maps,
     counts: OwnedFd,
     /// Links that the programs of this process stand on.
@@ -122,8 +123,7 @@ impl FastPath {
         let counts = object::map_pin(&directory, COUNTS);
         Ok(Self {
             pin_dir: pin_dir.to_owned(),
-            leaving: object::load(&mut object, "mizzen_leave")?,
-            arriving: object::load(&mut object, "mizzen_arrive")?,
+            programs: Programs::load(&mut object, pin_dir)?,
             maps: Maps::open(&directory)?,
             counts: bpf::obj_get(&counts).map_err(object::failed("open map", &counts))?,
             attached: BTreeSet::new(),
@@ -144,7 +144,7 @@ impl FastPath {
         if !is_on {
             self.maps.switch(false)?;
         }
-        let links: BTreeMap<u32, Direct> = wanted.links();
+        let links = wanted.links();
         self.attach(&links, &mut changed);
         let peers = wanted.peers.iter().map(|(net, peer)| (prefix(*net), (*peer).into()));
         // A container whose link cannot be attached to could be sent to but not answer.
@@ -163,9 +163,11 @@ impl FastPath {
         let written = apply(&self.maps.locals, LOCALS, &containers, Part::Additions)?;
         changed.containers = forgotten.len() + written.len();
         if is_on {
+            // Whatever a program has found out before counts no more.
             self.maps.switch(true)?;
         }
         self.detach(&links);
+        self.programs.keep()?;
         self.retire_others()?;
         Ok(changed)
     }
@@ -198,29 +200,24 @@ impl FastPath {
         Ok(values.iter().map(|value| u64::from_ne_bytes(*value)).sum())
     }
 
-    fn attach(&mut self, links: &BTreeMap<u32, Direct>, changed: &mut FastPathChanged) {
-        for (index, direct) in links {
+    fn attach(&mut self, links: &BTreeMap<u32, Stand>, changed: &mut FastPathChanged) {
+        for (index, stand) in links {
             if self.attached.contains(index) {
                 continue;
             }
-            let program = match direct {
-                Direct::Tunnel => &self.arriving,
-                Direct::Container => &self.leaving,
-            };
-            match clsact::ensure(*index, Direction::In, program.as_fd(), filter(&self.pin_dir)) {
-                Ok(_) => drop(self.attached.insert(*index)),
+            match self.programs.attach(*index, *stand) {
+                Ok(()) => drop(self.attached.insert(*index)),
                 Err(error) => changed.errors.push((*index, error)),
             }
         }
     }
 
-    fn detach(&mut self, links: &BTreeMap<u32, Direct>) {
-        let pin_dir = &self.pin_dir;
+    fn detach(&mut self, links: &BTreeMap<u32, Stand>) {
+        let programs = &self.programs;
         self.attached.retain(|index| {
             let is_wanted = links.contains_key(index);
             if !is_wanted {
-                // There is none if the link is gone.
-                let _ = clsact::remove(*index, filter(pin_dir));
+                programs.detach(*index);
             }
             is_wanted
         });
@@ -242,30 +239,20 @@ impl FastPath {
 /// [`LoadError::Path`] with the first pin that could not be removed.
 pub fn teardown_fast_path(pin_dir: &Path) -> Result<(), LoadError> {
     for directory in directories(pin_dir)? {
-        if let Ok(maps) = Maps::open(&directory) {
-            for link in maps.links()? {
-                // There is none if the link is gone.
-                let _ = clsact::remove(link, filter(pin_dir));
-            }
-        }
+        let maps = Maps::open(&directory);
+        let links = maps.and_then(|maps| maps.links()).unwrap_or_default();
+        places::teardown(pin_dir, &links)?;
         remove_pins(&directory)?;
     }
     Ok(())
 }
 
-/// What a link is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Direct {
-    Tunnel,
-    Container,
-}
-
 impl FastPathWanted {
-    fn links(&self) -> BTreeMap<u32, Direct> {
-        let tunnels = self.containers.values().map(|container| container.tunnel);
+    fn links(&self) -> BTreeMap<u32, Stand> {
+        let tunnels = self.containers.values().map(|container| (container.tunnel, Stand::Tunnel));
         let containers =
-            self.containers.values().map(|container| (container.link, Direct::Container));
-        containers.chain(tunnels.map(|tunnel| (tunnel, Direct::Tunnel))).collect()
+            self.containers.values().map(|container| (container.link, Stand::Container));
+        containers.chain(tunnels).collect()
     }
 }
 
@@ -290,7 +277,9 @@ impl Maps {
     }
 
     fn switch(&self, is_on: bool) -> Result<(), LoadError> {
-        let switch = Switch { on: u32::from(is_on) };
+        let present = self.switch.get(&0).map_err(failed("read", SWITCH))?.unwrap_or_default();
+        let switch =
+            Switch { on: u32::from(is_on), generation: present.generation.wrapping_add(1).max(1) };
         self.switch.put(&0, &switch).map_err(failed("write to", SWITCH))
     }
 
@@ -379,11 +368,12 @@ impl From<ContainerWanted> for Local {
     fn from(wanted: ContainerWanted) -> Self {
         let sends = if wanted.sends { Self::SENDS } else { 0 };
         let receives = if wanted.receives { Self::RECEIVES } else { 0 };
+        let hooked = if wanted.hooked { Self::HOOKED } else { 0 };
         Self {
             link: wanted.link,
             tunnel: wanted.tunnel,
             mtu: wanted.mtu,
-            flags: sends | receives,
+            flags: sends | receives | hooked,
             target: wanted.target.into(),
             source: wanted.source.into(),
         }
@@ -394,10 +384,6 @@ impl From<ContainerWanted> for Local {
 fn prefix((address, length): (IpAddr, u8)) -> Prefix {
     let mapped = if address.is_ipv4() { 96 } else { 0 };
     Prefix { length: mapped + u32::from(length), address: address.into() }
-}
-
-fn filter(pin_dir: &Path) -> Filter<'_> {
-    Filter { directory: pin_dir, order: Order::Overlay }
 }
 
 /// The beginning of names of directories of this object's pins.

@@ -25,6 +25,7 @@ mod ingress;
 mod leavers;
 mod mapped;
 mod object;
+mod places;
 mod probe;
 mod recount;
 mod slab;

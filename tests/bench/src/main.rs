@@ -46,9 +46,9 @@ sections:
   dns [--quick] [--only ROW] [--among NAME,NAME…]
           figures of names, beside those of other servers; rows:
           authority, change, forwarding, enumerate, restart
-  overlay [--quick] [--only ROW]
+  overlay [--quick] [--only ROW] [--among NAME,NAME…]
           figures of the overlay, beside those of others; rows:
-          cni";
+          path, beside, cni";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -1,7 +1,9 @@
-//! What the overlay costs: connecting a container by CNI and letting it go, and reaching a
-//! thousand other nodes.
+//! What the overlay costs: packets between containers, of two nodes and of one; connecting a
+//! container by CNI and letting it go; and reaching a thousand other nodes.
 
 mod cni;
+mod host;
+mod path;
 mod peers;
 
 use crate::report::Report;
@@ -10,7 +12,12 @@ use crate::sandbox::Sandbox;
 use anyhow::Result;
 
 /// All parts.
-const ROWS: [Row<Bench>; 2] = [("cni", cni::run), ("peers", peers::run)];
+const ROWS: [Row<Bench>; 4] = [
+    ("path", path::run),
+    ("beside", path::run_beside),
+    ("cni", cni::run),
+    ("peers", peers::run),
+];
 
 /// What every row has.
 struct Bench {

@@ -38,6 +38,7 @@ fn wanted() -> FastPathWanted {
         source: BRIDGE,
         sends: true,
         receives: true,
+        hooked: false,
     };
     let nets = [(at("9.0.2.0:0").ip(), 24), (at("[fd01:b:0:2::]:0").ip(), 64)];
     FastPathWanted {
@@ -136,6 +137,20 @@ fn what_has_no_place_on_the_fast_path_stays_as_it_is() {
             }
         }
         assert_eq!(path.counts().expect("a readable map").left, 8, "known, and too large or old");
+    });
+}
+
+#[test]
+fn nobody_passes_for_an_ipv4_address() {
+    in_room(|room| {
+        let (_path, mut programs) = stage(room, &wanted());
+        let mapped = |text: &str| match at(text) {
+            SocketAddr::V4(v4) => SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port()),
+            v6 => v6,
+        };
+        let [ours, theirs, _] = FAMILIES[0].map(mapped);
+        let frame = Frame::new(ours, theirs, Kind::Udp).bytes();
+        assert_eq!(programs.leave_container(&frame), (Verdict::Next, frame));
     });
 }
 

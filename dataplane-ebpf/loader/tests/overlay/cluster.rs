@@ -181,6 +181,7 @@ impl Node {
                 source: bridge,
                 sends: true,
                 receives: true,
+                hooked: false,
             };
             for family in FAMILIES {
                 containers.insert(address(family, self.number, container.number), wanted);
@@ -192,6 +193,16 @@ impl Node {
     pub fn follow(&self, path: &mut FastPath, wanted: &FastPathWanted) {
         let changed = self.host.run(|| path.follow(wanted)).expect("writable maps");
         assert!(changed.errors.is_empty(), "{:?}", changed.errors);
+    }
+
+    /// Removes what is attached by filters.
+    pub fn remove_filters(&self) {
+        let mut links = vec!["vtep1024"];
+        links.extend(self.containers.iter().map(|container| container.link.as_str()));
+        for link in links {
+            let words = ["qdisc", "del", "dev", link, "clsact"];
+            self.host.run(|| run(Command::new("tc").args(words), ""));
+        }
     }
 
     pub fn teardown(&self) {

@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 use mizzen_ebpf_loader::{Dataplane, LinkWanted, Options, VipAddress};
 
 use crate::cluster::{Cluster, FAMILIES, Family, MTU, Node, address, at, counts};
-use crate::net::{Offload, ask, set_offload};
+use crate::net::{Namespace, Offload, ask, set_offload};
 use crate::room::{backends, eventually, in_room};
 
 #[test]
@@ -46,6 +46,35 @@ fn containers_of_two_nodes_need_neither_bridge_nor_routes() {
                 assert_eq!(after.left, before.left);
             }
         }
+    });
+}
+
+#[test]
+fn containers_whose_vips_become_backends_at_their_sockets_pass_before_the_programs_of_vips() {
+    in_room(|room| {
+        let cluster = Cluster::new(room);
+        let mut paths = cluster.open();
+        for (node, path) in cluster.nodes.iter().zip(&mut paths) {
+            let mut wanted = node.wanted();
+            wanted.containers.values_mut().for_each(|container| container.hooked = true);
+            node.follow(path, &wanted);
+            // Only the first place is left.
+            node.remove_filters();
+            node.cut();
+        }
+        let [client, server] = cluster.pair();
+        for family in FAMILIES {
+            let target = server.namespace.server(&at(address(family, 2, 2)));
+            let mut connection = client.namespace.connect(target).expect("the fast path");
+            assert!(connection.echoes(&vec![7; 1_000_000]), "{family:?}");
+        }
+        // Those of a daemon that comes later take their place.
+        drop(paths);
+        let _paths = cluster.open();
+        let wanted = cluster.nodes.each_ref().map(|node| shown(&node.host));
+        assert_eq!(wanted, [3, 3], "one program on every link");
+        let target = server.namespace.server("9.0.2.2");
+        assert!(client.namespace.connect(target).expect("the fast path").echoes(&[7; 1000]));
     });
 }
 
@@ -181,6 +210,30 @@ fn vips_of_clients_that_no_hook_sees_become_backends_on_their_way() {
         let chosen: BTreeMap<_, _> = vips.counters().expect("readable maps");
         assert!(chosen.values().all(|counts| counts.established > 0), "{chosen:?}");
     });
+}
+
+/// How many programs stand in the first place of a node's links.
+fn shown(host: &Namespace) -> u32 {
+    const QUERY: libc::c_int = 16;
+    const TCX_INGRESS: u32 = 46;
+    #[repr(C)]
+    struct Attr {
+        index: u32,
+        attach_type: u32,
+        flags: [u32; 2],
+        ids: u64,
+        count: u32,
+        end: u32,
+    }
+    let links = host.netlink().observe_links().expect("readable");
+    let count = |index: u32| {
+        let (attach_type, flags) = (TCX_INGRESS, [0; 2]);
+        let mut attr = Attr { index, attach_type, flags, ids: 0, count: 0, end: 0 };
+        // SAFETY: the structure is that of the command, and asks for a number only.
+        unsafe { libc::syscall(libc::SYS_bpf, QUERY, &raw mut attr, size_of::<Attr>()) };
+        attr.count
+    };
+    host.run(|| links.iter().map(|link| count(link.index.0)).sum())
 }
 
 fn set_never_in_pieces(socket: &std::net::UdpSocket, family: Family) {

@@ -7,17 +7,19 @@ use crate::frame::{Frame, Readdressed};
 use crate::headers::Buffer;
 use crate::{DROP, maps};
 
-/// At our end of a tunnel.
+/// At our end of a tunnel. Only containers with all of these flags are served.
 #[inline(always)]
-pub fn arrive(buffer: Buffer) -> Option<i32> {
+pub fn arrive(buffer: Buffer, flags: u32) -> Option<i32> {
     // SAFETY: the context is valid for the whole run of the program.
     let (came, kind) = unsafe { ((*buffer).ifindex, (*buffer).pkt_type) };
-    if kind != PACKET_HOST || !maps::is_on() {
+    maps::generation()?;
+    if kind != PACKET_HOST {
         return None;
     }
     let frame = Frame::read(buffer)?;
     let receiver = maps::local(frame.to)?;
-    if receiver.tunnel != came || receiver.flags & Local::RECEIVES == 0 {
+    let flags = flags | Local::RECEIVES;
+    if receiver.tunnel != came || receiver.flags & flags != flags {
         return None;
     }
     if !maps::is_alive(receiver.link) {

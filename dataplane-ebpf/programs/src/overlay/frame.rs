@@ -28,13 +28,18 @@ pub struct Frame {
     pub size: u32,
     /// Routers that it may still pass.
     pub hops: u8,
-    ip: Ip,
+    /// Of an IPv4 packet; zero for others.
+    v4: V4Head,
 }
 
-/// What is written again when the frame changes.
-enum Ip {
-    V4(Headers<V4Header>),
-    V6,
+/// What is written again when the frame of an IPv4 packet changes.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+struct V4Head {
+    /// The header's first eight bytes, which stay.
+    first: [u16; 4],
+    hops_and_protocol: u16,
+    checksum: u16,
 }
 
 /// The headers of a frame and of its packet. The first field lets the last one be aligned.
@@ -68,26 +73,21 @@ impl Frame {
         source: HardwareAddress,
     ) -> Option<Readdressed> {
         let hops = self.hops.wrapping_sub(1);
-        match self.ip {
-            Ip::V4(mut headers) => {
-                let word =
-                    |hops: u8| u32::from(u16::from_ne_bytes([hops, headers.packet.protocol]));
-                let difference = rewrite::change(0, word(self.hops), word(hops));
-                headers.packet.checksum = rewrite::replaced(headers.packet.checksum, difference);
-                headers.packet.hops = hops;
-                (headers.target, headers.source) = (target, source);
-                // All at once, up to the checksum; what lies between is what it was.
-                store(buffer, 0, &headers.first_bytes(), 0).map(|()| Readdressed::Whole)
-            }
-            Ip::V6 => {
-                store(buffer, 0, &[target, source], 0)?;
-                // The sum of the whole packet, where hardware has worked it out, has the hop limit in it.
-                let recompute = u64::from(BPF_F_RECOMPUTE_CSUM);
-                match store(buffer, ETH_LENGTH + 7, &hops, recompute) {
-                    Some(()) => Some(Readdressed::Whole),
-                    None => Some(Readdressed::Half),
-                }
-            }
+        if self.from.is_v4() {
+            let [_, protocol] = self.v4.hops_and_protocol.to_ne_bytes();
+            let counted = u16::from_ne_bytes([hops, protocol]);
+            let (old, new) = (u32::from(self.v4.hops_and_protocol), u32::from(counted));
+            let checksum = rewrite::replaced(self.v4.checksum, rewrite::change(0, old, new));
+            let head = V4Head { hops_and_protocol: counted, checksum, ..self.v4 };
+            // All at once, up to the checksum; what lies between is what it was.
+            return store(buffer, 0, &V4Frame { target, source, kind: ETH_P_IP, head }, 0)
+                .map(|()| Readdressed::Whole);
+        }
+        store(buffer, 0, &[target, source], 0)?;
+        // The sum of the whole packet, where hardware has worked it out, has the hop limit in it.
+        match store(buffer, ETH_LENGTH + 7, &hops, u64::from(BPF_F_RECOMPUTE_CSUM)) {
+            Some(()) => Some(Readdressed::Whole),
+            None => Some(Readdressed::Half),
         }
     }
 
@@ -104,7 +104,16 @@ impl Frame {
             to: Ip16::from_v4_word(packet.target),
             size: size(buffer, u32::from(u16::from_be(packet.length)), packet.protocol, V4_END)?,
             hops: packet.hops,
-            ip: Ip::V4(headers),
+            v4: V4Head {
+                first: [
+                    u16::from_ne_bytes([packet.version_and_length, packet.service]),
+                    packet.length,
+                    packet.id,
+                    packet.fragment,
+                ],
+                hops_and_protocol: u16::from_ne_bytes([packet.hops, packet.protocol]),
+                checksum: packet.checksum,
+            },
         })
     }
 
@@ -112,18 +121,19 @@ impl Frame {
     fn read_v6(buffer: Buffer) -> Option<Self> {
         let headers: Headers<V6Header> = Headers::load(buffer)?;
         let packet = headers.packet;
-        // Every router has to look at these options.
-        if packet.next == HOP_BY_HOP {
+        let (from, to) = (Ip16::from_v6_words(packet.source), Ip16::from_v6_words(packet.target));
+        // Every router has to look at these options; and nobody may pass for an IPv4 address.
+        if packet.next == HOP_BY_HOP || from.is_v4() || to.is_v4() {
             return None;
         }
         let length = V6_LENGTH + u32::from(u16::from_be(packet.length));
         Some(Self {
             target: headers.target,
-            from: Ip16::from_v6_words(packet.source),
-            to: Ip16::from_v6_words(packet.target),
+            from,
+            to,
             size: size(buffer, length, packet.next, V6_END)?,
             hops: packet.hops,
-            ip: Ip::V6,
+            v4: V4Head::default(),
         })
     }
 }
@@ -156,15 +166,16 @@ impl<T: Copy> Headers<T> {
     }
 }
 
-impl Headers<V4Header> {
-    /// The frame's header and the packet's up to its checksum.
-    #[inline(always)]
-    fn first_bytes(&self) -> [u16; 13] {
-        let words = (&raw const self.target).cast::<u16>();
-        // SAFETY: these are 13 of the 17 words from there on, all plain numbers.
-        core::array::from_fn(|n| unsafe { words.add(n).read() })
-    }
+/// The frame's header and an IPv4 packet's up to its checksum.
+#[repr(C)]
+struct V4Frame {
+    target: HardwareAddress,
+    source: HardwareAddress,
+    kind: u16,
+    head: V4Head,
 }
+
+const _: () = assert!(size_of::<V4Frame>() == 26, "up to the checksum");
 
 /// Size on the wire of a packet of `length` bytes, or of the segments that it stands for.
 #[inline(always)]

@@ -1,39 +1,62 @@
 //! What a container sends.
 
 use aya_ebpf::helpers::generated::{bpf_redirect, bpf_redirect_peer, bpf_skb_change_type};
-use mizzen_ebpf_abi::overlay::{Local, counter};
+use mizzen_ebpf_abi::overlay::{Course, Local, Peer, counter};
 
 use crate::frame::{Frame, Readdressed};
 use crate::headers::Buffer;
 use crate::{DROP, maps};
 
-/// At the host's end of a container's pair of links.
+/// At the host's end of a container's pair of links. Only containers with all of these flags are served.
 #[inline(always)]
-pub fn leave(buffer: Buffer) -> Option<i32> {
-    if !maps::is_on() {
-        return None;
-    }
+pub fn leave(buffer: Buffer, flags: u32) -> Option<i32> {
+    let generation = maps::generation()?;
     let frame = Frame::read(buffer)?;
-    let sender = maps::local(frame.from)?;
     // SAFETY: the context is valid for the whole run of the program.
-    let came = unsafe { (*buffer).ifindex };
+    let link = unsafe { (*buffer).ifindex };
+    let course = maps::course(frame.from, frame.to)?;
+    // SAFETY: an element of this CPU's own array.
+    let known = unsafe { &mut *course };
+    let is_known = known.generation == generation
+        && known.link == link
+        && known.to == frame.to
+        && known.from == frame.from
+        && known.gateway == frame.target;
+    if is_known {
+        return match known.flags & flags == flags {
+            true => away(buffer, frame, &known.peer),
+            false => None,
+        };
+    }
+    let sender = maps::local(frame.from)?;
     // A container speaks for its own addresses only.
-    if sender.link != came || sender.flags & Local::SENDS == 0 {
+    let flags = flags | Local::SENDS;
+    if sender.link != link || sender.flags & flags != flags {
         return None;
     }
-    match frame.target == sender.source {
-        true => away(buffer, frame, sender),
-        false => beside(buffer, &frame, sender),
+    if frame.target != sender.source {
+        return beside(buffer, &frame, sender, flags & Local::HOOKED);
     }
-}
-
-/// To another node: what the container hands to its router.
-#[inline(always)]
-fn away(buffer: Buffer, frame: Frame, sender: &Local) -> Option<i32> {
     let peer = maps::peer(frame.to)?;
     if peer.tunnel != sender.tunnel {
         return None;
     }
+    *known = Course {
+        from: frame.from,
+        to: frame.to,
+        link,
+        generation,
+        flags: sender.flags,
+        gateway: frame.target,
+        reserved: 0,
+        peer: *peer,
+    };
+    away(buffer, frame, peer)
+}
+
+/// To another node: what the container hands to its router.
+#[inline(always)]
+fn away(buffer: Buffer, frame: Frame, peer: &Peer) -> Option<i32> {
     if frame.size > peer.mtu || frame.hops <= 1 {
         // The kernel tells the sender.
         maps::count(counter::LEFT);
@@ -50,13 +73,14 @@ fn away(buffer: Buffer, frame: Frame, sender: &Local) -> Option<i32> {
 
 /// To a container at the same bridge, which no router stands between.
 #[inline(always)]
-fn beside(buffer: Buffer, frame: &Frame, sender: &Local) -> Option<i32> {
+fn beside(buffer: Buffer, frame: &Frame, sender: &Local, flags: u32) -> Option<i32> {
     let receiver = maps::local(frame.to)?;
     let is_beside = receiver.target == frame.target
         && receiver.source == sender.source
         && receiver.tunnel == sender.tunnel
         && receiver.link != sender.link;
-    if !is_beside || receiver.flags & Local::RECEIVES == 0 || !maps::is_alive(receiver.link) {
+    let flags = flags | Local::RECEIVES;
+    if !is_beside || receiver.flags & flags != flags || !maps::is_alive(receiver.link) {
         return None;
     }
     if frame.size > receiver.mtu {

@@ -5,9 +5,9 @@ use aya_ebpf::btf_maps::{Array, DevMapHash, HashMap, LpmTrie, PerCpuArray};
 use aya_ebpf::macros::btf_map;
 use mizzen_ebpf_abi::Ip16;
 use mizzen_ebpf_abi::overlay::maps::{
-    ALIVE_CAPACITY, COUNTS_CAPACITY, LOCALS_CAPACITY, PEERS_CAPACITY,
+    ALIVE_CAPACITY, COUNTS_CAPACITY, COURSES_CAPACITY, LOCALS_CAPACITY, PEERS_CAPACITY,
 };
-use mizzen_ebpf_abi::overlay::{Local, Peer, Prefix, Switch};
+use mizzen_ebpf_abi::overlay::{Course, Local, Peer, Prefix, Switch};
 
 /// The ways to other nodes.
 #[btf_map]
@@ -21,6 +21,10 @@ pub static LOCALS: HashMap<Ip16, Local, LOCALS_CAPACITY> = HashMap::new();
 #[btf_map]
 pub static ALIVE: DevMapHash<ALIVE_CAPACITY> = DevMapHash::new();
 
+/// What was found out about packets that leave.
+#[btf_map]
+pub static COURSES: PerCpuArray<Course, COURSES_CAPACITY> = PerCpuArray::new();
+
 /// Whether any of this is used.
 #[btf_map]
 pub static SWITCH: Array<Switch, 1> = Array::new();
@@ -29,10 +33,20 @@ pub static SWITCH: Array<Switch, 1> = Array::new();
 #[btf_map]
 pub static COUNTS: PerCpuArray<u64, COUNTS_CAPACITY> = PerCpuArray::new();
 
-/// Whether any of this is used.
+/// The generation of what the maps say; nothing if the ordinary path is to be taken.
 #[inline(always)]
-pub fn is_on() -> bool {
-    SWITCH.get(0).is_some_and(|switch| switch.on != 0)
+pub fn generation() -> Option<u32> {
+    let switch = SWITCH.get(0)?;
+    (switch.on != 0).then_some(switch.generation)
+}
+
+/// This CPU's place for what is found out about packets between these two.
+#[inline(always)]
+pub fn course(from: Ip16, to: Ip16) -> Option<*mut Course> {
+    let mix = |sum: u32, word: u32| (sum ^ word).wrapping_mul(0x9e37_79b1).rotate_left(13);
+    let [a, b, c, d] = to.words();
+    let sum = mix(mix(mix(mix(0, a ^ b), c), d), from.words()[3]);
+    COURSES.get_ptr_mut((sum >> 16) & (COURSES_CAPACITY as u32 - 1))
 }
 
 /// The container of this node that has `address`.
