@@ -71,6 +71,8 @@ pub struct LinkState {
     pub peer: Option<IfIndex>,
     /// The free text with which an owner marks a link.
     pub alias: Option<String>,
+    /// Kind of the queue of what it sends, such as `noqueue`, or `tbf` where its rate is limited.
+    pub queue: Option<String>,
     /// Whether a bridge may send a frame back out of this port; `None` if it is no port.
     pub hairpin: Option<bool>,
     /// Of an end of VXLAN tunnels, what it is; `None` of other links.
@@ -275,6 +277,7 @@ fn read(payload: &[u8]) -> Result<LinkState, DecodeError> {
         master: None,
         peer: None,
         alias: None,
+        queue: None,
         hairpin: None,
         vxlan: None,
     };
@@ -290,6 +293,7 @@ fn read(payload: &[u8]) -> Result<LinkState, DecodeError> {
             LinkAttribute::Controller(master) => link.master = Some(IfIndex(master)),
             LinkAttribute::Link(peer) => link.peer = Some(IfIndex(peer)),
             LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
+            LinkAttribute::Qdisc(kind) => link.queue = Some(kind),
             LinkAttribute::LinkInfo(parts) => read_info(&parts, &mut link),
             _ => {}
         }

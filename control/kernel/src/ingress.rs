@@ -22,7 +22,7 @@ pub enum IngressError {
 }
 
 /// Makes the programs for arriving traffic stand on the links of the calling thread's network namespace that `rules`
-/// mean, and on no others. `bridges` are the node's own. Other engines see what arrives without it.
+/// mean, and on no others. `own` are the node's own bridges and tunnels. Other engines see what arrives without it.
 ///
 /// # Errors
 ///
@@ -30,22 +30,19 @@ pub enum IngressError {
 pub fn follow_links(
     vips: &mut Vips,
     rules: &[IngressRule],
-    bridges: &[&str],
+    own: &[&str],
 ) -> Result<Followed, IngressError> {
     let Vips::Ebpf(dataplane) = vips else { return Ok(Followed::default()) };
-    let wanted = observe_wanted(rules, bridges).map_err(IngressError::Links)?;
+    let wanted = observe_wanted(rules, own).map_err(IngressError::Links)?;
     Ok(dataplane.follow_links(&wanted)?)
 }
 
-fn observe_wanted(
-    rules: &[IngressRule],
-    bridges: &[&str],
-) -> Result<Vec<LinkWanted>, NetlinkError> {
+fn observe_wanted(rules: &[IngressRule], own: &[&str]) -> Result<Vec<LinkWanted>, NetlinkError> {
     let mut netlink = Netlink::open()?;
     let links: Vec<IngressLink> = netlink.observe_links()?.iter().map(ingress_link).collect();
     let mut networks = BTreeMap::new();
     let mut wanted = Vec::new();
-    for link in ingress_links(rules, bridges, &links) {
+    for link in ingress_links(rules, own, &links) {
         let whose = link.master.unwrap_or(link.index);
         let networks = match networks.entry(whose) {
             Entry::Occupied(known) => known.into_mut(),
@@ -55,6 +52,7 @@ fn observe_wanted(
             index: link.index,
             name: link.name,
             bridge: link.master,
+            is_tunnel: link.is_tunnel,
             mtu: link.mtu,
             networks: networks.clone(),
         });
@@ -78,6 +76,7 @@ fn ingress_link(link: &LinkState) -> IngressLink {
         index: link.index.0,
         name: link.name.clone(),
         is_bridge: link.kind.as_deref() == Some("bridge"),
+        is_tunnel: link.kind.as_deref() == Some("vxlan"),
         is_ethernet: link.mac.is_some(),
         master: link.master.map(|master| master.0),
         mtu: link.mtu,

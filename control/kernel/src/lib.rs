@@ -7,6 +7,7 @@
 //! else. What *should* be is decided in `control/plan`.
 
 pub mod endings;
+pub mod fast_path;
 pub mod ingress;
 pub mod network;
 pub mod path_mtu;

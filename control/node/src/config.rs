@@ -330,6 +330,7 @@ impl Config {
         config.dns.apply(&new.dns);
         config.vip.ingress.clone_from(&new.vip.ingress);
         config.vip.ejection = new.vip.ejection;
+        config.overlay.fast_path = new.overlay.fast_path;
         for key in KEYS.iter().filter(|key| key.applies == Applies::Now) {
             if let Some(origin) = new.origins.get(key.path) {
                 config.origins.insert(key.path, origin.clone());

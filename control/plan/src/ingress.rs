@@ -7,7 +7,7 @@ use std::str::FromStr;
 /// One word of the configuration key `vip.ingress`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IngressRule {
-    /// The node's own bridges.
+    /// The node's own bridges and tunnels.
     Auto,
     /// No link.
     None,
@@ -26,6 +26,8 @@ pub struct IngressLink {
     pub name: String,
     /// Whether it is a bridge.
     pub is_bridge: bool,
+    /// Whether it is the end of tunnels to other nodes.
+    pub is_tunnel: bool,
     /// Whether its packets begin with a header of Ethernet; others are left alone.
     pub is_ethernet: bool,
     /// The link that it is a port of, such as a bridge.
@@ -75,14 +77,14 @@ impl fmt::Display for IngressRule {
 /// The links that one of the rules means, and the ports of those that are bridges: two containers at
 /// one bridge talk to each other without a packet that passes the bridge's own end.
 ///
-/// `bridges` are the node's own.
+/// `own` are the node's own bridges and tunnels.
 #[must_use]
 pub fn ingress_links(
     rules: &[IngressRule],
-    bridges: &[&str],
+    own: &[&str],
     links: &[IngressLink],
 ) -> Vec<IngressLink> {
-    let is_meant = |link: &IngressLink| rules.iter().any(|rule| means(rule, bridges, &link.name));
+    let is_meant = |link: &IngressLink| rules.iter().any(|rule| means(rule, own, &link.name));
     let meant: BTreeSet<u32> = links
         .iter()
         .filter(|link| link.is_ethernet && link.name != LOOPBACK && is_meant(link))
@@ -107,9 +109,9 @@ pub fn ingress_links(
 const MAX_LINK_BYTES: usize = 15;
 const LOOPBACK: &str = "lo";
 
-fn means(rule: &IngressRule, bridges: &[&str], name: &str) -> bool {
+fn means(rule: &IngressRule, own: &[&str], name: &str) -> bool {
     match rule {
-        IngressRule::Auto => bridges.contains(&name),
+        IngressRule::Auto => own.contains(&name),
         IngressRule::None => false,
         IngressRule::Named(named) => named == name,
         IngressRule::Prefixed(part) => name.starts_with(part.as_str()),
@@ -123,7 +125,16 @@ mod tests {
     fn link(index: u32, name: &str, master: Option<u32>) -> IngressLink {
         let is_bridge = name.starts_with("m-") || name.starts_with("br");
         let is_ethernet = !name.starts_with("wg");
-        IngressLink { index, name: name.to_owned(), is_bridge, is_ethernet, master, mtu: 1500 }
+        let is_tunnel = name.starts_with("vtep");
+        IngressLink {
+            index,
+            name: name.to_owned(),
+            is_bridge,
+            is_tunnel,
+            is_ethernet,
+            master,
+            mtu: 1500,
+        }
     }
 
     #[test]

@@ -3,9 +3,11 @@
 //! [`local`] turns the share that the master gave the node into bridges, network
 //! configurations and rules. [`peers`] turns what other nodes say of themselves into
 //! tunnels, neighbours, forwarding entries and routes ([`desired`]), and refuses what does not
-//! go together. [`healing`] says when what somebody else removed is put back.
+//! go together. [`healing`] says when what somebody else removed is put back, [`fast_path`] what
+//! passes by bridges and routes.
 
 pub mod desired;
+pub mod fast_path;
 pub mod healing;
 pub mod local;
 pub mod peers;
@@ -13,6 +15,7 @@ pub mod peers;
 pub use desired::{
     Desired, Forwarding, Neighbour, PeerChange, PeerEntries, PeerRoute, RouteTable, Tunnel,
 };
+pub use fast_path::{Between, Hooked, Seen, SeenLease, SeenLink, plan_fast_path};
 pub use healing::Healing;
 pub use local::{Naming, OverlaySpec, specs};
 pub use peers::{Own, PeerProblem, Peers};

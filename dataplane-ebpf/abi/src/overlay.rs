@@ -122,6 +122,8 @@ pub struct Peer {
     pub tunnel: u32,
     /// Largest packet that passes (bytes, without the frame's header).
     pub mtu: u32,
+    /// Only containers of the same group take this way.
+    pub group: u32,
     /// The other end of the tunnel.
     pub target: HardwareAddress,
     /// Our end of the tunnel.
@@ -140,7 +142,9 @@ pub struct Local {
     pub tunnel: u32,
     /// Largest packet that the container takes (bytes).
     pub mtu: u32,
-    /// [`Local::SENDS`], [`Local::RECEIVES`].
+    /// Whom it may send to.
+    pub group: u32,
+    /// [`Local::SENDS`], [`Local::RECEIVES`], [`Local::HOOKED`].
     pub flags: u32,
     /// The container's end of the pair.
     pub target: HardwareAddress,
@@ -196,7 +200,7 @@ pub struct Switch {
 }
 
 const _: () = assert!(size_of::<Prefix>() == 20, "PEERS key is part of the ABI");
-const _: () = assert!(size_of::<Peer>() == 20, "PEERS value is part of the ABI");
-const _: () = assert!(size_of::<Local>() == 28, "LOCALS value is part of the ABI");
-const _: () = assert!(size_of::<Course>() == 72, "COURSES value is part of the ABI");
+const _: () = assert!(size_of::<Peer>() == 24, "PEERS value is part of the ABI");
+const _: () = assert!(size_of::<Local>() == 32, "LOCALS value is part of the ABI");
+const _: () = assert!(size_of::<Course>() == 76, "COURSES value is part of the ABI");
 const _: () = assert!(size_of::<Switch>() == 8, "SWITCH value is part of the ABI");

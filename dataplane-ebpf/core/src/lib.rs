@@ -14,6 +14,8 @@ pub mod account;
 pub mod bucket;
 pub mod eject;
 pub mod ewma;
+#[cfg(feature = "user")]
+pub mod paths;
 pub mod rewrite;
 pub mod ring;
 pub mod select;

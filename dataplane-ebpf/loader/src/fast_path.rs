@@ -24,6 +24,7 @@ use mizzen_ebpf_abi::overlay::maps::{
     PEERS_CAPACITY, SWITCH,
 };
 use mizzen_ebpf_abi::overlay::{Local, OVERLAY_ABI_VERSION, Peer, Prefix, Switch, counter};
+pub use mizzen_ebpf_core::paths::{ContainerWanted, FastPathWanted, PeerWanted};
 
 use crate::places::{Programs, Stand};
 use crate::table::{Plain, Table};
@@ -31,49 +32,6 @@ use crate::{LoadError, bpf, object, places, probe, slab};
 
 /// The compiled programs, as committed beside their checksum.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../prebuilt/overlay.bpf.o");
-
-/// The way to some addresses of another node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PeerWanted {
-    /// Our end of the tunnel: the kernel's number of the link.
-    pub tunnel: u32,
-    /// Largest packet that passes (bytes).
-    pub mtu: u32,
-    /// Link-layer address of the other end, as the tunnel's forwarding table knows it.
-    pub target: [u8; 6],
-    /// Link-layer address of our end.
-    pub source: [u8; 6],
-}
-
-/// A container of this node, as the owner of an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ContainerWanted {
-    /// The host's end of its pair of links: the kernel's number.
-    pub link: u32,
-    /// The tunnel of its overlay, likewise.
-    pub tunnel: u32,
-    /// Largest packet that it takes (bytes).
-    pub mtu: u32,
-    /// Link-layer address of its end.
-    pub target: [u8; 6],
-    /// Link-layer address of its bridge.
-    pub source: [u8; 6],
-    /// Whether what it sends may pass by the bridge and the routes.
-    pub sends: bool,
-    /// Whether what it is sent may.
-    pub receives: bool,
-    /// Whether VIPs are translated at its sockets. Packets of others pass the programs of VIPs before.
-    pub hooked: bool,
-}
-
-/// What takes the fast path; nothing by default, which switches it off.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct FastPathWanted {
-    /// By network: its address and the length of its prefix.
-    pub peers: BTreeMap<(IpAddr, u8), PeerWanted>,
-    /// By address.
-    pub containers: BTreeMap<IpAddr, ContainerWanted>,
-}
 
 /// What one pass changed.
 #[derive(Debug, Default)]
@@ -144,9 +102,9 @@ impl FastPath {
         if !is_on {
             self.maps.switch(false)?;
         }
-        let links = wanted.links();
+        let links = links(wanted);
         self.attach(&links, &mut changed);
-        let peers = wanted.peers.iter().map(|(net, peer)| (prefix(*net), (*peer).into()));
+        let peers = wanted.peers.iter().map(|(net, peer)| (prefix(*net), self::peer(peer)));
         // A container whose link cannot be attached to could be sent to but not answer.
         let is_attached = |container: &ContainerWanted| {
             self.attached.contains(&container.link) && self.attached.contains(&container.tunnel)
@@ -155,7 +113,7 @@ impl FastPath {
             .containers
             .iter()
             .filter(|(_, container)| is_attached(container))
-            .map(|(address, container)| ((*address).into(), (*container).into()))
+            .map(|(address, container)| ((*address).into(), local(container)))
             .collect();
         let forgotten = apply(&self.maps.locals, LOCALS, &containers, Part::Removals)?;
         changed.peers = self.maps.set_peers(peers)?;
@@ -247,13 +205,11 @@ pub fn teardown_fast_path(pin_dir: &Path) -> Result<(), LoadError> {
     Ok(())
 }
 
-impl FastPathWanted {
-    fn links(&self) -> BTreeMap<u32, Stand> {
-        let tunnels = self.containers.values().map(|container| (container.tunnel, Stand::Tunnel));
-        let containers =
-            self.containers.values().map(|container| (container.link, Stand::Container));
-        containers.chain(tunnels).collect()
-    }
+/// Links that programs have to stand on.
+fn links(wanted: &FastPathWanted) -> BTreeMap<u32, Stand> {
+    let tunnels = wanted.containers.values().map(|container| (container.tunnel, Stand::Tunnel));
+    let containers = wanted.containers.values().map(|container| (container.link, Stand::Container));
+    containers.chain(tunnels).collect()
 }
 
 /// The maps that are written.
@@ -353,30 +309,30 @@ fn apply<K: Plain + Ord, V: Plain + PartialEq>(
     Ok(keys.into_iter().zip(values).collect())
 }
 
-impl From<PeerWanted> for Peer {
-    fn from(wanted: PeerWanted) -> Self {
-        Self {
-            tunnel: wanted.tunnel,
-            mtu: wanted.mtu,
-            target: wanted.target.into(),
-            source: wanted.source.into(),
-        }
+/// A peer as programs read it.
+fn peer(wanted: &PeerWanted) -> Peer {
+    Peer {
+        tunnel: wanted.tunnel,
+        mtu: wanted.mtu,
+        group: wanted.group,
+        target: wanted.target.into(),
+        source: wanted.source.into(),
     }
 }
 
-impl From<ContainerWanted> for Local {
-    fn from(wanted: ContainerWanted) -> Self {
-        let sends = if wanted.sends { Self::SENDS } else { 0 };
-        let receives = if wanted.receives { Self::RECEIVES } else { 0 };
-        let hooked = if wanted.hooked { Self::HOOKED } else { 0 };
-        Self {
-            link: wanted.link,
-            tunnel: wanted.tunnel,
-            mtu: wanted.mtu,
-            flags: sends | receives | hooked,
-            target: wanted.target.into(),
-            source: wanted.source.into(),
-        }
+/// A container as programs read it.
+fn local(wanted: &ContainerWanted) -> Local {
+    let flag = |is_set: bool, flag: u32| if is_set { flag } else { 0 };
+    Local {
+        link: wanted.link,
+        tunnel: wanted.tunnel,
+        mtu: wanted.mtu,
+        group: wanted.group,
+        flags: flag(wanted.sends, Local::SENDS)
+            | flag(wanted.receives, Local::RECEIVES)
+            | flag(wanted.hooked, Local::HOOKED),
+        target: wanted.target.into(),
+        source: wanted.source.into(),
     }
 }
 

@@ -29,6 +29,8 @@ pub struct LinkWanted {
     pub name: String,
     /// The bridge that it is a port of.
     pub bridge: Option<u32>,
+    /// Whether it is a tunnel to other nodes: what begins on this node and leaves by it is translated where it arrives.
+    pub is_tunnel: bool,
     /// Largest packet that it takes (bytes).
     pub mtu: u32,
     /// Networks that it, or the bridge, has an address in; whose members are reached without a router. The first of each
@@ -127,7 +129,7 @@ impl Ingress {
             let stands = bpf::link_index(link.as_fd()).unwrap_or(0);
             let is_wanted = wanted
                 .get(&pin.index)
-                .is_some_and(|link| pin.direction == Direction::In || link.bridge.is_none());
+                .is_some_and(|link| pin.direction == Direction::In || departs(link));
             if stands == pin.index && is_wanted {
                 continue;
             }
@@ -166,7 +168,7 @@ impl Ingress {
         // Answers that leave by a port are on their way within the bridge, and those that the node
         // sends there have passed the bridge's own way out.
         let mut attached = false;
-        if wanted.bridge.is_none() {
+        if departs(wanted) {
             attached |= self.attach_one(wanted.index, Direction::Out)?;
         }
         attached |= self.attach_one(wanted.index, Direction::In)?;
@@ -218,6 +220,11 @@ pub fn teardown(directory: &Path) {
         // There is none if it is attached by a link, or if the network link is gone.
         let _ = clsact::remove(index, filter(directory));
     }
+}
+
+/// Whether answers that leave by it may have to be translated there.
+fn departs(link: &LinkWanted) -> bool {
+    link.bridge.is_none() && !link.is_tunnel
 }
 
 fn filter(directory: &Path) -> Filter<'_> {

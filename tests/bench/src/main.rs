@@ -48,7 +48,7 @@ sections:
           authority, change, forwarding, enumerate, restart
   overlay [--quick] [--only ROW] [--among NAME,NAME…]
           figures of the overlay, beside those of others; rows:
-          path, beside, cni";
+          path, beside, cni, peers";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -12,12 +12,8 @@ use crate::sandbox::Sandbox;
 use anyhow::Result;
 
 /// All parts.
-const ROWS: [Row<Bench>; 4] = [
-    ("path", path::run),
-    ("beside", path::run_beside),
-    ("cni", cni::run),
-    ("peers", peers::run),
-];
+const ROWS: [Row<Bench>; 4] =
+    [("path", path::run), ("beside", path::run_beside), ("cni", cni::run), ("peers", peers::run)];
 
 /// What every row has.
 struct Bench {

@@ -29,11 +29,12 @@ const FAMILIES: [[&str; 3]; 2] = [
 ];
 
 fn wanted() -> FastPathWanted {
-    let peer = PeerWanted { tunnel: LOOPBACK, mtu: MTU, target: THEIRS, source: OURS };
+    let peer = PeerWanted { tunnel: LOOPBACK, mtu: MTU, group: 7, target: THEIRS, source: OURS };
     let container = ContainerWanted {
         link: LOOPBACK,
         tunnel: LOOPBACK,
         mtu: MTU,
+        group: 7,
         target: INSIDE,
         source: BRIDGE,
         sends: true,
@@ -173,14 +174,14 @@ fn pieces_of_a_packet_pass() {
 }
 
 #[test]
-fn the_longest_prefix_counts_and_every_tunnel_is_apart() {
+fn the_longest_prefix_counts_and_groups_are_apart() {
     in_room(|room| {
         let mut wanted = wanted();
         let peer = wanted.peers[&(at("9.0.2.0:0").ip(), 24)];
         let near = [2, 0, 0, 0, 0, 9];
         wanted.peers.insert((at("9.0.2.64:0").ip(), 26), PeerWanted { target: near, ..peer });
-        // Another overlay's.
-        wanted.peers.insert((at("9.0.2.128:0").ip(), 25), PeerWanted { tunnel: 77, ..peer });
+        // Of another overlay.
+        wanted.peers.insert((at("9.0.2.128:0").ip(), 25), PeerWanted { group: 8, ..peer });
         let (_path, mut programs) = stage(room, &wanted);
         for (theirs, want) in [
             ("9.0.2.63:1", Some(THEIRS)),

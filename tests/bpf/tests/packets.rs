@@ -33,6 +33,7 @@ fn stage(room: &Room) -> (Dataplane, Programs) {
         index: 1,
         name: "lo".to_owned(),
         bridge: None,
+        is_tunnel: false,
         mtu: 1500,
         networks: Vec::new(),
     }]);

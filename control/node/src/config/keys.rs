@@ -176,6 +176,7 @@ pub const KEYS: &[Key] = {
         row("overlay.networks", Table, NeedsRestart, "Further overlays: name=NETWORK/LENGTH/SHARE, such as web=10.128.0.0/12/24; also name=vni=N and name=mtu=N"),
         row("overlay.mode", Text, NeedsRestart, "Habits of the overlays: separate (a number for each) or dcos (one for all, bridges m- and d-, table 42)"),
         row("overlay.isolation", Boolean, NeedsRestart, "Whether packets are kept from passing from one overlay to another"),
+        row("overlay.fast_path", Boolean, Now, "Whether packets between containers may pass by bridges, routes and capture tools of the host"),
         row("overlay.port", Integer, NeedsRestart, "UDP port of the tunnels between nodes"),
         row("overlay.vtep_network", Text, NeedsRestart, "Network from which the tunnels' ends get their addresses"),
         row("overlay.vtep_network6", Text, NeedsRestart, "The same for overlays with IPv6 addresses"),

@@ -49,6 +49,8 @@ pub struct OverlayConfig {
     pub mode: Habits,
     /// Whether packets are kept from passing from one overlay to another.
     pub isolation: bool,
+    /// Whether packets between containers may pass by bridges and routes.
+    pub fast_path: bool,
     /// UDP port of the tunnels.
     pub port: u16,
     /// Where the tunnels' ends get their addresses.
@@ -149,6 +151,7 @@ pub(super) fn read(read: &mut Reader<'_>, instance: &Instance) -> OverlayConfig 
         }),
         mode: read.one("overlay.mode", Habits::Ours, mode),
         isolation: read.one("overlay.isolation", true, value::truth),
+        fast_path: read.one("overlay.fast_path", true, value::truth),
         port: read.one("overlay.port", 64_000, value::port),
         vtep_network: read.one("overlay.vtep_network", ends, |t| value::network(t, 30)),
         vtep_network6: read.one("overlay.vtep_network6", ends6, network6),

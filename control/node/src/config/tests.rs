@@ -308,6 +308,7 @@ fn a_reload_takes_over_what_it_says_it_can() {
         ("MIZZEN_VIP_EJECT_PAUSE", "7s"),
         ("MIZZEN_VIP_EJECT_LONGEST", "7m"),
         ("MIZZEN_VIP_HANDSHAKE_LIMIT", "77ms"),
+        ("MIZZEN_OVERLAY_FAST_PATH", "false"),
     ];
     let new = load(&all, &env, &[]);
     let kept: Vec<_> =

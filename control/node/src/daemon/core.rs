@@ -16,6 +16,7 @@ use super::links::Links;
 use super::members::{Arrivals, Members, arrival};
 use super::names::Names;
 use super::overlay::Overlay;
+use super::overlay::fast_path::{FastPathReport, Look};
 use super::problems::Problems;
 use super::saves::Saves;
 use super::signals::{Signal, Signals};
@@ -86,6 +87,8 @@ pub(crate) enum Input {
     PathProbed(OwnerId, u32),
     /// A pass over the tunnels to other nodes is over.
     Tunnels(TunnelReport),
+    /// A pass over what takes the overlay's fast path is over.
+    FastPath(FastPathReport),
     /// A pass over the node's network is over.
     NetworkPass(Report),
     /// What a former process kept of ended tasks, oldest first.
@@ -217,6 +220,7 @@ impl Core {
             (Input::OverlayTouched, _) => self.note_removal(now.mono),
             (Input::PathProbed(peer, mtu), _) => self.note_path(&peer, mtu),
             (Input::Tunnels(report), _) => self.note_tunnels(&report),
+            (Input::FastPath(report), _) => self.note_fast_path_pass(report),
             (Input::NetworkPass(report), _) => {
                 self.note_network(&report);
                 self.note_healing(report.changed, now.mono);
@@ -257,6 +261,9 @@ impl Core {
         if self.overlay.deadline().is_some_and(|at| at <= now.mono) {
             self.look_at_overlay(now.mono);
         }
+        if self.overlay.fast_path.deadline().is_some_and(|at| at <= now.mono) {
+            self.follow_fast_path(Look::Changes);
+        }
         if self.collect_at <= now.mono {
             self.collect_at = now.mono + kept::LOOK;
             self.collect_sandboxes(now.wall);
@@ -275,6 +282,7 @@ impl Core {
             self.dns_records.deadline(),
             Some(self.resync_at),
             self.links_at,
+            self.overlay.fast_path.deadline(),
             self.members.as_ref().and_then(Members::deadline),
             self.overlay.deadline(),
             self.links.deadline(),

@@ -3,6 +3,7 @@
 //! a thread of its own ([`driver`]), which puts back what others remove.
 
 mod driver;
+pub(crate) mod fast_path;
 mod prober;
 mod view;
 
@@ -11,6 +12,7 @@ use super::core::{Core, Input};
 use super::saves::chain;
 use crate::config::{Config, Role};
 use driver::Order;
+use fast_path::{FastPathPart, Look};
 use mizzen_kernel::tunnels::{PROTOCOL, RemovalMonitor, TunnelReport, Tunnels, underlay_mtu};
 use mizzen_membership::view::Change;
 use mizzen_plan::overlay::{Desired, Healing, Own, PeerChange, PeerEntries, Peers};
@@ -63,6 +65,8 @@ pub(crate) struct Overlay {
     expected: bool,
     /// Of bridges and rules; the thread has one of its own for tunnels.
     healing: Healing,
+    /// What passes by bridges and routes.
+    pub(crate) fast_path: FastPathPart,
 }
 
 impl Overlay {
@@ -80,6 +84,7 @@ impl Overlay {
             narrow: Vec::new(),
             expected: false,
             healing: Healing::default(),
+            fast_path: FastPathPart::default(),
         })
     }
 
@@ -164,6 +169,7 @@ impl Core {
             Ok(questions) => self.overlay.questions = Some(questions),
             Err(error) => warn!(error = format!("{error:#}"), "paths are not probed"),
         }
+        self.start_fast_path();
         if let Err(error) = listen(self.inputs.clone()) {
             warn!(error = format!("{error:#}"), "what is removed is put back after a minute only");
         }
@@ -272,6 +278,7 @@ impl Core {
     pub(crate) fn resync_overlay(&mut self, now: Now) {
         self.overlay.order(Order::Look);
         self.overlay.probe_some();
+        self.follow_fast_path(Look::Everything);
         self.want_addresses();
         if !self.config.has(Role::Overlay) {
             return;
@@ -332,6 +339,7 @@ impl Core {
         let changes = self.overlay.peers.set_own(own);
         self.overlay.probe_moved(&changes);
         self.overlay.order(Order::Desired(Box::new(self.overlay.peers.desired())));
+        self.note_fast_path();
         self.tell_of_peers();
     }
 
@@ -348,6 +356,7 @@ impl Core {
             false => Order::Changes(changes),
         };
         self.overlay.order(order);
+        self.note_fast_path();
         if narrow_links(&self.config, &self.overlay.peers) != self.overlay.narrow {
             self.overlay.expected = true;
             self.ensure_network();

@@ -19,7 +19,7 @@ const PROBLEM: &str = "vip links";
 impl Core {
     /// Attaches to the links that there are, and listens for others.
     pub(crate) fn watch_links(&mut self) {
-        if self.vips.engine() != "ebpf" {
+        if self.vips.engine() != "ebpf" && !self.has_fast_path() {
             return;
         }
         let monitor = LinkMonitor::open();
@@ -51,13 +51,16 @@ impl Core {
     /// Makes the programs for arriving traffic stand on the links that the configuration means.
     pub(crate) fn follow_links(&mut self) {
         self.links_at = None;
+        self.note_fast_path();
         let names = self.overlay.grant.iter().flat_map(|grant| &grant.shares);
         let names = names.map(|share| &share.overlay.name).chain([&self.config.overlay.name]);
         let names = names.filter(|_| self.config.has(Role::Overlay));
         let bridge = |name: &String| self.config.overlay.bridge_of(name, &self.config.instance);
-        let bridges: BTreeSet<String> = names.map(bridge).collect();
-        let bridges: Vec<&str> = bridges.iter().map(String::as_str).collect();
-        let followed = follow_links(&mut self.vips, &self.config.vip.ingress, &bridges);
+        let tunnels = self.overlay.grant.iter().flat_map(|grant| &grant.shares);
+        let tunnels = tunnels.map(|share| self.config.instance.tunnel(share.overlay.vni));
+        let own: BTreeSet<String> = names.map(bridge).chain(tunnels).collect();
+        let own: Vec<&str> = own.iter().map(String::as_str).collect();
+        let followed = follow_links(&mut self.vips, &self.config.vip.ingress, &own);
         let followed = match followed {
             Ok(followed) => followed,
             Err(error) => return self.problems.report(PROBLEM, chain(&error)),

@@ -200,6 +200,36 @@ impl Core {
                 self.leaving.ended,
             ),
         ]
+        .into_iter()
+        .chain(self.fast_path_singles())
+        .collect()
+    }
+
+    /// As of the last look at the overlay, which is at most a minute ago.
+    fn fast_path_singles(&self) -> [metrics::Single; 4] {
+        let counts = self.overlay.fast_path.counts;
+        [
+            total(
+                "mizzen_overlay_fast_sent_packets_total",
+                "Packets that containers sent straight into a tunnel.",
+                counts.sent,
+            ),
+            total(
+                "mizzen_overlay_fast_delivered_packets_total",
+                "Packets that came out of a tunnel straight into a container.",
+                counts.delivered,
+            ),
+            total(
+                "mizzen_overlay_fast_beside_packets_total",
+                "Packets that containers sent straight into one at the same bridge.",
+                counts.beside,
+            ),
+            total(
+                "mizzen_overlay_fast_left_packets_total",
+                "Packets left to the ordinary path for their size or age.",
+                counts.left,
+            ),
+        ]
     }
 }
 

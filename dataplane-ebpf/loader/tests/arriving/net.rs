@@ -96,6 +96,7 @@ impl Namespace {
             index: link.index.0,
             name: link.name,
             bridge: link.master.map(|bridge| bridge.0),
+            is_tunnel: link.kind.as_deref() == Some("vxlan"),
             mtu: link.mtu,
             networks: networks.map(|net| (net.addr(), net.prefix_len())).collect(),
         }

@@ -250,6 +250,7 @@ impl Bench {
         let loopback = LinkWanted {
             index: 1,
             name: "lo".to_owned(),
+            is_tunnel: false,
             bridge: None,
             mtu: 1500,
             networks: Vec::new(),

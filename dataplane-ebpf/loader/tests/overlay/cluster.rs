@@ -165,6 +165,7 @@ impl Node {
         let peer = PeerWanted {
             tunnel: index,
             mtu: MTU,
+            group: 7,
             target: [0x70, 0xb3, 0xd5, 0x80, 0, other],
             source: tunnel.mac.expect("a tunnel of frames").0,
         };
@@ -177,6 +178,7 @@ impl Node {
                 link: self.host.link(&container.link).index.0,
                 tunnel: index,
                 mtu: MTU,
+                group: 7,
                 target: mac(self.number, container.number),
                 source: bridge,
                 sends: true,

@@ -38,7 +38,7 @@ pub fn leave(buffer: Buffer, flags: u32) -> Option<i32> {
         return beside(buffer, &frame, sender, flags & Local::HOOKED);
     }
     let peer = maps::peer(frame.to)?;
-    if peer.tunnel != sender.tunnel {
+    if peer.group != sender.group {
         return None;
     }
     *known = Course {
@@ -77,7 +77,7 @@ fn beside(buffer: Buffer, frame: &Frame, sender: &Local, flags: u32) -> Option<i
     let receiver = maps::local(frame.to)?;
     let is_beside = receiver.target == frame.target
         && receiver.source == sender.source
-        && receiver.tunnel == sender.tunnel
+        && receiver.group == sender.group
         && receiver.link != sender.link;
     let flags = flags | Local::RECEIVES;
     if !is_beside || receiver.flags & flags != flags || !maps::is_alive(receiver.link) {

@@ -151,7 +151,8 @@ impl Host {
         let mut wanted = Vec::new();
         for (name, bridge) in names {
             let (index, networks) = (self.link(&name)?.index, networks.clone());
-            wanted.push(LinkWanted { index, name, bridge, mtu: MTU, networks });
+            let is_tunnel = name == "vtep1024";
+            wanted.push(LinkWanted { index, name, bridge, is_tunnel, mtu: MTU, networks });
         }
         let followed = self.namespace.within(|| Ok(vips.follow_links(&wanted)?))?;
         anyhow::ensure!(followed.errors.is_empty(), "{:?}", followed.errors);
@@ -170,6 +171,7 @@ impl Host {
                 link: self.link(&format!("pod{number}"))?.index,
                 tunnel: index,
                 mtu: MTU,
+                group: 7,
                 target: [0x02, 0x6d, 9, 0, self.number, *number],
                 source: bridge.mac,
                 sends: true,
@@ -183,6 +185,7 @@ impl Host {
             let peer = PeerWanted {
                 tunnel: index,
                 mtu: MTU,
+                group: 7,
                 target: [0x70, 0xb3, 0xd5, 0x80, 0, other],
                 source: tunnel.mac,
             };

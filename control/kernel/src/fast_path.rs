@@ -1,0 +1,173 @@
+//! The overlay's fast path on this node: observed, planned, applied.
+//!
+//! Links, leases and published ports are read anew in each pass, so whoever made a container, it is
+//! found here; plugins know nothing of it.
+
+use mizzen_cni_core::AttachmentKey;
+use mizzen_cni_core::ipam::LeaseRecord;
+use mizzen_cni_core::plan::host_link;
+use mizzen_cni_core::portmap::DEFAULT_TABLE;
+use mizzen_ebpf_loader::{FastPath, FastPathWanted, LoadError, teardown_fast_path};
+pub use mizzen_ebpf_loader::{FastPathChanged, FastPathCounts};
+use mizzen_netlink::{LinkState, Netlink, NetlinkError, Nft, PortEntry};
+use mizzen_plan::overlay::{
+    Between, Desired, Hooked, OverlaySpec, Seen, SeenLease, SeenLink, plan_fast_path,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+/// The fast path could not be followed.
+#[derive(Debug, thiserror::Error)]
+pub enum FastPathError {
+    /// The node's links or published ports cannot be listed.
+    #[error("cannot look for containers")]
+    Observe(#[from] NetlinkError),
+    /// The leases cannot be read.
+    #[error("cannot read the leases in {}", path.display())]
+    Leases {
+        /// Where they are.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The kernel does not take the programs.
+    #[error(transparent)]
+    Programs(#[from] LoadError),
+}
+
+/// What the fast path follows from.
+#[derive(Debug, Clone)]
+pub struct FastPathSpec {
+    /// The node's shares.
+    pub overlays: Vec<OverlaySpec>,
+    /// The ordinary path to other nodes.
+    pub desired: Desired,
+    /// Whether overlays reach each other.
+    pub between: Between,
+    /// Whose VIPs are translated at their sockets.
+    pub hooked: Hooked,
+}
+
+/// The programs, for the network namespace of the thread that uses it.
+#[derive(Debug)]
+pub struct OverlayPath {
+    programs: FastPath,
+}
+
+impl OverlayPath {
+    /// Loads the programs; pins go below `pin_dir`, on a BPF file system.
+    ///
+    /// # Errors
+    ///
+    /// [`FastPathError::Programs`] with whatever the machine lacks.
+    pub fn open(pin_dir: &Path) -> Result<Self, FastPathError> {
+        Ok(Self { programs: FastPath::open(pin_dir)? })
+    }
+
+    /// Makes what follows from `spec` take the fast path; nothing without one.
+    ///
+    /// # Errors
+    ///
+    /// [`FastPathError`]; what could not be looked at takes the path that it took before.
+    pub fn follow(
+        &mut self,
+        spec: Option<&FastPathSpec>,
+    ) -> Result<FastPathChanged, FastPathError> {
+        let wanted = match spec {
+            None => FastPathWanted::default(),
+            Some(spec) => {
+                let seen = observe(&spec.overlays)?;
+                let FastPathSpec { overlays, desired, between, hooked } = spec;
+                plan_fast_path(overlays, desired, *between, hooked, &seen)
+            }
+        };
+        Ok(self.programs.follow(&wanted)?)
+    }
+
+    /// Has the next pass look at every link again.
+    pub fn recheck(&mut self) {
+        self.programs.recheck();
+    }
+
+    /// What was counted since the maps were made.
+    ///
+    /// # Errors
+    ///
+    /// [`FastPathError::Programs`] if the kernel refuses.
+    pub fn counts(&self) -> Result<FastPathCounts, FastPathError> {
+        Ok(self.programs.counts()?)
+    }
+}
+
+/// Removes what any version left below `pin_dir`, and on the links of the calling thread's namespace.
+///
+/// # Errors
+///
+/// [`FastPathError::Programs`] with the first pin that could not be removed.
+pub fn teardown(pin_dir: &Path) -> Result<(), FastPathError> {
+    Ok(teardown_fast_path(pin_dir)?)
+}
+
+fn observe(overlays: &[OverlaySpec]) -> Result<Seen, FastPathError> {
+    let links = Netlink::open()?.observe_links()?.iter().map(seen_link).collect();
+    let mut leases = BTreeMap::new();
+    for spec in overlays {
+        leases.extend(observe_leases(spec)?);
+    }
+    Ok(Seen { links, leases, published: observe_published()? })
+}
+
+fn seen_link(link: &LinkState) -> SeenLink {
+    SeenLink {
+        index: link.index.0,
+        name: link.name.clone(),
+        mac: link.mac.map(|mac| mac.0),
+        master: link.master.map(|master| master.0),
+        mtu: link.mtu,
+        is_queued: link.queue.as_deref().is_some_and(|queue| queue != NO_QUEUE),
+    }
+}
+
+/// The queue of a link that sends at once.
+const NO_QUEUE: &str = "noqueue";
+
+fn observe_leases(spec: &OverlaySpec) -> Result<Vec<(IpAddr, SeenLease)>, FastPathError> {
+    let directory = spec.leases.join(&spec.name);
+    let failed = |source| FastPathError::Leases { path: directory.clone(), source };
+    let entries = match fs::read_dir(&directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(failed)?,
+    };
+    let mut leases = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(failed)?.file_name();
+        let Some(address) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
+        // One that was released meanwhile, or is damaged, is nobody's.
+        let Ok(bytes) = fs::read(directory.join(&name)) else { continue };
+        if let Ok(record) = serde_json::from_slice(&bytes) {
+            leases.push((address, seen_lease(spec, address, record)));
+        }
+    }
+    Ok(leases)
+}
+
+fn seen_lease(spec: &OverlaySpec, address: IpAddr, record: LeaseRecord) -> SeenLease {
+    let network = record.network.as_ref().unwrap_or(&spec.name);
+    let first = record.addresses.first().copied().unwrap_or(address);
+    let key = AttachmentKey { container_id: record.container_id, ifname: record.ifname };
+    SeenLease { link: host_link(network, &key), container: key.container_id, first }
+}
+
+/// Addresses of containers that ports of this host lead to.
+fn observe_published() -> Result<BTreeSet<IpAddr>, NetlinkError> {
+    let ports = Nft::open()?.observe_ports(DEFAULT_TABLE)?;
+    let target = |entry: PortEntry| match entry {
+        PortEntry::Publish { to, .. } => Some(to.ip()),
+        PortEntry::Itself { address } | PortEntry::Hairpin { address, .. } => Some(address),
+    };
+    Ok(ports.into_iter().filter_map(|port| target(port.entry)).collect())
+}
