@@ -44,6 +44,9 @@ pub enum Answer {
         additionals: Vec<Record>,
         /// Whether there were more than room was for.
         cut: bool,
+        /// Where the last alias leads if that is somebody else's name: what is asked for is
+        /// known there.
+        onward: Option<Name>,
     },
     /// The name exists and has nothing of this type.
     NoData {
@@ -129,6 +132,7 @@ struct Reply<'a> {
     /// Zone of tasks that is asked for under the dispatcher's name for it.
     copy: Option<Copied<'a>>,
     cut: bool,
+    onward: Option<Name>,
 }
 
 /// The dispatcher's copy of the zone of tasks.
@@ -150,10 +154,11 @@ impl<'a> Reply<'a> {
             shown: place.apex_shown.clone(),
             start: zones.node(&DnsName::fixed(DIRECTORY)),
         });
-        let mut reply = Self { zones, asked, answers, targets, copy, cut: false };
+        let mut reply = Self { zones, asked, answers, targets, copy, cut: false, onward: None };
         let mut here = place.name.clone();
         let mut shown = asked.question.name().clone();
-        for _ in 0..MAX_CHAIN {
+        let mut seen = Vec::with_capacity(1);
+        while seen.len() < MAX_CHAIN && !seen.contains(&here) {
             let Some(node) = reply.node(&here) else { break };
             if reply.push_wanted(&shown, node) {
                 break;
@@ -162,14 +167,20 @@ impl<'a> Reply<'a> {
             reply.push_set(&shown, &alias);
             let target = alias.iter().next().and_then(|sent| DnsName::from_bytes(sent.data()));
             let Some(target) = target else { break };
-            let (Some(next), Some(name)) = (zones.locate(&target), target.to_wire()) else { break };
-            (here, shown) = (next.name, name);
+            let Some(name) = target.to_wire() else { break };
+            let Some(next) = zones.locate(&target) else {
+                reply.onward = Some(name);
+                break;
+            };
+            seen.push(std::mem::replace(&mut here, next.name));
+            shown = name;
         }
         if reply.answers.is_empty() && !reply.cut {
             return None;
         }
         let additionals = reply.addresses();
-        Some(Answer::Records { answers: reply.answers, additionals, cut: reply.cut })
+        let Self { answers, cut, onward, .. } = reply;
+        Some(Answer::Records { answers, additionals, cut, onward })
     }
 
     /// What is at a name.

@@ -5,6 +5,7 @@
 //! is taken apart, checked by RFC 8906's list, and answered from the zones, by upstreams
 //! or with the reason why not.
 
+use crate::alias;
 use crate::edns::{Identity, has_cookie};
 use crate::encode::{bare, encode, wire_options};
 use crate::metrics::Tally;
@@ -15,7 +16,7 @@ use crate::shared::SharedZones;
 use crate::transfer::Transfer;
 use crate::upstream::wire_name;
 use hickory_proto::op::{Header, LowerQuery, MessageType, Metadata, OpCode, Query, ResponseCode};
-use hickory_proto::rr::{Record, RecordType};
+use hickory_proto::rr::{Name, Record, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 use hickory_server::net::xfer::Protocol;
 use hickory_server::server::Request;
@@ -57,6 +58,15 @@ enum Opened {
     Nothing,
     Unreadable(Metadata, ResponseCode),
     Request(Box<Request>),
+}
+
+/// What the zones know of a question.
+enum Known {
+    Reply(Reply),
+    /// Only that the name stands for this one, which is somebody else's.
+    Alias(Reply, Name),
+    /// The name is somebody else's.
+    Nothing,
 }
 
 /// What a request deserves.
@@ -124,8 +134,11 @@ impl Handler {
                 other => return other,
             },
             Ok(Some(query)) => match self.lookup(request, query, &rules) {
-                Some(reply) => reply,
-                None => {
+                Known::Reply(reply) => reply,
+                Known::Alias(reply, target) => {
+                    alias::follow(reply, request, query.original(), &target, &rules).await
+                }
+                Known::Nothing => {
                     return Response::Relayed(relay(request, query, &options, &rules).await);
                 }
             },
@@ -137,20 +150,22 @@ impl Handler {
         Response::Reply(reply)
     }
 
-    /// The reply from the zones; `None` if upstreams are to be asked.
-    fn lookup(&self, request: &Request, query: &LowerQuery, rules: &Rules) -> Option<Reply> {
+    fn lookup(&self, request: &Request, query: &LowerQuery, rules: &Rules) -> Known {
         let asked = Asked {
             question: query.original(),
             turn: self.turn.fetch_add(1, Ordering::Relaxed),
             room: record_room(request),
         };
-        Some(match self.zones.read(|zones| answer(zones, asked)) {
-            Answer::Records { answers, additionals, cut } => {
+        Known::Reply(match self.zones.read(|zones| answer(zones, asked)) {
+            Answer::Records { answers, additionals, cut, onward } => {
                 let mut reply = Reply::to(request, ResponseCode::NoError);
                 reply.metadata.authoritative = true;
                 reply.metadata.truncation = cut;
                 (reply.answers, reply.additionals) = (answers, additionals);
-                reply
+                match onward {
+                    Some(target) if may_ask(request, rules) => return Known::Alias(reply, target),
+                    _ => reply,
+                }
             }
             Answer::NoData { soa } => negative(request, ResponseCode::NoError, soa),
             Answer::NxDomain { soa } => negative(request, ResponseCode::NXDomain, soa),
@@ -160,7 +175,7 @@ impl Handler {
                 Reply::to(request, ResponseCode::Refused)
                     .because(ExtendedError::Prohibited, "not a client of this resolver")
             }
-            Answer::Forward => return None,
+            Answer::Forward => return Known::Nothing,
         })
     }
 
@@ -209,6 +224,14 @@ impl Handler {
     }
 }
 
+/// Whether upstreams are asked for what an alias leads to. Who may not ask them, or does not
+/// want it, is told as much as a server without upstreams would.
+fn may_ask(request: &Request, rules: &Rules) -> bool {
+    request.metadata.recursion_desired
+        && rules.recursion_available()
+        && rules.access.may_forward(request.src().ip())
+}
+
 /// The answer of upstreams, with the options of our own in it.
 async fn relay(
     request: &Request,
@@ -217,23 +240,8 @@ async fn relay(
     rules: &Rules,
 ) -> Vec<u8> {
     let question = query.original();
-    let name = wire_name(question.name());
-    let options = wire_options(options);
-    let opt = request.edns.as_ref().map(|edns| Opt {
-        payload: UDP_PAYLOAD,
-        dnssec_ok: edns.flags().dnssec_ok,
-        options: &options,
-    });
-    let asker = Asker {
-        id: request.metadata.id,
-        name: &name,
-        kind: question.query_type().into(),
-        class: question.query_class().into(),
-        recursion_desired: request.metadata.recursion_desired,
-        checking_disabled: request.metadata.checking_disabled,
-        room: usize::from(limit(request)),
-        opt,
-    };
+    let (name, options) = (wire_name(question.name()), wire_options(options));
+    let asker = asker(request, question, &name, &options);
     let mut reply = rules.forwarder.relay(&asker, request.src().ip()).await;
     if !rules.recursion_available()
         && let Some(flags) = reply.get_mut(3)
@@ -241,6 +249,32 @@ async fn relay(
         *flags &= !RECURSION_AVAILABLE;
     }
     reply
+}
+
+/// Who asks upstreams for `name` with a request.
+///
+/// * `options` — for the reply's OPT record.
+pub(crate) fn asker<'a>(
+    request: &Request,
+    question: &Query,
+    name: &'a [u8],
+    options: &'a [u8],
+) -> Asker<'a> {
+    let opt = request.edns.as_ref().map(|edns| Opt {
+        payload: UDP_PAYLOAD,
+        dnssec_ok: edns.flags().dnssec_ok,
+        options,
+    });
+    Asker {
+        id: request.metadata.id,
+        name,
+        kind: question.query_type().into(),
+        class: question.query_class().into(),
+        recursion_desired: request.metadata.recursion_desired,
+        checking_disabled: request.metadata.checking_disabled,
+        room: usize::from(limit(request)),
+        opt,
+    }
 }
 
 /// Reads a message as far as it can be read.

@@ -18,6 +18,7 @@
 //! so that 1,000 SRV records would not fit.
 
 mod access;
+mod alias;
 mod ask;
 mod edns;
 mod encode;

@@ -15,7 +15,7 @@ const UDP_PLAIN: u16 = 512;
 /// The smallest record: a pointer for its name and an IPv4 address.
 const SMALLEST_RECORD: usize = 16;
 /// Code of the option that carries extended errors (RFC 8914).
-const EXTENDED_ERROR: u16 = 15;
+pub(crate) const EXTENDED_ERROR: u16 = 15;
 
 /// What will be sent.
 #[derive(Debug, Clone)]

@@ -48,9 +48,10 @@ fn ask(zones: &Zones, name: &str, kind: RecordType, turn: u64) -> Answer {
 fn short(answer: Answer) -> String {
     let line = |record: &Record| format!("{} {}", record.record_type(), record.data);
     match answer {
-        Answer::Records { answers, additionals, cut } => {
+        Answer::Records { answers, additionals, cut, onward } => {
             let mut lines: Vec<String> = answers.iter().map(line).collect();
             lines.extend(additionals.iter().map(|r| format!("+{} {}", r.name, line(r))));
+            lines.extend(onward.map(|name| format!("onward {name}")));
             lines.sort();
             lines.join(", ") + if cut { " cut" } else { "" }
         }
@@ -216,15 +217,30 @@ fn chains_of_names_are_followed_inside_our_zones() {
     let records = vec![
         alias("shop.component.thisdcos.directory", "web.marathon.dclb.thisdcos.directory"),
         alias("out.component.thisdcos.directory", "example.com"),
+        alias("far.component.thisdcos.directory", "out.component.thisdcos.directory"),
+        alias("gone.component.thisdcos.directory", "no.marathon.mesos"),
         alias("a.component.thisdcos.directory", "b.component.thisdcos.directory"),
         alias("b.component.thisdcos.directory", "a.component.thisdcos.directory"),
+        alias("self.component.thisdcos.directory", "self.component.thisdcos.directory"),
     ];
     zones.set(OwnerKey::Static("test".into()), records);
     let text = |name: &str| short(ask(&zones, name, RecordType::A, 0));
     let shop = text("shop.component.thisdcos.directory.");
     assert_eq!(shop, "A 11.0.0.7, CNAME web.marathon.dclb.thisdcos.directory.");
-    assert_eq!(text("out.component.thisdcos.directory."), "CNAME example.com.");
-    assert!(text("a.component.thisdcos.directory.").starts_with("CNAME"), "a circle ends");
+    #[rustfmt::skip]
+    let table = [
+        ("out",  "CNAME example.com., onward example.com."),
+        ("far",  "CNAME example.com., CNAME out.component.thisdcos.directory., onward example.com."),
+        ("gone", "CNAME no.marathon.mesos."),
+        // A circle is gone round once.
+        ("a",    "CNAME a.component.thisdcos.directory., CNAME b.component.thisdcos.directory."),
+        ("self", "CNAME self.component.thisdcos.directory."),
+    ];
+    for (name, want) in table {
+        assert_eq!(text(&format!("{name}.component.thisdcos.directory.")), want, "{name}");
+    }
+    let out = "out.component.thisdcos.directory.";
+    assert_eq!(short(ask(&zones, out, RecordType::CNAME, 0)), "CNAME example.com.");
 }
 
 /// Where Mesos-DNS' ways and the RFCs' differ.

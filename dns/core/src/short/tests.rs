@@ -68,7 +68,7 @@ fn agree(zones: &Zones, message: &Message, turn: u64) -> Result<(), TestCaseErro
     prop_assert!(length <= bytes.len());
     let reply = Message::from_vec(&bytes).expect("a message");
     let (want_code, answers, authorities, additionals) = match full {
-        Answer::Records { answers, additionals, cut: false } => {
+        Answer::Records { answers, additionals, cut: false, .. } => {
             (ResponseCode::NoError, answers, Vec::new(), additionals)
         }
         Answer::NoData { soa } => (ResponseCode::NoError, Vec::new(), Vec::from_iter(soa), vec![]),

@@ -9,6 +9,7 @@
 mod common;
 mod fake;
 mod forwarding;
+mod forwarding_alias;
 mod forwarding_cache;
 mod forwarding_liars;
 mod forwarding_secure;
