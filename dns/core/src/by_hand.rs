@@ -76,6 +76,9 @@ pub enum ByHandError {
     /// Several CNAME records, or something beside one.
     #[error("a name with a CNAME record has no other record: `{0}`")]
     Alias(String),
+    /// An alias of itself, which leads nowhere.
+    #[error("`{0}` cannot be a CNAME of itself")]
+    Itself(String),
     /// A TTL that nobody would wait for.
     #[error("a TTL is at most {MAX_TTL} seconds, not {0}")]
     Ttl(u32),
@@ -135,6 +138,9 @@ pub fn check(
             values.push(value.trim().to_owned());
         }
     }
+    if seen.iter().any(|data| matches!(data, Data::Cname(target) if target == name)) {
+        return Err(ByHandError::Itself(name.to_string()));
+    }
     let alias = kind == RecordType::CNAME;
     let other = |other: RecordType| other != kind && (alias || other == RecordType::CNAME);
     if (alias && values.len() > 1) || beside.into_iter().any(other) {
@@ -178,7 +184,7 @@ fn parse(kind: RecordType, value: &str) -> Result<Data, ByHandError> {
     }
     // The reader of zone files takes what it needs and leaves the rest.
     if words(kind).is_some_and(|words| text.split_whitespace().count() != words) {
-        return Err(wrong("each record is one value, such as \"0 5 443 db.example.com\"".into()));
+        return Err(wrong(format!("each record is one value, such as \"{}\"", example(kind))));
     }
     let data = RData::try_from_str(kind, text).map_err(|error| wrong(error.to_string()))?;
     data_of(&data).ok_or_else(|| wrong("only alpn, port, ipv4hint and ipv6hint can be set".into()))
@@ -191,6 +197,17 @@ fn words(kind: RecordType) -> Option<usize> {
         RecordType::MX => Some(2),
         RecordType::SRV => Some(4),
         _ => None,
+    }
+}
+
+/// What data of a type whose words are counted look like.
+fn example(kind: RecordType) -> &'static str {
+    match kind {
+        RecordType::A => "192.0.2.7",
+        RecordType::AAAA => "2001:db8::7",
+        RecordType::MX => "10 mail.example.com",
+        RecordType::SRV => "0 5 443 db.example.com",
+        _ => "db.example.com",
     }
 }
 
@@ -284,7 +301,7 @@ mod tests {
             ("HTTPS", "1 . alpn=h2 port=8443",            "1 . alpn=h2 port=8443"),
         ];
         for (kind, value, want) in table {
-            let (name, kind) = parse_key("db.example.com", kind, &Options::default()).unwrap();
+            let (name, kind) = parse_key("www.example.com", kind, &Options::default()).unwrap();
             check(&name, kind, fact(&[value]), []).unwrap();
             assert_eq!(parse(kind, value).unwrap().to_string(), *want, "{kind} {value}");
         }
@@ -320,6 +337,7 @@ mod tests {
             (RecordType::HTTPS, &["1 . ech=AAAA"],                 &[]),
             (RecordType::CNAME, &["a.example", "b.example"],       &[]),
             (RecordType::CNAME, &["a.example"],                    &[RecordType::A]),
+            (RecordType::CNAME, &["DB.example.com."],              &[]),
             (RecordType::A,     &["192.0.2.1"],                    &[RecordType::CNAME]),
         ];
         for (kind, values, beside) in table {
@@ -333,6 +351,15 @@ mod tests {
         assert_eq!(twice.unwrap().values, ["192.0.2.1"]);
         let slow = DnsRecordFact { ttl: Some(MAX_TTL + 1), ..fact(&["192.0.2.1"]) };
         assert!(check(&name, RecordType::A, slow, []).is_err());
+    }
+
+    #[test]
+    fn data_that_are_none_come_with_an_example_that_is() {
+        for kind in KINDS.into_iter().filter(|kind| words(*kind).is_some()) {
+            let error = parse(kind, "a b c d e").unwrap_err().to_string();
+            let (_, example) = error.split_once("such as \"").unwrap();
+            assert!(parse(kind, example.trim_end_matches('"')).is_ok(), "{kind}: {error}");
+        }
     }
 
     /// As unbound does with `local-data` in a transparent zone.
