@@ -52,15 +52,12 @@ pub fn check(check: &HealthCheck, app: &App, ports: &[AssignedPort]) -> Option<v
     Some(v1::HealthCheck { r#type: Some(Type::Http.into()), http: Some(http), ..base })
 }
 
-/// Zero failures meant *never end it* where the scheduler probed, and *end it at
-/// the first failure* where an agent did; apps keep what they were written for.
+/// Zero failures mean *never end it*, whoever probes: who wants a task to be ended at
+/// the first failure writes one.
 fn failures(check: &HealthCheck) -> u32 {
-    use HealthProtocol as P;
-
-    match (check.max_consecutive_failures, check.protocol) {
-        (0, P::Http | P::Https | P::Tcp) => u32::MAX,
-        (0, P::Command | P::MesosHttp | P::MesosHttps | P::MesosTcp) => 1,
-        (n, _) => n,
+    match check.max_consecutive_failures {
+        0 => u32::MAX,
+        n => n,
     }
 }
 
@@ -111,7 +108,9 @@ mod tests {
             (json!({"protocol": "MESOS_HTTP", "portIndex": 1}),                    true,  Type::Http,    Some(80),     3),
             (json!({"protocol": "HTTPS", "port": 7}),                              true,  Type::Http,    Some(7),      3),
             (json!({"protocol": "TCP", "maxConsecutiveFailures": 0}),              false, Type::Tcp,     Some(31_000), u32::MAX),
-            (json!({"protocol": "MESOS_TCP", "maxConsecutiveFailures": 0}),        true,  Type::Tcp,     Some(81),     1),
+            (json!({"protocol": "MESOS_TCP", "maxConsecutiveFailures": 0}),        true,  Type::Tcp,     Some(81),     u32::MAX),
+            (json!({"protocol": "COMMAND", "command": {"value": "true"}, "maxConsecutiveFailures": 0}), false, Type::Command, None, u32::MAX),
+            (json!({"protocol": "MESOS_HTTP", "maxConsecutiveFailures": 1}),       false, Type::Http,    Some(31_000), 1),
             (json!({"protocol": "COMMAND", "command": {"value": "true"}, "maxConsecutiveFailures": 5}), false, Type::Command, None, 5),
         ];
         for (members, mapped, kind, port, failures) in table {
