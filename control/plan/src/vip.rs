@@ -42,6 +42,8 @@ pub struct Planner {
     sources: BTreeMap<Arc<Source>, Vec<Standing>>,
     table: Table,
     problems: BTreeMap<Arc<Source>, Vec<LabelError>>,
+    /// Where this node itself listens.
+    listeners: BTreeSet<VipKey>,
 }
 
 /// A named VIP that needs its address written into the owner log.
@@ -75,6 +77,7 @@ impl Planner {
             sources: BTreeMap::new(),
             table: Table::default(),
             problems: BTreeMap::new(),
+            listeners: BTreeSet::new(),
         }
     }
 
@@ -126,9 +129,27 @@ impl Planner {
         services.flat_map(|standing| self.keys_of(&standing.service)).collect()
     }
 
-    /// What a service should look like now; `None` if nothing wants it any more.
+    /// Says where this node itself listens: a VIP there would keep its clients from it.
+    /// Returns the services that must be looked at again.
+    pub fn set_listeners(&mut self, listeners: BTreeSet<VipKey>) -> BTreeSet<VipKey> {
+        let changed = self.listeners.symmetric_difference(&listeners).copied().collect();
+        self.listeners = listeners;
+        changed
+    }
+
+    /// Whether an address is this node's own affair, so that no VIP can be there.
+    #[must_use]
+    pub fn is_own(&self, vip: &VipKey) -> bool {
+        vip.address.is_loopback() || self.listeners.contains(vip)
+    }
+
+    /// What a service should look like now; `None` if nothing wants it any more, or it
+    /// cannot be there.
     #[must_use]
     pub fn spec(&self, vip: &VipKey) -> Option<VipSpec> {
+        if self.is_own(vip) {
+            return None;
+        }
         let name = self.name_of(vip);
         let literal = self.table.get(Target::Address(vip.address), vip.port, vip.protocol);
         let named = name.and_then(|name| {
@@ -197,7 +218,11 @@ impl Planner {
             };
             errors.iter().map(problem)
         });
-        of_labels.chain(self.unaddressed()).chain(self.conflicts()).collect()
+        of_labels
+            .chain(self.unaddressed())
+            .chain(self.misplaced())
+            .chain(self.conflicts())
+            .collect()
     }
 
     fn apply_task(&mut self, source: Source, task: Option<&TaskFact>) -> Effects {
@@ -345,6 +370,23 @@ impl Planner {
                     vip: None,
                     error: LabelError::NoAddressLeft { name: name.clone() },
                 })
+            })
+        })
+    }
+
+    /// Services at addresses that are this node's own affair.
+    fn misplaced(&self) -> impl Iterator<Item = Problem> {
+        let literal = self.table.iter().filter_map(|(key, service)| match key.target {
+            Target::Address(address) => {
+                Some((VipKey { address, port: key.port, protocol: key.protocol }, service))
+            }
+            Target::Name(_) => None,
+        });
+        literal.filter(|(vip, _)| self.is_own(vip)).flat_map(|(vip, service)| {
+            service.sources.keys().map(move |source| Problem {
+                source: source.clone(),
+                vip: None,
+                error: LabelError::Own { vip },
             })
         })
     }

@@ -156,6 +156,7 @@ pub(crate) async fn build(
     }
     core.note_network(&network);
     core.adopt_claims()?;
+    core.guard_listeners();
     core.note_resolver(early);
     core.start_overlay();
     core.introduce();

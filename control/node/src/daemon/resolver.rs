@@ -38,6 +38,7 @@ impl Core {
         self.resolver_sockets = sockets;
         self.resolver = server.addresses().to_vec();
         self.server = Some(server);
+        self.guard_listeners();
         match missing.as_slice() {
             [] => self.problems.solve(RESOLVER),
             [..] => {

@@ -8,12 +8,16 @@ use super::replies::{Answer, Refusal, bad, empty, json, only, refuse};
 use super::saves::{Saves, chain, saved};
 use crate::config::Role;
 use mizzen_http::core::{ServicesReply, ServicesRequest};
+use mizzen_http::server::Address;
+use mizzen_plan::vip::LabelError;
 use mizzen_plan::vip_service::{Shown, read_body, show};
 use mizzen_types::fact::{Fact, Key};
 use mizzen_types::time::{Mono, Now};
-use mizzen_types::vip_service::{VipServiceFact, VipServiceId};
+use mizzen_types::vip::{Protocol, VipKey};
+use mizzen_types::vip_service::{VipHost, VipServiceFact, VipServiceId};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use tracing::{info, warn};
 
 /// Where services begin, in the store and on the node's port.
@@ -69,6 +73,32 @@ impl Core {
         Ok(())
     }
 
+    /// Keeps VIPs away from where this node itself listens.
+    pub(crate) fn guard_listeners(&mut self) {
+        let changed = self.planner.set_listeners(self.own_listeners());
+        self.changed_vips.extend(changed);
+    }
+
+    fn own_listeners(&self) -> BTreeSet<VipKey> {
+        use Protocol::{Tcp, Udp};
+        let tcp = self.listeners.iter().filter_map(|(_, address)| match address {
+            Address::Tcp(at) => Some((*at, Tcp)),
+            Address::Unix(_) => None,
+        });
+        let both = self.resolver.iter().copied().chain(self.config.cluster.listen);
+        let both = both.flat_map(|at| [(at, Tcp), (at, Udp)]);
+        // One that listens on all addresses is asked at the node's.
+        let key = |(at, protocol): (SocketAddr, Protocol)| VipKey {
+            address: match at.ip().is_unspecified() {
+                true => self.config.address,
+                false => at.ip().to_canonical(),
+            },
+            port: at.port(),
+            protocol,
+        };
+        tcp.chain(both).map(key).collect()
+    }
+
     /// A request about services that are registered by hand.
     pub(crate) fn vip_services_request(&mut self, request: &ServicesRequest) -> ServicesReply {
         self.route_vip_services(request).unwrap_or_else(Refusal::reply)
@@ -119,6 +149,12 @@ impl Core {
 
     fn put_service(&mut self, id: &VipServiceId, body: &[u8]) -> Answer {
         let fact = read_body(id, body).map_err(bad)?;
+        if let VipHost::Address(address) = id.host {
+            let vip = VipKey { address, port: id.port, protocol: id.protocol };
+            if self.planner.is_own(&vip) {
+                return Err(bad(LabelError::Own { vip }));
+            }
+        }
         let former = self.registered.services.get(id).cloned();
         let status = if former.is_some() { 200 } else { 201 };
         if former.as_ref() != Some(&fact) {

@@ -30,7 +30,7 @@ impl LabelError {
             | Self::Unknown { label }
             | Self::NoSuchVip { label } => Some(label),
             Self::Conflict { label, .. } => Some(label),
-            Self::NoAddressLeft { .. } | Self::TooMany { .. } => None,
+            Self::NoAddressLeft { .. } | Self::Own { .. } | Self::TooMany { .. } => None,
         }
     }
 }
@@ -116,6 +116,12 @@ pub enum LabelError {
         /// `label.framework`.
         name: String,
     },
+    /// The node itself answers there; it makes no VIP.
+    #[error("{vip} cannot be a VIP: {}", own(.vip))]
+    Own {
+        /// What was asked for.
+        vip: VipKey,
+    },
     /// More labels than one task may have.
     #[error("the task has {count} labels that ask for VIPs; only the first {limit} make any")]
     TooMany {
@@ -124,4 +130,11 @@ pub enum LabelError {
         /// How many it may have.
         limit: usize,
     },
+}
+
+fn own(vip: &VipKey) -> &'static str {
+    match vip.address.is_loopback() {
+        true => "loopback addresses are each machine's own",
+        false => "this node itself listens there",
+    }
 }

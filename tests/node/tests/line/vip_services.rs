@@ -120,6 +120,7 @@ fn the_api_of_registered_services_means_what_it_answers() {
             201
         );
 
+        let admin = &format!("/v1/vip-services/{}/udp", lab::at(62501));
         for (path, body, words) in [
             (demo, json!({"backends": ["192.0.2.7"]}), "not of the form IP:PORT"),
             (demo, json!({"backends": [], "rule": "best"}), "unknown variant `best`"),
@@ -129,6 +130,8 @@ fn the_api_of_registered_services_means_what_it_answers() {
             ("/v1/vip-services/demo:80/sctp", backends(&[]), "is not a protocol"),
             ("/v1/vip-services/10.0.0.1:80", backends(&["[fd00::1]:80"]), "is not of the family"),
             ("/v1/vip-services/0.0.0.0:80", backends(&[]), "cannot be connected to"),
+            ("/v1/vip-services/127.0.0.1:80", backends(&[]), "loopback addresses are each"),
+            (admin, backends(&[]), "this node itself listens there"),
         ] {
             let answer = put(path, &body);
             assert_eq!(answer.status, 400, "{path} {body}");

@@ -153,3 +153,29 @@ fn a_preview_tells_what_would_change_and_changes_nothing() {
     let changed = preview.changes.iter().find(|change| change.before.is_some()).unwrap();
     assert_eq!(changed.after.as_ref().unwrap().backends[0].address.to_string(), "192.0.2.7:80");
 }
+
+#[test]
+fn no_vip_is_where_the_node_itself_listens() {
+    let mut planner = planner();
+    register(&mut planner, "198.51.100.1:53/udp", Some(service(&["192.0.2.7:53"])));
+    register(&mut planner, "198.51.100.1:53/tcp", Some(service(&["192.0.2.7:53"])));
+    register(&mut planner, "127.0.0.1:62080/tcp", Some(service(&["192.0.2.7:80"])));
+    let resolver = VipKey {
+        address: "198.51.100.1".parse().unwrap(),
+        port: 53,
+        protocol: mizzen_types::vip::Protocol::Udp,
+    };
+    assert_eq!(planner.set_listeners([resolver].into()), [resolver].into());
+    assert_eq!(lines(&planner), ["198.51.100.1:53/tcp -: 192.0.2.7:53"]);
+    assert_eq!(
+        problems(&planner),
+        [
+            "registered service 127.0.0.1:62080/tcp: 127.0.0.1:62080/tcp cannot be a VIP: \
+             loopback addresses are each machine's own",
+            "registered service 198.51.100.1:53/udp: 198.51.100.1:53/udp cannot be a VIP: \
+             this node itself listens there",
+        ]
+    );
+    assert_eq!(planner.set_listeners(BTreeSet::new()), [resolver].into(), "it moved away");
+    assert!(planner.spec(&resolver).is_some());
+}
