@@ -191,6 +191,9 @@ impl Membership {
         if let Some(tag) = self.swim.take_heard() {
             self.nodes.hear(tag, now.mono);
         }
+        if let Some((tag, span)) = self.swim.take_round_trip() {
+            self.nodes.measure(tag, span);
+        }
         self.settle(now);
     }
 

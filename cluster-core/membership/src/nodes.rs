@@ -21,6 +21,8 @@ pub struct Node {
     pub since: Now,
     /// When it last said something to this node itself.
     pub heard: Option<Mono>,
+    /// How long it takes to answer a datagram of this node, smoothed; `None` until it did.
+    pub round_trip: Option<Duration>,
     /// What it says of itself; `None` until its log is here.
     pub fact: Option<Arc<NodeFact>>,
 }
@@ -100,7 +102,8 @@ impl Nodes {
                 self.digest ^= identity.digest();
                 self.move_address(None, Some(identity.address));
             }
-            self.nodes.insert(tag, Node { identity, state, since: now, heard: None, fact: None });
+            let (heard, round_trip, fact) = (None, None, None);
+            self.nodes.insert(tag, Node { identity, state, since: now, heard, round_trip, fact });
             return true;
         };
         let news = node.state != state || node.identity != identity;
@@ -140,6 +143,12 @@ impl Nodes {
     pub(crate) fn hear(&mut self, tag: u64, now: Mono) {
         if let Some(node) = self.nodes.get_mut(&tag) {
             node.heard = Some(now);
+        }
+    }
+
+    pub(crate) fn measure(&mut self, tag: u64, span: Duration) {
+        if let Some(node) = self.nodes.get_mut(&tag) {
+            node.round_trip = Some(node.round_trip.map_or(span, |before| (before * 3 + span) / 4));
         }
     }
 

@@ -28,7 +28,7 @@ mod timings;
 use crate::coding::Garbage;
 use crate::identity::Identity;
 use clash::Refused;
-use foca::{Foca, Message, NoCustomBroadcast, Timer};
+use foca::{Foca, Message, NoCustomBroadcast, ProbeNumber, Timer};
 use mizzen_types::ids::OwnerId;
 use mizzen_types::random::Dice;
 use mizzen_types::time::Mono;
@@ -126,6 +126,10 @@ pub struct Swim {
     incarnation: u16,
     heard: Option<u64>,
     heard_at: Mono,
+    /// Who was asked last, by which number and when.
+    asked: Option<(u64, ProbeNumber, Mono)>,
+    /// Who answered, and after how long.
+    round_trip: Option<(u64, Duration)>,
     class: u32,
     refused: Option<Refused>,
     left: bool,
@@ -163,6 +167,8 @@ impl Swim {
             incarnation: 0,
             heard: None,
             heard_at: now,
+            asked: None,
+            round_trip: None,
             class: 0,
             refused: None,
             left: false,
@@ -248,6 +254,12 @@ impl Swim {
         self.heard.take()
     }
 
+    /// Who answered a question of this node itself, and how long that took, if somebody did
+    /// since the last time.
+    pub(crate) fn take_round_trip(&mut self) -> Option<(u64, Duration)> {
+        self.round_trip.take()
+    }
+
     /// The next thing to do or to know.
     pub fn poll_effect(&mut self) -> Option<Effect> {
         self.effects.pop_front()
@@ -302,6 +314,12 @@ impl Swim {
             self.send(&packet.header.src, Message::Announce, Vec::new());
         }
         let src = packet.header.src.tag();
+        if let (Message::Ack(number), Some((whom, asked, at))) =
+            (&packet.header.message, self.asked)
+            && (whom, asked) == (src, *number)
+        {
+            (self.asked, self.round_trip) = (None, Some((src, now.since(at))));
+        }
         (self.heard, self.heard_at) = (Some(src), now);
         let suspect = self.suspects.contains_key(&src).then_some(src);
         self.look_again(&known.into_iter().chain(suspect).collect::<Vec<_>>());
@@ -319,6 +337,9 @@ impl Swim {
     ) {
         let mut out = Outbox::default();
         let _ = act(&mut self.foca, &mut out);
+        if let Some((whom, number)) = out.ping {
+            self.asked = Some((whom, number, now));
+        }
         if let Some(incarnation) = out.incarnation {
             self.incarnation = incarnation;
         }

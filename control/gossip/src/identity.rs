@@ -216,7 +216,8 @@ mod tests {
         let again = Authority::from_bytes(&authority.to_bytes()).unwrap();
         let a = credentials(&again, "a");
         let epoch = again.new_epoch(1, NOW).unwrap();
-        let (b, epochs) = Credentials::from_bytes(&a.to_bytes(&[epoch.clone()])).unwrap();
+        let (b, epochs) =
+            Credentials::from_bytes(&a.to_bytes(std::slice::from_ref(&epoch))).unwrap();
         assert_eq!((b.key.public(), b.node, epochs), (a.key.public(), a.node.clone(), vec![epoch]));
         let (text, secret) = (format!("{a:?} {again:?}"), text::encode(&a.key.to_bytes()));
         assert!(!text.contains(&secret) && text.contains("NodeKey(…)"));

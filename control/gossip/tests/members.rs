@@ -60,7 +60,7 @@ impl Cluster {
     async fn start(&self, wire: &Credentials, logs: &Credentials) -> Node {
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
         let (transport, arrivals) =
-            Transport::bind(listen, wire, &[self.epoch.clone()], now()).await.unwrap();
+            Transport::bind(listen, wire, std::slice::from_ref(&self.epoch), now()).await.unwrap();
         let me = Identity::new(logs.node.clone(), transport.local_address(), 1);
         let settings = Settings::new(me, 7);
         let mut membership = Membership::new(settings, Box::new(Signer::new(logs)), now());
@@ -203,6 +203,15 @@ fn three_nodes_learn_of_each_other_and_of_what_each_says() {
                 })
             };
             nodes.iter().all(knows_all)
+        })
+        .await;
+        until(&mut nodes, "each has answered each", |nodes| {
+            let measured = |node: &Node| {
+                let others = node.membership.nodes().iter();
+                let mut others = others.filter(|other| *other.identity.node() != node.id);
+                others.all(|other| other.round_trip.is_some_and(|span| !span.is_zero()))
+            };
+            nodes.iter().all(measured)
         })
         .await;
         assert!(nodes.iter().all(|node| node.reports.is_empty()));

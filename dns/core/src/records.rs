@@ -251,7 +251,8 @@ mod tests {
     #[test]
     fn the_leader_is_found_by_its_old_names() {
         let address = "10.0.0.1".parse().unwrap();
-        let leader = Fact::Leader(LeaderFact { hostname: "m1".into(), address, port: 5050, services: None });
+        let leader =
+            Fact::Leader(LeaderFact { hostname: "m1".into(), address, port: 5050, services: None });
         let alone = records(&Key::Leader, &leader, &Options::default());
         #[rustfmt::skip]
         assert_eq!(lines(&alone), [

@@ -13,6 +13,8 @@ pub(super) struct Outbox {
     pub(super) sends: Vec<(Identity, Vec<u8>)>,
     pub(super) timers: Vec<(Duration, Timer<Identity>)>,
     pub(super) notes: Vec<Note>,
+    /// Whom it asked whether it is there, if it did.
+    pub(super) ping: Option<(u64, ProbeNumber)>,
     /// The node's own incarnation, as its last message said it.
     pub(super) incarnation: Option<u16>,
 }
@@ -62,6 +64,9 @@ impl Runtime<Identity> for &mut Outbox {
 impl Outbox {
     fn sent(&mut self, header: &Header<Identity>) {
         self.incarnation = Some(header.src_incarnation);
+        if let Message::Ping(number) = header.message {
+            self.ping = Some((header.dst.tag(), number));
+        }
         if header.message == Message::TurnUndead {
             // What such a one is told depends on why it is taken for dead.
             self.sends.pop();

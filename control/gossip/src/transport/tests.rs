@@ -180,7 +180,9 @@ fn a_held_stream_comes_back_when_the_peer_does() {
         drop(b);
         while !matches!(a.event().await, Event::Closed { .. }) {}
         let (transport, arrivals) =
-            Transport::bind(address, &credentials, &[cluster.epoch.clone()], now()).await.unwrap();
+            Transport::bind(address, &credentials, std::slice::from_ref(&cluster.epoch), now())
+                .await
+                .unwrap();
         let mut b = Node { id: "b".into(), transport, arrivals };
         tokio::select! {
             () = async { while !matches!(a.event().await, Event::Opened(_)) {} } => {}

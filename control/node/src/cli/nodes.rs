@@ -17,7 +17,7 @@ const LOOK: Duration = Duration::from_millis(500);
 const SHORT: usize = 8;
 
 /// A node as it is listed.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 struct Node {
     id: String,
     hostname: Option<String>,
@@ -28,6 +28,10 @@ struct Node {
     authority: bool,
     since_seconds: u64,
     silent_seconds: Option<u64>,
+    round_trip_ms: Option<f64>,
+    path_mtu: Option<u32>,
+    #[serde(default)]
+    subnets: Vec<String>,
     #[serde(default)]
     problems: Vec<String>,
 }
@@ -108,10 +112,14 @@ fn render(nodes: &[Node], paint: Paint) -> String {
             toned(tone(&node.state), &node.state),
             plain(age(node.since_seconds)),
             plain(node.silent_seconds.map_or_else(|| "-".to_owned(), age)),
+            plain(node.round_trip_ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1}ms"))),
+            plain(node.path_mtu.map_or_else(|| "-".to_owned(), |mtu| mtu.to_string())),
+            plain(node.subnets.join(" ")),
             plain(notes.join(", ")),
         ]
     };
-    let heads = ["NODE", "ID", "ADDRESS", "ZONE", "STATE", "SINCE", "HEARD", ""];
+    let heads =
+        ["NODE", "ID", "ADDRESS", "ZONE", "STATE", "SINCE", "HEARD", "RTT", "MTU", "SUBNETS", ""];
     table(&heads, nodes.iter().map(row).collect(), paint)
 }
 
@@ -133,19 +141,35 @@ mod tests {
         let nodes = json!([
             { "id": "6e1f0b8a-3a52-4a8e-9a10-0123456789ab", "hostname": "a", "address": "10.0.0.1",
               "zone": "east", "state": "alive", "here": true, "authority": true,
-              "since_seconds": 7200, "silent_seconds": null, "problems": [] },
+              "since_seconds": 7200, "silent_seconds": null, "round_trip_ms": null,
+              "path_mtu": null, "subnets": ["9.0.0.0/24", "9.0.7.0/24"], "problems": [] },
             { "id": "short", "hostname": null, "address": "10.0.0.2", "zone": null,
               "state": "dead", "here": false, "authority": false, "since_seconds": 5,
-              "silent_seconds": 8, "problems": ["did not answer and is out"] },
+              "silent_seconds": 8, "round_trip_ms": 0.4321, "path_mtu": 1450, "problems": ["did not answer and is out"] },
         ]);
         let text = render(&understand::<Vec<Node>>(NODES, nodes).unwrap(), Paint::Plain);
         let rows: Vec<Vec<&str>> = text
             .lines()
             .map(|line| line.split("  ").map(str::trim).filter(|w| !w.is_empty()).collect())
             .collect();
-        let first =
-            ["a", "6e1f0b8a", "10.0.0.1", "east", "alive", "2h00m", "-", "this node, authority"];
+        let first = [
+            "a",
+            "6e1f0b8a",
+            "10.0.0.1",
+            "east",
+            "alive",
+            "2h00m",
+            "-",
+            "-",
+            "-",
+            "9.0.0.0/24 9.0.7.0/24",
+            "this node, authority",
+        ];
         assert_eq!(rows[1], first, "{text}");
-        assert_eq!(rows[2][4..], ["dead", "5s", "8s", "did not answer and is out"], "{text}");
+        assert_eq!(
+            rows[2][4..],
+            ["dead", "5s", "8s", "0.4ms", "1450", "-", "did not answer and is out"],
+            "{text}"
+        );
     }
 }

@@ -76,11 +76,11 @@ fn sighup_applies_what_it_can_and_refuses_the_rest_by_name() {
 #[test]
 fn roles_that_need_another_one_are_a_mistake() {
     in_lab(|| {
-        let place = Place::new(&["--roles", "agent,dns,vip,overlay"]);
+        let place = Place::new(&["--roles", "services,dns,vip,overlay"]);
         for more in [&["--check-config"][..], &[]] {
             let said = place.run(more);
             assert_eq!((said.code, said.stdout.as_str()), (Some(1), ""), "{more:?}");
-            let want = "--roles: `agent` needs `master`";
+            let want = "--roles: `services` needs `master`";
             assert!(said.stderr.contains(want), "{}", said.stderr);
         }
     });

@@ -20,15 +20,40 @@ impl Core {
                 "zone": Some(&self.config.zone).filter(|zone| !zone.is_empty()),
                 "state": word(State::Alive), "here": true, "authority": false,
                 "since_seconds": now.mono.since(self.started.mono).as_secs(),
-                "silent_seconds": null, "problems": [],
+                "silent_seconds": null, "round_trip_ms": null, "path_mtu": null,
+                "subnets": [], "problems": [],
             }]);
         };
         let mut all: Vec<Value> =
-            members.membership.nodes().iter().map(|node| members.show(node, now)).collect();
+            members.membership.nodes().iter().map(|node| self.show(members, node, now)).collect();
         all.sort_by_cached_key(|node| {
             (node["hostname"].as_str().map(str::to_owned), node["id"].as_str().map(str::to_owned))
         });
         all.into()
+    }
+
+    fn show(&self, members: &Members, node: &Node, now: Now) -> Value {
+        let fact = node.fact.as_ref();
+        let here = node.identity.node() == members.membership.me().node();
+        let shares = fact.and_then(|fact| fact.overlay.as_ref()).map(|overlay| &overlay.shares);
+        let blocks = shares.into_iter().flatten().flat_map(|share| &share.blocks);
+        let subnets: Vec<String> = blocks.map(ToString::to_string).collect();
+        json!({
+            "id": node.identity.node(),
+            "hostname": fact.map(|fact| &fact.hostname),
+            "address": fact.map_or_else(|| node.identity.address.ip(), |fact| fact.address),
+            "listen": node.identity.address,
+            "zone": node.zone(),
+            "state": word(node.state),
+            "here": here,
+            "authority": fact.is_some_and(|fact| fact.authority),
+            "since_seconds": node.age(now).as_secs(),
+            "silent_seconds": node.silent_for(now).map(|span| span.as_secs()),
+            "round_trip_ms": node.round_trip.map(|span| span.as_secs_f64() * 1000.0),
+            "path_mtu": self.overlay.peers.path_mtu(node.identity.node()),
+            "subnets": subnets,
+            "problems": members.problems_of(node, here),
+        })
     }
 
     /// What `mizzen status` says of other nodes.
@@ -45,24 +70,6 @@ impl Core {
 }
 
 impl Members {
-    fn show(&self, node: &Node, now: Now) -> Value {
-        let fact = node.fact.as_ref();
-        let here = node.identity.node() == self.membership.me().node();
-        json!({
-            "id": node.identity.node(),
-            "hostname": fact.map(|fact| &fact.hostname),
-            "address": fact.map_or_else(|| node.identity.address.ip(), |fact| fact.address),
-            "listen": node.identity.address,
-            "zone": node.zone(),
-            "state": word(node.state),
-            "here": here,
-            "authority": fact.is_some_and(|fact| fact.authority),
-            "since_seconds": node.age(now).as_secs(),
-            "silent_seconds": node.silent_for(now).map(|span| span.as_secs()),
-            "problems": self.problems_of(node, here),
-        })
-    }
-
     fn problems_of(&self, node: &Node, here: bool) -> Vec<String> {
         let mut problems = Vec::new();
         match node.state {
