@@ -18,6 +18,8 @@ const MAX_WAITING: usize = 4 << 20;
 const IDLE: Duration = Duration::from_secs(300);
 /// One that is to stay hears something this often.
 const PING: Duration = Duration::from_secs(60);
+/// One that is older is closed: whoever still has a certificate opens the next one.
+const OLDEST: Duration = Duration::from_secs(86_400);
 /// Two nodes that connect to each other at once notice within this.
 const AT_ONCE: Duration = Duration::from_secs(3);
 /// Between two attempts to reach a peer, at first and at most.
@@ -201,6 +203,11 @@ impl Transport {
         };
         let idle = names(&|peer| !peer.held && quiet(peer, IDLE));
         let kept = names(&|peer| peer.held && quiet(peer, PING));
+        let old =
+            names(&|peer| peer.line.as_ref().is_some_and(|line| now.since(line.opened) >= OLDEST));
+        for id in old {
+            self.hang_up(&id, "certificates are looked at again");
+        }
         for id in idle {
             self.hang_up(&id, "nobody said anything for a while");
         }

@@ -31,6 +31,9 @@ const REMEMBER: Duration = Duration::from_secs(5);
 /// The part's name in problems.
 const CLUSTER: &str = "cluster";
 
+/// The node's id in problems.
+const IDENTITY: &str = "node id";
+
 /// The node's part in a cluster.
 pub(crate) struct Members {
     membership: Membership,
@@ -309,7 +312,7 @@ impl Core {
                     "another process with this node's id and a later state is at {address}; \
                      this one stays out until that one is gone"
                 );
-                self.problems.report(CLUSTER, text);
+                self.problems.report(IDENTITY, text);
             }
             Report::Swim(swim::Report::Double { other }) => {
                 warn!(address = %other.address, "an older process has this node's id");

@@ -1,6 +1,6 @@
 //! Who comes in and who stays: tokens, certificates, keys of datagrams.
 
-use super::{CLUSTER, Members};
+use super::{CLUSTER, IDENTITY, Members};
 use crate::daemon::clock;
 use crate::daemon::core::Core;
 use crate::daemon::credentials::{CONTACTS, CREDENTIALS, MEMBERS, NAMES, NODE_KEY, TOKENS};
@@ -112,6 +112,9 @@ impl Core {
         let (life, rotation) =
             (self.config.cluster.certificate_life, self.config.cluster.key_rotation);
         let Some(members) = self.members.as_mut() else { return };
+        if !members.membership.is_refused() {
+            self.problems.solve(IDENTITY);
+        }
         let renew_at = members.credentials.certificate.renew_at();
         let left = Duration::from_nanos(renew_at.0.saturating_sub(now.wall.0));
         members.trust_at = now.mono + left.min(rotation / 4).clamp(LOOK_AGAIN, LOOK);
