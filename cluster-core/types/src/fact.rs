@@ -10,6 +10,7 @@
 use crate::ids::{AgentId, ContainerId, FrameworkId, OwnerId, TaskId};
 use crate::overlay::NodeOverlay;
 use crate::time::Wall;
+use crate::vip::Withheld;
 use crate::vip_service::{VipServiceFact, VipServiceId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -223,7 +224,19 @@ impl TaskFact {
     /// Whether names and VIPs lead new clients here.
     #[must_use]
     pub fn takes_clients(&self) -> bool {
-        self.phase == TaskPhase::Running
-            && matches!(self.health, Health::Unchecked | Health::Healthy)
+        self.withheld().is_none()
+    }
+
+    /// Why VIPs lead no new clients here, if they do not.
+    #[must_use]
+    pub fn withheld(&self) -> Option<Withheld> {
+        match (self.phase, self.health) {
+            (TaskPhase::Staging | TaskPhase::Starting, _) => Some(Withheld::Starting),
+            (TaskPhase::Draining, _) => Some(Withheld::Drained),
+            (TaskPhase::Killing, _) => Some(Withheld::Stopping),
+            (TaskPhase::Running, Health::Unknown) => Some(Withheld::Unchecked),
+            (TaskPhase::Running, Health::Unhealthy) => Some(Withheld::Unhealthy),
+            (TaskPhase::Running, Health::Unchecked | Health::Healthy) => None,
+        }
     }
 }

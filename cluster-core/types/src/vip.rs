@@ -337,15 +337,60 @@ pub enum Distance {
 pub struct BackendSpec {
     /// Address and port of the task.
     pub address: SocketAddr,
-    /// Relative share, at least 1.
+    /// Relative share; one of 0 takes no new connections.
     pub weight: u16,
-    /// Whether it takes new connections; a draining or unhealthy one does not.
-    pub admitted: bool,
+    /// Why it takes no new connections; `None` if it does.
+    #[serde(default)]
+    pub withheld: Option<Withheld>,
     /// How far away it is.
     #[serde(default)]
     pub distance: Distance,
     /// The task behind it.
     pub task: Option<(FrameworkId, TaskId)>,
+}
+
+impl BackendSpec {
+    /// Whether it takes new connections.
+    #[must_use]
+    pub fn is_admitted(&self) -> bool {
+        self.withheld.is_none()
+    }
+}
+
+/// Why a backend takes no new connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Withheld {
+    /// Its weight is 0.
+    NoWeight,
+    /// Its task does not run yet.
+    Starting,
+    /// Its task's health check has no result yet.
+    Unchecked,
+    /// Its task's health check fails.
+    Unhealthy,
+    /// Its task's agent or machine is being drained.
+    Drained,
+    /// Its task was told to stop.
+    Stopping,
+    /// Its task's node does not answer.
+    NoAnswer,
+}
+
+impl Withheld {
+    /// The word for it in answers, the same as in facts.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::NoWeight => "no-weight",
+            Self::Starting => "starting",
+            Self::Unchecked => "unchecked",
+            Self::Unhealthy => "unhealthy",
+            Self::Drained => "drained",
+            Self::Stopping => "stopping",
+            Self::NoAnswer => "no-answer",
+        }
+    }
 }
 
 #[cfg(test)]

@@ -319,8 +319,9 @@ fn wanted(spec: &VipSpec) -> VipWanted {
 fn backend(backend: &BackendSpec) -> BackendWanted {
     BackendWanted {
         address: backend.address,
-        weight: backend.weight,
-        admission: if backend.admitted { Admission::Admitted } else { Admission::Withheld },
+        // One without weight is withheld; the engines divide by it all the same.
+        weight: backend.weight.max(1),
+        admission: if backend.is_admitted() { Admission::Admitted } else { Admission::Withheld },
         distance: match backend.distance {
             Distance::Node => loader::Distance::Node,
             Distance::Zone => loader::Distance::Zone,

@@ -299,7 +299,7 @@ impl Planner {
         // A loopback address means something else on every node.
         let is_near = |address: IpAddr| !address.is_loopback() || self.places.is_here(owner);
         let share = |backend: &mizzen_types::vip_service::VipServiceBackend| {
-            (backend.address, Share::new(backend.weight, true))
+            (backend.address, Share::new(backend.weight, None))
         };
         let near = fact.backends.iter().filter(|backend| is_near(backend.address.ip()));
         let mut shares: Vec<_> = near.map(share).collect();

@@ -36,6 +36,9 @@ pub(super) struct Backend {
     pub distance: String,
     #[serde(default)]
     pub state: String,
+    /// Why it is out.
+    #[serde(default)]
+    pub why: Option<String>,
     #[serde(default)]
     pub ejected_for_seconds: Option<f64>,
     #[serde(default)]
@@ -205,14 +208,27 @@ pub(super) fn state(backend: &Backend) -> Field {
         "" => (Tone::Bad, "out".to_owned()),
         "in" => (Tone::Good, "in".to_owned()),
         "warming" => (Tone::Busy, share(backend.warmth)),
-        "draining" | "half-open" => (Tone::Busy, backend.state.clone()),
+        "half-open" => (Tone::Busy, backend.state.clone()),
+        "draining" => (Tone::Busy, with_reason(backend)),
         "ejected" => {
             let left = backend.ejected_for_seconds.unwrap_or_default().ceil();
             (Tone::Bad, format!("ejected {left} s"))
         }
-        other => (Tone::Bad, other.to_owned()),
+        _ => (Tone::Bad, with_reason(backend)),
     };
     toned(tone, text)
+}
+
+/// `out: weight 0`; a word that this program does not know as it is.
+fn with_reason(backend: &Backend) -> String {
+    let why = match backend.why.as_deref() {
+        None => return backend.state.clone(),
+        Some("no-weight") => "weight 0",
+        Some("unchecked") => "no health yet",
+        Some("no-answer") => "node silent",
+        Some(word) => word,
+    };
+    format!("{}: {why}", backend.state)
 }
 
 fn share(warmth: Option<f64>) -> String {
@@ -235,7 +251,8 @@ mod tests {
                 "in_flight":3,"successes":510,"failures":0,"latency_ms":{"handshake":0.21,"connection":12.6}},
                {"address":"9.0.0.3:80","task":"web.2","admitted":true,"weight":1,"distance":"zone","state":"ejected",
                 "ejected_for_seconds":3.2,"in_flight":0,"successes":490,"failures":3,"latency_ms":{"handshake":0.25}},
-               {"address":"9.0.0.4:80","task":"web.3","admitted":false,"weight":2,"distance":"far","state":"draining"}]},
+               {"address":"9.0.0.4:80","task":"web.3","admitted":false,"weight":2,"distance":"far","state":"draining","why":"stopping"},
+               {"address":"9.0.0.5:80","task":null,"admitted":false,"weight":0,"distance":"far","state":"out","why":"no-weight"}]},
               {"vip":"1.2.3.4:53","protocol":"udp","name":null,"rule":"source","locality":"ignore","backends":[]}]"#,
         )
         .unwrap();
@@ -243,7 +260,8 @@ mod tests {
 VIP               NAME                                   RULE                BACKEND      TASK    WHERE   WEIGHT   OPEN   LATENCY   GOOD   FAILED   STATE
 11.0.0.1:80/tcp   web.marathon.l4lb.thisdcos.directory   latency             9.0.0.2:80   web.1   node    1        3      13 ms     510    0        in
 \"                 \"                                      \"                   9.0.0.3:80   web.2   zone    1        0      250 µs    490    3        ejected 4 s
-\"                 \"                                      \"                   9.0.0.4:80   web.3   far     2        -      -         -      -        draining
+\"                 \"                                      \"                   9.0.0.4:80   web.3   far     2        -      -         -      -        draining: stopping
+\"                 \"                                      \"                   9.0.0.5:80   -       far     0        -      -         -      -        out: weight 0
 1.2.3.4:53/udp    -                                      source, all alike   -            -       -       -        -      -         -      -        no backends
 ";
         assert_eq!(render(&vips, Paint::Plain), want);

@@ -320,6 +320,7 @@ fn line(vips: &[Watched]) -> Value {
             ("address", Some(json!(backend.address))),
             ("task", backend.task.as_ref().map(|task| json!(task))),
             ("state", state),
+            ("why", backend.why.as_ref().map(|why| json!(why))),
             ("ejected_for_seconds", backend.ejected_for_seconds.map(rounded)),
             ("connects_per_second", rates.connects.map(rounded)),
             ("failures_per_second", rates.failures.map(rounded)),

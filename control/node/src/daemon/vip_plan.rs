@@ -236,7 +236,7 @@ fn vip(change: &VipChange) -> Value {
 }
 
 fn shares(backend: &BackendSpec) -> (u16, bool) {
-    (backend.weight, backend.admitted)
+    (backend.weight, backend.is_admitted())
 }
 
 fn backend(backend: &BackendSpec) -> Value {
@@ -246,7 +246,7 @@ fn backend(backend: &BackendSpec) -> Value {
         "port": port,
         "task": backend.task.as_ref().map(|(_, task)| task),
         "weight": backend.weight,
-        "admitted": backend.admitted,
+        "admitted": backend.is_admitted(),
     })
 }
 

@@ -20,7 +20,7 @@ pub(super) fn standings(task: &TaskFact) -> (Vec<Standing>, Vec<LabelError>) {
             }
             continue;
         }
-        let share = Share::new(wish.weight, task.takes_clients());
+        let share = Share::new(wish.weight, task.withheld());
         let (target, port, protocol) = (wish.target, wish.vip_port, wish.protocol);
         standings.push(Standing {
             service: Arc::new(ServiceKey { target, port, protocol }),

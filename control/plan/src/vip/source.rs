@@ -1,7 +1,7 @@
 //! Who asks for virtual services, and what is asked for.
 
 use mizzen_types::ids::{FrameworkId, OwnerId, TaskId};
-use mizzen_types::vip::{PolicyWish, Protocol};
+use mizzen_types::vip::{PolicyWish, Protocol, Withheld};
 use mizzen_types::vip_service::VipServiceId;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -83,15 +83,15 @@ pub(super) struct Standing {
 /// What one source says of one backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Share {
-    /// At least 1.
     pub weight: u16,
-    pub admitted: bool,
+    pub withheld: Option<Withheld>,
 }
 
 impl Share {
     /// A weight of 0 is one that takes no new connections.
-    pub fn new(weight: u16, admitted: bool) -> Self {
-        Self { weight: weight.max(1), admitted: admitted && weight > 0 }
+    pub fn new(weight: u16, withheld: Option<Withheld>) -> Self {
+        let no_weight = (weight == 0).then_some(Withheld::NoWeight);
+        Self { weight, withheld: withheld.or(no_weight) }
     }
 }
 

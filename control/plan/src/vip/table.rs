@@ -4,7 +4,7 @@ use super::claims::twin;
 use super::policy::Voices;
 use super::source::{ServiceKey, Share, Source, Standing, Target};
 use mizzen_types::place::Places;
-use mizzen_types::vip::{BackendSpec, Distance, PolicyWish, Protocol};
+use mizzen_types::vip::{BackendSpec, Distance, PolicyWish, Protocol, Withheld};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -169,12 +169,15 @@ type Entry<'a> = (&'a SocketAddr, &'a Arc<Source>, &'a Share);
 /// admitted if one of its tasks is and nobody registered it with a weight of 0.
 fn backend(meeting: &[Entry<'_>], places: &Places) -> BackendSpec {
     let (address, _, first) = meeting[0];
-    let answers = |(_, source, _): &&Entry<'_>| !places.is_doubted(source.owner());
     let tasks = || meeting.iter().filter(|(_, source, _)| source.task().is_some());
     let by_hand = || meeting.iter().filter(|(_, source, _)| source.task().is_none());
-    let is_in = |(_, _, share): &Entry<'_>| share.admitted;
-    let admitted =
-        by_hand().all(is_in) && (tasks().next().is_none() || tasks().filter(answers).any(is_in));
+    let of_task = |(_, source, share): &Entry<'_>| match places.is_doubted(source.owner()) {
+        true => Some(Withheld::NoAnswer),
+        false => share.withheld,
+    };
+    // One that takes clients is heard, or else the first.
+    let of_tasks = || tasks().map(of_task).min_by_key(Option::is_some).flatten();
+    let withheld = by_hand().find_map(|(_, _, share)| share.withheld).or_else(of_tasks);
     let distance = |(address, source, _): &Entry<'_>| match source.task() {
         Some(_) => places.distance(source.owner()),
         None => places.distance_of(address.ip()),
@@ -182,8 +185,8 @@ fn backend(meeting: &[Entry<'_>], places: &Places) -> BackendSpec {
     let task = tasks().find_map(|(_, source, _)| source.task());
     BackendSpec {
         address: *address,
-        weight: first.weight,
-        admitted,
+        weight: if withheld.is_none() { first.weight.max(1) } else { first.weight },
+        withheld,
         distance: meeting.iter().map(distance).min().unwrap_or(Distance::Far),
         task: task.map(|(framework, task)| (framework.clone(), task.clone())),
     }

@@ -1,7 +1,7 @@
 use super::*;
 use mizzen_types::fact::{Health, NodeFact, PortFact, TaskPhase};
 use mizzen_types::time::Wall;
-use mizzen_types::vip::{BackendSpec, Distance, Rule, VipPolicy};
+use mizzen_types::vip::{BackendSpec, Distance, Rule, VipPolicy, Withheld};
 
 mod places;
 mod policies;
@@ -96,19 +96,19 @@ fn an_unchanged_task_changes_nothing() {
 #[test]
 fn who_takes_no_clients_stays_in_the_list_but_is_not_admitted() {
     let mut planner = planner();
-    for (phase, health, admitted) in [
-        (TaskPhase::Running, Health::Healthy, true),
-        (TaskPhase::Running, Health::Unknown, false),
-        (TaskPhase::Running, Health::Unhealthy, false),
-        (TaskPhase::Killing, Health::Healthy, false),
-        (TaskPhase::Draining, Health::Healthy, false),
-        (TaskPhase::Staging, Health::Unchecked, false),
+    for (phase, health, withheld) in [
+        (TaskPhase::Running, Health::Healthy, None),
+        (TaskPhase::Running, Health::Unknown, Some(Withheld::Unchecked)),
+        (TaskPhase::Running, Health::Unhealthy, Some(Withheld::Unhealthy)),
+        (TaskPhase::Killing, Health::Healthy, Some(Withheld::Stopping)),
+        (TaskPhase::Draining, Health::Healthy, Some(Withheld::Drained)),
+        (TaskPhase::Staging, Health::Unchecked, Some(Withheld::Starting)),
     ] {
         let fact = TaskFact { phase, health, ..task("a", "/web:80") };
         put(&mut planner, "a", Some(&fact));
         let specs = planner.specs();
         let backend = &specs.values().next().unwrap().backends[0];
-        assert_eq!(backend.admitted, admitted, "{phase:?} {health:?}");
+        assert_eq!(backend.withheld, withheld, "{phase:?} {health:?}");
     }
 }
 

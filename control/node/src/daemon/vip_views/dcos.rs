@@ -17,7 +17,7 @@ fn vip(spec: &VipSpec) -> Value {
     };
     let backend = |backend: &BackendSpec| json!({ "ip": backend.address.ip(), "port": backend.address.port() });
     let backends: Value =
-        spec.backends.iter().filter(|backend| backend.admitted).map(backend).collect();
+        spec.backends.iter().filter(|backend| backend.is_admitted()).map(backend).collect();
     json!({ "vip": vip, "protocol": spec.key.protocol, "backend": backends })
 }
 
@@ -26,12 +26,12 @@ mod tests {
     use super::*;
     use crate::daemon::vip_views::sight::tests::vip as seen;
     use mizzen_kernel::vips::Counts;
-    use mizzen_types::vip::Protocol;
+    use mizzen_types::vip::{Protocol, Withheld};
 
     #[test]
     fn as_dcos_net_answered_it() {
         let mut named = seen(vec![Counts::default(); 3]).spec;
-        named.backends[2].admitted = false;
+        named.backends[2].withheld = Some(Withheld::Unhealthy);
         let mut plain = seen(vec![Counts::default()]).spec;
         plain.name = None;
         plain.key = VipKey { port: 53, protocol: Protocol::Udp, ..plain.key };

@@ -133,7 +133,7 @@ const STATES: [State; 2] = [
     }),
     (
         gauge("mizzen_vip_admitted", "1 if a backend takes new connections by plan, else 0."),
-        |spec, _| super::sight::is_open(spec),
+        |spec, _| spec.is_admitted(),
     ),
 ];
 

@@ -4,7 +4,7 @@
 //! `50` to `999`, here in milliseconds; `{}` without a handshake in the last minute.
 
 use super::recent::Minutes;
-use super::sight::{Seen, Sight, State, is_open};
+use super::sight::{Seen, Sight, State};
 use super::spread;
 use mizzen_kernel::vips::{Counts, Latencies, Tuning};
 use mizzen_types::vip::BackendSpec;
@@ -40,7 +40,8 @@ pub(crate) fn one(
 ) -> Value {
     let minute = minutes.of(seen, backend.address);
     let state = seen.state(backend, counts, tuning);
-    let healthy = is_open(backend) && !matches!(state, State::Ejected { .. } | State::HalfOpen);
+    let healthy =
+        backend.is_admitted() && !matches!(state, State::Ejected { .. } | State::HalfOpen);
     let counts = counts.copied().unwrap_or_default();
     json!({
         "pending_connections": counts.pending(),

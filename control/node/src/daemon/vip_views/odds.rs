@@ -7,7 +7,7 @@
 mod drawn;
 mod exact;
 
-use super::sight::{Seen, State, is_open};
+use super::sight::{Seen, State};
 use mizzen_ebpf_core::select::{Load, far_is_better, second_is_better};
 use mizzen_kernel::vips::{Counts, Tuning};
 use mizzen_types::vip::{BackendSpec, Distance, Locality, Rule};
@@ -67,7 +67,7 @@ impl Choice {
         let mut open: Vec<(usize, &BackendSpec, Option<&Counts>)> = seen
             .backends()
             .enumerate()
-            .filter(|(_, (spec, _))| is_open(spec))
+            .filter(|(_, (spec, _))| spec.is_admitted())
             .map(|(index, (spec, counts))| (index, spec, counts))
             .collect();
         open.sort_by_key(|(_, spec, _)| (spec.distance, spec.address));
@@ -160,7 +160,7 @@ pub(crate) fn load(spec: &BackendSpec, counts: Option<&Counts>) -> Load {
 fn verdict(seen: &Seen, state: State, counts: Option<&Counts>) -> Verdict {
     match state {
         State::Warming { share } => Verdict::Warming(share),
-        State::In | State::Out | State::Draining => Verdict::Usable,
+        State::In | State::Out(_) | State::Draining(_) => Verdict::Usable,
         _ if seen.all_admitted => {
             let slow_start = u64::from(seen.spec.policy.slow_start.0);
             let joined = counts.and_then(|counts| counts.joined_for).filter(|_| slow_start != 0);
@@ -279,7 +279,7 @@ mod tests {
         };
         let mut seen = vip(vec![Counts::default(), ejected, loaded, loaded]);
         seen.spec.backends[2].distance = Distance::Zone;
-        seen.spec.backends[3].admitted = false;
+        seen.spec.backends[3].withheld = Some(mizzen_types::vip::Withheld::Unhealthy);
         let choice = Choice::of(&seen, &Tuning::default());
         let order: Vec<usize> = choice.open.iter().map(|candidate| candidate.index).collect();
         assert_eq!((order, choice.near), (vec![2, 0, 1], 1));

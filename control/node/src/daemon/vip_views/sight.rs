@@ -2,7 +2,7 @@
 
 use mizzen_ebpf_core::eject::{too_few, warmth};
 use mizzen_kernel::vips::{Counts, Standing, Tuning};
-use mizzen_types::vip::{BackendSpec, VipKey, VipSpec};
+use mizzen_types::vip::{BackendSpec, VipKey, VipSpec, Withheld};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -37,10 +37,10 @@ pub(crate) struct Seen {
 pub(crate) enum State {
     /// It does.
     In,
-    /// It is not admitted, or has no weight.
-    Out,
+    /// It is not admitted, for this reason.
+    Out(Withheld),
     /// Likewise, and it still has connections.
-    Draining,
+    Draining(Withheld),
     /// Its last handshakes failed.
     Ejected {
         /// Until it is tried again.
@@ -86,7 +86,7 @@ impl Seen {
         refused: Option<u64>,
         tuning: &Tuning,
     ) -> Self {
-        let open = spec.backends.iter().filter(|backend| is_open(backend)).count();
+        let open = spec.backends.iter().filter(|backend| backend.is_admitted()).count();
         let ejected = counts.iter().flatten().filter(|counts| counts.ejected_for.is_some()).count();
         let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let all_admitted = too_few(number(open), number(ejected), tuning.least_left);
@@ -115,12 +115,14 @@ impl Seen {
 
     /// How a backend stands.
     pub fn state(&self, backend: &BackendSpec, counts: Option<&Counts>, tuning: &Tuning) -> State {
-        let Some(counts) = counts else {
-            return if is_open(backend) { State::In } else { State::Out };
-        };
-        if !is_open(backend) {
-            return if counts.in_flight > 0 { State::Draining } else { State::Out };
+        match backend.withheld {
+            Some(why) if counts.is_some_and(|counts| counts.in_flight > 0) => {
+                return State::Draining(why);
+            }
+            Some(why) => return State::Out(why),
+            None => {}
         }
+        let Some(counts) = counts else { return State::In };
         match counts.ejected_for {
             Some(0) => return State::HalfOpen,
             Some(left) => return State::Ejected { left: Duration::from_millis(left) },
@@ -142,19 +144,14 @@ impl State {
     pub fn word(self) -> &'static str {
         match self {
             Self::In => "in",
-            Self::Out => "out",
-            Self::Draining => "draining",
+            Self::Out(_) => "out",
+            Self::Draining(_) => "draining",
             Self::Ejected { .. } => "ejected",
             Self::HalfOpen => "half-open",
             Self::Waiting => "waiting",
             Self::Warming { .. } => "warming",
         }
     }
-}
-
-/// Whether new connections may go there, as far as the plan is concerned.
-pub(crate) fn is_open(backend: &BackendSpec) -> bool {
-    backend.admitted && backend.weight > 0
 }
 
 /// The name of a VIP as DNS has it.
@@ -177,7 +174,7 @@ pub(crate) mod tests {
         let backend = |number: usize| BackendSpec {
             address: format!("9.0.0.{}:80", number + 1).parse().unwrap(),
             weight: 1,
-            admitted: true,
+            withheld: None,
             distance: Distance::Far,
             task: None,
         };
@@ -198,11 +195,16 @@ pub(crate) mod tests {
         let warms = State::Warming { share: 128 };
         let table = [
             ("as it should be", plain, true, State::In),
-            ("withheld", plain, false, State::Out),
-            ("withheld and busy", Counts { in_flight: 1, ..plain }, false, State::Draining),
+            ("withheld", plain, false, State::Out(Withheld::Unhealthy)),
+            (
+                "withheld and busy",
+                Counts { in_flight: 1, ..plain },
+                false,
+                State::Draining(Withheld::Unhealthy),
+            ),
             ("ejected", ejected(4_000), true, State::Ejected { left: Duration::from_secs(4) }),
             ("pause over", ejected(0), true, State::HalfOpen),
-            ("ejected and withheld", ejected(9), false, State::Out),
+            ("ejected and withheld", ejected(9), false, State::Out(Withheld::Unhealthy)),
             ("a slow answer", Counts { waiting_for: Some(401), ..plain }, true, State::Waiting),
             ("an answer soon", Counts { waiting_for: Some(400), ..plain }, true, State::In),
             ("joined", Counts { joined_for: Some(5_000), ..plain }, true, warms),
@@ -210,7 +212,8 @@ pub(crate) mod tests {
         ];
         for (name, counts, admitted, want) in table {
             let seen = vip(vec![counts]);
-            let backend = BackendSpec { admitted, ..seen.spec.backends[0].clone() };
+            let withheld = (!admitted).then_some(Withheld::Unhealthy);
+            let backend = BackendSpec { withheld, ..seen.spec.backends[0].clone() };
             assert_eq!(seen.state(&backend, Some(&counts), &Tuning::default()), want, "{name}");
         }
         let mut seen = vip(vec![Counts { joined_for: Some(1), ..plain }]);

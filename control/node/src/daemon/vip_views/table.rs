@@ -55,7 +55,7 @@ fn backend(
     let mut row = json!({
         "address": spec.address,
         "task": spec.task.as_ref().map(|(_, task)| task),
-        "admitted": spec.admitted,
+        "admitted": spec.is_admitted(),
         "weight": spec.weight,
         "distance": spec.distance,
         "state": state.word(),
@@ -77,7 +77,10 @@ pub(crate) fn add_state(row: &mut Map<String, Value>, state: State) {
         State::Warming { share } => {
             row.insert("warmth".into(), json!(f64::from(share) / 256.0));
         }
-        _ => {}
+        State::Out(why) | State::Draining(why) => {
+            row.insert("why".into(), json!(why.word()));
+        }
+        State::In | State::HalfOpen | State::Waiting => {}
     }
 }
 

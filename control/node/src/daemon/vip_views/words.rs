@@ -7,7 +7,7 @@ use super::sight::{Seen, Sight, State};
 use mizzen_ebpf_core::ewma::FLOOR;
 use mizzen_ebpf_core::select::{Load, SPILL};
 use mizzen_kernel::vips::{Reason, Socket, Stage};
-use mizzen_types::vip::{Distance, Locality, Rule};
+use mizzen_types::vip::{Distance, Locality, Rule, Withheld};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -281,14 +281,26 @@ fn price(choice: &Choice, load: Load) -> String {
 fn state(state: State) -> String {
     match state {
         State::In => "takes new connections".to_owned(),
-        State::Out => "takes no new connections".to_owned(),
-        State::Draining => "drains: it takes no new connections".to_owned(),
+        State::Out(why) => format!("takes no new connections: {}", because(why)),
+        State::Draining(why) => format!("drains and takes no new connections: {}", because(why)),
         State::Ejected { left } => format!("is ejected for another {}", span(left)),
         State::HalfOpen => "is ejected, and the next connection tries it".to_owned(),
         State::Waiting => "leaves handshakes unanswered and is passed over".to_owned(),
         State::Warming { share } => {
             format!("is warming up and takes {} % of its draws", share * 100 / 256)
         }
+    }
+}
+
+fn because(why: Withheld) -> &'static str {
+    match why {
+        Withheld::NoWeight => "its weight is 0",
+        Withheld::Starting => "its task does not run yet",
+        Withheld::Unchecked => "its task's health check has no result yet",
+        Withheld::Unhealthy => "its task's health check fails",
+        Withheld::Drained => "its task's agent is drained, or its machine maintained",
+        Withheld::Stopping => "its task was told to stop",
+        Withheld::NoAnswer => "its task's node does not answer",
     }
 }
 

@@ -186,7 +186,7 @@ fn a_node_that_does_not_answer_gets_no_new_connections() {
     let admitted = |planner: &Planner| -> Vec<(String, bool)> {
         let specs = planner.specs();
         let backends = specs.values().flat_map(|spec| spec.backends.clone());
-        backends.map(|backend| (backend.address.to_string(), backend.admitted)).collect()
+        backends.map(|backend| (backend.address.to_string(), backend.is_admitted())).collect()
     };
     let shown = |first: bool| {
         [("9.0.0.4:8080", true), ("9.0.0.2:8080", first), ("9.0.0.3:8080", true)]
@@ -194,6 +194,9 @@ fn a_node_that_does_not_answer_gets_no_new_connections() {
     };
     assert_eq!(planner.set_doubt(&"n2".into(), true).len(), 1, "the VIPs of that node alone");
     assert_eq!(admitted(&planner), shown(false));
+    let silent = planner.specs().into_values().flat_map(|spec| spec.backends);
+    let silent = silent.filter_map(|backend| backend.withheld).collect::<Vec<_>>();
+    assert_eq!(silent, [Withheld::NoAnswer]);
     assert!(planner.set_doubt(&"n2".into(), true).is_empty(), "that was known");
     assert_eq!(planner.set_doubt(&"n2".into(), false).len(), 1);
     assert_eq!(admitted(&planner), shown(true));
@@ -214,12 +217,12 @@ fn where_two_tasks_have_one_address_it_is_enough_that_one_takes_clients() {
     let ending = TaskFact { phase: TaskPhase::Killing, ..task("a", "/web:80") };
     put(&mut planner, "a", Some(&ending));
     let specs = planner.specs();
-    assert!(!specs.values().next().unwrap().backends[0].admitted);
+    assert!(!specs.values().next().unwrap().backends[0].is_admitted());
     put(&mut planner, "b", Some(&task("b", "/web:80")));
     let specs = planner.specs();
     let backends = &specs.values().next().unwrap().backends;
     assert_eq!(backends.len(), 1);
-    assert!(backends[0].admitted, "the address was given to another task");
+    assert!(backends[0].is_admitted(), "the address was given to another task");
 }
 
 #[test]

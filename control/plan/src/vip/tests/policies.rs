@@ -1,7 +1,7 @@
 //! Labels beside the VIP labels: how a VIP works.
 
 use super::*;
-use mizzen_types::vip::{Locality, Millis, OnRemoval};
+use mizzen_types::vip::{Locality, Millis, OnRemoval, Withheld};
 
 /// A task with the labels of its only port, and its own.
 fn labelled(id: &str, port: &[(&str, &str)], own: &[(&str, &str)]) -> TaskFact {
@@ -76,7 +76,7 @@ fn a_weight_of_zero_takes_no_new_connections() {
     put(&mut planner, "a", Some(&labelled("a", &[("l4lb-weight", "0")], &[])));
     let specs = planner.specs();
     let backend = &specs.values().next().unwrap().backends[0];
-    assert_eq!((backend.weight, backend.admitted), (1, false));
+    assert_eq!((backend.weight, backend.withheld), (0, Some(Withheld::NoWeight)));
 }
 
 #[test]

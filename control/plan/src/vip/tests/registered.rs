@@ -22,7 +22,7 @@ fn a_registered_service_has_a_name_and_an_address() {
     let vip = *effects.changed.first().unwrap();
     let spec = planner.spec(&vip).unwrap();
     assert_eq!(spec.name.as_deref(), Some("demo.static"));
-    assert_eq!((spec.backends[0].weight, spec.backends[0].admitted), (3, true));
+    assert_eq!((spec.backends[0].weight, spec.backends[0].is_admitted()), (3, true));
     assert_eq!(spec.backends[0].task, None);
     assert_eq!(planner.vips_of(&"demo:80/tcp".parse().unwrap()), [vip]);
 
@@ -64,14 +64,14 @@ fn registered_and_task_born_backends_share_a_vip() {
     other.ports[0].labels.insert("l4lb-rule".into(), "random".into());
     other.health = Health::Unhealthy;
     put(&mut planner, "a", Some(&other));
-    assert!(!both(&planner).admitted, "its health counts all the same");
+    assert!(!both(&planner).is_admitted(), "its health counts all the same");
     let want = "task a: `l4lb-rule` is `random`, but `source` of registered service web.marathon:80/tcp holds";
     assert_eq!(problems(&planner), [want]);
 
     put(&mut planner, "a", Some(&task("a", "/web:80")));
-    assert!(both(&planner).admitted);
+    assert!(both(&planner).is_admitted());
     register(&mut planner, "web.marathon:80/tcp", Some(service(&["9.0.0.2:8080@0"])));
-    assert!(!both(&planner).admitted, "drained by hand");
+    assert!(!both(&planner).is_admitted(), "drained by hand");
     put(&mut planner, "a", None);
     register(&mut planner, "web.marathon:80/tcp", None);
     assert_eq!(planner.specs().len(), 0);
