@@ -55,6 +55,6 @@ fn complain(error: &anyhow::Error) {
 
 /// Writes to stderr. Where nobody reads it any more there is nobody to tell, and
 /// what has to be cleared away still has to (`eprintln!` would panic).
-fn say(text: &str) {
+pub(crate) fn say(text: &str) {
     let _ = std::io::stderr().write_all(text.as_bytes());
 }

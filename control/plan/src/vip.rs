@@ -27,7 +27,7 @@ use source::{ServiceKey, Share, Standing, Target};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use table::{Families, Table};
+use table::{Families, Service, Table};
 
 pub use claims::{Claims, Range, twin};
 pub use preview::{NameChange, Preview, VipChange};
@@ -150,20 +150,14 @@ impl Planner {
         if self.is_own(vip) {
             return None;
         }
-        let name = self.name_of(vip);
-        let literal = self.table.get(Target::Address(vip.address), vip.port, vip.protocol);
-        let named = name.and_then(|name| {
-            let target = Target::Name(name.to_owned());
-            let service = self.table.get(target, vip.port, vip.protocol)?;
-            self.table.families(name).has(vip.address).then_some(service)
-        });
-        if literal.is_none() && named.is_none() {
+        let (literal, named) = (self.literal(vip), self.named(vip));
+        let services: Vec<_> = literal.into_iter().chain(named).collect();
+        if services.is_empty() {
             return None;
         }
-        let services: Vec<_> = literal.into_iter().chain(named).collect();
         Some(VipSpec {
             key: *vip,
-            name: named.and(name).map(str::to_owned),
+            name: named.and(self.name_of(vip)).map(str::to_owned),
             backends: table::backends(&services, vip.address, &self.places),
             policy: policy::resolve(&table::voices(&services)).policy(),
         })
@@ -207,22 +201,36 @@ impl Planner {
         if self.table.contains(&key) { self.keys_of(&key).collect() } else { Vec::new() }
     }
 
-    /// Labels that do not do what they say, and why.
+    /// Whether there is a VIP.
     #[must_use]
-    pub fn problems(&self) -> Vec<Problem> {
-        let of_labels = self.problems.iter().flat_map(|(source, errors)| {
-            let problem = |error: &LabelError| Problem {
-                source: source.clone(),
-                vip: None,
-                error: error.clone(),
-            };
-            errors.iter().map(problem)
-        });
-        of_labels
-            .chain(self.unaddressed())
-            .chain(self.misplaced())
-            .chain(self.conflicts())
-            .collect()
+    pub fn has_vip(&self, vip: &VipKey) -> bool {
+        !self.is_own(vip) && (self.literal(vip).is_some() || self.named(vip).is_some())
+    }
+
+    /// The VIPs that a service which is registered by hand has, or would have.
+    #[must_use]
+    pub fn vips_meant(&self, service: &VipServiceId) -> Vec<VipKey> {
+        let addresses = match &service.host {
+            VipHost::Address(address) => vec![*address],
+            VipHost::Name(name) => {
+                let held = self.claims.address_of(name);
+                held.into_iter().flat_map(|held| [held.into(), twin(held).into()]).collect()
+            }
+        };
+        let (port, protocol) = (service.port, service.protocol);
+        addresses.into_iter().map(|address| VipKey { address, port, protocol }).collect()
+    }
+
+    /// Who spelled this address out.
+    fn literal(&self, vip: &VipKey) -> Option<&Service> {
+        self.table.get(Target::Address(vip.address), vip.port, vip.protocol)
+    }
+
+    /// Who stands behind the name that holds this address.
+    fn named(&self, vip: &VipKey) -> Option<&Service> {
+        let name = self.name_of(vip)?;
+        let service = self.table.get(Target::Name(name.to_owned()), vip.port, vip.protocol)?;
+        self.table.families(name).has(vip.address).then_some(service)
     }
 
     fn apply_task(&mut self, source: Source, task: Option<&TaskFact>) -> Effects {
@@ -355,57 +363,6 @@ impl Planner {
         };
         let (port, protocol) = (service.port, service.protocol);
         addresses.into_iter().map(move |address| VipKey { address, port, protocol })
-    }
-
-    /// Named services for which no address is left.
-    fn unaddressed(&self) -> impl Iterator<Item = Problem> {
-        self.table.iter().flat_map(|(key, service)| {
-            let name = match &key.target {
-                Target::Name(name) if self.claims.address_of(name).is_none() => Some(name),
-                _ => None,
-            };
-            name.into_iter().flat_map(|name| {
-                service.sources.keys().map(|source| Problem {
-                    source: source.clone(),
-                    vip: None,
-                    error: LabelError::NoAddressLeft { name: name.clone() },
-                })
-            })
-        })
-    }
-
-    /// Services at addresses that are this node's own affair.
-    fn misplaced(&self) -> impl Iterator<Item = Problem> {
-        let literal = self.table.iter().filter_map(|(key, service)| match key.target {
-            Target::Address(address) => {
-                Some((VipKey { address, port: key.port, protocol: key.protocol }, service))
-            }
-            Target::Name(_) => None,
-        });
-        literal.filter(|(vip, _)| self.is_own(vip)).flat_map(|(vip, service)| {
-            service.sources.keys().map(move |source| Problem {
-                source: source.clone(),
-                vip: None,
-                error: LabelError::Own { vip },
-            })
-        })
-    }
-
-    fn conflicts(&self) -> impl Iterator<Item = Problem> {
-        let keys: BTreeSet<VipKey> = self
-            .table
-            .iter()
-            .filter(|(_, service)| service.is_opinionated())
-            .filter_map(|(key, _)| self.keys_of(key).next())
-            .collect();
-        keys.into_iter().flat_map(|vip| {
-            let literal = self.table.get(Target::Address(vip.address), vip.port, vip.protocol);
-            let named = self.name_of(&vip).map(|name| Target::Name(name.to_owned()));
-            let named = named.and_then(|target| self.table.get(target, vip.port, vip.protocol));
-            let services: Vec<_> = literal.into_iter().chain(named).collect();
-            let problem = move |(source, error)| Problem { source, vip: Some(vip), error };
-            policy::conflicts(&table::voices(&services)).into_iter().map(problem)
-        })
     }
 }
 

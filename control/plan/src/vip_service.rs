@@ -65,6 +65,9 @@ pub struct Shown<'a> {
     locality: Option<Locality>,
     slow_start: Option<String>,
     on_removal: Option<OnRemoval>,
+    /// What keeps it from being what somebody may expect of it, in sentences.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// Reads the description of a service from a document that has been read.
@@ -100,6 +103,7 @@ pub fn show<'a>(id: &VipServiceId, fact: &'a VipServiceFact, vips: &[VipKey]) ->
         locality,
         slow_start: slow_start.map(|time| time.to_string()),
         on_removal,
+        notes: Vec::new(),
     }
 }
 
@@ -119,6 +123,8 @@ struct Document {
     _name: IgnoredAny,
     #[serde(default, rename = "vips")]
     _vips: IgnoredAny,
+    #[serde(default, rename = "notes")]
+    _notes: IgnoredAny,
 }
 
 /// A backend as a text or as an object.

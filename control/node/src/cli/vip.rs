@@ -4,6 +4,7 @@ use super::error::CliError;
 use super::session::{Session, encode, print, print_json, understand};
 use super::table::{Paint, Tone, plain, render as table, toned};
 use crate::args::{VipCommand, VipSetArgs};
+use crate::say;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -20,6 +21,8 @@ struct Service {
     locality: Option<String>,
     slow_start: Option<String>,
     on_removal: Option<String>,
+    #[serde(default)]
+    notes: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -47,7 +50,9 @@ async fn set(session: &Session, args: &VipSetArgs) -> Result<(), CliError> {
     }
     let service: Service = understand(&path, answer)?;
     let name = service.name.map(|name| format!(" {name}")).unwrap_or_default();
-    print(&format!("{} {}{name}\n", service.service, service.vips.join(" ")))
+    print(&format!("{} {}{name}\n", service.service, service.vips.join(" ")))?;
+    service.notes.iter().for_each(|note| say(&format!("note: {}\n", note.replace('\u{1b}', " "))));
+    Ok(())
 }
 
 fn path(service: &str) -> String {

@@ -10,11 +10,11 @@ use crate::config::Role;
 use mizzen_http::core::{ServicesReply, ServicesRequest};
 use mizzen_http::server::Address;
 use mizzen_plan::vip::LabelError;
-use mizzen_plan::vip_service::{Shown, read_body, show};
+use mizzen_plan::vip_service::{Shown, VIP_ZONE, read_body, show};
 use mizzen_types::fact::{Fact, Key};
 use mizzen_types::time::{Mono, Now};
 use mizzen_types::vip::{Protocol, VipKey};
-use mizzen_types::vip_service::{VipHost, VipServiceFact, VipServiceId};
+use mizzen_types::vip_service::{VipServiceFact, VipServiceId};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -132,14 +132,15 @@ impl Core {
         if text.is_empty() {
             only(method, "GET, HEAD")?;
             let services = self.registered.services.iter();
-            let all: Vec<_> = services.map(|(id, fact)| self.shown(id, fact)).collect();
+            let problems = self.planner.service_problems();
+            let all: Vec<_> = services.map(|(id, fact)| self.shown(id, fact, &problems)).collect();
             return Ok(json(200, &all));
         }
         let id: VipServiceId = text.parse().map_err(bad)?;
         match method {
             "GET" | "HEAD" => {
                 let fact = self.registered.services.get(&id).ok_or_else(|| missing(&id))?;
-                Ok(json(200, &self.shown(&id, fact)))
+                Ok(json(200, &self.shown(&id, fact, &self.planner.service_problems())))
             }
             "PUT" => self.put_service(&id, &request.body),
             "DELETE" => self.delete_service(&id),
@@ -149,10 +150,13 @@ impl Core {
 
     fn put_service(&mut self, id: &VipServiceId, body: &[u8]) -> Answer {
         let fact = read_body(id, body).map_err(bad)?;
-        if let VipHost::Address(address) = id.host {
-            let vip = VipKey { address, port: id.port, protocol: id.protocol };
+        for vip in self.planner.vips_meant(id) {
             if self.planner.is_own(&vip) {
                 return Err(bad(LabelError::Own { vip }));
+            }
+            let itself = SocketAddr::new(vip.address, vip.port);
+            if fact.backends.iter().any(|backend| backend.address == itself) {
+                return Err(bad(format!("backend {itself} is the VIP itself")));
             }
         }
         let former = self.registered.services.get(id).cloned();
@@ -163,7 +167,7 @@ impl Core {
             self.register(id.clone(), fact.clone());
             self.settle();
         }
-        Ok(json(status, &self.shown(id, &fact)))
+        Ok(json(status, &self.shown(id, &fact, &self.planner.service_problems())))
     }
 
     fn delete_service(&mut self, id: &VipServiceId) -> Answer {
@@ -204,8 +208,19 @@ impl Core {
         Err(refusal)
     }
 
-    fn shown<'a>(&self, id: &VipServiceId, fact: &'a VipServiceFact) -> Shown<'a> {
-        show(id, fact, &self.planner.vips_of(id))
+    fn shown<'a>(
+        &self,
+        id: &VipServiceId,
+        fact: &'a VipServiceFact,
+        problems: &BTreeMap<VipServiceId, Vec<LabelError>>,
+    ) -> Shown<'a> {
+        let unnamed = id.name().filter(|_| !self.config.has(Role::Dns)).map(|name| {
+            format!("this node does not have the role `dns` and answers no {name}.{VIP_ZONE}")
+        });
+        let problems = problems.get(id).into_iter().flatten().map(ToString::to_string);
+        let mut shown = show(id, fact, &self.planner.vips_of(id));
+        shown.notes = unnamed.into_iter().chain(problems).collect();
+        shown
     }
 }
 

@@ -54,7 +54,11 @@ fn a_node_with_nothing_but_vips_serves_what_is_registered() {
         let set = node
             .json(&[&["vip", "set", "demo:80/tcp", "--rule", "random"], &backends[..]].concat());
         assert_eq!(set["name"], "demo.static.l4lb.thisdcos.directory");
+        let note = set["notes"][0].as_str().unwrap_or_default();
+        assert!(note.contains("does not have the role `dns`"), "{set}");
         let [v4, v6] = vips(&set)[..] else { panic!("one of each family: {set}") };
+        let itself = node.mizzen(&["vip", "set", "demo:80/tcp", "--backend", &v4.to_string()]);
+        assert!(itself.stderr.contains("is the VIP itself"), "{}", itself.stderr);
         assert!(v4.to_string().starts_with("11.") && v6.to_string().starts_with("[fd01:c::"));
         assert_eq!(answers(v4), BTreeSet::from(["one".to_owned(), "two".to_owned()]));
         assert_eq!(answers(v6), BTreeSet::from(["three".to_owned()]));

@@ -3,6 +3,7 @@
 use super::*;
 use mizzen_types::vip::PolicyWish;
 use mizzen_types::vip_service::VipServiceBackend;
+use std::net::SocketAddr;
 
 fn service(backends: &[&str]) -> VipServiceFact {
     let backend = |text: &&str| text.parse::<VipServiceBackend>().unwrap();
@@ -178,4 +179,24 @@ fn no_vip_is_where_the_node_itself_listens() {
     );
     assert_eq!(planner.set_listeners(BTreeSet::new()), [resolver].into(), "it moved away");
     assert!(planner.spec(&resolver).is_some());
+}
+
+#[test]
+fn a_vip_is_no_backend() {
+    let mut planner = planner();
+    register(&mut planner, "demo:80/tcp", Some(service(&["192.0.2.7:80"])));
+    let id: VipServiceId = "demo:80/tcp".parse().unwrap();
+    let [v4, v6] = planner.vips_meant(&id)[..] else { panic!("one of each family") };
+    assert!(planner.has_vip(&v4) && !planner.has_vip(&v6), "it has IPv4 backends only");
+    let vip = SocketAddr::new(v4.address, v4.port).to_string();
+    register(&mut planner, "outer:80/udp", Some(service(&[&vip])));
+    assert_eq!(problems(&planner), [] as [&str; 0], "another transport");
+    register(&mut planner, "outer:80/tcp", Some(service(&["192.0.2.7:80", &vip])));
+    let want = format!(
+        "registered service outer:80/tcp: backend {v4} is itself a VIP, and connections to it fail"
+    );
+    assert_eq!(problems(&planner), [want]);
+    register(&mut planner, "demo:80/tcp", None);
+    assert_eq!(problems(&planner), [] as [&str; 0]);
+    assert_eq!(planner.vips_meant(&id), [v4, v6], "the claim is sticky");
 }
