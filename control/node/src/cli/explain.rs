@@ -43,6 +43,8 @@ struct Row {
     state: String,
     why: Option<String>,
     ejected_for_seconds: Option<f64>,
+    #[serde(default)]
+    takes_connections: bool,
     warmth: Option<f64>,
     in_flight: Option<u64>,
     handshake_ms: Option<f64>,
@@ -121,6 +123,7 @@ fn row(row: &Row) -> Vec<Field> {
         state: row.state.clone(),
         why: row.why.clone(),
         ejected_for_seconds: row.ejected_for_seconds,
+        takes_connections: row.takes_connections,
         warmth: row.warmth,
         chosen: None,
         in_flight: None,

@@ -41,6 +41,9 @@ pub(super) struct Backend {
     pub why: Option<String>,
     #[serde(default)]
     pub ejected_for_seconds: Option<f64>,
+    /// Whether it does although it is ejected, because too few are left.
+    #[serde(default)]
+    pub takes_connections: bool,
     #[serde(default)]
     pub warmth: Option<f64>,
     #[serde(default)]
@@ -212,7 +215,8 @@ pub(super) fn state(backend: &Backend) -> Field {
         "draining" => (Tone::Busy, with_reason(backend)),
         "ejected" => {
             let left = backend.ejected_for_seconds.unwrap_or_default().ceil();
-            (Tone::Bad, format!("ejected {left} s"))
+            let but = if backend.takes_connections { ", admitted" } else { "" };
+            (Tone::Bad, format!("ejected {left} s{but}"))
         }
         _ => (Tone::Bad, with_reason(backend)),
     };
@@ -250,7 +254,7 @@ mod tests {
                {"address":"9.0.0.2:80","task":"web.1","admitted":true,"weight":1,"distance":"node","state":"in",
                 "in_flight":3,"successes":510,"failures":0,"latency_ms":{"handshake":0.21,"connection":12.6}},
                {"address":"9.0.0.3:80","task":"web.2","admitted":true,"weight":1,"distance":"zone","state":"ejected",
-                "ejected_for_seconds":3.2,"in_flight":0,"successes":490,"failures":3,"latency_ms":{"handshake":0.25}},
+                "ejected_for_seconds":3.2,"takes_connections":true,"in_flight":0,"successes":490,"failures":3,"latency_ms":{"handshake":0.25}},
                {"address":"9.0.0.4:80","task":"web.3","admitted":false,"weight":2,"distance":"far","state":"draining","why":"stopping"},
                {"address":"9.0.0.5:80","task":null,"admitted":false,"weight":0,"distance":"far","state":"out","why":"no-weight"}]},
               {"vip":"1.2.3.4:53","protocol":"udp","name":null,"rule":"source","locality":"ignore","backends":[]}]"#,
@@ -259,7 +263,7 @@ mod tests {
         let want = "\
 VIP               NAME                                   RULE                BACKEND      TASK    WHERE   WEIGHT   OPEN   LATENCY   GOOD   FAILED   STATE
 11.0.0.1:80/tcp   web.marathon.l4lb.thisdcos.directory   latency             9.0.0.2:80   web.1   node    1        3      13 ms     510    0        in
-\"                 \"                                      \"                   9.0.0.3:80   web.2   zone    1        0      250 µs    490    3        ejected 4 s
+\"                 \"                                      \"                   9.0.0.3:80   web.2   zone    1        0      250 µs    490    3        ejected 4 s, admitted
 \"                 \"                                      \"                   9.0.0.4:80   web.3   far     2        -      -         -      -        draining: stopping
 \"                 \"                                      \"                   9.0.0.5:80   -       far     0        -      -         -      -        out: weight 0
 1.2.3.4:53/udp    -                                      source, all alike   -            -       -       -        -      -         -      -        no backends

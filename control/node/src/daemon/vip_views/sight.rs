@@ -45,6 +45,8 @@ pub(crate) enum State {
     Ejected {
         /// Until it is tried again.
         left: Duration,
+        /// Whether so many are ejected that it takes connections all the same.
+        admitted: bool,
     },
     /// It was ejected, and the next connection tries it.
     HalfOpen,
@@ -125,7 +127,10 @@ impl Seen {
         let Some(counts) = counts else { return State::In };
         match counts.ejected_for {
             Some(0) => return State::HalfOpen,
-            Some(left) => return State::Ejected { left: Duration::from_millis(left) },
+            Some(left) => {
+                let (left, admitted) = (Duration::from_millis(left), self.all_admitted);
+                return State::Ejected { left, admitted };
+            }
             None => {}
         }
         if counts.waiting_for.is_some_and(|waits| Duration::from_millis(waits) > tuning.handshake) {
@@ -193,6 +198,7 @@ pub(crate) mod tests {
         let plain = Counts::default();
         let ejected = |left| Counts { ejected_for: Some(left), ..plain };
         let warms = State::Warming { share: 128 };
+        let shut = |admitted| State::Ejected { left: Duration::from_secs(4), admitted };
         let table = [
             ("as it should be", plain, true, State::In),
             ("withheld", plain, false, State::Out(Withheld::Unhealthy)),
@@ -202,7 +208,7 @@ pub(crate) mod tests {
                 false,
                 State::Draining(Withheld::Unhealthy),
             ),
-            ("ejected", ejected(4_000), true, State::Ejected { left: Duration::from_secs(4) }),
+            ("the only one, ejected", ejected(4_000), true, shut(true)),
             ("pause over", ejected(0), true, State::HalfOpen),
             ("ejected and withheld", ejected(9), false, State::Out(Withheld::Unhealthy)),
             ("a slow answer", Counts { waiting_for: Some(401), ..plain }, true, State::Waiting),
@@ -216,6 +222,9 @@ pub(crate) mod tests {
             let backend = BackendSpec { withheld, ..seen.spec.backends[0].clone() };
             assert_eq!(seen.state(&backend, Some(&counts), &Tuning::default()), want, "{name}");
         }
+        let two = vip(vec![ejected(4_000), plain]);
+        let (one, counts) = (&two.spec.backends[0], two.counts[0].as_ref());
+        assert_eq!(two.state(one, counts, &Tuning::default()), shut(false), "one is left");
         let mut seen = vip(vec![Counts { joined_for: Some(1), ..plain }]);
         seen.spec.policy.slow_start = Millis(0);
         let backend = &seen.spec.backends[0];

@@ -71,7 +71,8 @@ fn backend(
 /// What goes with the word for a state.
 pub(crate) fn add_state(row: &mut Map<String, Value>, state: State) {
     match state {
-        State::Ejected { left } => {
+        State::Ejected { left, admitted } => {
+            row.insert("takes_connections".into(), json!(admitted));
             row.insert("ejected_for_seconds".into(), json!(left.as_secs_f64()));
         }
         State::Warming { share } => {

@@ -283,7 +283,11 @@ fn state(state: State) -> String {
         State::In => "takes new connections".to_owned(),
         State::Out(why) => format!("takes no new connections: {}", because(why)),
         State::Draining(why) => format!("drains and takes no new connections: {}", because(why)),
-        State::Ejected { left } => format!("is ejected for another {}", span(left)),
+        State::Ejected { left, admitted } => {
+            let but =
+                if admitted { ", and takes connections because too few are left" } else { "" };
+            format!("is ejected for another {}{but}", span(left))
+        }
         State::HalfOpen => "is ejected, and the next connection tries it".to_owned(),
         State::Waiting => "leaves handshakes unanswered and is passed over".to_owned(),
         State::Warming { share } => {
