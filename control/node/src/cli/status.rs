@@ -60,6 +60,10 @@ struct Vips {
     mechanism: Option<String>,
     count: u64,
     backends: u64,
+    #[serde(default)]
+    ejected: u64,
+    #[serde(default)]
+    out: u64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -139,8 +143,12 @@ fn parts(status: &Status, paint: Paint) -> String {
         let tone = if vips.engine == "off" { Tone::Bad } else { Tone::Good };
         let by = vips.mechanism.iter().map(|mechanism| format!(", by {mechanism}"));
         let by: String = by.collect();
-        let detail = format!("{}, {}{by}", many(vips.count, "VIP"), many(vips.backends, "backend"));
-        row("vips", tone, &vips.engine, detail);
+        let idle = [(vips.ejected, "ejected"), (vips.out, "out")];
+        let idle: Vec<String> =
+            idle.iter().filter(|(n, _)| *n > 0).map(|(n, word)| format!("{n} {word}")).collect();
+        let idle = if idle.is_empty() { String::new() } else { format!(" ({})", idle.join(", ")) };
+        let (count, backends) = (many(vips.count, "VIP"), many(vips.backends, "backend"));
+        row("vips", tone, &vips.engine, format!("{count}, {backends}{idle}{by}"));
     }
     if let Some(overlay) = &status.overlay {
         let peers = match overlay.peers {
@@ -227,7 +235,7 @@ mod tests {
             "master":{"id":"m-1","frameworks":1,"leading":true},
             "agent":{"id":"a-1","tasks":2,"resources":{"cpus":4,"mem":4096.0,"ports":"[31000-32000]"},"used":{"cpus":0.2,"mem":64}},
             "dns":{"listen":["198.51.100.1:53"],"records":12,"serial":5},
-            "vips":{"engine":"ebpf","count":1,"backends":2},
+            "vips":{"engine":"ebpf","count":1,"backends":4,"ejected":1,"out":2},
             "overlay":{"subnet":"9.0.0.0/24","bridge":"m-dcos","mtu":1420},
             "listeners":{"agent":"192.0.2.7:5051","master":"192.0.2.7:5050"},
             "problems":["the disk is full"]}"#,
@@ -241,7 +249,7 @@ master     leading      1 framework, m-1
 agent      registered   2 tasks, a-1
 services   on           -
 dns        on           12 records at 198.51.100.1:53, serial 5
-vips       ebpf         1 VIP, 2 backends
+vips       ebpf         1 VIP, 4 backends (1 ejected, 2 out)
 overlay    on           9.0.0.0/24 on m-dcos, MTU 1420
 
 RESOURCE   USED   OF

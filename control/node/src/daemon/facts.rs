@@ -132,6 +132,9 @@ impl Core {
         if self.recovering {
             return; // one pass at the end compares all of them
         }
+        if !changed.is_empty() {
+            self.vip_views.look_soon(clock::now().mono);
+        }
         for vip in &changed {
             let done = match self.planner.spec(vip) {
                 Some(spec) => self.vips.set(&spec),

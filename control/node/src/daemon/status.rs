@@ -76,8 +76,10 @@ impl Core {
             let specs = self.planner.specs();
             let backends: usize = specs.values().map(|spec| spec.backends.len()).sum();
             let engine = self.vips.engine();
+            let (ejected, out) = self.idle_backends();
             let part = json!({
                 "engine": engine, "mechanism": self.vips.mechanism(), "count": specs.len(), "backends": backends,
+                "ejected": ejected, "out": out,
                 "problems": self.vip_problems(),
             });
             status.insert("vips".to_owned(), part);

@@ -11,6 +11,7 @@
 
 mod asked;
 mod dcos;
+mod ejections;
 mod explain;
 pub(crate) mod exposition;
 mod messages;
@@ -30,6 +31,7 @@ use super::queries::role_is_off;
 use super::saves::chain;
 use crate::config::Role;
 use asked::{End, Pair};
+use ejections::{Ejected, LOOK};
 use exposition::{Gone, Writer};
 use metrics::{Exposed, single, total};
 use mizzen_http::core::{Explained, MetricsEncoding, MetricsReply, Query, QueryReply};
@@ -56,12 +58,15 @@ pub(crate) struct VipViews {
     expire_at: Mono,
     /// Whether there was a service when silent flows were last looked for.
     had_vips: bool,
+    /// When it is looked for ejected backends.
+    look_at: Mono,
+    ejected: Ejected,
 }
 
 impl VipViews {
     /// When [`Core::attend_vips`] is to be called.
     pub(crate) fn deadline(&self) -> Mono {
-        self.expire_at.min(self.recent.deadline())
+        self.expire_at.min(self.look_at).min(self.recent.deadline())
     }
 }
 
@@ -76,6 +81,11 @@ impl Core {
                 self.vips.expire_flows();
             }
             self.vip_views.had_vips = has_vips;
+        }
+        if self.vip_views.look_at <= now.mono {
+            let has_vips = self.planner.keys().next().is_some();
+            self.vip_views.look_at = now.mono + if has_vips { LOOK } else { EXPIRY };
+            self.note_ejections();
         }
         if self.vip_views.recent.deadline() <= now.mono {
             self.note_latencies(now.mono);

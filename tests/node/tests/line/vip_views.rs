@@ -58,6 +58,13 @@ fn minuteman_and_scrapers_see_what_happened() {
         assert_eq!(shown[&closed]["is_healthy"], false, "{all:#}");
         assert_eq!(shown[&closed]["latency_last_60s"], json!({}));
 
+        let parts = node.json(&["status"])["vips"].clone();
+        assert_eq!((&parts["ejected"], &parts["out"]), (&json!(1), &json!(0)), "{parts}");
+        eventually("the log says that it is ejected", SOON, || {
+            let log = node.place().log();
+            (log.contains("a backend is ejected") && log.contains(&closed)).then_some(())
+        });
+
         let _ = node.text(&["vip", "set", "none:80/tcp", "--no-backends"]);
         let _ = node.text(&["vip", "set", "gone:81/tcp", "--backend", &format!("{closed}@0")]);
         let gone = get(NODE_PORT.parse().unwrap(), "/v1/vip-services/gone:81/tcp").unwrap().json();
