@@ -6,7 +6,7 @@ use crate::query::{Params, ask, body_of};
 use crate::routes::App;
 use axum::extract::{Path, State};
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 
 /// `/vip/IP:PORT`.
@@ -22,13 +22,23 @@ pub async fn backend(
     ask(&app, Query::MinutemanBackend(at)).await
 }
 
-/// `/v1/explain?vip=` or `?connection=`.
+/// `/v1/explain?vip=`, `?client=…&vip=…` or `?connection=`.
 pub fn explain(params: &Params) -> Result<Query, HttpError> {
-    Ok(Query::Explain(match params.text("connection") {
-        Some(connection) => Explained::Connection(connection),
-        None => Explained::Vip(params.required("vip")?),
+    let [connection, client, vip] = ["connection", "client", "vip"].map(|name| params.text(name));
+    Ok(Query::Explain(match (connection, client, vip) {
+        (Some(connection), ..) => Explained::Connection(connection),
+        (None, Some(client), Some(vip)) => Explained::Connection(format!("{client}->{vip}")),
+        (None, None, Some(vip)) => Explained::Vip(vip),
+        (None, _, None) => {
+            let (status, text) = (StatusCode::BAD_REQUEST, EXPLAINED.to_owned());
+            return Err(HttpError::Refused { status, text });
+        }
     }))
 }
+
+/// What can be asked to be explained.
+const EXPLAINED: &str = "Expecting 'vip=NAME:PORT', 'client=IP:PORT&vip=NAME:PORT' or \
+    'connection=IP:PORT-%3ENAME:PORT' in the query";
 
 /// `/v1/metrics`, piece by piece: text, or messages if the scraper prefers them.
 pub async fn metrics(

@@ -115,6 +115,14 @@ fn a_connection_is_explained_by_its_clients_port() {
             let again = node.json(&["explain", &format!("{client}->{to}")]);
             assert_eq!(again["connection"]["backend"], backend, "{to}");
         }
+        let ask = |query: &str| get(NODE_PORT.parse().unwrap(), &format!("/v1/explain{query}"));
+        let asked = ask(&format!("?client={client}&vip=demo:80")).unwrap().json();
+        assert_eq!(asked["connection"]["backend"], backend, "without anything to encode");
+        let unclear = ask("").unwrap();
+        assert_eq!(unclear.status, 400);
+        for way in ["vip=", "client=", "connection="] {
+            assert!(unclear.text().contains(way), "{}", unclear.text());
+        }
         let text = node.text(&["explain", &client, "demo:80"]);
         assert!(text.contains(&format!("and got {backend}")), "{text}");
         assert!(text.contains("it is established"), "{text}");
