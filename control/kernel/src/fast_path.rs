@@ -8,7 +8,7 @@ use mizzen_cni_core::ipam::LeaseRecord;
 use mizzen_cni_core::plan::host_link;
 use mizzen_cni_core::portmap::DEFAULT_TABLE;
 use mizzen_ebpf_loader::{FastPath, FastPathWanted, LoadError, teardown_fast_path};
-pub use mizzen_ebpf_loader::{FastPathChanged, FastPathCounts};
+pub use mizzen_ebpf_loader::{FastPathChanged, FastPathMeter};
 use mizzen_netlink::{LinkState, Netlink, NetlinkError, Nft, PortEntry};
 use mizzen_plan::overlay::{
     Between, Desired, Hooked, OverlaySpec, Seen, SeenLease, SeenLink, plan_fast_path,
@@ -93,13 +93,13 @@ impl OverlayPath {
         self.programs.recheck();
     }
 
-    /// What was counted since the maps were made.
+    /// What reads the programs' counts, on whichever thread.
     ///
     /// # Errors
     ///
-    /// [`FastPathError::Programs`] if the kernel refuses.
-    pub fn counts(&self) -> Result<FastPathCounts, FastPathError> {
-        Ok(self.programs.counts()?)
+    /// [`FastPathError::Programs`] if descriptors run out.
+    pub fn meter(&self) -> Result<FastPathMeter, FastPathError> {
+        Ok(self.programs.meter()?)
     }
 }
 

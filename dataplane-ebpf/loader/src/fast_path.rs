@@ -57,13 +57,19 @@ pub struct FastPathCounts {
     pub left: u64,
 }
 
+/// Reads the counts of the programs.
+#[derive(Debug)]
+pub struct FastPathMeter {
+    counts: OwnedFd,
+}
+
 /// The programs and maps of the fast path. There must be one writer, so this is not `Clone`.
 #[derive(Debug)]
 pub struct FastPath {
     pin_dir: PathBuf,
     programs: Programs,
     maps: Maps,
-    counts: OwnedFd,
+    meter: FastPathMeter,
     /// Links that the programs of this process stand on.
     attached: BTreeSet<u32>,
 }
@@ -83,7 +89,9 @@ impl FastPath {
             pin_dir: pin_dir.to_owned(),
             programs: Programs::load(&mut object, pin_dir)?,
             maps: Maps::open(&directory)?,
-            counts: bpf::obj_get(&counts).map_err(object::failed("open map", &counts))?,
+            meter: FastPathMeter {
+                counts: bpf::obj_get(&counts).map_err(object::failed("open map", &counts))?,
+            },
             attached: BTreeSet::new(),
         })
     }
@@ -141,21 +149,17 @@ impl FastPath {
     ///
     /// [`LoadError::Overlay`] if the kernel refuses.
     pub fn counts(&self) -> Result<FastPathCounts, LoadError> {
-        let read = |index: u32| self.count(index).map_err(failed("read", COUNTS));
-        Ok(FastPathCounts {
-            sent: read(counter::SENT)?,
-            delivered: read(counter::DELIVERED)?,
-            beside: read(counter::BESIDE)?,
-            left: read(counter::LEFT)?,
-        })
+        self.meter.counts()
     }
 
-    fn count(&self, index: u32) -> io::Result<u64> {
-        let mut values = vec![0; bpf::possible_cpus()? * size_of::<u64>()];
-        // SAFETY: the map's keys are numbers, and it has one value of eight bytes for each CPU.
-        unsafe { bpf::lookup(self.counts.as_fd(), &index.to_ne_bytes(), &mut values) }?;
-        let (values, _) = values.as_chunks();
-        Ok(values.iter().map(|value| u64::from_ne_bytes(*value)).sum())
+    /// What reads the counts beside this value, for instance from another thread.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError::Overlay`] if descriptors run out.
+    pub fn meter(&self) -> Result<FastPathMeter, LoadError> {
+        let counts = self.meter.counts.try_clone().map_err(failed("open", COUNTS))?;
+        Ok(FastPathMeter { counts })
     }
 
     fn attach(&mut self, links: &BTreeMap<u32, Stand>, changed: &mut FastPathChanged) {
@@ -186,6 +190,31 @@ impl FastPath {
         let mut others = directories(&self.pin_dir)?;
         others.retain(|directory| !directory.ends_with(version()));
         others.iter().try_for_each(|directory| remove_pins(directory))
+    }
+}
+
+impl FastPathMeter {
+    /// Reads what the programs counted since the maps were made.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError::Overlay`] if the kernel refuses.
+    pub fn counts(&self) -> Result<FastPathCounts, LoadError> {
+        let read = |index: u32| self.count(index).map_err(failed("read", COUNTS));
+        Ok(FastPathCounts {
+            sent: read(counter::SENT)?,
+            delivered: read(counter::DELIVERED)?,
+            beside: read(counter::BESIDE)?,
+            left: read(counter::LEFT)?,
+        })
+    }
+
+    fn count(&self, index: u32) -> io::Result<u64> {
+        let mut values = vec![0; bpf::possible_cpus()? * size_of::<u64>()];
+        // SAFETY: the map's keys are numbers, and it has one value of eight bytes for each CPU.
+        unsafe { bpf::lookup(self.counts.as_fd(), &index.to_ne_bytes(), &mut values) }?;
+        let (values, _) = values.as_chunks();
+        Ok(values.iter().map(|value| u64::from_ne_bytes(*value)).sum())
     }
 }
 

@@ -47,8 +47,8 @@ use slab::Slab;
 
 pub use error::{LoadError, MapError};
 pub use fast_path::{
-    ContainerWanted, FastPath, FastPathChanged, FastPathCounts, FastPathWanted, PeerWanted,
-    teardown_fast_path,
+    ContainerWanted, FastPath, FastPathChanged, FastPathCounts, FastPathMeter, FastPathWanted,
+    PeerWanted, teardown_fast_path,
 };
 pub use flows::ArrivingFlow;
 pub use ingress::{Attachment, Followed, LinkWanted};

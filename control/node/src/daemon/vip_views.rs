@@ -215,9 +215,10 @@ impl Core {
         .collect()
     }
 
-    /// As of the last look at the overlay, which is at most a minute ago.
+    /// What passed by bridges and routes.
     fn fast_path_singles(&self) -> [metrics::Single; 4] {
-        let counts = self.overlay.fast_path.counts;
+        let meter = self.overlay.fast_path.meter.as_ref();
+        let counts = meter.and_then(|meter| meter.counts().ok()).unwrap_or_default();
         [
             total(
                 "mizzen_overlay_fast_sent_packets_total",

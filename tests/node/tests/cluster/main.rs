@@ -10,6 +10,7 @@
 
 mod faults;
 mod members;
+mod paths;
 
 use mizzen_tests_node::node::{Node, Place};
 use mizzen_tests_node::{SOON, eventually, lab};

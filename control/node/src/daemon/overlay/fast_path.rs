@@ -6,9 +6,7 @@ use crate::daemon::core::{Core, Input};
 use crate::daemon::saves::chain;
 use crate::daemon::{build, clock};
 use anyhow::Context;
-use mizzen_kernel::fast_path::{
-    FastPathCounts, FastPathError, FastPathSpec, OverlayPath, teardown,
-};
+use mizzen_kernel::fast_path::{FastPathError, FastPathMeter, FastPathSpec, OverlayPath, teardown};
 use mizzen_plan::overlay::{Between, Hooked};
 use mizzen_types::time::Mono;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -29,15 +27,14 @@ pub(crate) struct FastPathPart {
     orders: Option<Sender<Order>>,
     /// When it is to follow what has changed.
     at: Option<Mono>,
-    /// What was counted until the last pass.
-    pub(crate) counts: FastPathCounts,
+    /// What reads the programs' counts.
+    pub(crate) meter: Option<FastPathMeter>,
 }
 
 /// What came of a pass.
 #[derive(Debug)]
 pub(crate) struct FastPathReport {
     problem: Option<String>,
-    counts: FastPathCounts,
 }
 
 /// What is to take the fast path; nothing without a specification.
@@ -75,7 +72,10 @@ impl Core {
             return;
         }
         match start(&self.config, self.inputs.clone()) {
-            Ok(orders) => self.overlay.fast_path.orders = Some(orders),
+            Ok((orders, meter)) => {
+                self.overlay.fast_path.orders = Some(orders);
+                self.overlay.fast_path.meter = Some(meter);
+            }
             // The ordinary path does everything.
             Err(error) => self.problems.report(PROBLEM, format!("{error:#}")),
         }
@@ -105,7 +105,6 @@ impl Core {
 
     /// What came of it.
     pub(crate) fn note_fast_path_pass(&mut self, report: FastPathReport) {
-        self.overlay.fast_path.counts = report.counts;
         match report.problem {
             None => self.problems.solve(PROBLEM),
             Some(problem) => self.problems.report(PROBLEM, problem),
@@ -140,15 +139,19 @@ impl Core {
 }
 
 /// Starts the thread, in the network namespace of the calling one.
-fn start(config: &Config, inputs: UnboundedSender<Input>) -> anyhow::Result<Sender<Order>> {
+fn start(
+    config: &Config,
+    inputs: UnboundedSender<Input>,
+) -> anyhow::Result<(Sender<Order>, FastPathMeter)> {
     let path = OverlayPath::open(&config.instance.pin_dir(&config.vip.bpffs))
         .context("packets between containers take the ordinary path")?;
+    let meter = path.meter()?;
     let (orders, receiver) = mpsc::channel();
     thread::Builder::new()
         .name("fast path".to_owned())
         .spawn(move || run(path, &receiver, &inputs))
         .context("cannot start the thread of the fast path")?;
-    Ok(orders)
+    Ok((orders, meter))
 }
 
 fn run(mut path: OverlayPath, orders: &Receiver<Order>, inputs: &UnboundedSender<Input>) {
@@ -161,9 +164,8 @@ fn run(mut path: OverlayPath, orders: &Receiver<Order>, inputs: &UnboundedSender
             path.recheck();
         }
         let followed = follow(&mut path, order.spec.as_deref());
-        let counts = path.counts().unwrap_or_default();
         let problem = followed.unwrap_or_else(|error| Some(chain(&error)));
-        if inputs.send(Input::FastPath(FastPathReport { problem, counts })).is_err() {
+        if inputs.send(Input::FastPath(FastPathReport { problem })).is_err() {
             return;
         }
     }
