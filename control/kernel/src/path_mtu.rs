@@ -105,7 +105,7 @@ impl Probe {
 
     /// Whether the answer to the last request comes in time.
     fn hears(&self) -> io::Result<bool> {
-        let mut buffer = vec![0; 128];
+        let mut buffer = [0; 128];
         let until = Instant::now() + ANSWER;
         while Instant::now() < until {
             let (_, length) = match recv(&self.socket, &mut buffer[..], RecvFlags::empty()) {

@@ -47,6 +47,8 @@ struct Peer {
     hostname: Option<String>,
     underlay: Vec<String>,
     blocks: BTreeMap<String, Vec<String>>,
+    #[serde(default = "yes")]
+    alive: bool,
     reached: bool,
     mtu: Option<u32>,
     #[serde(default)]
@@ -122,6 +124,7 @@ fn overlay(overlay: &Overlay) -> Vec<Field> {
 
 fn peer(peer: &Peer) -> Vec<Field> {
     let state = match (peer.reached, peer.problems.is_empty()) {
+        _ if !peer.alive => toned(Tone::Bad, "not heard"),
         (true, true) => toned(Tone::Good, "reached"),
         (true, false) => toned(Tone::Busy, "in part"),
         (false, true) => toned(Tone::Faint, "no block"),
@@ -151,6 +154,10 @@ fn used(usage: &Usage) -> Vec<Field> {
         plain(usage.total),
         lasts,
     ]
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn name(peer: &Peer) -> &str {

@@ -203,6 +203,9 @@ impl Core {
 
     fn handle(&mut self, input: Input) {
         let now = clock::now();
+        if matches!(input, Input::Launched(..)) {
+            self.want_addresses(now.mono);
+        }
         match (input, self.agent.as_mut()) {
             (Input::Launched(container, Ok(started)), Some(agent)) => {
                 agent.launched(&container, started, now);
@@ -223,7 +226,7 @@ impl Core {
             (Input::FastPath(report), _) => self.note_fast_path_pass(report),
             (Input::NetworkPass(report), _) => {
                 self.note_network(&report);
-                self.note_healing(report.changed, now.mono);
+                self.note_pass(report.changed, now.mono);
             }
             (Input::Recovered(records), Some(agent)) => {
                 agent.adopt_ended(records);

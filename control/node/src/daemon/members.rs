@@ -260,6 +260,7 @@ impl Core {
                 members.transport.forget(&node);
                 let changes = self.view.forget(&node);
                 self.follow_changes(changes);
+                self.forget_overlay(&node);
             }
             Effect::Renewed(me) => {
                 info!(
@@ -298,6 +299,9 @@ impl Core {
             }
         };
         self.follow_changes(changes);
+        if state == State::Left {
+            self.forget_overlay(node);
+        }
         self.follow_leader(now);
         let changed = self.planner.set_doubt(node, state == State::Suspect);
         self.changed_vips.extend(changed);

@@ -40,6 +40,8 @@ const NETWORK: &str = "overlay network";
 const ADDRESSES: &str = "overlay addresses";
 /// An overlay's addresses are nearly used up when this part of them is.
 const NEARLY_USED: f64 = 0.9;
+/// A master that gave no further block is asked again after this.
+const ASK_AGAIN: Duration = Duration::from_secs(60);
 /// Minutes after which all paths were probed again.
 const TURNS: usize = 10;
 
@@ -61,6 +63,10 @@ pub(crate) struct Overlay {
     look_at: Option<Mono>,
     /// Links behind which some paths are narrower than others, as the kernel knows it.
     narrow: Vec<String>,
+    /// When more blocks of an overlay were asked for.
+    asked: BTreeMap<String, Mono>,
+    /// Whether a share waits for the pass over the network that makes its bridges.
+    granted: bool,
     /// Whether the next pass over the network has something new to make.
     expected: bool,
     /// Of bridges and rules; the thread has one of its own for tunnels.
@@ -82,6 +88,8 @@ impl Overlay {
             underlay_mtu: None,
             look_at: None,
             narrow: Vec::new(),
+            asked: BTreeMap::new(),
+            granted: false,
             expected: false,
             healing: Healing::default(),
             fast_path: FastPathPart::default(),
@@ -186,6 +194,7 @@ impl Core {
         info!(blocks = blocks.join(" "), vtep = %grant.vtep.mac, "share of the overlays");
         self.node_saves.push(GRANT, serde_json::to_vec(&grant).ok());
         self.overlay.grant = Some(grant);
+        self.overlay.asked.clear();
         if let Some(containers) = &self.containers {
             let networks = build::networks(&self.config, self.overlay.grant.as_ref());
             containers.containerizer.set_networks(networks);
@@ -194,12 +203,14 @@ impl Core {
             // Ready means that containers can be attached.
             let report = mizzen_kernel::network::ensure_network(&self.network_spec());
             self.note_network(&report);
+            self.follow_grant();
+            self.introduce();
         } else {
+            // Routes bear the bridges' addresses: they come after them.
             self.overlay.expected = true;
+            self.overlay.granted = true;
             self.ensure_network();
         }
-        self.follow_grant();
-        self.introduce();
     }
 
     /// Takes over what another node says of its share.
@@ -211,8 +222,20 @@ impl Core {
             Some(Fact::Node(node)) => node.overlay.as_ref(),
             _ => None,
         };
-        let changes = self.overlay.peers.apply(&change.owner, fact);
+        let changes = match fact {
+            // A node that nobody hears may be one whose daemon is down: its containers run on.
+            None if self.view.is_hidden(&change.owner) => {
+                self.overlay.peers.set_dead(&change.owner)
+            }
+            fact => self.overlay.peers.apply(&change.owner, fact),
+        };
         self.overlay.probe_moved(&changes);
+        self.make_tunnels(changes);
+    }
+
+    /// A node is gone for good.
+    pub(crate) fn forget_overlay(&mut self, node: &OwnerId) {
+        let changes = self.overlay.peers.apply(node, None);
         self.make_tunnels(changes);
     }
 
@@ -256,9 +279,13 @@ impl Core {
         }
     }
 
-    /// A pass that nobody asked for has put something back.
-    pub(crate) fn note_healing(&mut self, changed: u32, now: Mono) {
+    /// A pass over the network is over. One that nobody asked for has put something back.
+    pub(crate) fn note_pass(&mut self, changed: u32, now: Mono) {
         let expected = std::mem::take(&mut self.overlay.expected);
+        if std::mem::take(&mut self.overlay.granted) {
+            self.follow_grant();
+            self.introduce();
+        }
         if changed == 0 {
             self.overlay.healing.found_well(now);
         } else {
@@ -279,7 +306,7 @@ impl Core {
         self.overlay.order(Order::Look);
         self.overlay.probe_some();
         self.follow_fast_path(Look::Everything);
-        self.want_addresses();
+        self.want_addresses(now.mono);
         if !self.config.has(Role::Overlay) {
             return;
         }
@@ -382,7 +409,7 @@ impl Core {
     }
 
     /// Asks for more blocks where those that are there are nearly used up.
-    pub(crate) fn want_addresses(&mut self) {
+    pub(crate) fn want_addresses(&mut self, now: Mono) {
         let Some(grant) = &self.overlay.grant else { return };
         let specs = overlay_specs(&self.config, grant);
         let short = specs.iter().filter(|spec| {
@@ -393,8 +420,13 @@ impl Core {
             let room: f64 = v4.map(|net| f64::from(bits(net)).exp2() - 3.0).sum();
             room > 0.0 && used as f64 >= NEARLY_USED * room
         });
-        let names: Vec<String> = short.map(|spec| spec.name.clone()).collect();
+        let lately = |name: &String| {
+            self.overlay.asked.get(name).is_some_and(|at| now.since(*at) < ASK_AGAIN)
+        };
+        let names: Vec<String> =
+            short.map(|spec| spec.name.clone()).filter(|name| !lately(name)).collect();
         for name in names {
+            self.overlay.asked.insert(name.clone(), now);
             if let Some(agent) = self.agent.as_mut() {
                 info!(overlay = name, "addresses are nearly used up; asking for another block");
                 agent.want_addresses(&name);

@@ -24,7 +24,7 @@ pub struct Tunnel {
     pub mtu: u32,
     /// This node's address under the tunnels; its family is that of all of them.
     pub underlay: IpAddr,
-    /// Addresses of the link with the prefix of their network; on one link of the node only.
+    /// Addresses of the link; on one link of the node only.
     pub addresses: Vec<IpNet>,
 }
 

@@ -5,6 +5,9 @@
 //! alike; what this node has itself nobody can claim. The other one keeps what nobody else
 //! claims, and people are told.
 //!
+//! A node that is dead may be one whose daemon is down while its containers run, so what leads
+//! there stays until somebody else has its blocks, or it is forgotten.
+//!
 //! A change costs what it changes: entries of a node are made anew if it speaks, or if
 //! somebody speaks who claims the same.
 
@@ -47,6 +50,8 @@ pub struct Peers {
     here: OwnerId,
     own: Option<Own>,
     facts: BTreeMap<OwnerId, NodeOverlay>,
+    /// Nodes that nobody hears; what they said last is in `facts`.
+    dead: BTreeSet<OwnerId>,
     /// Largest packets that were found to reach other nodes, in bytes.
     probed: BTreeMap<OwnerId, u32>,
     blocks: BTreeMap<IpNet, BTreeSet<OwnerId>>,
@@ -70,6 +75,7 @@ impl Peers {
             here,
             own: None,
             facts: BTreeMap::new(),
+            dead: BTreeSet::new(),
             probed: BTreeMap::new(),
             blocks: BTreeMap::new(),
             ends: BTreeMap::new(),
@@ -96,7 +102,8 @@ impl Peers {
     /// What a node says of itself; `None` if it is gone. What this node says of itself does
     /// not matter: it knows better.
     pub fn apply(&mut self, peer: &OwnerId, fact: Option<&NodeOverlay>) -> Vec<PeerChange> {
-        if *peer == self.here || self.facts.get(peer) == fact {
+        let back = self.dead.remove(peer);
+        if *peer == self.here || self.facts.get(peer) == fact && !back {
             return Vec::new();
         }
         let mut concerned = BTreeSet::from([peer.clone()]);
@@ -112,6 +119,21 @@ impl Peers {
             self.facts.insert(peer.clone(), fact.clone());
         }
         self.plan(&concerned)
+    }
+
+    /// Nobody hears a node any more. What it said last holds as long as no other node says
+    /// anything else.
+    pub fn set_dead(&mut self, peer: &OwnerId) -> Vec<PeerChange> {
+        let Some(fact) = self.facts.get(peer) else { return Vec::new() };
+        let mut concerned = self.rivals(fact);
+        concerned.insert(peer.clone());
+        if self.dead.insert(peer.clone()) { self.plan(&concerned) } else { Vec::new() }
+    }
+
+    /// Whether nobody hears a node.
+    #[must_use]
+    pub fn is_dead(&self, peer: &OwnerId) -> bool {
+        self.dead.contains(peer)
     }
 
     /// The largest packet that reaches a node under the tunnels was found out.
@@ -303,17 +325,23 @@ impl Peers {
             return Some(PeerProblem::Outside { overlay, block });
         }
         let by = self.claimers(block.trunc()).map(|(_, node)| node).filter(|node| *node != peer);
-        let by = by.min_by_key(|node| (**node != self.here, *node))?;
+        let by = by.min_by_key(|node| self.rank(node))?;
         if *by == self.here {
             return Some(PeerProblem::Ours { overlay, block });
         }
-        (by < peer).then(|| PeerProblem::Taken { overlay, block, by: by.clone() })
+        let wins = self.rank(by) < self.rank(peer);
+        wins.then(|| PeerProblem::Taken { overlay, block, by: by.clone() })
+    }
+
+    /// Who comes first has what several claim.
+    fn rank<'a>(&self, node: &'a OwnerId) -> (bool, bool, &'a OwnerId) {
+        (*node != self.here, self.dead.contains(node), node)
     }
 
     /// Why a node's end of the tunnels is not believed.
     fn end_taken(&self, peer: &OwnerId, fact: &NodeOverlay) -> Option<PeerProblem> {
         let claimers = |end: &End| self.ends.get(end).into_iter().flatten();
-        let wins = |node: &&OwnerId| **node == self.here || *node < peer;
+        let wins = |node: &&OwnerId| self.rank(node) < self.rank(peer);
         ends(fact).iter().find_map(|end| {
             let by = claimers(end).filter(|node| *node != peer).find(wins)?;
             let end = match end {
@@ -348,9 +376,18 @@ fn tunnels(own: &Own) -> BTreeMap<u32, Tunnel> {
         tunnel.mtu = tunnel.mtu.max(share.overlay.mtu);
     }
     if let Some(mut first) = tunnels.first_entry() {
-        first.get_mut().addresses.clone_from(&own.grant.vtep.addresses);
+        first.get_mut().addresses = own.grant.vtep.addresses.iter().map(alone).collect();
     }
     tunnels
+}
+
+/// An IPv6 address alone: with a network around it, Linux takes its neighbours for those of
+/// this link only, and they are on all of them.
+fn alone(address: &IpNet) -> IpNet {
+    match address {
+        IpNet::V4(_) => *address,
+        IpNet::V6(_) => IpNet::from(address.addr()),
+    }
 }
 
 fn route(

@@ -11,6 +11,7 @@
 mod faults;
 mod members;
 mod paths;
+mod overlay;
 
 use mizzen_tests_node::node::{Node, Place};
 use mizzen_tests_node::{SOON, eventually, lab};

@@ -106,6 +106,7 @@ impl Core {
             "vtep": fact.vtep,
             "mac": fact.mac,
             "blocks": blocks.collect::<Map<_, _>>(),
+            "alive": !self.overlay.peers.is_dead(node),
             "reached": reached.is_some(),
             "path_mtu": self.overlay.peers.path_mtu(node),
             "mtu": mtu,
@@ -123,7 +124,9 @@ impl Core {
 
     /// Whether a node that is alive says that it has this address, and blocks.
     fn is_said(&self, address: IpAddr) -> bool {
-        let fact = |(_, fact): (&OwnerId, &NodeOverlay)| fact.underlay.contains(&address);
+        let fact = |(node, fact): (&OwnerId, &NodeOverlay)| {
+            !self.overlay.peers.is_dead(node) && fact.underlay.contains(&address)
+        };
         self.overlay.peers.facts().any(fact)
             || self.overlay.grant.is_some() && self.config.address == address
     }

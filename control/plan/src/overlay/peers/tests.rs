@@ -98,6 +98,9 @@ fn a_node_comes_moves_and_goes() {
     assert_eq!(changes[0].after.as_ref().unwrap().forwarding[0].underlay, ip("10.0.0.77"));
     let desired = peers.desired();
     assert_eq!(desired.tunnels[&1024].link, "vtep1024");
+    let addresses: Vec<String> =
+        desired.tunnels[&1024].addresses.iter().map(ToString::to_string).collect();
+    assert_eq!(addresses, ["44.128.0.1/20", "fd01:a::1/128"]);
     assert_eq!((desired.networks.len(), desired.sources.len()), (2, 0));
 
     let changes = peers.apply(&"n2".into(), None);
@@ -179,6 +182,27 @@ fn who_lost_gets_it_when_the_winner_goes() {
     mine.grant.shares[0].blocks.push("9.0.1.0/24".parse().unwrap());
     peers.set_own(Some(mine));
     assert_eq!((routes(&peers, "b").as_str(), problems(&peers).len()), ("", 1));
+}
+
+#[test]
+fn the_dead_are_reached_until_somebody_has_their_blocks() {
+    let mut peers = peers(dcos());
+    let a = node(2, &[("dcos", 1024, &["9.0.1.0/24", "9.0.2.0/24"])]);
+    peers.apply(&"a".into(), Some(&a));
+    assert!(peers.set_dead(&"a".into()).is_empty(), "its containers may run");
+    assert!(peers.is_dead(&"a".into()));
+    // The registry gave one of its blocks away, to a node that would lose to a living one.
+    let b = node(3, &[("dcos", 1024, &["9.0.1.0/24"])]);
+    assert_eq!(peers.apply(&"b".into(), Some(&b)).len(), 2);
+    assert_eq!(routes(&peers, "a"), "9.0.2.0/24 via 44.128.0.2");
+    assert_eq!(routes(&peers, "b"), "9.0.1.0/24 via 44.128.0.3");
+    // It comes back and still says that it has it: so it does.
+    assert_eq!(peers.apply(&"a".into(), Some(&a)).len(), 2);
+    assert_eq!((routes(&peers, "b").as_str(), peers.is_dead(&"a".into())), ("", false));
+    peers.set_dead(&"a".into());
+    assert_eq!(peers.apply(&"a".into(), None).len(), 1, "it is forgotten");
+    assert_eq!(routes(&peers, "a"), "");
+    assert!(peers.set_dead(&"x".into()).is_empty());
 }
 
 #[test]

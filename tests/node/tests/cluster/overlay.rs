@@ -1,0 +1,231 @@
+//! Containers on several nodes reach each other, whatever happens to links, routes and daemons.
+
+use super::{await_listed, first, token};
+use mizzen_netlink::in_namespace;
+use mizzen_tests_node::apps::{self, PORT, Task};
+use mizzen_tests_node::node::{Node, Place};
+use mizzen_tests_node::{SOON, eventually, http, in_lab_of, lab};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::Command;
+
+/// Node two, which runs containers and joins by `token`.
+fn joining(token: &str) -> Place {
+    let host = lab::address().to_string();
+    Place::at(2, &["--hostname", "two", "--join", &host, "--token", token])
+}
+
+/// The place of node two when it has joined.
+fn again() -> Place {
+    Place::at(2, &["--hostname", "two"])
+}
+
+/// Two nodes with a container each.
+fn two() -> (Node, Node, [Task; 2]) {
+    let one = first(&[]);
+    let two = joining(&token(&one, 1)).start();
+    await_listed(&one, &[("one", "alive"), ("two", "alive")]);
+    await_agents(2);
+    let mut web = apps::web(2);
+    web["constraints"] = json!([["hostname", "UNIQUE"]]);
+    let response = apps::post(&web);
+    assert!(response.status < 300, "{response:?}");
+    let [first] = &apps::await_tasks(&one, "web", 1)[..] else { panic!("one task each") };
+    let [second] = &apps::await_tasks(&two, "web", 1)[..] else { panic!("one task each") };
+    let tasks = [first.clone(), second.clone()];
+    (one, two, tasks)
+}
+
+fn await_agents(count: usize) {
+    eventually("all agents have registered", SOON, || {
+        let agents = http::get(lab::at(5050), "/slaves").ok()?.json();
+        let agents = agents["slaves"].as_array()?;
+        let active = agents.iter().filter(|agent| agent["active"] == true).count();
+        (active == count).then_some(())
+    });
+}
+
+/// Whether a container gets an answer from another one's server.
+fn reaches(from: &Task, to: &Task) -> bool {
+    let url = format!("http://{}/", SocketAddr::new(to.addresses[0], PORT));
+    let net = format!("--net=/proc/{}/ns/net", from.pid);
+    let words = [&net, "curl", "-s", "-o", "/dev/null", "-m", "2", &url];
+    Command::new("nsenter").args(words).status().is_ok_and(|status| status.success())
+}
+
+/// Runs something in the network of a container.
+fn inside<T: Send>(task: &Task, work: impl FnOnce() -> T + Send) -> T {
+    let path = format!("/proc/{}/ns/net", task.pid);
+    in_namespace(Path::new(&path), work).unwrap()
+}
+
+fn await_reached(tasks: &[Task; 2], when: &str) {
+    let [a, b] = tasks;
+    eventually(&format!("containers reach each other {when}"), SOON, || {
+        (reaches(a, b) && reaches(b, a)).then_some(())
+    });
+}
+
+/// The one other node, as a node sees it.
+fn peer(node: &Node) -> Value {
+    let overlay = node.json(&["overlay"]);
+    let peers = overlay["peers"].as_array().cloned().unwrap_or_default();
+    assert_eq!(peers.len(), 1, "{overlay}");
+    peers[0].clone()
+}
+
+fn block(node: &Node) -> Value {
+    node.json(&["overlay"])["overlays"][0]["blocks"].clone()
+}
+
+fn harm(place: &Place, command: &str) {
+    let said = place.shell(command);
+    assert_eq!(said.code, Some(0), "{command}: {}", said.stderr);
+}
+
+#[test]
+fn containers_reach_each_other_and_what_is_removed_comes_back() {
+    in_lab_of(2, || {
+        let (one, two, tasks) = two();
+        await_reached(&tasks, "at first");
+        assert_eq!(
+            (peer(&one)["reached"].as_bool(), &peer(&two)["reached"]),
+            (Some(true), &json!(true))
+        );
+        assert_ne!(block(&one), block(&two));
+        for command in [
+            "ip link del vtep1024",
+            "ip route flush proto 109",
+            "ip neigh flush dev vtep1024 nud permanent; ip link set vtep1024 down",
+            "ip link set m-dcos down; ip addr flush dev m-dcos",
+        ] {
+            harm(&two.place(), command);
+            await_reached(&tasks, command);
+        }
+        eventually("all is well again", SOON, || two.problems().is_empty().then_some(()));
+
+        // It is removed again and again: that is given up for a while, and said.
+        eventually("it is said", SOON, || {
+            harm(&two.place(), "ip route flush proto 109");
+            two.problems().iter().any(|text| text.contains("again and again")).then_some(())
+        });
+        await_reached(&tasks, "when it has stopped");
+    });
+}
+
+#[test]
+fn daemons_and_masters_may_be_away() {
+    in_lab_of(2, || {
+        let (mut one, mut two, tasks) = two();
+        await_reached(&tasks, "at first");
+        let blocks = (block(&one), block(&two));
+        // The master's daemon ends; its container is reached all the same, also when it is
+        // taken for dead.
+        one.kill();
+        await_listed(&two, &[("one", "dead"), ("two", "alive")]);
+        await_reached(&tasks, "without a master");
+        assert_eq!(peer(&two)["alive"], false);
+        // A node starts without a master, and has what it had.
+        two.kill();
+        let two = again().start();
+        assert_eq!(block(&two), blocks.1);
+        await_reached(&tasks, "after a start without a master");
+        let one = first(&[]);
+        assert_eq!(block(&one), blocks.0);
+        await_listed(&two, &[("one", "alive"), ("two", "alive")]);
+        await_reached(&tasks, "when all are back");
+        assert_eq!((block(&one), block(&two)), blocks);
+    });
+}
+
+#[test]
+fn addresses_of_a_lost_state_are_not_given_away_before_it_is_safe() {
+    in_lab_of(2, || {
+        let one = first(&[]);
+        let mut two = joining(&token(&one, 1)).start();
+        await_agents(2);
+        let lost = eventually("it has a block", SOON, || {
+            Some(block(&two)).filter(|block| !block.is_null())
+        });
+        two.stop();
+        harm(&two.place(), "rm -rf \"$MIZZEN_STATE_DIR\"");
+        let mut two = joining(&token(&one, 1)).start();
+        let fresh = eventually("it has another block", SOON, || {
+            Some(block(&two)).filter(|block| !block.is_null())
+        });
+        assert_ne!(fresh, lost);
+        let delete = |address: &str| {
+            let master = lab::at(5050);
+            let body = json!({ "agents": [address] });
+            http::send_json(master, "POST", "/overlay-master/agents/delete", &body).unwrap().status
+        };
+        let overlay = two.json(&["overlay"]);
+        let address = overlay["underlay"].as_str().unwrap().to_owned();
+        assert_eq!(delete(&address), 409, "it is alive");
+        assert_eq!(delete("192.0.2.99"), 404, "nobody has been there");
+        let state = http::get(lab::at(5050), "/overlay-master/state").unwrap().json();
+        assert_eq!(state["agents"].as_array().unwrap().len(), 3, "{state}");
+        let agent = http::get(lab::at(5051), "/overlay-agent/overlay").unwrap().json();
+        assert_eq!(agent["overlays"][0]["state"]["status"], "STATUS_OK", "{agent}");
+        two.stop();
+    });
+}
+
+#[test]
+fn a_node_gets_another_block_before_its_addresses_are_used_up() {
+    in_lab_of(1, || {
+        // Eight addresses: the network's, the bridge's, broadcast, and five for containers.
+        let one = first(&["--overlay-network", "9.7.0.0/24", "--overlay-prefix", "29"]);
+        assert_eq!(block(&one), json!(["9.7.0.0/29"]));
+        let tasks = apps::deploy(&one, &apps::web(9));
+        let addresses: BTreeSet<IpAddr> = tasks.iter().map(|task| task.addresses[0]).collect();
+        assert_eq!(addresses.len(), 9, "{addresses:?}");
+        assert!(block(&one).as_array().unwrap().len() >= 2);
+        tasks.iter().for_each(apps::await_server);
+    });
+}
+
+#[test]
+fn several_overlays_of_both_families() {
+    in_lab_of(2, || {
+        let further = "web=10.128.0.0/12/24,web=vni=2000,six=fd01:b::/64/80,six=10.64.0.0/12/24";
+        let one = first(&["--overlay-networks", further]);
+        let two = joining(&token(&one, 1)).start();
+        await_listed(&one, &[("one", "alive"), ("two", "alive")]);
+        await_agents(2);
+        let shares = eventually("both reach each other", SOON, || {
+            let reached = |node: &Node| node.json(&["overlay"])["peers"][0]["reached"] == true;
+            (reached(&one) && reached(&two)).then(|| two.json(&["overlay"])["overlays"].clone())
+        });
+        let row = |at: usize| (shares[at]["name"].clone(), shares[at]["vni"].clone());
+        assert_eq!(row(0), (json!("dcos"), json!(1024)));
+        assert_eq!(row(1), (json!("six"), json!(1025)));
+        assert_eq!(row(2), (json!("web"), json!(2000)));
+        let networks = [("/web", "web"), ("/six", "six")];
+        let tasks = networks.map(|(id, network)| {
+            let mut app = apps::web(2);
+            app["id"] = json!(id);
+            app["constraints"] = json!([["hostname", "UNIQUE"]]);
+            app["networks"][0]["name"] = json!(network);
+            let mut mapping = app["container"]["portMappings"][0].clone();
+            mapping["labels"] = json!({});
+            app["container"]["portMappings"] = json!([mapping]);
+            assert!(apps::post(&app).status < 300);
+            let name = id.trim_start_matches('/');
+            let of = |node: &Node| apps::await_tasks(node, name, 1).remove(0);
+            [of(&one), of(&two)]
+        });
+        let [web, six] = &tasks;
+        await_reached(web, "in one overlay");
+        await_reached(six, "in the other one");
+        let v6 = |task: &Task| task.addresses.iter().copied().find(IpAddr::is_ipv6).unwrap();
+        let listener = inside(&six[1], || TcpListener::bind((v6(&six[1]), 0)).unwrap());
+        let to = listener.local_addr().unwrap();
+        eventually("IPv6 works", SOON, || {
+            inside(&six[0], || TcpStream::connect_timeout(&to, SOON / 10).ok()).map(drop)
+        });
+        assert!(!reaches(&web[0], &six[0]) && !reaches(&web[0], &six[1]), "they are apart");
+    });
+}
