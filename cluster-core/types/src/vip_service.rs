@@ -65,6 +65,9 @@ pub enum VipServiceError {
     /// No transport that a VIP can have.
     #[error("`{0}` is not a protocol that a VIP can have (tcp, udp)")]
     Protocol(String),
+    /// A number that is no port.
+    #[error("`{0}` is not a port (1 to 65535)")]
+    Port(String),
     /// No name that DNS takes.
     #[error("`{0}` is neither an address nor a name of letters, digits, dashes and dots")]
     Name(String),
@@ -120,7 +123,7 @@ impl FromStr for VipServiceId {
             None => (text, Protocol::Tcp),
         };
         let (host, port) = left.rsplit_once(':').ok_or_else(form)?;
-        let port = number(port).filter(|port| *port > 0).ok_or_else(form)?;
+        let port = read_port(port, form)?;
         Ok(Self { host: parse_host(host)?, port, protocol })
     }
 }
@@ -150,6 +153,15 @@ impl FromStr for VipServiceBackend {
         let address = SocketAddr::new(connectable(address.ip())?, address.port());
         Ok(Self { address, weight })
     }
+}
+
+/// A port; digits that are none are said to be a number that is none.
+fn read_port(text: &str, form: impl FnOnce() -> VipServiceError) -> Result<u16, VipServiceError> {
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(form());
+    }
+    let port = number(text).filter(|port| *port > 0);
+    port.ok_or_else(|| VipServiceError::Port(text.to_owned()))
 }
 
 /// Digits only: `u16::from_str` takes a sign, too.
@@ -223,9 +235,11 @@ mod tests {
     fn what_is_no_service_or_backend() {
         let service = |text: &str| text.parse::<VipServiceId>().unwrap_err().to_string();
         let form = "is not of the form NAME:PORT/PROTOCOL or ADDRESS:PORT/PROTOCOL";
-        for text in ["demo", "demo:0/tcp", "demo:+1/tcp", "demo:65536", "demo:/tcp"] {
+        for text in ["demo", "demo:+1/tcp", "demo:/tcp"] {
             assert!(service(text).ends_with(form), "{text}: {}", service(text));
         }
+        assert_eq!(service("demo:65536/tcp"), "`65536` is not a port (1 to 65535)");
+        assert_eq!(service("demo:0"), "`0` is not a port (1 to 65535)");
         assert_eq!(service("a:1/sctp"), "`sctp` is not a protocol that a VIP can have (tcp, udp)");
         let long = "a".repeat(64);
         for name in ["", "a_b", "-a", "a..b", ".a", "10.1.2", "10.1.2.300", long.as_str()] {

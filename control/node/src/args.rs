@@ -246,6 +246,7 @@ impl Global {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mizzen_types::vip::Rule;
     use std::ffi::OsString;
 
     fn parse(words: &[&str]) -> Result<Invocation, clap::Error> {
@@ -272,6 +273,12 @@ mod tests {
             &["mizzen", "vip"],
             &["mizzen", "vip", "set", "demo:80/tcp"],
             &["mizzen", "vip", "set", "demo:80/tcp", "--backend"],
+            &["mizzen", "vip", "set", "demo:0/tcp", "--no-backends"],
+            &["mizzen", "vip", "set", "demo:80", "--no-backends", "--rule", "fastest"],
+            &["mizzen", "vip", "set", "demo:80", "--no-backends", "--slow-start", "1"],
+            &["mizzen", "vip", "set", "demo:80", "--backend", "192.0.2.7"],
+            &["mizzen", "vip", "set", "--backend", "192.0.2.7:80", "demo:80"],
+            &["mizzen", "vip", "rm", "demo"],
             &["mizzen", "vips", "--plan"],
             &["mizzen", "vips", "--count", "2"],
             &["mizzen", "vips", "--watch", "--interval", "0"],
@@ -283,6 +290,13 @@ mod tests {
         ] {
             assert_eq!(parse(words).unwrap_err().exit_code(), 2, "{words:?}");
         }
+    }
+
+    #[test]
+    fn a_service_behind_its_backends_is_asked_to_stand_before_them() {
+        let line = ["mizzen", "vip", "set", "--backend", "192.0.2.7:80", "demo:80"];
+        let error = parse(&line).unwrap_err().to_string();
+        assert!(error.contains("SERVICE stands before --backend"), "{error}");
     }
 
     #[test]
@@ -304,8 +318,9 @@ mod tests {
             let Command::Vip(VipCommand::Set(set)) = parse(&line).unwrap().command else {
                 panic!("no vip set")
             };
-            assert_eq!(set.backends, ["192.0.2.7:80", "192.0.2.8:80@3"]);
-            assert_eq!(set.rule.as_deref(), Some("random"));
+            let backends: Vec<String> = set.backends.iter().map(ToString::to_string).collect();
+            assert_eq!(backends, ["192.0.2.7:80", "192.0.2.8:80@3"]);
+            assert_eq!(set.rule, Some(Rule::Random));
         }
     }
 

@@ -2,6 +2,8 @@
 
 use super::Output;
 use clap::{Args, Subcommand};
+use mizzen_types::vip::{Locality, Millis, OnRemoval, Rule};
+use mizzen_types::vip_service::{VipServiceBackend, VipServiceId};
 use std::path::PathBuf;
 
 /// Of `mizzen vips`.
@@ -63,28 +65,28 @@ pub enum VipCommand {
 pub struct VipSetArgs {
     /// NAME:PORT/PROTOCOL or ADDRESS:PORT/PROTOCOL
     #[arg(value_name = "SERVICE")]
-    pub service: String,
+    pub service: VipServiceId,
     /// Where connections go; weight 0 takes no new ones [default weight: 1]
     #[arg(
         long = "backend", value_name = "IP:PORT[@WEIGHT]", num_args = 1..,
-        required_unless_present = "no_backends"
+        required_unless_present = "no_backends", value_parser = backend
     )]
-    pub backends: Vec<String>,
+    pub backends: Vec<VipServiceBackend>,
     /// None: connections are refused
     #[arg(long, conflicts_with = "backends")]
     pub no_backends: bool,
     /// latency, least-connections, random, maglev or source [default: latency]
-    #[arg(long, value_name = "RULE")]
-    pub rule: Option<String>,
+    #[arg(long, value_name = "RULE", value_parser = rule)]
+    pub rule: Option<Rule>,
     /// prefer (near backends first) or ignore [default: prefer]
-    #[arg(long, value_name = "LOCALITY")]
-    pub locality: Option<String>,
+    #[arg(long, value_name = "LOCALITY", value_parser = locality)]
+    pub locality: Option<Locality>,
     /// Time in which a new backend grows to its share: 0, 500ms, 10s, 2m [default: 10s]
-    #[arg(long, value_name = "TIME")]
-    pub slow_start: Option<String>,
+    #[arg(long, value_name = "TIME", value_parser = slow_start)]
+    pub slow_start: Option<Millis>,
     /// Connections that end with their backend: datagrams, all or keep [default: datagrams]
-    #[arg(long, value_name = "WHICH")]
-    pub on_removal: Option<String>,
+    #[arg(long, value_name = "WHICH", value_parser = on_removal)]
+    pub on_removal: Option<OnRemoval>,
     /// Form of the answer.
     #[command(flatten)]
     pub output: Output,
@@ -95,5 +97,33 @@ pub struct VipSetArgs {
 pub struct VipRmArgs {
     /// NAME:PORT/PROTOCOL or ADDRESS:PORT/PROTOCOL
     #[arg(value_name = "SERVICE")]
-    pub service: String,
+    pub service: VipServiceId,
+}
+
+fn backend(text: &str) -> Result<VipServiceBackend, String> {
+    text.parse().map_err(|error| match text.parse::<VipServiceId>() {
+        Ok(_) => format!("{error}; SERVICE stands before --backend"),
+        Err(_) => format!("{error}"),
+    })
+}
+
+fn rule(text: &str) -> Result<Rule, String> {
+    Rule::from_text(text).ok_or_else(|| one_of(Rule::ALL.map(Rule::word)))
+}
+
+fn locality(text: &str) -> Result<Locality, String> {
+    Locality::from_text(text).ok_or_else(|| one_of(Locality::ALL.map(Locality::word)))
+}
+
+fn on_removal(text: &str) -> Result<OnRemoval, String> {
+    OnRemoval::from_text(text).ok_or_else(|| one_of(OnRemoval::ALL.map(OnRemoval::word)))
+}
+
+fn slow_start(text: &str) -> Result<Millis, String> {
+    let expected = "expected 0 or a time with its unit, such as 500ms, 10s or 2m, at most a day";
+    Millis::from_text(text).ok_or_else(|| expected.to_owned())
+}
+
+fn one_of<const N: usize>(words: [&str; N]) -> String {
+    format!("expected one of {}", words.join(", "))
 }

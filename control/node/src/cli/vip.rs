@@ -35,7 +35,7 @@ pub(super) async fn run(session: &Session, command: &VipCommand) -> Result<(), C
     match command {
         VipCommand::Set(args) => set(session, args).await,
         VipCommand::Rm(args) => {
-            session.send("DELETE", &path(&args.service), None).await?;
+            session.send("DELETE", &path(&args.service.to_string()), None).await?;
             print(&format!("{}\n", args.service))
         }
         VipCommand::Ls(output) => session.show(SERVICES, *output, render).await,
@@ -43,7 +43,7 @@ pub(super) async fn run(session: &Session, command: &VipCommand) -> Result<(), C
 }
 
 async fn set(session: &Session, args: &VipSetArgs) -> Result<(), CliError> {
-    let path = path(&args.service);
+    let path = path(&args.service.to_string());
     let answer = session.send("PUT", &path, Some(&body(args))).await?;
     if args.output.json {
         return print_json(&answer);
@@ -64,7 +64,7 @@ fn body(args: &VipSetArgs) -> Value {
         "backends": args.backends,
         "rule": args.rule,
         "locality": args.locality,
-        "slow_start": args.slow_start,
+        "slow_start": args.slow_start.map(|time| time.to_string()),
         "on_removal": args.on_removal,
     })
 }
