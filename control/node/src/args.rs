@@ -282,6 +282,7 @@ mod tests {
             &["mizzen", "vips", "--plan"],
             &["mizzen", "vips", "--count", "2"],
             &["mizzen", "vips", "--watch", "--interval", "0"],
+            &["mizzen", "vips", "--watch", "--interval", "NaN"],
             &["mizzen", "vips", "--watch", "--problems"],
             &["mizzen", "explain"],
             &["mizzen", "drain"],
@@ -290,6 +291,13 @@ mod tests {
         ] {
             assert_eq!(parse(words).unwrap_err().exit_code(), 2, "{words:?}");
         }
+    }
+
+    #[test]
+    fn looks_several_times_a_second() {
+        let line = parse(&["mizzen", "vips", "--watch", "--interval", "0.2"]).unwrap();
+        let Command::Vips(vips) = line.command else { panic!("no vips") };
+        assert_eq!(vips.interval.as_millis(), 200);
     }
 
     #[test]

@@ -24,8 +24,10 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::ExitCode;
 
-/// Exit code of a command that failed; usage mistakes exit with 2.
+/// Exit code of a command that failed.
 pub const FAILURE: u8 = 1;
+/// Exit code of wrong usage.
+pub const USAGE: u8 = 2;
 
 /// Runs what the command line asks for.
 #[must_use]

@@ -1,10 +1,10 @@
 //! `mizzen node`: everything that has to stand before the daemon runs.
 
 use crate::args::NodeArgs;
-use crate::config::{Applies, CLUSTER_PORT, Config, ConfigError, Loader};
+use crate::config::{Applies, CLUSTER_PORT, Config, ConfigError, Loader, Origin};
 use crate::lock::{Access, StateLock, ensure_dir};
 use crate::logging::{self, LogHandle};
-use crate::{FAILURE, daemon};
+use crate::{FAILURE, USAGE, daemon};
 use anyhow::Context;
 use mizzen_gossip::token::Token;
 use std::io::Write;
@@ -85,7 +85,7 @@ pub fn run(loader: &Loader, args: &NodeArgs) -> anyhow::Result<ExitCode> {
         Ok(config) => config,
         Err(errors) => {
             crate::say(&report(&errors));
-            return Ok(ExitCode::from(FAILURE));
+            return Ok(ExitCode::from(exit_code(&errors)));
         }
     };
     if args.check_config {
@@ -119,6 +119,12 @@ pub fn run(loader: &Loader, args: &NodeArgs) -> anyhow::Result<ExitCode> {
     // A thread that hangs in the kernel must not keep the process.
     runtime.shutdown_background();
     result.map(|()| ExitCode::SUCCESS)
+}
+
+/// Flags alone are wrong usage; a file or a variable is not.
+fn exit_code(errors: &[ConfigError]) -> u8 {
+    let is_flag = |error: &ConfigError| matches!(error.origin, Origin::Flag { .. });
+    if errors.iter().all(is_flag) { USAGE } else { FAILURE }
 }
 
 /// All mistakes, one a line.

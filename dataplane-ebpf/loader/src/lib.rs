@@ -331,7 +331,8 @@ impl Dataplane {
 ///
 /// [`LoadError::Teardown`] with the first pin that could not be removed, after trying all.
 pub fn teardown(options: &Options) -> Result<(), LoadError> {
-    object::teardown(options)?;
-    tracing::info!(pins = %options.pin_dir.display(), "VIP programs removed");
+    if object::teardown(options)? {
+        tracing::info!(pins = %options.pin_dir.display(), "VIP programs removed");
+    }
     Ok(())
 }

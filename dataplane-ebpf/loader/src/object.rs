@@ -76,12 +76,16 @@ pub fn retire_others(pin_dir: &Path) -> Result<usize, LoadError> {
 }
 
 /// Detaches and unpins everything below the pin directory, whatever its version.
-pub fn teardown(options: &Options) -> Result<(), LoadError> {
-    remove_versions(&version_directories(&options.pin_dir)?)?;
+pub fn teardown(options: &Options) -> Result<bool, LoadError> {
+    let versions = version_directories(&options.pin_dir)?;
+    let found = !versions.is_empty();
+    remove_versions(&versions)?;
     match fs::remove_dir(&options.pin_dir) {
-        Ok(()) => Ok(()),
+        Ok(()) => Ok(found),
         // It is a mount point, holds something that is not ours, or was never made.
-        Err(error) if matches!(error.kind(), NotFound | ResourceBusy | DirectoryNotEmpty) => Ok(()),
+        Err(error) if matches!(error.kind(), NotFound | ResourceBusy | DirectoryNotEmpty) => {
+            Ok(found)
+        }
         Err(error) => Err(failed("remove", &options.pin_dir)(error)),
     }
 }

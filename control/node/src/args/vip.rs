@@ -5,6 +5,7 @@ use clap::{Args, Subcommand};
 use mizzen_types::vip::{Locality, Millis, OnRemoval, Rule};
 use mizzen_types::vip_service::{VipServiceBackend, VipServiceId};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Of `mizzen vips`.
 #[derive(Debug, Args)]
@@ -17,10 +18,10 @@ pub struct VipsArgs {
     pub watch: bool,
     /// Seconds between two looks
     #[arg(
-        long, value_name = "SECONDS", default_value_t = 1, requires = "watch",
-        value_parser = clap::value_parser!(u32).range(1..=3600)
+        long, value_name = "SECONDS", default_value = "1", requires = "watch",
+        value_parser = interval
     )]
-    pub interval: u32,
+    pub interval: Duration,
     /// End after so many looks
     #[arg(long, value_name = "N", requires = "watch")]
     pub count: Option<u32>,
@@ -98,6 +99,11 @@ pub struct VipRmArgs {
     /// NAME:PORT/PROTOCOL or ADDRESS:PORT/PROTOCOL
     #[arg(value_name = "SERVICE")]
     pub service: VipServiceId,
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|seconds| (0.1..=3600.0).contains(seconds));
+    seconds.map(Duration::from_secs_f64).ok_or_else(|| "expected 0.1 to 3600 seconds".to_owned())
 }
 
 fn backend(text: &str) -> Result<VipServiceBackend, String> {

@@ -84,7 +84,7 @@ pub(super) async fn run(session: &Session, args: &VipsArgs) -> Result<(), CliErr
         return vip_plan::run(session, file, args.output).await;
     }
     if args.problems {
-        return session.show(PROBLEMS, args.output, |all: &Vec<Problem>, _| problems(all)).await;
+        return session.show(PROBLEMS, args.output, |all: &Vec<Problem>, _| listed(all)).await;
     }
     if args.watch {
         return watch::run(session, args).await;
@@ -110,6 +110,11 @@ pub(super) fn path(which: Option<&str>) -> String {
         Some(which) => format!("/v1/vip-table?vip={}", encode(which)),
         None => "/v1/vip-table".to_owned(),
     }
+}
+
+/// The problems, or that there are none.
+fn listed(all: &[Problem]) -> String {
+    if all.is_empty() { "no problems\n".to_owned() } else { problems(all) }
 }
 
 /// One line for each.
@@ -245,6 +250,14 @@ fn share(warmth: Option<f64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_problems_are_said() {
+        assert_eq!(listed(&[]), "no problems\n");
+        let one: Vec<Problem> =
+            serde_json::from_str(r#"[{"service":"a:1/tcp","problem":"x"}]"#).unwrap();
+        assert_eq!(listed(&one), "problem: service a:1/tcp: x\n");
+    }
 
     #[test]
     fn vips_with_their_backends() {

@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::{Instant, MissedTickBehavior};
 
 /// Seconds that a sparkline covers.
-const SPAN: usize = 60;
+const SPAN: f64 = 60.0;
 /// Letters of a sparkline.
 const CELLS: usize = 30;
 /// Heights of a letter.
@@ -42,8 +42,7 @@ pub(super) async fn run(session: &Session, args: &VipsArgs) -> Result<(), CliErr
 
 async fn look(session: &Session, args: &VipsArgs, screen: &mut Screen) -> Result<(), CliError> {
     let path = path(args.which.as_deref());
-    let pause = Duration::from_secs(args.interval.into());
-    let mut ticks = tokio::time::interval(pause);
+    let mut ticks = tokio::time::interval(args.interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut history = History::new(args.interval);
     let mut shown = 0;
@@ -176,8 +175,8 @@ struct Seen {
 }
 
 impl History {
-    fn new(interval: u32) -> Self {
-        let looks = (SPAN / interval as usize).max(2);
+    fn new(interval: Duration) -> Self {
+        let looks = ((SPAN / interval.as_secs_f64()) as usize).max(2);
         Self { looks, at: None, backends: BTreeMap::new() }
     }
 
@@ -365,7 +364,7 @@ mod tests {
     #[test]
     fn rates_are_differences() {
         let start = Instant::now();
-        let mut history = History::new(1);
+        let mut history = History::new(Duration::from_secs(1));
         let first = history.take(table_of(100, 7), start).unwrap();
         assert_eq!((first[0].rates[0].connects, first[0].rates[0].failures), (None, None));
         let at = start + Duration::from_secs(2);

@@ -20,7 +20,8 @@ impl Refusal {
         let kind = ("Content-Type", "text/plain; charset=utf-8");
         let allow = self.allow.map(|methods| ("Allow", methods));
         let headers = [kind].into_iter().chain(allow).map(|(n, v)| header(n, v)).collect();
-        ServicesReply { status: self.status, headers, body: self.text.into_bytes() }
+        let body = format!("{}\n", self.text).into_bytes();
+        ServicesReply { status: self.status, headers, body }
     }
 }
 

@@ -79,7 +79,7 @@ fn roles_that_need_another_one_are_a_mistake() {
         let place = Place::new(&["--roles", "services,dns,vip,overlay"]);
         for more in [&["--check-config"][..], &[]] {
             let said = place.run(more);
-            assert_eq!((said.code, said.stdout.as_str()), (Some(1), ""), "{more:?}");
+            assert_eq!((said.code, said.stdout.as_str()), (Some(2), ""), "{more:?}");
             let want = "--roles: `services` needs `master`";
             assert!(said.stderr.contains(want), "{}", said.stderr);
         }
