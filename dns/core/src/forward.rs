@@ -187,13 +187,20 @@ impl<U> ForwardTable<U> {
     /// The resolvers for `name`: those of the longest suffix that holds it.
     #[must_use]
     pub fn route(&self, name: &DnsName) -> &[U] {
-        self.zone_of(name).unwrap_or(&self.rest)
+        let zone = self.zone_for(name).and_then(|suffix| self.zones.get(suffix));
+        zone.unwrap_or(&self.rest)
+    }
+
+    /// The suffix that holds `name`, if it is not only the rest.
+    #[must_use]
+    pub fn zone_for<'n>(&self, name: &'n DnsName) -> Option<&'n str> {
+        name.lineage().find(|suffix| self.zones.contains_key(*suffix))
     }
 
     /// Whether a suffix, and not only the rest, holds `name`.
     #[must_use]
     pub fn has_zone_for(&self, name: &DnsName) -> bool {
-        self.zone_of(name).is_some()
+        self.zone_for(name).is_some()
     }
 
     /// Whether anybody can be asked at all.
@@ -220,10 +227,6 @@ impl<U> ForwardTable<U> {
             (suffix, list.into_iter().map(&mut change).collect())
         };
         ForwardTable { zones: self.zones.into_iter().map(&mut each).collect(), rest }
-    }
-
-    fn zone_of(&self, name: &DnsName) -> Option<&[U]> {
-        name.lineage().find_map(|suffix| self.zones.get(suffix)).map(Vec::as_slice)
     }
 }
 
@@ -270,18 +273,19 @@ mod tests {
         let mut table = ForwardTable::new(vec![at(9)], &zones).expect("names");
         let name = |text| DnsName::parse(text).expect("a name");
         #[rustfmt::skip]
-        let rows: &[(&str, Vec<SocketAddr>, bool)] = &[
-            ("example.com",          vec![at(1)],        true),
-            ("a.b.example.com",      vec![at(1)],        true),
-            ("corp.example.com",     vec![at(2), at(3)], true),
-            ("x.corp.example.com",   vec![at(2), at(3)], true),
-            ("notexample.com",       vec![at(9)],        false),
-            ("x.blocked",            vec![],             true),
-            ("",                     vec![at(9)],        false),
+        let rows: &[(&str, Vec<SocketAddr>, Option<&str>)] = &[
+            ("example.com",          vec![at(1)],        Some("example.com")),
+            ("a.b.example.com",      vec![at(1)],        Some("example.com")),
+            ("corp.example.com",     vec![at(2), at(3)], Some("corp.example.com")),
+            ("x.corp.example.com",   vec![at(2), at(3)], Some("corp.example.com")),
+            ("notexample.com",       vec![at(9)],        None),
+            ("x.blocked",            vec![],             Some("blocked")),
+            ("",                     vec![at(9)],        None),
         ];
         for (text, want, zone) in rows {
             assert_eq!(table.route(&name(text)), *want, "{text}");
-            assert_eq!(table.has_zone_for(&name(text)), *zone, "{text}");
+            assert_eq!(table.zone_for(&name(text)), *zone, "{text}");
+            assert_eq!(table.has_zone_for(&name(text)), zone.is_some(), "{text}");
         }
         assert_eq!(table.take_out(|resolver| *resolver == at(2)), [at(2)]);
         assert_eq!(table.route(&name("corp.example.com")), [at(3)]);

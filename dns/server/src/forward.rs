@@ -20,13 +20,15 @@ mod lookup;
 mod loops;
 mod rounds;
 mod settings;
+mod whom;
 
 pub use counters::{CacheSnapshot, ForwardSnapshot};
 pub use settings::{ForwardError, ForwardSettings};
+pub use whom::Whom;
 
 use crate::shared::SharedZones;
 use lookup::Lookup;
-use mizzen_dns_core::{Asker, PlainQuestion};
+use mizzen_dns_core::{Asker, DnsName, PlainQuestion, RecordType};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -91,6 +93,12 @@ impl Forwarder {
         let length = found.write(asker, &mut out);
         out.truncate(length.unwrap_or(0));
         out
+    }
+
+    /// What would become of a question; nobody is asked. `None` if the name has no wire
+    /// form.
+    pub(crate) fn whom(&self, name: &DnsName, kind: RecordType) -> Option<Whom> {
+        self.0.whom(name, kind)
     }
 
     /// What happened so far and how the upstreams stand.

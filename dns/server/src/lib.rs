@@ -43,7 +43,7 @@ mod upstream;
 
 pub use access::Access;
 pub use ask::{Answered, AnsweredRecord, AskError, ask};
-pub use forward::{CacheSnapshot, ForwardError, ForwardSettings, ForwardSnapshot};
+pub use forward::{CacheSnapshot, ForwardError, ForwardSettings, ForwardSnapshot, Whom};
 pub use metrics::{Durations, Metrics, Road};
 pub use query_log::QueryLog;
 pub use reply::ExtendedError;

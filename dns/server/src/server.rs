@@ -3,7 +3,7 @@
 use crate::access::Access;
 use crate::edns::Identity;
 use crate::fair::{Limits, Room};
-use crate::forward::{ForwardError, ForwardSettings, ForwardSnapshot, Forwarder};
+use crate::forward::{ForwardError, ForwardSettings, ForwardSnapshot, Forwarder, Whom};
 use crate::handler::Handler;
 use crate::metrics::{Counters, Metrics, sum};
 use crate::query_log::QueryLog;
@@ -13,7 +13,7 @@ use crate::sockets::{BindError, Sockets, ThreadSockets};
 use crate::tcp::{self, TcpLimits};
 use crate::thread::Thread;
 use crate::udp::{self, Port};
-use mizzen_dns_core::DnsName;
+use mizzen_dns_core::{DnsName, RecordType};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
@@ -191,6 +191,13 @@ impl Server {
     #[must_use]
     pub fn forwarding(&self) -> ForwardSnapshot {
         self.handler.rules.get().forwarder.snapshot()
+    }
+
+    /// What would become of a question about a name of others; nobody is asked. `None` if
+    /// the name has no wire form.
+    #[must_use]
+    pub fn whom(&self, name: &DnsName, kind: RecordType) -> Option<Whom> {
+        self.handler.rules.get().forwarder.whom(name, kind)
     }
 
     /// Stops: sockets are closed when this returns.

@@ -23,9 +23,15 @@ pub(super) struct Answer {
     record: String,
     rcode: String,
     zone: Option<String>,
-    /// Whether it is in no zone of the node.
+    /// Whether upstreams are asked for it.
     #[serde(default)]
     forwarded: bool,
+    /// Whether it is answered here because nobody outside can know.
+    #[serde(default)]
+    local: bool,
+    forward_zone: Option<String>,
+    #[serde(default)]
+    upstreams: Vec<String>,
     #[serde(default)]
     answers: Vec<Record>,
     #[serde(default)]
@@ -125,6 +131,7 @@ fn comparable(value: &Value) -> Value {
             row.remove("age_seconds");
             if value_is_forwarded(row) {
                 row.remove("ttl");
+                row.remove("source");
             }
         }
         rows.sort_by_key(Value::to_string);
@@ -136,11 +143,14 @@ fn comparable(value: &Value) -> Value {
 }
 
 fn value_is_forwarded(row: &serde_json::Map<String, Value>) -> bool {
-    row.get("source").is_some_and(|source| source == "an upstream")
+    row.get("forwarded").is_some_and(|forwarded| forwarded == true)
 }
 
 async fn ask(session: &Session, args: &DnsQuestion) -> Result<(Value, Answer), CliError> {
     let name = args.name.as_deref().unwrap_or_default();
+    if name.is_empty() {
+        return Err(CliError::NoName);
+    }
     let record = args.record.to_ascii_uppercase();
     let path = format!("/v1/dns?name={}&type={}", encode(name), encode(&record));
     let value = session.get(&path).await?;
@@ -164,14 +174,41 @@ impl Answer {
     /// Its response code, in words.
     fn why(&self) -> String {
         let words = match (self.rcode.as_str(), self.forwarded) {
-            ("NXDOMAIN", _) => "there is no such name",
-            ("REFUSED", true) => {
-                "it is in no zone of this node, which has nobody else to ask (dns.upstreams)"
+            ("NXDOMAIN", _) => "there is no such name".to_owned(),
+            ("REFUSED", true) => self.refusal(),
+            ("SERVFAIL", true) => {
+                format!("{}, and no upstream gave an answer{}", self.place(), self.asked())
             }
-            ("SERVFAIL", true) => "it is in no zone of this node, and no upstream answered",
             _ => return self.rcode.clone(),
         };
         format!("{} ({words})", self.rcode)
+    }
+
+    /// Who refused, or why nobody was asked.
+    fn refusal(&self) -> String {
+        match (self.upstreams.is_empty(), &self.forward_zone) {
+            (false, _) => format!("{}, and upstreams refuse it{}", self.place(), self.asked()),
+            (true, Some(zone)) => {
+                format!("forward zone `{zone}` has nobody to ask (dns.forward_zones)")
+            }
+            (true, None) => {
+                format!("{}, which has nobody else to ask (dns.upstreams)", self.place())
+            }
+        }
+    }
+
+    fn place(&self) -> &'static str {
+        match &self.zone {
+            None => "it is in no zone of this node",
+            Some(_) => "it is an alias of a name in no zone of this node",
+        }
+    }
+
+    fn asked(&self) -> String {
+        match self.upstreams.as_slice() {
+            [] => String::new(),
+            upstreams => format!(": {}", upstreams.join(", ")),
+        }
     }
 }
 
@@ -179,6 +216,7 @@ fn render(answer: &Answer, paint: Paint) -> String {
     let zone = match &answer.zone {
         Some(zone) => format!(", zone {zone}"),
         None if answer.forwarded => ", forwarded".to_owned(),
+        None if answer.local => ", asked of nobody outside".to_owned(),
         None => String::new(),
     };
     let tone = if answer.rcode == "NOERROR" { Tone::Good } else { Tone::Bad };
@@ -287,12 +325,31 @@ LEFT OUT   WHY
 
     #[test]
     fn a_name_that_somebody_else_has() {
-        let answer: Answer = serde_json::from_str(
-            r#"{"name":"example.com","type":"A","rcode":"REFUSED","zone":null,"forwarded":true,
-             "answers":[],"left_out":[]}"#,
-        )
-        .unwrap();
-        assert_eq!(render(&answer, Paint::Plain), "example.com A: REFUSED, forwarded\n");
-        assert!(answer.why().starts_with("REFUSED (") && answer.why().contains("dns.upstreams"));
+        let answer = |rcode: &str, rest: &str| -> Answer {
+            let text = format!(
+                r#"{{"name":"example.com","type":"A","rcode":"{rcode}","answers":[],{rest}}}"#
+            );
+            serde_json::from_str(&text).unwrap()
+        };
+        let (outside, asked) =
+            (r#""zone":null,"forwarded":true"#, r#""upstreams":["192.0.2.1:53"]"#);
+        let refused = answer("REFUSED", outside);
+        assert_eq!(render(&refused, Paint::Plain), "example.com A: REFUSED, forwarded\n");
+        let alone = answer("NOERROR", r#""zone":null,"local":true"#);
+        assert_eq!(
+            render(&alone, Paint::Plain),
+            "example.com A: NOERROR, asked of nobody outside\n"
+        );
+        #[rustfmt::skip]
+        let table = [
+            ("REFUSED",  outside.to_owned(),                             "nobody else to ask (dns.upstreams)"),
+            ("REFUSED",  format!("{outside},\"forward_zone\":\"com\""),  "`com` has nobody to ask (dns.forward_zones)"),
+            ("REFUSED",  format!("{outside},{asked}"),                   "upstreams refuse it: 192.0.2.1:53"),
+            ("SERVFAIL", format!("{outside},{asked}"),                   "no upstream gave an answer: 192.0.2.1:53"),
+        ];
+        for (rcode, rest, want) in table {
+            let why = answer(rcode, &rest).why();
+            assert!(why.starts_with(rcode) && why.contains(want), "{why}");
+        }
     }
 }

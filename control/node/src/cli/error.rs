@@ -47,6 +47,23 @@ pub enum CliError {
         #[source]
         source: std::io::Error,
     },
+    /// The file cannot be written.
+    #[error("cannot write {}", .path.display())]
+    Unwritten {
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A configuration has values that are none.
+    #[error("{} cannot be taken over:\n  {}", source_name(.path), .wrong.join("\n  "))]
+    Import {
+        /// The file.
+        path: PathBuf,
+        /// A line for each.
+        wrong: Vec<String>,
+    },
     /// The file is no JSON.
     #[error("{} is not JSON", source_name(.path))]
     Json {
@@ -88,6 +105,9 @@ pub enum CliError {
         /// The response code, in words.
         why: String,
     },
+    /// Nothing was asked for.
+    #[error("the name is empty; that of the root is `.`")]
+    NoName,
     /// Several tasks have it.
     #[error("`{task}` are several tasks, name one of them:\n  {}", .tasks.join("\n  "))]
     Ambiguous {

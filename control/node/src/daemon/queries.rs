@@ -2,8 +2,9 @@
 
 use super::clock;
 use super::core::Core;
-use super::forwarded::{self, is_forwarded};
-use mizzen_dns_core::RecordType;
+use super::forwarded::{self, onward};
+use mizzen_dns_core::{DnsName, RecordType};
+use mizzen_dns_server::Whom;
 use mizzen_http::core::{Addressee, CoreRequest, Query, QueryReply};
 use mizzen_types::fact::Fact;
 use serde_json::{Value, json};
@@ -95,20 +96,30 @@ impl Core {
         record_type: Option<&str>,
         reply: oneshot::Sender<QueryReply>,
     ) {
-        let kind = record_type.and_then(|text| RecordType::from_str(&text.to_uppercase()).ok());
+        let kind = record_type.and_then(record_type_of);
         let answer = match (record_type, kind) {
             (Some(text), None) => {
                 QueryReply::Bad(format!("`{text}` is no record type, such as A or SRV"))
             }
             _ => self.explained(name, kind),
         };
-        match (answer, self.resolver.first()) {
-            (QueryReply::Json(document), Some(resolver)) if is_forwarded(&document) => {
-                forwarded::complete(document, *resolver, kind, reply);
+        let asked = match &answer {
+            QueryReply::Json(document) => onward(document),
+            _ => None,
+        };
+        match (answer, asked, self.resolver.first()) {
+            (QueryReply::Json(document), Some(asked), Some(resolver)) => {
+                let whom = self.whom(&asked, kind);
+                forwarded::complete(document, asked, (*resolver, whom), kind, reply);
             }
             // A client that went away meanwhile is no concern.
-            (answer, _) => drop(reply.send(answer)),
+            (answer, ..) => drop(reply.send(answer)),
         }
+    }
+
+    fn whom(&self, name: &str, kind: Option<RecordType>) -> Option<Whom> {
+        let name = DnsName::parse(name).ok()?;
+        self.server.as_ref()?.whom(&name, kind.unwrap_or(RecordType::A))
     }
 
     fn explained(&self, name: &str, kind: Option<RecordType>) -> QueryReply {
@@ -155,6 +166,13 @@ impl Core {
     }
 }
 
+/// The type of records that a text names, as `A` or as `TYPE1` (RFC 3597, 5).
+fn record_type_of(text: &str) -> Option<RecordType> {
+    let text = text.to_uppercase();
+    let number = || text.strip_prefix("TYPE")?.parse::<u16>().ok();
+    RecordType::from_str(&text).ok().or_else(|| number().map(RecordType::from))
+}
+
 /// What a node answers for a part that it does not have.
 pub(crate) fn role_is_off(role: &str) -> QueryReply {
     QueryReply::NotFound(format!("this node does not have the role `{role}`"))
@@ -165,4 +183,24 @@ fn attached(current: &Value, ended: &Value) -> Value {
     let rows = [current, ended].into_iter().filter_map(Value::as_array).flatten();
     let sandboxes = rows.filter_map(|row| row["sandbox"].as_str());
     sandboxes.map(|path| (path.to_owned(), json!(path))).collect::<serde_json::Map<_, _>>().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_by_name_and_by_number() {
+        #[rustfmt::skip]
+        let table = [
+            ("a",         Some(RecordType::A)),
+            ("TYPE28",    Some(RecordType::AAAA)),
+            ("type65280", Some(RecordType::Unknown(65280))),
+            ("TYPE65536", None),
+            ("nonsense",  None),
+        ];
+        for (text, want) in table {
+            assert_eq!(record_type_of(text), want, "{text}");
+        }
+    }
 }

@@ -37,11 +37,11 @@ const NOT_AUTHORITATIVE: u16 = 20;
 #[derive(Debug)]
 pub(super) struct Lookup {
     settings: ForwardSettings,
-    table: ForwardTable<usize>,
-    pool: Arc<Pool>,
+    pub(super) table: ForwardTable<usize>,
+    pub(super) pool: Arc<Pool>,
     zones: Arc<SharedZones>,
     local: LocalNames,
-    cache: Arc<Cache>,
+    pub(super) cache: Arc<Cache>,
     flights: Flights,
     waiting: AtomicUsize,
     max_waiting: usize,
@@ -149,15 +149,16 @@ impl Lookup {
     /// The answer, wherever it comes from; `None` if the name is none.
     pub(super) async fn find(self: &Arc<Self>, asker: &Asker<'_>, client: IpAddr) -> Option<Found> {
         let name = DnsName::from_wire(&Name::from_bytes(asker.name).ok()?);
-        if !self.table.has_zone_for(&name)
-            && let Some(answer) =
-                self.zones.read(|zones| self.local.answer(zones, &name, asker.name, asker.kind))
-        {
+        if let Some(answer) = self.local_answer(&name, asker) {
             return Some(Found::New(Arc::new(answer)));
         }
         let upstreams = self.table.route(&name);
         if upstreams.is_empty() {
-            let notice = Notice { code: NOT_AUTHORITATIVE, text: "" };
+            let text = match self.table.zone_for(&name) {
+                Some(_) => "the forward zone of this name has no upstreams",
+                None => "this resolver has no upstreams",
+            };
+            let notice = Notice { code: NOT_AUTHORITATIVE, text };
             return Some(Found::New(Arc::new(Relayed::bare(REFUSED, Some(notice)))));
         }
         let asked = Asked { asker, key: CacheKey::new(asker)?, client, upstreams };
@@ -176,11 +177,19 @@ impl Lookup {
         Some(self.miss(&asked, stale).await)
     }
 
+    /// The answer that needs nobody, unless a forward zone wants the name.
+    pub(super) fn local_answer(&self, name: &DnsName, asker: &Asker<'_>) -> Option<Relayed> {
+        if self.table.has_zone_for(name) {
+            return None;
+        }
+        self.zones.read(|zones| self.local.answer(zones, name, asker.name, asker.kind))
+    }
+
     fn now(&self) -> Mono {
         Mono(0) + self.start.elapsed()
     }
 
-    fn freshness(&self, entry: &Entry) -> Freshness {
+    pub(super) fn freshness(&self, entry: &Entry) -> Freshness {
         entry.kept.freshness(self.now(), self.settings.serve_stale)
     }
 

@@ -114,6 +114,17 @@ fn names_of_others_are_asked_of_the_upstreams() {
         }
         let text = node.text(&["dns", "www.example.com"]);
         assert!(text.contains("NOERROR, forwarded") && text.contains("203.0.113.9"), "{text}");
+        assert!(text.contains(&format!("cache, from {at}")), "{text}");
+        let _ = node.text(&["dns", "set", "db.example", "CNAME", "www.example.com"]);
+        for by in [By::Udp, By::Tcp] {
+            assert_eq!(dns::addresses(by, "db.example"), [IpAddr::V4(outside)], "{by:?}");
+        }
+        let chain = node.text(&["dns", "db.example"]);
+        assert!(chain.contains("www.example.com.") && chain.contains("203.0.113.9"), "{chain}");
+        let short = node.text(&["dns", "short"]);
+        assert!(short.contains("asked of nobody outside"), "{short}");
+        let odd = node.text(&["dns", "db.example", "TYPE65280"]);
+        assert!(odd.contains("db.example. TYPE65280: NOERROR"), "{odd}");
         let unknown = node.mizzen(&["dns", "nobody.mesos"]);
         assert_eq!(unknown.code, Some(1));
         assert!(unknown.stdout.contains("NXDOMAIN, zone mesos"), "{}", unknown.stdout);
