@@ -5,5 +5,5 @@ use crate::cli::dns_import;
 /// What a configuration file of Mesos-DNS becomes; `None` if it is no JSON object.
 #[must_use]
 pub fn import_config(text: &str) -> Option<String> {
-    dns_import::to_toml(text).ok()
+    dns_import::to_toml(text)
 }

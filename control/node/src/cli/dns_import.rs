@@ -3,8 +3,11 @@
 use super::error::CliError;
 use super::session::{print, print_json};
 use crate::args::DnsImportArgs;
+use mizzen_dns_core::{DnsName, Upstream};
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 /// Keys whose values nobody should see.
@@ -23,7 +26,8 @@ pub(super) fn run(args: &DnsImportArgs) -> Result<(), CliError> {
     let text = read(&args.file)?;
     let unreadable = |source| CliError::Json { path: args.file.clone(), source };
     let config: Map<String, Value> = serde_json::from_str(&text).map_err(unreadable)?;
-    let imported = import(config);
+    let wrong = |wrong| CliError::Import { path: args.file.clone(), wrong };
+    let imported = import(config).map_err(wrong)?;
     if args.output.json {
         let document = json!({ "toml": imported.toml(), "no_meaning_here": imported.notes });
         return print_json(&document);
@@ -31,16 +35,16 @@ pub(super) fn run(args: &DnsImportArgs) -> Result<(), CliError> {
     match &args.write {
         None => print(&imported.toml()),
         Some(path) => {
-            let failed = |source| CliError::File { path: path.clone(), source };
+            let failed = |source| CliError::Unwritten { path: path.clone(), source };
             let mut file = std::fs::File::create_new(path).map_err(failed)?;
             file.write_all(imported.toml().as_bytes()).map_err(failed)
         }
     }
 }
 
-/// What a file becomes, as text.
-pub(crate) fn to_toml(text: &str) -> Result<String, serde_json::Error> {
-    Ok(import(serde_json::from_str(text)?).toml())
+/// What a file becomes, as text; nothing if it is none.
+pub(crate) fn to_toml(text: &str) -> Option<String> {
+    Some(import(serde_json::from_str(text).ok()?).ok()?.toml())
 }
 
 fn read(path: &Path) -> Result<String, CliError> {
@@ -61,6 +65,10 @@ impl Imported {
             let note: String = note.chars().filter(|c| !c.is_control()).collect();
             text.push_str(&format!("# {note}\n"));
         }
+        text.push_str(
+            "\n# Names only, as Mesos-DNS; without this line a node is master, agent and more.\n",
+        );
+        text.push_str("roles = [\"dns\"]\n");
         text.push_str("\n[dns]\n");
         text.push_str(
             "# mode = \"legacy\"   # answers as Mesos-DNS gave them, where the RFCs differ\n",
@@ -74,89 +82,126 @@ impl Imported {
     }
 }
 
-fn import(config: Map<String, Value>) -> Imported {
-    // Its reader does not look at capitals.
-    let config: Map<String, Value> =
-        config.into_iter().map(|(key, value)| (key.to_ascii_lowercase(), value)).collect();
+fn import(config: Map<String, Value>) -> Result<Imported, Vec<String>> {
+    let mut old = Old::new(config);
     let mut imported = Imported::default();
-    addresses(&config, &mut imported);
-    upstreams(&config, &mut imported);
-    for (key, ours) in [
-        ("ttl", "ttl"),
-        ("soaminttl", "negative_ttl"),
-        ("domain", "domain"),
-        ("srvrecorddefaultweight", "srv_weight"),
-        ("enforcerfc952", "enforce_rfc952"),
-        ("enumerationon", "enumerate"),
-    ] {
-        if let Some(value) = config.get(key) {
-            match scalar(value) {
-                Some(value) => imported.dns.push(format!("{ours} = {value}")),
-                None => imported.notes.push(format!("{key}: this is no value for it")),
-            }
-        }
+    addresses(&mut old, &mut imported);
+    upstreams(&mut old, &mut imported);
+    for (key, ours) in
+        [("ttl", "ttl"), ("soaminttl", "negative_ttl"), ("srvrecorddefaultweight", "srv_weight")]
+    {
+        let value = old.read(key, "a number", number);
+        imported.dns.extend(value.map(|value| format!("{ours} = {value}")));
     }
-    sources(&config, &mut imported);
-    for key in config.keys() {
-        if let Some(note) = note(key) {
-            imported.notes.push(note);
-        }
+    let domain = old.read("domain", "a name", |value| DnsName::parse(value.as_str()?).ok());
+    imported.dns.extend(domain.map(|name| format!("domain = {}", quoted(name.as_str()))));
+    for (key, ours) in [("enforcerfc952", "enforce_rfc952"), ("enumerationon", "enumerate")] {
+        let value = old.read(key, "true or false", Value::as_bool);
+        imported.dns.extend(value.map(|value| format!("{ours} = {value}")));
     }
-    imported
+    sources(&mut old, &mut imported);
+    for (key, (written, value)) in &old.keys {
+        imported.notes.extend(note(key, value).map(|note| format!("{written}: {note}")));
+    }
+    if old.wrong.is_empty() { Ok(imported) } else { Err(old.wrong) }
 }
 
-fn addresses(config: &Map<String, Value>, imported: &mut Imported) {
-    let port = config.get("port").and_then(Value::as_u64).unwrap_or(53);
-    let listener = config.get("listener").and_then(Value::as_str).unwrap_or("0.0.0.0");
-    if port == 53 && listener == "0.0.0.0" {
+/// Mesos-DNS' configuration while it is read.
+struct Old {
+    /// Its reader does not look at capitals: keys in lower case, and as they are written.
+    keys: BTreeMap<String, (String, Value)>,
+    wrong: Vec<String>,
+}
+
+impl Old {
+    fn new(config: Map<String, Value>) -> Self {
+        let keys = config.into_iter().map(|(key, value)| (key.to_ascii_lowercase(), (key, value)));
+        Self { keys: keys.collect(), wrong: Vec::new() }
+    }
+
+    /// A value, if the key is there; one that `read` does not take is noted as wrong.
+    fn read<T>(
+        &mut self,
+        key: &str,
+        wanted: &str,
+        read: impl FnOnce(&Value) -> Option<T>,
+    ) -> Option<T> {
+        let (written, value) = self.keys.get(key).filter(|(_, value)| !value.is_null())?;
+        let taken = read(value);
+        if taken.is_none() {
+            self.wrong.push(format!("{written}: {value} is not {wanted}"));
+        }
+        taken
+    }
+}
+
+/// Most numbers are times in seconds and weights.
+fn number(value: &Value) -> Option<u32> {
+    u32::try_from(value.as_u64()?).ok()
+}
+
+fn addresses(old: &mut Old, imported: &mut Imported) {
+    let port = |value: &Value| u16::try_from(value.as_u64()?).ok();
+    let address = |value: &Value| value.as_str()?.parse::<IpAddr>().ok();
+    let all = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    let dns = SocketAddr::new(
+        old.read("listener", "an IP address", address).unwrap_or(all),
+        old.read("port", "a port", port).unwrap_or(53),
+    );
+    if dns.port() == 53 && dns.ip() == all {
         // All addresses are the resolver's own ones, too.
         imported.dns.push("addresses = []".to_owned());
     }
-    imported.dns.push(format!("listen = [{}]", quoted(socket(listener, port))));
-    if config.get("httpon") == Some(&Value::Bool(false)) {
+    imported.dns.push(format!("listen = [{}]", quoted(dns.to_string())));
+    let http = SocketAddr::new(
+        old.read("httplistener", "an IP address", address).unwrap_or(all),
+        old.read("httpport", "a port", port).unwrap_or(8123),
+    );
+    if old.read("httpon", "true or false", Value::as_bool) == Some(false) {
         imported
             .notes
             .push("HttpOn = false: the HTTP API always answers; it is on loopback".into());
         return;
     }
-    let port = config.get("httpport").and_then(Value::as_u64).unwrap_or(8123);
-    let listener = config.get("httplistener").and_then(Value::as_str).unwrap_or("0.0.0.0");
-    imported.admin.push(format!("mesos_dns = {}", quoted(socket(listener, port))));
+    imported.admin.push(format!("mesos_dns = {}", quoted(http.to_string())));
 }
 
-fn upstreams(config: &Map<String, Value>, imported: &mut Imported) {
-    let texts = |value: &Value| -> Vec<String> {
-        let texts = value.as_array().into_iter().flatten().filter_map(Value::as_str);
-        texts.map(quoted).collect()
-    };
-    match config.get("resolvers") {
-        _ if config.get("externalon") == Some(&Value::Bool(false)) => {
-            imported.dns.push("upstreams = []".to_owned());
-        }
-        Some(resolvers) => {
-            imported.dns.push(format!("upstreams = [{}]", texts(resolvers).join(", ")));
-        }
-        None => imported.dns.push("upstreams = [\"8.8.8.8\"]".to_owned()),
-    }
-    if let Some(zones) = config.get("zoneresolvers").and_then(Value::as_object)
-        && !zones.is_empty()
-    {
-        let zone = |(suffix, to): (&String, &Value)| {
-            format!("{} = [{}]", quoted(suffix), texts(to).join(", "))
+fn upstreams(old: &mut Old, imported: &mut Imported) {
+    let list = |value: &Value| -> Option<String> {
+        let one = |value: &Value| {
+            let text = value.as_str()?;
+            text.parse::<Upstream>().ok().map(|_| quoted(text))
         };
-        let zones: Vec<String> = zones.iter().map(zone).collect();
+        let texts: Option<Vec<String>> = value.as_array()?.iter().map(one).collect();
+        Some(format!("[{}]", texts?.join(", ")))
+    };
+    let wanted = "a list of IP addresses";
+    let resolvers = old.read("resolvers", wanted, list);
+    let asks = old.read("externalon", "true or false", Value::as_bool).unwrap_or(true);
+    let resolvers = if asks { resolvers.unwrap_or("[\"8.8.8.8\"]".into()) } else { "[]".into() };
+    imported.dns.push(format!("upstreams = {resolvers}"));
+    let zones = old.read("zoneresolvers", "a table of names with lists of IP addresses", |value| {
+        let zone = |(suffix, to): (&String, &Value)| {
+            DnsName::parse(suffix).ok()?;
+            Some(format!("{} = {}", quoted(suffix), list(to)?))
+        };
+        value.as_object()?.iter().map(zone).collect::<Option<Vec<String>>>()
+    });
+    if let Some(zones) = zones.filter(|zones| !zones.is_empty()) {
         imported.dns.push(format!("forward_zones = {{ {} }}", zones.join(", ")));
     }
 }
 
-fn sources(config: &Map<String, Value>, imported: &mut Imported) {
-    let Some(sources) = config.get("ipsources").and_then(Value::as_array) else {
+fn sources(old: &mut Old, imported: &mut Imported) {
+    let texts = |value: &Value| -> Option<Vec<String>> {
+        value.as_array()?.iter().map(|text| text.as_str().map(str::to_owned)).collect()
+    };
+    let Some(sources) = old.read("ipsources", "a list of texts", texts) else {
         imported.dns.push("ip_sources = [\"netinfo\", \"mesos\", \"host\"]".to_owned());
         return;
     };
-    let (known, others): (Vec<&str>, Vec<&str>) = sources
-        .iter()
-        .filter_map(Value::as_str)
+    let (known, others): (Vec<String>, Vec<String>) = sources
+        .into_iter()
         .partition(|source| mizzen_dns_core::IpSource::from_text(source).is_some());
     let known: Vec<String> = known.into_iter().map(quoted).collect();
     imported.dns.push(format!("ip_sources = [{}]", known.join(", ")));
@@ -166,11 +211,12 @@ fn sources(config: &Map<String, Value>, imported: &mut Imported) {
 }
 
 /// What to say about a key that becomes nothing.
-fn note(key: &str) -> Option<String> {
+fn note(key: &str, value: &Value) -> Option<&'static str> {
     if SECRET.contains(&key) {
-        return Some(format!("{key}: not needed, nothing is polled; its value is not copied"));
+        return Some("not needed, nothing is polled; its value is not copied");
     }
-    let why = match key {
+    Some(match key {
+        "dnson" if *value == Value::Bool(true) => return None,
         "zk"
         | "masters"
         | "refreshseconds"
@@ -201,27 +247,7 @@ fn note(key: &str) -> Option<String> {
         | "externalon"
         | "ipsources" => return None,
         _ => "not a key of Mesos-DNS that is known here",
-    };
-    Some(format!("{key}: {why}"))
-}
-
-fn socket(address: &str, port: u64) -> String {
-    match address.contains(':') {
-        true => format!("[{address}]:{port}"),
-        false => format!("{address}:{port}"),
-    }
-}
-
-/// A number, text or truth value as TOML writes it.
-fn scalar(value: &Value) -> Option<String> {
-    match value {
-        Value::Bool(value) => Some(value.to_string()),
-        Value::Number(number) if number.is_f64() || number.as_i64().is_some() => {
-            Some(number.to_string())
-        }
-        Value::String(text) => Some(quoted(text)),
-        _ => None,
-    }
+    })
 }
 
 fn quoted(text: impl AsRef<str>) -> String {
@@ -232,7 +258,7 @@ fn quoted(text: impl AsRef<str>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, ConfigFile, Sources};
+    use crate::config::{Config, ConfigFile, Role, Sources};
 
     #[test]
     fn a_file_of_dcos_becomes_ours() {
@@ -240,18 +266,20 @@ mod tests {
             "port":61053,"resolvers":["10.0.0.2","10.0.0.3:5353"],"zoneResolvers":{"corp.example":["10.0.0.4"]},
             "timeout":5,"listener":"0.0.0.0","HttpPort":8123,"IPSources":["host","netinfo","rkt"],
             "SetTruncateBit":true,"EnumerationOn":false,"enforceRFC952":false,"colour":"blue",
-            "MesosCredentials":{"principal":"me","secret":"hush"}}"#;
-        let imported = import(serde_json::from_str(text).unwrap());
+            "MesosCredentials":{"principal":"me","secret":"hush"},"dnsOn":true}"#;
+        let imported = import(serde_json::from_str(text).unwrap()).unwrap();
         let toml = imported.toml();
         for secret in ["hush", "\"me\""] {
             assert!(!toml.contains(secret), "{toml}");
         }
-        for told in ["zk: ", "IPSources: `rkt`", "mesoscredentials: ", "colour: not a key"] {
+        for told in ["zk: ", "IPSources: `rkt`", "MesosCredentials: ", "colour: not a key"] {
             assert!(imported.notes.iter().any(|note| note.contains(told)), "{told}: {toml}");
         }
+        assert!(!toml.contains("dnsOn"), "{toml}");
         let file = ConfigFile { path: "m.toml".into(), text: toml.clone() };
         let config = Config::load(&Sources { file: Some(file), ..Sources::default() });
         let config = config.unwrap_or_else(|errors| panic!("{errors:?}\n{toml}"));
+        assert_eq!(config.roles, [Role::Dns].into());
         assert_eq!(config.dns.listen, ["0.0.0.0:61053".parse().unwrap()]);
         assert_eq!(config.dns.upstreams[1].to_string(), "10.0.0.3:5353");
         assert_eq!(config.dns.forward_zones["corp.example"].len(), 1);
@@ -261,25 +289,36 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_told_and_stays_out() {
-        let text = r#"{"a\n[admin]\nx":1,"ttl":null,"domain":"a\u007fb","enforceRFC952":[1],
-            "SRVRecordDefaultWeight":18446744073709551615}"#;
-        let imported = import(serde_json::from_str(text).unwrap());
-        let toml = imported.toml();
+    fn what_makes_no_sense_is_refused_by_its_key() {
+        let text = r#"{"a\n[admin]\nx":1,"ttl":"sixty","domain":"a..b","enforceRFC952":[1],
+            "SRVRecordDefaultWeight":18446744073709551615,"Resolvers":["foo"],"port":99999,
+            "listener":"here","zoneResolvers":{"corp.example":"10.0.0.4"},"soaMinTTL":null}"#;
+        let wrong = import(serde_json::from_str(text).unwrap()).unwrap_err();
         for line in [
-            "# a[admin]x: not a key of Mesos-DNS that is known here",
-            "# ttl: this is no value for it",
-            "# enforcerfc952: this is no value for it",
-            "# srvrecorddefaultweight: this is no value for it",
-            r#"domain = "a\u007Fb""#,
+            "ttl: \"sixty\" is not a number",
+            "domain: \"a..b\" is not a name",
+            "enforceRFC952: [1] is not true or false",
+            "SRVRecordDefaultWeight: 18446744073709551615 is not a number",
+            "Resolvers: [\"foo\"] is not a list of IP addresses",
+            "port: 99999 is not a port",
+            "listener: \"here\" is not an IP address",
         ] {
-            assert!(toml.lines().any(|have| have == line), "{line} in\n{toml}");
+            assert!(wrong.iter().any(|have| have == line), "{line} in\n{wrong:?}");
         }
+        assert_eq!(wrong.len(), 8, "{wrong:?}");
+    }
+
+    #[test]
+    fn a_key_cannot_write_lines_of_its_own() {
+        let text = r#"{"a\n[admin]\nx":1}"#;
+        let toml = import(serde_json::from_str(text).unwrap()).unwrap().toml();
+        let line = "# a[admin]x: not a key of Mesos-DNS that is known here";
+        assert!(toml.lines().any(|have| have == line), "{toml}");
     }
 
     #[test]
     fn an_empty_file_has_the_old_defaults() {
-        let file = ConfigFile { path: "m.toml".into(), text: import(Map::new()).toml() };
+        let file = ConfigFile { path: "m.toml".into(), text: import(Map::new()).unwrap().toml() };
         let config = Config::load(&Sources { file: Some(file), ..Sources::default() }).unwrap();
         assert_eq!(config.dns.listeners(), ["0.0.0.0:53".parse().unwrap()]);
         assert_eq!(config.dns.upstreams[0].to_string(), "8.8.8.8:53");
