@@ -2,7 +2,7 @@
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup build install test lint check-ebpf demo up bench-node bench-vip bench-dns bench-overlay plugins fuzz
+.PHONY: help setup build install test lint check-ebpf demo demo-cluster up bench-node bench-vip bench-dns bench-overlay plugins fuzz
 
 CARGO ?= cargo
 XTASK := $(CARGO) run --quiet --package xtask --
@@ -47,6 +47,11 @@ demo: setup ## Run a service from app to VIP in a sandbox, and break it
 	@echo "demo: building (the first time takes some minutes)"
 	@$(CARGO) build --release --workspace --quiet
 	@$(SUDO) target/release/mizzen lab --no-node -- mizzen-demo
+
+demo-cluster: setup ## Run an app over three nodes, cut one off, kill the master
+	@echo "demo: building (the first time takes some minutes)"
+	@$(CARGO) build --release --workspace --quiet
+	@$(SUDO) target/release/mizzen lab --no-node --nodes 3 -- mizzen-demo --cluster
 
 demo-podman: setup ## Run two of Podman's containers over our network (needs podman)
 	@$(CARGO) build --release --workspace --quiet

@@ -1,6 +1,7 @@
 //! Requests to a service: one at a time, or without a pause until told to stop.
 
 use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
@@ -45,33 +46,48 @@ pub(crate) fn resolve(name: &str, port: u16) -> Result<SocketAddr> {
 }
 
 /// What a load has seen.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Seen {
     pub requests: u64,
     pub failures: Vec<String>,
     pub slowest: Duration,
 }
 
-/// Requests without a pause, in a thread of their own.
+impl Seen {
+    /// Both together.
+    pub(crate) fn and(mut self, other: Self) -> Self {
+        self.requests += other.requests;
+        self.failures.extend(other.failures);
+        self.slowest = self.slowest.max(other.slowest);
+        self
+    }
+}
+
+/// Requests one after the other, in a thread of their own.
 pub(crate) struct Load {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Seen>,
 }
 
 impl Load {
-    /// Starts to send.
-    pub(crate) fn start(address: SocketAddr) -> Self {
+    /// Starts to send, with so much time between two requests.
+    pub(crate) fn start(address: SocketAddr, pause: Duration) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
             let mut seen = Seen::default();
+            let begun = Instant::now();
             while !told.load(Ordering::Relaxed) && seen.requests < MOST_REQUESTS {
                 let started = Instant::now();
                 if let Err(error) = request(address) {
-                    seen.failures.push(format!("{error:#}"));
+                    let after = begun.elapsed().as_millis();
+                    seen.failures.push(format!("{error:#}, {after} ms after the first request"));
                 }
                 seen.requests += 1;
                 seen.slowest = seen.slowest.max(started.elapsed());
+                if !pause.is_zero() {
+                    std::thread::sleep(pause);
+                }
             }
             seen
         });

@@ -4,28 +4,43 @@
 //! runs an app on it, and shows task, container, address, name and VIP as they come;
 //! sends requests through the VIP, kills a task, kills the daemon under load, and
 //! checks at each step what a user would rely on. With `--stay` it only starts the
-//! node and the app, and leaves them running until it is interrupted.
+//! node and the app, and leaves them running until it is interrupted. With `--cluster` it
+//! shows three nodes: an app over all of them, one that is cut off and comes back, and a
+//! master that is killed.
 
+mod cluster;
+mod far;
 mod load;
 mod node;
 mod steps;
 
 use anyhow::{Result, bail};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: mizzen-demo [--stay] [APP.json]   (inside `mizzen lab --no-node --`)";
+const USAGE: &str = "usage: mizzen-demo [--stay] [APP.json]     (inside `mizzen lab --no-node --`)
+       mizzen-demo --cluster [APP.json]  (inside `mizzen lab --no-node --nodes 3 --`)";
 
 /// What the command line asks for.
-struct Arguments {
-    stay: bool,
-    app: PathBuf,
+enum Task {
+    /// One node, or one that stays.
+    Single { stay: bool, app: PathBuf },
+    /// Several nodes.
+    Cluster { app: PathBuf },
+    /// Of a demonstration of several nodes: requests to a name from one of them.
+    Ask { name: String, count: u32 },
+    /// Likewise: requests until stdin ends.
+    Load { address: SocketAddr, clients: usize },
 }
 
 fn main() -> ExitCode {
-    let result = arguments().and_then(|arguments| match arguments.stay {
-        true => steps::stay(&arguments.app),
-        false => steps::demo(&arguments.app),
+    let result = task().and_then(|task| match task {
+        Task::Single { stay: true, app } => steps::stay(&app),
+        Task::Single { stay: false, app } => steps::demo(&app),
+        Task::Cluster { app } => cluster::demo(&app),
+        Task::Ask { name, count } => far::answer(&name, count),
+        Task::Load { address, clients } => far::load(address, clients),
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -36,21 +51,25 @@ fn main() -> ExitCode {
     }
 }
 
-fn arguments() -> Result<Arguments> {
-    let mut arguments = Arguments { stay: false, app: PathBuf::from("examples/web.json") };
-    for argument in std::env::args().skip(1) {
-        match argument.as_str() {
-            "--stay" => arguments.stay = true,
-            "--help" | "-h" => {
-                println!("{USAGE}");
-                std::process::exit(0);
-            }
-            option if option.starts_with('-') => bail!("unknown option {option}\n{USAGE}"),
-            path => arguments.app = PathBuf::from(path),
-        }
-    }
+fn task() -> Result<Task> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
     if std::env::var_os("MIZZEN_STATE_DIR").is_none() {
         bail!("this is no sandbox\n{USAGE}");
     }
-    Ok(arguments)
+    let app = |rest: &[&str]| PathBuf::from(rest.first().copied().unwrap_or("examples/web.json"));
+    Ok(match words.as_slice() {
+        ["--help" | "-h", ..] => {
+            println!("{USAGE}");
+            std::process::exit(0);
+        }
+        ["--ask", name, count] => Task::Ask { name: (*name).to_owned(), count: count.parse()? },
+        ["--load", address, clients] => {
+            Task::Load { address: address.parse()?, clients: clients.parse()? }
+        }
+        ["--stay", rest @ ..] => Task::Single { stay: true, app: app(rest) },
+        ["--cluster", rest @ ..] => Task::Cluster { app: app(rest) },
+        [option, ..] if option.starts_with('-') => bail!("unknown option {option}\n{USAGE}"),
+        rest => Task::Single { stay: false, app: app(rest) },
+    })
 }

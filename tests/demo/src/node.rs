@@ -11,21 +11,26 @@ const LOOK: Duration = Duration::from_millis(5);
 
 /// A running `mizzen node`; killed when dropped.
 pub(crate) struct Node {
+    number: usize,
     child: Child,
 }
 
 impl Node {
     /// Starts the node; it logs into the sandbox's state directory.
     pub(crate) fn start() -> Result<Self> {
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(log_path())?;
-        let child = Command::new("mizzen")
-            .arg("node")
+        Self::start_on(1, &[])
+    }
+
+    /// Starts node `number` of the sandbox with more flags.
+    pub(crate) fn start_on(number: usize, flags: &[&str]) -> Result<Self> {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(log_path(number))?;
+        let child = mizzen_on(number, &[&["node"], flags].concat())
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()
             .context("cannot start `mizzen node`")?;
-        Ok(Self { child })
+        Ok(Self { number, child })
     }
 
     /// Waits until it answers.
@@ -33,9 +38,9 @@ impl Node {
         let started = Instant::now();
         await_that("the node answers", Duration::from_secs(20), || {
             if let Some(status) = self.child.try_wait()? {
-                bail!("the node ended ({status}); its log:\n{}", log_tail());
+                bail!("the node ended ({status}); its log:\n{}", log_tail(self.number));
             }
-            Ok(json(&["status"]).is_ok().then_some(()))
+            Ok(json_on(self.number, &["status"]).is_ok().then_some(()))
         })?;
         Ok(started.elapsed())
     }
@@ -60,10 +65,33 @@ impl Drop for Node {
     }
 }
 
+/// `mizzen ARGUMENTS` beside node `number` of the sandbox.
+pub(crate) fn mizzen_on(number: usize, arguments: &[&str]) -> Command {
+    program_on(number, "mizzen", arguments)
+}
+
+/// A program beside node `number`.
+pub(crate) fn program_on(number: usize, program: &str, arguments: &[&str]) -> Command {
+    if number == 1 {
+        let mut command = Command::new(program);
+        command.args(arguments);
+        return command;
+    }
+    let mut command = Command::new("mizzen");
+    command.args(["lab", "--on", &number.to_string(), "--", program]).args(arguments);
+    command
+}
+
 /// Runs `mizzen ARGUMENTS` with its output on the terminal, as a user would.
 pub(crate) fn show(arguments: &[&str]) -> Result<()> {
-    println!("\n$ mizzen {}", arguments.join(" "));
-    let status = Command::new("mizzen").args(arguments).status()?;
+    show_on(1, arguments)
+}
+
+/// The same beside node `number`.
+pub(crate) fn show_on(number: usize, arguments: &[&str]) -> Result<()> {
+    let host = if number == 1 { String::new() } else { format!("node {number} ") };
+    println!("\n{host}$ mizzen {}", arguments.join(" "));
+    let status = mizzen_on(number, arguments).status()?;
     if !status.success() {
         bail!("`mizzen {}` failed ({status})", arguments.join(" "));
     }
@@ -72,7 +100,12 @@ pub(crate) fn show(arguments: &[&str]) -> Result<()> {
 
 /// What `mizzen ARGUMENTS --json` says.
 pub(crate) fn json(arguments: &[&str]) -> Result<Value> {
-    let output = Command::new("mizzen").args(arguments).arg("--json").output()?;
+    json_on(1, arguments)
+}
+
+/// The same beside node `number`.
+pub(crate) fn json_on(number: usize, arguments: &[&str]) -> Result<Value> {
+    let output = mizzen_on(number, &[arguments, &["--json"]].concat()).output()?;
     if !output.status.success() {
         bail!(
             "`mizzen {}` failed: {}",
@@ -96,18 +129,19 @@ pub(crate) fn await_that<T>(
             return Ok(found);
         }
         if started.elapsed() > limit {
-            bail!("waited {limit:?} in vain until {what}; the node's log:\n{}", log_tail());
+            bail!("waited {limit:?} in vain until {what}; the node's log:\n{}", log_tail(1));
         }
         std::thread::sleep(LOOK);
     }
 }
 
-fn log_path() -> PathBuf {
-    PathBuf::from(std::env::var_os("MIZZEN_STATE_DIR").unwrap_or_default()).join("node.log")
+fn log_path(number: usize) -> PathBuf {
+    let name = if number == 1 { "node.log".to_owned() } else { format!("node-{number}.log") };
+    PathBuf::from(std::env::var_os("MIZZEN_STATE_DIR").unwrap_or_default()).join(name)
 }
 
-fn log_tail() -> String {
-    let log = std::fs::read_to_string(log_path()).unwrap_or_default();
+fn log_tail(number: usize) -> String {
+    let log = std::fs::read_to_string(log_path(number)).unwrap_or_default();
     let lines: Vec<&str> = log.lines().collect();
     lines[lines.len().saturating_sub(15)..].join("\n")
 }

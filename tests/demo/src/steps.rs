@@ -1,7 +1,7 @@
 //! The steps of the demonstration, in order. Each shows something and checks it.
 
 use crate::load::{Load, by_name, request, resolve};
-use crate::node::{Node, await_that, json, show};
+use crate::node::{Node, await_that, json_on, show};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -10,8 +10,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-const NAME: &str = "web.marathon.l4lb.thisdcos.directory";
-const PORT: u16 = 80;
+pub(crate) const NAME: &str = "web.marathon.l4lb.thisdcos.directory";
+pub(crate) const PORT: u16 = 80;
 const REQUESTS: u32 = 1_000;
 const INSTANCES: usize = 2;
 /// Share of the requests that each of two backends must get at least.
@@ -115,7 +115,7 @@ fn restart_under_load(node: Node) -> Result<Node> {
     let before = tasks()?;
     let vip = resolve(NAME, PORT)?;
     say(&format!("The daemon (pid {}) is killed with -9 while requests go to {vip}.", node.pid()));
-    let load = Load::start(vip);
+    let load = Load::start(vip, Duration::ZERO);
     until_requests_flow(vip)?;
     node.kill()?;
     let without = Instant::now();
@@ -146,7 +146,7 @@ fn restart_under_load(node: Node) -> Result<Node> {
     Ok(node)
 }
 
-fn no_tasks_left() -> Result<()> {
+pub(crate) fn no_tasks_left() -> Result<()> {
     await_that("no task is left", Duration::from_secs(20), || Ok(tasks()?.is_empty().then_some(())))
 }
 
@@ -159,8 +159,13 @@ fn until_requests_flow(vip: SocketAddr) -> Result<()> {
 }
 
 /// Task ids with the pids of their processes.
-fn tasks() -> Result<BTreeMap<String, u32>> {
-    let rows = json(&["tasks"])?;
+pub(crate) fn tasks() -> Result<BTreeMap<String, u32>> {
+    tasks_on(1)
+}
+
+/// The same of node `number`.
+pub(crate) fn tasks_on(number: usize) -> Result<BTreeMap<String, u32>> {
+    let rows = json_on(number, &["tasks"])?;
     let rows = rows.as_array().context("`mizzen tasks --json` is no list")?;
     let live = rows.iter().filter(|row| row["state"] == "TASK_RUNNING");
     Ok(live
@@ -172,8 +177,13 @@ fn tasks() -> Result<BTreeMap<String, u32>> {
 }
 
 /// Tasks that the VIP leads to.
-fn backends() -> Result<Vec<String>> {
-    let vips = json(&["vips"])?;
+pub(crate) fn backends() -> Result<Vec<String>> {
+    backends_on(1)
+}
+
+/// The same as node `number` has it.
+pub(crate) fn backends_on(number: usize) -> Result<Vec<String>> {
+    let vips = json_on(number, &["vips"])?;
     let vip = vips.as_array().and_then(|vips| {
         vips.iter().find(|vip| vip["name"].as_str().is_some_and(|name| name.starts_with("web.")))
     });
@@ -215,6 +225,6 @@ fn kill(pid: u32) -> Result<()> {
     Ok(())
 }
 
-fn say(text: &str) {
+pub(crate) fn say(text: &str) {
     println!("\n── {text}");
 }
