@@ -8,10 +8,11 @@
     reason = "a test fails by panicking"
 )]
 
+mod agents;
 mod faults;
 mod members;
-mod paths;
 mod overlay;
+mod paths;
 
 use mizzen_tests_node::node::{Node, Place};
 use mizzen_tests_node::{SOON, eventually, lab};
