@@ -4,29 +4,21 @@
 //! have no place for it: those belong to whom the link belongs. Requests travel many to a
 //! datagram, and the kernel answers only those that it refuses.
 
+mod read;
+mod write;
+
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use netlink_packet_core::{
-    DecodeError, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NetlinkMessage, NlaBuffer,
-    ParseableParametrized,
-};
-use netlink_packet_route::neighbour::{
-    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourHeader, NeighbourMessage,
-    NeighbourState,
-};
-use netlink_packet_route::route::{
-    RouteAttribute, RouteFlags, RouteHeader, RouteLwEnCapType, RouteMessage, RouteMetric,
-    RouteScope, RouteType,
-};
+use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourMessage};
+use netlink_packet_route::route::RouteMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use crate::address::family;
-use crate::attributes::attributes_after;
-use crate::connection::{Netlink, request};
+use crate::connection::Netlink;
 use crate::error::{NetlinkError, Refusal};
 use crate::link::{IfIndex, Mac};
-use crate::route::address;
+use read::{read_forwarding, read_neighbour, read_route};
+use write::message;
 
 /// One thing that leads through a tunnel, or says that nothing does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -95,9 +87,6 @@ pub enum TunnelChange {
     /// It must not be there.
     Remove(TunnelEntry),
 }
-
-/// Preferred to by any other route to the same network.
-const LAST_METRIC: u32 = 0xffff;
 
 impl Netlink {
     /// Carries out changes, in order. Each stands for itself: the refusals are returned by
@@ -247,200 +236,5 @@ impl TunnelChange {
             Self::Replace(_) => "replace",
             Self::Remove(_) => "remove",
         }
-    }
-}
-
-fn message(change: &TunnelChange, protocol: u8) -> NetlinkMessage<RouteNetlinkMessage> {
-    let entry = change.entry();
-    let neighbour = |message: NeighbourMessage| match change {
-        TunnelChange::Remove(_) => request(RouteNetlinkMessage::DelNeighbour(message), 0),
-        // Whoever had this key on our link was not meant to.
-        _ => request(RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE | NLM_F_REPLACE),
-    };
-    let route = |message: RouteMessage| match change {
-        TunnelChange::Add(_) => {
-            request(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_EXCL)
-        }
-        TunnelChange::Replace(_) => {
-            request(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_REPLACE)
-        }
-        TunnelChange::Remove(_) => {
-            let mut message = message;
-            message.header.scope = RouteScope::NoWhere;
-            message.header.flags = RouteFlags::empty();
-            message.attributes.retain(|attribute| {
-                !matches!(attribute, RouteAttribute::Metrics(_) | RouteAttribute::PrefSource(_))
-            });
-            request(RouteNetlinkMessage::DelRoute(message), 0)
-        }
-    };
-    match *entry {
-        TunnelEntry::Forwarding { link, mac, remote } => neighbour(forwarding(link, mac, remote)),
-        TunnelEntry::Neighbour { link, address, mac } => {
-            neighbour(neighbour_message(link, address, mac, protocol))
-        }
-        TunnelEntry::Route { .. } | TunnelEntry::Unreachable { .. } => {
-            route(route_message(entry, protocol))
-        }
-    }
-}
-
-fn forwarding(link: IfIndex, mac: Mac, remote: IpAddr) -> NeighbourMessage {
-    let mut message = NeighbourMessage::default();
-    message.header = NeighbourHeader {
-        family: AddressFamily::Bridge,
-        ifindex: link.0,
-        state: NeighbourState::Other(libc::NUD_PERMANENT | libc::NUD_NOARP),
-        flags: NeighbourFlags::Own,
-        ..NeighbourHeader::default()
-    };
-    message.attributes = vec![
-        NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()),
-        NeighbourAttribute::Destination(destination(remote)),
-    ];
-    message
-}
-
-fn neighbour_message(link: IfIndex, address: IpAddr, mac: Mac, protocol: u8) -> NeighbourMessage {
-    let mut message = NeighbourMessage::default();
-    message.header = NeighbourHeader {
-        family: family(address),
-        ifindex: link.0,
-        state: NeighbourState::Permanent,
-        ..NeighbourHeader::default()
-    };
-    message.attributes = vec![
-        NeighbourAttribute::Destination(destination(address)),
-        NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()),
-        NeighbourAttribute::Protocol(protocol.into()),
-    ];
-    message
-}
-
-fn route_message(entry: &TunnelEntry, protocol: u8) -> RouteMessage {
-    let mut message = RouteMessage::default();
-    let (to, table) = match entry {
-        TunnelEntry::Route { destination, table, .. } => (destination.trunc(), *table),
-        TunnelEntry::Unreachable { destination } => (destination.trunc(), crate::TABLE_MAIN),
-        TunnelEntry::Forwarding { .. } | TunnelEntry::Neighbour { .. } => return message,
-    };
-    message.header = RouteHeader {
-        address_family: family(to.addr()),
-        destination_prefix_length: to.prefix_len(),
-        table: u8::try_from(table).unwrap_or(RouteHeader::RT_TABLE_UNSPEC),
-        protocol: protocol.into(),
-        scope: RouteScope::Universe,
-        kind: RouteType::Unreachable,
-        ..RouteHeader::default()
-    };
-    message.attributes = vec![RouteAttribute::Table(table)];
-    if to.prefix_len() > 0 {
-        message.attributes.push(RouteAttribute::Destination(to.addr().into()));
-    }
-    let TunnelEntry::Route { link, via, source, mtu, .. } = entry else {
-        message.attributes.push(RouteAttribute::Priority(LAST_METRIC));
-        return message;
-    };
-    message.header.kind = RouteType::Unicast;
-    message.header.flags = RouteFlags::Onlink;
-    message
-        .attributes
-        .extend([RouteAttribute::Gateway((*via).into()), RouteAttribute::Oif(link.0)]);
-    message.attributes.extend(source.map(|from| RouteAttribute::PrefSource(from.into())));
-    let metrics = mtu.map(|mtu| RouteAttribute::Metrics(vec![RouteMetric::Mtu(mtu)]));
-    message.attributes.extend(metrics);
-    message
-}
-
-fn destination(address: IpAddr) -> NeighbourAddress {
-    match address {
-        IpAddr::V4(address) => NeighbourAddress::Inet(address),
-        IpAddr::V6(address) => NeighbourAddress::Inet6(address),
-    }
-}
-
-/// One of our routes; `None` is another one.
-fn read_route(payload: &[u8], protocol: u8) -> Result<Option<TunnelEntry>, DecodeError> {
-    let header = RouteHeader::parse(payload)?;
-    if u8::from(header.protocol) != protocol {
-        return Ok(None);
-    }
-    let (mut to, mut via, mut link, mut source, mut mtu) = (None, None, None, None, None);
-    let mut table = u32::from(header.table);
-    let parameters = (header.address_family, header.kind, RouteLwEnCapType::None);
-    let decode = |nla: &NlaBuffer<&[u8]>| RouteAttribute::parse_with_param(nla, parameters);
-    for attribute in attributes_after(&header, payload, decode) {
-        match attribute {
-            RouteAttribute::Destination(found) => to = Some(address(&found)?),
-            RouteAttribute::Gateway(found) => via = Some(address(&found)?),
-            RouteAttribute::Oif(index) => link = Some(IfIndex(index)),
-            RouteAttribute::PrefSource(found) => source = Some(address(&found)?),
-            RouteAttribute::Table(found) => table = found,
-            RouteAttribute::Metrics(metrics) => {
-                mtu = metrics.iter().find_map(|metric| match metric {
-                    RouteMetric::Mtu(mtu) => Some(*mtu),
-                    _ => None,
-                });
-            }
-            _ => {}
-        }
-    }
-    let Some(to) = to else { return Ok(None) };
-    let destination = IpNet::new(to, header.destination_prefix_length);
-    let destination = destination.map_err(|error| error.to_string())?;
-    Ok(match (header.kind, via, link) {
-        (RouteType::Unreachable, ..) => Some(TunnelEntry::Unreachable { destination }),
-        (RouteType::Unicast, Some(via), Some(link)) => {
-            Some(TunnelEntry::Route { link, destination, via, table, source, mtu })
-        }
-        _ => None,
-    })
-}
-
-/// One of our neighbours; `None` is another one.
-fn read_neighbour(payload: &[u8], protocol: u8) -> Result<Option<TunnelEntry>, DecodeError> {
-    let header = NeighbourHeader::parse(payload)?;
-    let (mut address, mut mac, mut owner) = (None, None, 0);
-    let decode = |nla: &NlaBuffer<&[u8]>| NeighbourAttribute::parse_with_param(nla, header.family);
-    for attribute in attributes_after(&header, payload, decode) {
-        match attribute {
-            NeighbourAttribute::Destination(found) => address = ip(&found),
-            NeighbourAttribute::LinkLayerAddress(bytes) => mac = bytes.try_into().ok().map(Mac),
-            NeighbourAttribute::Protocol(found) => owner = found.into(),
-            _ => {}
-        }
-    }
-    let ours = owner == protocol && header.state == NeighbourState::Permanent;
-    let link = IfIndex(header.ifindex);
-    let found = address.zip(mac).filter(|_| ours);
-    Ok(found.map(|(address, mac)| TunnelEntry::Neighbour { link, address, mac }))
-}
-
-/// A forwarding entry to a machine; `None` is another one.
-fn read_forwarding(payload: &[u8]) -> Result<Option<TunnelEntry>, DecodeError> {
-    let header = NeighbourHeader::parse(payload)?;
-    let (mut remote, mut mac) = (None, None);
-    let decode = |nla: &NlaBuffer<&[u8]>| {
-        // The address under the tunnel is of the family that its length says.
-        let family =
-            if nla.value().len() == 4 { AddressFamily::Inet } else { AddressFamily::Inet6 };
-        NeighbourAttribute::parse_with_param(nla, family)
-    };
-    for attribute in attributes_after(&header, payload, decode) {
-        match attribute {
-            NeighbourAttribute::Destination(found) => remote = ip(&found),
-            NeighbourAttribute::LinkLayerAddress(bytes) => mac = bytes.try_into().ok().map(Mac),
-            _ => {}
-        }
-    }
-    let link = IfIndex(header.ifindex);
-    Ok(remote.zip(mac).map(|(remote, mac)| TunnelEntry::Forwarding { link, mac, remote }))
-}
-
-fn ip(found: &NeighbourAddress) -> Option<IpAddr> {
-    match found {
-        NeighbourAddress::Inet(address) => Some((*address).into()),
-        NeighbourAddress::Inet6(address) => Some((*address).into()),
-        _ => None,
     }
 }

@@ -5,6 +5,7 @@
 mod driver;
 pub(crate) mod fast_path;
 mod prober;
+mod share;
 mod view;
 
 use super::build::{self, narrow_links, overlay_specs};
@@ -19,9 +20,10 @@ use mizzen_plan::overlay::{Desired, Healing, Own, PeerChange, PeerEntries, Peers
 use mizzen_store::Store;
 use mizzen_types::fact::{Fact, Key};
 use mizzen_types::ids::OwnerId;
-use mizzen_types::overlay::{OverlayClaim, OverlayGrant};
+use mizzen_types::overlay::OverlayGrant;
 use mizzen_types::time::{Mono, Now};
 use prober::Question;
+pub(crate) use share::kept_grant;
 use std::collections::BTreeMap;
 use std::sync::mpsc;
 use std::thread;
@@ -29,8 +31,6 @@ use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::{info, warn};
 
-/// Key of the share in the store.
-const GRANT: &str = "overlay/grant";
 /// What is removed at once is looked at together, after this.
 const TOGETHER: Duration = Duration::from_millis(50);
 /// The part's name in problems.
@@ -38,10 +38,6 @@ const TUNNELS: &str = "overlay";
 const PEERS: &str = "overlay peers";
 const NETWORK: &str = "overlay network";
 const ADDRESSES: &str = "overlay addresses";
-/// An overlay's addresses are nearly used up when this part of them is.
-const NEARLY_USED: f64 = 0.9;
-/// A master that gave no further block is asked again after this.
-const ASK_AGAIN: Duration = Duration::from_secs(60);
 /// Minutes after which all paths were probed again.
 const TURNS: usize = 10;
 
@@ -65,6 +61,8 @@ pub(crate) struct Overlay {
     narrow: Vec<String>,
     /// When more blocks of an overlay were asked for.
     asked: BTreeMap<String, Mono>,
+    /// Entries of tunnels that were made, mended or removed since the start.
+    changed: u64,
     /// Whether a share waits for the pass over the network that makes its bridges.
     granted: bool,
     /// Whether the next pass over the network has something new to make.
@@ -89,6 +87,7 @@ impl Overlay {
             look_at: None,
             narrow: Vec::new(),
             asked: BTreeMap::new(),
+            changed: 0,
             granted: false,
             expected: false,
             healing: Healing::default(),
@@ -141,19 +140,6 @@ impl Overlay {
     }
 }
 
-/// The share of a former process.
-pub(crate) fn kept_grant(store: &Store) -> anyhow::Result<Option<OverlayGrant>> {
-    let Some(bytes) = store.get(GRANT)? else { return Ok(None) };
-    match serde_json::from_slice(&bytes) {
-        Ok(grant) => Ok(Some(grant)),
-        Err(error) => {
-            // The master says it again.
-            warn!(%error, "the node's share of the overlays is unreadable");
-            Ok(None)
-        }
-    }
-}
-
 /// Removes all tunnels of this node; names what would not go.
 pub(super) fn teardown_tunnels(config: &Config) -> Vec<String> {
     match Tunnels::open(build::mark(config)) {
@@ -182,35 +168,6 @@ impl Core {
             warn!(error = format!("{error:#}"), "what is removed is put back after a minute only");
         }
         self.follow_grant();
-    }
-
-    /// The master gave the node its share of the overlays.
-    pub(crate) fn take_grant(&mut self, grant: OverlayGrant) {
-        if !self.config.has(Role::Overlay) || self.overlay.grant.as_ref() == Some(&grant) {
-            return;
-        }
-        let blocks = grant.shares.iter().flat_map(|share| &share.blocks);
-        let blocks: Vec<String> = blocks.map(ToString::to_string).collect();
-        info!(blocks = blocks.join(" "), vtep = %grant.vtep.mac, "share of the overlays");
-        self.node_saves.push(GRANT, serde_json::to_vec(&grant).ok());
-        self.overlay.grant = Some(grant);
-        self.overlay.asked.clear();
-        if let Some(containers) = &self.containers {
-            let networks = build::networks(&self.config, self.overlay.grant.as_ref());
-            containers.containerizer.set_networks(networks);
-        }
-        if self.recovering {
-            // Ready means that containers can be attached.
-            let report = mizzen_kernel::network::ensure_network(&self.network_spec());
-            self.note_network(&report);
-            self.follow_grant();
-            self.introduce();
-        } else {
-            // Routes bear the bridges' addresses: they come after them.
-            self.overlay.expected = true;
-            self.overlay.granted = true;
-            self.ensure_network();
-        }
     }
 
     /// Takes over what another node says of its share.
@@ -323,30 +280,11 @@ impl Core {
 
     /// What came of a pass over the tunnels.
     pub(crate) fn note_tunnels(&mut self, report: &TunnelReport) {
+        self.overlay.changed += report.changed as u64;
         if report.changed > 0 {
             info!(changed = report.changed, "tunnels were brought into shape");
         }
         self.tell_of(TUNNELS, &report.problems);
-    }
-
-    /// What other nodes need to reach this node's containers.
-    pub(crate) fn overlay_fact(&self) -> Option<mizzen_types::overlay::NodeOverlay> {
-        let grant = self.overlay.grant.as_ref()?;
-        Some(grant.fact(vec![self.config.address], self.overlay.underlay_mtu))
-    }
-
-    /// What the agent says that it has when it registers: what it was given, and what the
-    /// configuration asks for.
-    pub(crate) fn overlay_claim(&self) -> OverlayClaim {
-        let mut claim = self.config.overlay_claim();
-        let Some(kept) = self.overlay.grant.as_ref().map(OverlayGrant::claim) else { return claim };
-        claim.vtep = kept.vtep;
-        for (name, blocks) in kept.blocks {
-            let all = claim.blocks.entry(name).or_default();
-            all.retain(|block| !blocks.contains(block));
-            all.extend(blocks);
-        }
-        claim
     }
 
     /// Plans anew with what this node has.
@@ -404,32 +342,6 @@ impl Core {
             [one] => self.problems.report(part, one.clone()),
             [first, rest @ ..] => {
                 self.problems.report(part, format!("{first}; and {} more", rest.len()));
-            }
-        }
-    }
-
-    /// Asks for more blocks where those that are there are nearly used up.
-    pub(crate) fn want_addresses(&mut self, now: Mono) {
-        let Some(grant) = &self.overlay.grant else { return };
-        let specs = overlay_specs(&self.config, grant);
-        let short = specs.iter().filter(|spec| {
-            let leases = std::fs::read_dir(spec.leases.join(&spec.name));
-            let used = leases.map(Iterator::count).unwrap_or_default();
-            let bits = |net: &ipnet::IpNet| net.max_prefix_len() - net.prefix_len();
-            let v4 = spec.blocks.iter().filter(|net| net.addr().is_ipv4());
-            let room: f64 = v4.map(|net| f64::from(bits(net)).exp2() - 3.0).sum();
-            room > 0.0 && used as f64 >= NEARLY_USED * room
-        });
-        let lately = |name: &String| {
-            self.overlay.asked.get(name).is_some_and(|at| now.since(*at) < ASK_AGAIN)
-        };
-        let names: Vec<String> =
-            short.map(|spec| spec.name.clone()).filter(|name| !lately(name)).collect();
-        for name in names {
-            self.overlay.asked.insert(name.clone(), now);
-            if let Some(agent) = self.agent.as_mut() {
-                info!(overlay = name, "addresses are nearly used up; asking for another block");
-                agent.want_addresses(&name);
             }
         }
     }

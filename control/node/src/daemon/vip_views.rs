@@ -15,7 +15,7 @@ mod ejections;
 mod explain;
 pub(crate) mod exposition;
 mod messages;
-mod metrics;
+pub(crate) mod metrics;
 mod minuteman;
 mod odds;
 mod recent;
@@ -211,6 +211,7 @@ impl Core {
             ),
         ]
         .into_iter()
+        .chain(self.overlay_singles())
         .chain(self.fast_path_singles())
         .collect()
     }

@@ -11,13 +11,16 @@
 //! A change costs what it changes: entries of a node are made anew if it speaks, or if
 //! somebody speaks who claims the same.
 
+mod facts;
 mod problem;
 
-use super::desired::{Desired, Forwarding, Neighbour, PeerChange, PeerEntries, PeerRoute};
-use super::desired::{RouteTable, Tunnel};
+use super::desired::{
+    Desired, Forwarding, Neighbour, PeerChange, PeerEntries, PeerRoute, RouteTable,
+};
+use facts::{End, blocks, ends, own_fact, route, tunnels};
 use ipnet::IpNet;
 use mizzen_types::ids::OwnerId;
-use mizzen_types::overlay::{Habits, Mac, NodeOverlay, NodeShare, OverlayGrant};
+use mizzen_types::overlay::{Habits, NodeOverlay, NodeShare, OverlayGrant};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -58,13 +61,6 @@ pub struct Peers {
     ends: BTreeMap<End, BTreeSet<OwnerId>>,
     entries: BTreeMap<OwnerId, PeerEntries>,
     problems: BTreeMap<OwnerId, Vec<PeerProblem>>,
-}
-
-/// What only one node can be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum End {
-    Address(IpAddr),
-    Mac(Mac),
 }
 
 impl Peers {
@@ -357,65 +353,6 @@ impl Peers {
         let overhead = if v4 { OVERHEAD_V4 } else { OVERHEAD_V6 };
         Some(self.path_mtu(peer)?.saturating_sub(overhead).max(LEAST_MTU))
     }
-}
-
-fn tunnels(own: &Own) -> BTreeMap<u32, Tunnel> {
-    let mut tunnels: BTreeMap<u32, Tunnel> = BTreeMap::new();
-    for share in &own.grant.shares {
-        let vni = share.overlay.vni;
-        let Some(link) = own.links.get(&vni) else { continue };
-        let tunnel = tunnels.entry(vni).or_insert_with(|| Tunnel {
-            vni,
-            link: link.clone(),
-            port: own.grant.port,
-            mac: own.grant.vtep.mac,
-            mtu: share.overlay.mtu,
-            underlay: own.underlay,
-            addresses: Vec::new(),
-        });
-        tunnel.mtu = tunnel.mtu.max(share.overlay.mtu);
-    }
-    if let Some(mut first) = tunnels.first_entry() {
-        first.get_mut().addresses = own.grant.vtep.addresses.iter().map(alone).collect();
-    }
-    tunnels
-}
-
-/// An IPv6 address alone: with a network around it, Linux takes its neighbours for those of
-/// this link only, and they are on all of them.
-fn alone(address: &IpNet) -> IpNet {
-    match address {
-        IpNet::V4(_) => *address,
-        IpNet::V6(_) => IpNet::from(address.addr()),
-    }
-}
-
-fn route(
-    own: &Own,
-    fact: &NodeOverlay,
-    share: &NodeShare,
-    block: IpNet,
-    mtu: Option<u32>,
-) -> Option<PeerRoute> {
-    let v4 = block.addr().is_ipv4();
-    let via = fact.vtep.iter().copied().find(|address| address.is_ipv4() == v4)?;
-    let mut gateways = own.gateways.get(&share.name).into_iter().flatten().copied();
-    let source = gateways.find(|address| address.is_ipv4() == v4);
-    let table = RouteTable::Main;
-    Some(PeerRoute { vni: share.vni, destination: block.trunc(), via, table, source, mtu })
-}
-
-fn own_fact(own: &Own) -> NodeOverlay {
-    own.grant.fact(vec![own.underlay], own.underlay_mtu)
-}
-
-fn blocks(fact: &NodeOverlay) -> BTreeSet<IpNet> {
-    fact.shares.iter().flat_map(|share| share.blocks.iter().map(IpNet::trunc)).collect()
-}
-
-fn ends(fact: &NodeOverlay) -> Vec<End> {
-    let addresses = fact.vtep.iter().copied().map(End::Address);
-    addresses.chain([End::Mac(fact.mac)]).collect()
 }
 
 fn take_out<K: Ord>(claims: &mut BTreeMap<K, BTreeSet<OwnerId>>, key: &K, node: &OwnerId) {

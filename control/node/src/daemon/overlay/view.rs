@@ -5,6 +5,7 @@ use crate::daemon::build::overlay_specs;
 use crate::daemon::clock;
 use crate::daemon::core::Core;
 use crate::daemon::queries::role_is_off;
+use crate::daemon::vip_views::metrics::{Single, single, total};
 use mizzen_http::core::{OperatorReply, QueryReply};
 use mizzen_master::ReleaseError;
 use mizzen_master::overlay::agent_state;
@@ -73,6 +74,31 @@ impl Core {
             "registry": registry.map(|registry| registry.summary(now.wall)),
             "problems": problems,
         })
+    }
+
+    /// What is counted, for the node's metrics.
+    pub(crate) fn overlay_singles(&self) -> [Single; 4] {
+        let peers = &self.overlay.peers;
+        let shares = self.overlay.grant.iter().flat_map(|grant| &grant.shares);
+        let blocks = shares.map(|share| share.blocks.len() as u64).sum();
+        [
+            single("mizzen_overlay_blocks", "Blocks of overlays that the node has.", blocks),
+            single(
+                "mizzen_overlay_peers",
+                "Other nodes whose containers are reached through tunnels.",
+                peers.entries().count() as u64,
+            ),
+            single(
+                "mizzen_overlay_refused_claims",
+                "Claims of other nodes that are not believed.",
+                peers.problems().count() as u64,
+            ),
+            total(
+                "mizzen_overlay_tunnel_changes_total",
+                "Links, routes, neighbours and forwarding entries of tunnels that were made, mended or removed.",
+                self.overlay.changed,
+            ),
+        ]
     }
 
     fn share(&self, spec: &OverlaySpec) -> Value {

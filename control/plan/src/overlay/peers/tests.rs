@@ -1,7 +1,7 @@
 //! Tables of the planner.
 
 use super::*;
-use mizzen_types::overlay::{Overlay, OverlayShare, Vtep};
+use mizzen_types::overlay::{Mac, Overlay, OverlayShare, Vtep};
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -108,6 +108,9 @@ fn a_node_comes_moves_and_goes() {
     assert_eq!(peers.desired(), Desired::default(), "alone, a node makes nothing");
 }
 
+/// A name, nodes with what they say, where routes to the first one lead, and complaints.
+type Row = (&'static str, Vec<(&'static str, NodeOverlay)>, &'static str, &'static [&'static str]);
+
 #[test]
 fn what_is_not_believed() {
     let dcos_of = |last, blocks: &'static [&'static str]| node(last, &[("dcos", 1024, blocks)]);
@@ -122,7 +125,7 @@ fn what_is_not_believed() {
     let mut six = dcos_of(2, &["9.0.1.0/24"]);
     six.underlay = vec![ip("fd00::2")];
     #[rustfmt::skip]
-    let table: Vec<(&str, Vec<(&str, NodeOverlay)>, &str, &[&str])> = vec![
+    let table: Vec<Row> = vec![
         ("this node's block", vec![("a", dcos_of(2, &["9.0.0.0/24", "9.0.1.0/24"]))], "9.0.1.0/24 via 44.128.0.2",
             &["a claims 9.0.0.0/24 of overlay `dcos`, which is this node's"]),
         ("around this node's block", vec![("a", dcos_of(2, &["9.0.0.0/22"]))], "",

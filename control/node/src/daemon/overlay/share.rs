@@ -1,0 +1,107 @@
+//! The node's own share: given by the leading master, kept on the disk, said as a fact.
+
+use super::super::build::{self, overlay_specs};
+use super::super::core::Core;
+use crate::config::Role;
+use mizzen_store::Store;
+use mizzen_types::overlay::{NodeOverlay, OverlayClaim, OverlayGrant};
+use mizzen_types::time::Mono;
+use std::time::Duration;
+use tracing::{info, warn};
+
+/// Key of the share in the store.
+const GRANT: &str = "overlay/grant";
+/// An overlay's addresses are nearly used up when this part of them is.
+const NEARLY_USED: f64 = 0.9;
+/// A master that gave no further block is asked again after this.
+const ASK_AGAIN: Duration = Duration::from_secs(60);
+
+/// The share of a former process.
+pub(crate) fn kept_grant(store: &Store) -> anyhow::Result<Option<OverlayGrant>> {
+    let Some(bytes) = store.get(GRANT)? else { return Ok(None) };
+    match serde_json::from_slice(&bytes) {
+        Ok(grant) => Ok(Some(grant)),
+        Err(error) => {
+            // The master says it again.
+            warn!(%error, "the node's share of the overlays is unreadable");
+            Ok(None)
+        }
+    }
+}
+
+impl Core {
+    /// The master gave the node its share of the overlays.
+    pub(crate) fn take_grant(&mut self, grant: OverlayGrant) {
+        if !self.config.has(Role::Overlay) || self.overlay.grant.as_ref() == Some(&grant) {
+            return;
+        }
+        let blocks = grant.shares.iter().flat_map(|share| &share.blocks);
+        let blocks: Vec<String> = blocks.map(ToString::to_string).collect();
+        info!(blocks = blocks.join(" "), vtep = %grant.vtep.mac, "share of the overlays");
+        self.node_saves.push(GRANT, serde_json::to_vec(&grant).ok());
+        self.overlay.grant = Some(grant);
+        self.overlay.asked.clear();
+        if let Some(containers) = &self.containers {
+            let networks = build::networks(&self.config, self.overlay.grant.as_ref());
+            containers.containerizer.set_networks(networks);
+        }
+        if self.recovering {
+            // Ready means that containers can be attached.
+            let report = mizzen_kernel::network::ensure_network(&self.network_spec());
+            self.note_network(&report);
+            self.follow_grant();
+            self.introduce();
+        } else {
+            // Routes bear the bridges' addresses: they come after them.
+            self.overlay.expected = true;
+            self.overlay.granted = true;
+            self.ensure_network();
+        }
+    }
+
+    /// What other nodes need to reach this node's containers.
+    pub(crate) fn overlay_fact(&self) -> Option<NodeOverlay> {
+        let grant = self.overlay.grant.as_ref()?;
+        Some(grant.fact(vec![self.config.address], self.overlay.underlay_mtu))
+    }
+
+    /// What the agent says that it has when it registers: what it was given, and what the
+    /// configuration asks for.
+    pub(crate) fn overlay_claim(&self) -> OverlayClaim {
+        let mut claim = self.config.overlay_claim();
+        let Some(kept) = self.overlay.grant.as_ref().map(OverlayGrant::claim) else { return claim };
+        claim.vtep = kept.vtep;
+        for (name, blocks) in kept.blocks {
+            let all = claim.blocks.entry(name).or_default();
+            all.retain(|block| !blocks.contains(block));
+            all.extend(blocks);
+        }
+        claim
+    }
+
+    /// Asks for more blocks where those that are there are nearly used up.
+    pub(crate) fn want_addresses(&mut self, now: Mono) {
+        let Some(grant) = &self.overlay.grant else { return };
+        let specs = overlay_specs(&self.config, grant);
+        let short = specs.iter().filter(|spec| {
+            let leases = std::fs::read_dir(spec.leases.join(&spec.name));
+            let used = leases.map(Iterator::count).unwrap_or_default();
+            let bits = |net: &ipnet::IpNet| net.max_prefix_len() - net.prefix_len();
+            let v4 = spec.blocks.iter().filter(|net| net.addr().is_ipv4());
+            let room: f64 = v4.map(|net| f64::from(bits(net)).exp2() - 3.0).sum();
+            room > 0.0 && used as f64 >= NEARLY_USED * room
+        });
+        let lately = |name: &String| {
+            self.overlay.asked.get(name).is_some_and(|at| now.since(*at) < ASK_AGAIN)
+        };
+        let names: Vec<String> =
+            short.map(|spec| spec.name.clone()).filter(|name| !lately(name)).collect();
+        for name in names {
+            self.overlay.asked.insert(name.clone(), now);
+            if let Some(agent) = self.agent.as_mut() {
+                info!(overlay = name, "addresses are nearly used up; asking for another block");
+                agent.want_addresses(&name);
+            }
+        }
+    }
+}
