@@ -1,7 +1,8 @@
 //! The reconciler: what the kernel should hold, compared with what it holds.
 //!
 //! [`network`] keeps the node's links, addresses, kernel settings and its
-//! table of filter rules; [`tunnels`] what leads to containers of other nodes; [`vips`] keeps the balancer's tables, [`ingress`] its programs on links. All observe before they
+//! table of filter rules; [`tunnels`] what leads to containers of other nodes,
+//! [`fast_path`] what passes by bridges and routes; [`vips`] keeps the balancer's tables, [`ingress`] its programs on links. All observe before they
 //! act, so a restart is an ordinary pass, and mark what is theirs (names that
 //! carry the instance, a table and a pin directory of their own) and touch nothing
 //! else. What *should* be is decided in `control/plan`.

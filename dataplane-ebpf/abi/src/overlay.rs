@@ -124,10 +124,17 @@ pub struct Peer {
     pub mtu: u32,
     /// Only containers of the same group take this way.
     pub group: u32,
+    /// [`Peer::NARROW`].
+    pub flags: u32,
     /// The other end of the tunnel.
     pub target: HardwareAddress,
     /// Our end of the tunnel.
     pub source: HardwareAddress,
+}
+
+impl Peer {
+    /// The way takes smaller packets than the tunnel, and the ordinary path tells TCP so when a connection begins.
+    pub const NARROW: u32 = 1;
 }
 
 /// Value of `LOCALS`: a container's address.
@@ -200,7 +207,7 @@ pub struct Switch {
 }
 
 const _: () = assert!(size_of::<Prefix>() == 20, "PEERS key is part of the ABI");
-const _: () = assert!(size_of::<Peer>() == 24, "PEERS value is part of the ABI");
+const _: () = assert!(size_of::<Peer>() == 28, "PEERS value is part of the ABI");
 const _: () = assert!(size_of::<Local>() == 32, "LOCALS value is part of the ABI");
-const _: () = assert!(size_of::<Course>() == 76, "COURSES value is part of the ABI");
+const _: () = assert!(size_of::<Course>() == 80, "COURSES value is part of the ABI");
 const _: () = assert!(size_of::<Switch>() == 8, "SWITCH value is part of the ABI");

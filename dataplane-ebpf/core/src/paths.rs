@@ -10,6 +10,9 @@ pub struct PeerWanted {
     pub tunnel: u32,
     /// Largest packet that passes (bytes).
     pub mtu: u32,
+    /// Whether that is less than the tunnel takes. Connections then begin on the ordinary path, which cuts their segments
+    /// to size.
+    pub is_narrow: bool,
     /// Only containers of the same group take this way.
     pub group: u32,
     /// Link-layer address of the other end, as the tunnel's forwarding table knows it.

@@ -344,6 +344,7 @@ fn peer(wanted: &PeerWanted) -> Peer {
         tunnel: wanted.tunnel,
         mtu: wanted.mtu,
         group: wanted.group,
+        flags: if wanted.is_narrow { Peer::NARROW } else { 0 },
         target: wanted.target.into(),
         source: wanted.source.into(),
     }

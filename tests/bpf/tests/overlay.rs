@@ -29,7 +29,14 @@ const FAMILIES: [[&str; 3]; 2] = [
 ];
 
 fn wanted() -> FastPathWanted {
-    let peer = PeerWanted { tunnel: LOOPBACK, mtu: MTU, group: 7, target: THEIRS, source: OURS };
+    let peer = PeerWanted {
+        tunnel: LOOPBACK,
+        mtu: MTU,
+        is_narrow: false,
+        group: 7,
+        target: THEIRS,
+        source: OURS,
+    };
     let container = ContainerWanted {
         link: LOOPBACK,
         tunnel: LOOPBACK,
@@ -138,6 +145,23 @@ fn what_has_no_place_on_the_fast_path_stays_as_it_is() {
             }
         }
         assert_eq!(path.counts().expect("a readable map").left, 8, "known, and too large or old");
+    });
+}
+
+#[test]
+fn connections_over_a_narrow_way_begin_on_the_ordinary_path() {
+    in_room(|room| {
+        let mut wanted = wanted();
+        wanted.peers.values_mut().for_each(|peer| peer.is_narrow = true);
+        let (_path, mut programs) = stage(room, &wanted);
+        for [ours, theirs, _] in FAMILIES.map(|family| family.map(at)) {
+            for (flags, want) in
+                [(2, Verdict::Next), (0x12, Verdict::Next), (0x10, Verdict::Redirect)]
+            {
+                let frame = Frame::new(ours, theirs, Kind::Tcp(flags, 7, 9)).bytes();
+                assert_eq!(programs.leave_container(&frame).0, want, "{flags:x}");
+            }
+        }
     });
 }
 

@@ -124,6 +124,7 @@ impl Plan<'_> {
         Some(PeerWanted {
             tunnel: link.index,
             mtu: route.mtu.unwrap_or(tunnel.mtu).min(tunnel.mtu),
+            is_narrow: route.mtu.is_some(),
             group: self.group(route.destination.addr())?,
             target: neighbour.mac.0,
             source: tunnel.mac.0,
@@ -276,6 +277,8 @@ mod tests {
         assert_eq!(nets, ["9.0.2.0/24", "10.1.2.0/24"]);
         let peer = wanted.peers.values().next().unwrap();
         assert_eq!((peer.tunnel, peer.mtu, peer.target, peer.source), (1, 1300, PEER.0, OWN.0));
+        let narrow: Vec<bool> = wanted.peers.values().map(|peer| peer.is_narrow).collect();
+        assert_eq!(narrow, [true, false]);
         let found: Vec<(String, u32, bool)> = wanted
             .containers
             .iter()

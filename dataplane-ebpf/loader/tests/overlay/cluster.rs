@@ -165,6 +165,7 @@ impl Node {
         let peer = PeerWanted {
             tunnel: index,
             mtu: MTU,
+            is_narrow: false,
             group: 7,
             target: [0x70, 0xb3, 0xd5, 0x80, 0, other],
             source: tunnel.mac.expect("a tunnel of frames").0,

@@ -28,6 +28,8 @@ pub struct Frame {
     pub size: u32,
     /// Routers that it may still pass.
     pub hops: u8,
+    /// What the packet carries.
+    protocol: u8,
     /// Of an IPv4 packet; zero for others.
     v4: V4Head,
 }
@@ -91,6 +93,14 @@ impl Frame {
         }
     }
 
+    /// Whether a TCP connection begins with it.
+    #[inline(always)]
+    pub fn begins(&self, buffer: Buffer) -> bool {
+        let transport = if self.from.is_v4() { V4_END } else { V6_END };
+        self.protocol == IPPROTO_TCP
+            && load::<u8>(buffer, transport + 13).is_some_and(|flags| flags & SYN != 0)
+    }
+
     #[inline(always)]
     fn read_v4(buffer: Buffer) -> Option<Self> {
         let headers: Headers<V4Header> = Headers::load(buffer)?;
@@ -104,6 +114,7 @@ impl Frame {
             to: Ip16::from_v4_word(packet.target),
             size: size(buffer, u32::from(u16::from_be(packet.length)), packet.protocol, V4_END)?,
             hops: packet.hops,
+            protocol: packet.protocol,
             v4: V4Head {
                 first: [
                     u16::from_ne_bytes([packet.version_and_length, packet.service]),
@@ -133,6 +144,7 @@ impl Frame {
             to,
             size: size(buffer, length, packet.next, V6_END)?,
             hops: packet.hops,
+            protocol: packet.next,
             v4: V4Head::default(),
         })
     }
@@ -192,6 +204,9 @@ fn size(buffer: Buffer, length: u32, protocol: u8, transport: u32) -> Option<u32
     };
     Some(transport - ETH_LENGTH + header + segment)
 }
+
+/// The flag of TCP.
+const SYN: u8 = 2;
 
 /// The IPv6 header with options for every router.
 const HOP_BY_HOP: u8 = 0;

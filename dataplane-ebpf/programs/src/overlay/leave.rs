@@ -62,6 +62,9 @@ fn away(buffer: Buffer, frame: Frame, peer: &Peer) -> Option<i32> {
         maps::count(counter::LEFT);
         return None;
     }
+    if peer.flags & Peer::NARROW != 0 && frame.begins(buffer) {
+        return None;
+    }
     let tunnel = peer.tunnel;
     if frame.readdress(buffer, peer.target, peer.source)? == Readdressed::Half {
         return Some(DROP);
