@@ -81,6 +81,16 @@ impl Vips {
         }
     }
 
+    /// Whether programs of this machine can connect to IPv6 VIPs.
+    #[must_use]
+    pub fn has_ipv6_source(&self) -> bool {
+        match self {
+            // Their connects are led elsewhere before they have a source.
+            Self::Ebpf(_) | Self::Off => true,
+            Self::Queues(engine) => engine.has_ipv6_source(),
+        }
+    }
+
     /// The engine's name, as the configuration spells it.
     #[must_use]
     pub fn engine(&self) -> &'static str {

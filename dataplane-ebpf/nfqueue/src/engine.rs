@@ -120,6 +120,13 @@ impl Engine {
         &self.mechanism
     }
 
+    /// Whether programs of this machine can connect to IPv6 VIPs: they need an address of their
+    /// own that is valid on more than one link. What cannot be found out is no obstacle.
+    #[must_use]
+    pub fn has_ipv6_source(&self) -> bool {
+        routes::has_ipv6_source().unwrap_or(true)
+    }
+
     /// When a backend gets no connections.
     #[must_use]
     pub fn tuning(&self) -> Tuning {

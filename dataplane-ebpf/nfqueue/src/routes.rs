@@ -133,6 +133,26 @@ impl Routes {
     }
 }
 
+/// Whether a program of this machine has an IPv6 address to reach a VIP from: an address that
+/// is valid on one link only cannot be answered once a packet is led to another one.
+pub(crate) fn has_ipv6_source() -> Result<bool, NetlinkError> {
+    let mut netlink = Netlink::open()?;
+    for link in netlink.observe_links()? {
+        let addresses = netlink.observe_addresses(link.index)?;
+        if addresses.iter().any(|state| is_ipv6_source(state.net.addr())) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn is_ipv6_source(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(_) => false,
+        IpAddr::V6(address) => !address.is_loopback() && !address.is_unicast_link_local(),
+    }
+}
+
 /// Removes all routes of ours. None there is fine.
 pub(crate) fn remove_all() -> Result<(), NetlinkError> {
     let mut netlink = Netlink::open()?;
@@ -198,5 +218,23 @@ impl Paths {
         }
         self.known.insert(backend, (now, path));
         path
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_that_vips_are_reached_from() {
+        for (address, want) in [
+            ("fd00::1", true),
+            ("2001:db8::1", true),
+            ("fe80::1", false),
+            ("::1", false),
+            ("192.0.2.1", false),
+        ] {
+            assert_eq!(is_ipv6_source(address.parse().unwrap()), want, "{address}");
+        }
     }
 }

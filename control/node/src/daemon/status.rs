@@ -34,6 +34,7 @@ impl Core {
         let overcommitted = self.agent.as_ref().and_then(mizzen_agent::Agent::overcommitted);
         let mut texts = self.problems.texts();
         texts.extend(self.vip_problem());
+        texts.extend(self.unreachable_vips());
         let shut_out = self.agent.as_ref().and_then(mizzen_agent::Agent::shut_out);
         texts.extend(shut_out.map(|text| format!("agent: takes no part in the cluster: {text}")));
         texts.extend(self.link_problem());

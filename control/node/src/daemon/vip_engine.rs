@@ -1,5 +1,6 @@
 //! What balances VIPs on this machine: programs, queued packets, or nothing.
 
+use super::core::Core;
 use super::saves::chain;
 use crate::config::{Config, Role, VipEngine};
 use anyhow::Context;
@@ -18,6 +19,10 @@ const GROUP: u16 = 50;
 
 /// Network of the IPv6 twins of named VIPs.
 const TWINS: (Ipv6Addr, u8) = (Ipv6Addr::new(0xfd01, 0xc, 0, 0, 0, 0, 0, 0), 64);
+
+/// Why connections to IPv6 VIPs time out.
+const NO_SOURCE: &str = "vip-engine: programs of this machine cannot connect to IPv6 VIPs by queued packets, because \
+    it has no IPv6 address but loopback and link-local ones";
 
 /// An engine, and what kept a better one from starting.
 pub(super) struct OpenedVips {
@@ -81,6 +86,14 @@ fn open_queues(config: &Config) -> anyhow::Result<Vips> {
         debug!(error = chain(&error), "no programs of the other VIP engine could be looked for");
     }
     Ok(Vips::open_queues(&queue_options(config))?)
+}
+
+impl Core {
+    /// That IPv6 VIPs cannot be connected to, if there are any.
+    pub(crate) fn unreachable_vips(&self) -> Option<String> {
+        let some = self.planner.keys().any(|vip| vip.address.is_ipv6());
+        (some && !self.vips.has_ipv6_source()).then(|| NO_SOURCE.to_owned())
+    }
 }
 
 /// Removes what either engine left; names what would not go.

@@ -57,6 +57,18 @@ fn vips_work_by_queued_packets() {
 }
 
 #[test]
+fn a_machine_without_ipv6_is_told_that_it_cannot_reach_ipv6_vips() {
+    in_lab(|| {
+        let node = Node::start(&["--roles", "vip", "--vip-engine", "nfqueue"]);
+        let told = || node.problems().iter().any(|text| text.contains("connect to IPv6 VIPs"));
+        let _ = node.text(&["vip", "set", "four:80", "--backend", "127.0.0.1:8085"]);
+        assert!(!told(), "there are none");
+        let _ = node.text(&["vip", "set", "six:80", "--backend", "[::1]:8085"]);
+        assert!(told(), "{:?}", node.problems());
+    });
+}
+
+#[test]
 fn queued_connections_outlive_the_daemon() {
     in_lab(|| {
         let tables = kernel::tables();
