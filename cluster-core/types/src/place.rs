@@ -12,6 +12,8 @@ pub struct Places {
     here: OwnerId,
     nodes: BTreeMap<OwnerId, Place>,
     by_address: BTreeMap<IpAddr, OwnerId>,
+    /// Addresses that this machine has.
+    own: BTreeSet<IpAddr>,
     /// Nodes that do not answer at the moment.
     doubted: BTreeSet<OwnerId>,
 }
@@ -39,7 +41,13 @@ impl Places {
     /// Nothing is known but who this node is.
     #[must_use]
     pub fn new(here: OwnerId) -> Self {
-        Self { here, nodes: BTreeMap::new(), by_address: BTreeMap::new(), doubted: BTreeSet::new() }
+        Self {
+            here,
+            nodes: BTreeMap::new(),
+            by_address: BTreeMap::new(),
+            own: BTreeSet::new(),
+            doubted: BTreeSet::new(),
+        }
     }
 
     /// Takes in what a node says about itself; how much that changes.
@@ -59,6 +67,11 @@ impl Places {
         let address = |(owner, place): (&OwnerId, &Place)| (place.address, owner.clone());
         self.by_address = self.nodes.iter().map(address).collect();
         if self.is_here(owner) { Moved::Here } else { Moved::Node }
+    }
+
+    /// Which addresses this machine has, besides the one that its node says.
+    pub fn set_own(&mut self, addresses: BTreeSet<IpAddr>) {
+        self.own = addresses;
     }
 
     /// A node does not answer, or answers again; whether that is news.
@@ -96,7 +109,7 @@ impl Places {
     #[must_use]
     pub fn distance_of(&self, address: IpAddr) -> Distance {
         match self.by_address.get(&address) {
-            _ if address.is_loopback() => Distance::Node,
+            _ if address.is_loopback() || self.own.contains(&address) => Distance::Node,
             Some(owner) => self.distance(owner),
             None => Distance::Far,
         }

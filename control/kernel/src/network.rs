@@ -10,6 +10,7 @@ use mizzen_netlink::{
 };
 use mizzen_plan::overlay::OverlaySpec;
 use mizzen_plan::overlay::local::{cni_state, cni_state_file, gateway_net};
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::net::IpAddr;
@@ -94,6 +95,21 @@ impl Report {
             Err(error) => self.errors.push(error),
         }
     }
+}
+
+/// The addresses of all links of the calling thread's namespace.
+///
+/// # Errors
+///
+/// The kernel's answer.
+pub fn own_addresses() -> Result<BTreeSet<IpAddr>, NetlinkError> {
+    let mut netlink = Netlink::open()?;
+    let mut own = BTreeSet::new();
+    for link in netlink.observe_links()? {
+        let found = netlink.observe_addresses(link.index)?;
+        own.extend(found.into_iter().map(|state| state.net.addr()));
+    }
+    Ok(own)
 }
 
 /// Brings the network of the calling thread's namespace into shape.

@@ -129,6 +129,12 @@ impl Planner {
         services.flat_map(|standing| self.keys_of(&standing.service)).collect()
     }
 
+    /// Says which addresses this machine has: what is there is near. All services should
+    /// be looked at again afterwards.
+    pub fn set_own_addresses(&mut self, addresses: BTreeSet<IpAddr>) {
+        self.places.set_own(addresses);
+    }
+
     /// Says where this node itself listens: a VIP there would keep its clients from it.
     /// Returns the services that must be looked at again.
     pub fn set_listeners(&mut self, listeners: BTreeSet<VipKey>) -> BTreeSet<VipKey> {

@@ -35,7 +35,7 @@ use mizzen_dns_server::Server;
 use mizzen_http::core::CoreRequest;
 use mizzen_http::server::{Address, Part};
 use mizzen_kernel::endings::{Ended as VipsEnded, Endings};
-use mizzen_kernel::network::Report;
+use mizzen_kernel::network::{Report, own_addresses};
 use mizzen_kernel::tunnels::TunnelReport;
 use mizzen_kernel::vips::Vips;
 use mizzen_master::Master;
@@ -53,6 +53,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
+use tracing::debug;
 
 /// Prefix of the addresses that VIP names claimed, in the store.
 pub(crate) const CLAIMS: &str = "claim/";
@@ -310,6 +311,10 @@ impl Core {
     pub(crate) fn reconcile_vips(&mut self) {
         if self.vips.engine() == "off" {
             return;
+        }
+        match own_addresses() {
+            Ok(addresses) => self.planner.set_own_addresses(addresses),
+            Err(error) => debug!(error = saves::chain(&error), "own addresses cannot be listed"),
         }
         match self.vips.reconcile(&self.planner.specs()) {
             Ok(()) => self.problems.solve("vip"),

@@ -200,3 +200,16 @@ fn a_vip_is_no_backend() {
     assert_eq!(problems(&planner), [] as [&str; 0]);
     assert_eq!(planner.vips_meant(&id), [v4, v6], "the claim is sticky");
 }
+
+#[test]
+fn a_backend_at_any_address_of_the_machine_is_near() {
+    let mut planner = planner();
+    register(&mut planner, "demo:80/tcp", Some(service(&["192.0.2.7:80"])));
+    let distance =
+        |planner: &Planner| planner.specs().values().next().unwrap().backends[0].distance;
+    assert_eq!(distance(&planner), Distance::Far);
+    planner.set_own_addresses(["192.0.2.7".parse().unwrap()].into());
+    assert_eq!(distance(&planner), Distance::Node);
+    planner.set_own_addresses(BTreeSet::new());
+    assert_eq!(distance(&planner), Distance::Far, "it moved away");
+}
