@@ -123,6 +123,15 @@ pub fn pins() -> Vec<PathBuf> {
     pins
 }
 
+/// Pinned versions of the VIP programs; the overlay's are beside them.
+#[must_use]
+pub fn vip_programs() -> Vec<PathBuf> {
+    let mut versions = entries(Path::new("/sys/fs/bpf/mizzen"));
+    let name = |path: &PathBuf| path.file_name().map(|name| name.to_string_lossy().into_owned());
+    versions.retain(|path| name(path).is_some_and(|name| name.starts_with('v')));
+    versions
+}
+
 /// What is in a directory; nothing if it is not there.
 #[must_use]
 pub fn entries(directory: &Path) -> Vec<PathBuf> {
