@@ -12,6 +12,7 @@ mod core;
 mod credentials;
 mod dns_records;
 mod executables;
+mod explained;
 mod facts;
 mod files;
 mod forwarded;

@@ -51,7 +51,12 @@ Examples:
     #[command(after_help = "Example:\n  mizzen dns ls")]
     Ls(Output),
     /// List zones, what is in them, and whether that is confirmed
-    #[command(after_help = "Example:\n  mizzen dns zones")]
+    #[command(after_help = "\
+`*` stands for all names that are a zone of their own: those set by hand, and addresses
+outside of the cluster's networks.
+
+Example:
+  mizzen dns zones")]
     Zones(Output),
     /// Turn Mesos-DNS' configuration file into ours
     #[command(after_help = "\

@@ -46,6 +46,8 @@ struct Record {
     ttl: u64,
     data: String,
     source: Option<String>,
+    /// The same in a few words.
+    source_short: Option<String>,
     age_seconds: Option<u64>,
     #[serde(default)]
     stale: bool,
@@ -229,7 +231,7 @@ fn render(answer: &Answer, paint: Paint) -> String {
                 plain(&record.record),
                 plain(record.ttl),
                 plain(&record.data),
-                toned(Tone::Faint, record.source.clone().unwrap_or_default()),
+                toned(Tone::Faint, record.source().unwrap_or_default()),
                 toned(if record.stale { Tone::Busy } else { Tone::Faint }, age(record)),
             ]
         });
@@ -248,6 +250,12 @@ fn render(answer: &Answer, paint: Paint) -> String {
         text.push_str(&table(&["LEFT OUT", "WHY"], rows.collect(), paint));
     }
     text
+}
+
+impl Record {
+    fn source(&self) -> Option<&str> {
+        self.source_short.as_deref().or(self.source.as_deref())
+    }
 }
 
 /// Since when it is so, as far as that is known.
@@ -269,7 +277,8 @@ mod tests {
     fn an_answer_and_what_is_not_in_it() {
         let answer: Answer = serde_json::from_str(
             r#"{"name":"web.marathon.mesos","type":"A","rcode":"NOERROR","zone":"mesos","answers":[
-             {"name":"web.marathon.mesos","type":"A","ttl":5,"data":"9.0.0.2","source":"task web.1","age_seconds":75}],
+             {"name":"web.marathon.mesos","type":"A","ttl":5,"data":"9.0.0.2","source":"task web.1 of framework f on node n","source_short":"task web.1",
+              "age_seconds":75}],
              "left_out":[{"data":"9.0.0.3","why":"task web.2 is unhealthy"},{"why":"no IPv6"}]}"#,
         )
         .unwrap();

@@ -19,12 +19,15 @@ struct Set {
     ttl: Option<u32>,
     values: Vec<String>,
     node: String,
+    host: Option<String>,
 }
 
 /// A zone.
 #[derive(Debug, Deserialize)]
 struct Zone {
     zone: String,
+    /// How many names that are a zone of their own this row stands for.
+    names: Option<u64>,
     serial: u32,
     records: u64,
     state: String,
@@ -51,7 +54,9 @@ pub(super) async fn rm(session: &Session, args: &DnsRmArgs) -> Result<(), CliErr
     if args.output.json {
         return print_json(&removed);
     }
-    print(&format!("{}\n", args.name))
+    let removed: Vec<Set> = understand(&path, removed)?;
+    // As it is kept and listed: without the last dot, whatever was typed.
+    print(&removed.first().map(|set| format!("{}\n", set.name)).unwrap_or_default())
 }
 
 pub(super) async fn ls(session: &Session, output: Output) -> Result<(), CliError> {
@@ -69,7 +74,8 @@ fn render(sets: &Vec<Set>, paint: Paint) -> String {
         let ttl = set.ttl.map(|ttl| ttl.to_string()).unwrap_or_default();
         let mut head = [plain(&set.name), plain(&set.kind), plain(ttl)];
         for value in &set.values {
-            let rest = [plain(value), toned(Tone::Faint, &set.node)];
+            let host = set.host.as_ref().unwrap_or(&set.node);
+            let rest = [plain(value), toned(Tone::Faint, host)];
             rows.push(head.iter().cloned().chain(rest).collect());
             head = [(); 3].map(|()| toned(Tone::Faint, "\""));
         }
@@ -84,8 +90,13 @@ fn render_zones(zones: &[Zone], paint: Paint) -> String {
             0 => zone.state.clone(),
             facts => format!("{}, {facts} facts unconfirmed", zone.state),
         };
+        let name = match zone.names {
+            Some(1) => format!("{} (1 name)", zone.zone),
+            Some(names) => format!("{} ({names} names)", zone.zone),
+            None => zone.zone.clone(),
+        };
         vec![
-            plain(&zone.zone),
+            plain(name),
             plain(zone.serial),
             plain(zone.records),
             plain(format!("{} s", zone.age_seconds)),
@@ -102,14 +113,14 @@ mod tests {
     #[test]
     fn what_was_set() {
         let sets: Vec<Set> = serde_json::from_str(
-            r#"[{"name":"db.example.com","type":"A","ttl":60,"values":["192.0.2.7","192.0.2.8"],"node":"n1"},
+            r#"[{"name":"db.example.com","type":"A","ttl":60,"values":["192.0.2.7","192.0.2.8"],"node":"n1","host":"anchor"},
                {"name":"db.example.com","type":"TXT","ttl":null,"values":["a database"],"node":"n2"}]"#,
         )
         .unwrap();
         let want = "\
 NAME             TYPE   TTL   DATA         SET ON
-db.example.com   A      60    192.0.2.7    n1
-\"                \"      \"     192.0.2.8    n1
+db.example.com   A      60    192.0.2.7    anchor
+\"                \"      \"     192.0.2.8    anchor
 db.example.com   TXT    -     a database   n2
 ";
         assert_eq!(render(&sets, Paint::Plain), want);
@@ -118,14 +129,16 @@ db.example.com   TXT    -     a database   n2
     #[test]
     fn zones_say_whether_they_are_confirmed() {
         let zones: Vec<Zone> = serde_json::from_str(
-            r#"[{"zone":"mesos.","serial":7,"records":12,"state":"current","age_seconds":0},
+            r#"[{"zone":"*","names":2,"serial":7,"records":4,"state":"current","age_seconds":0},
+               {"zone":"mesos.","serial":7,"records":12,"state":"current","age_seconds":0},
                {"zone":"spartan.","serial":7,"records":4,"state":"stale","age_seconds":12,"unconfirmed_facts":2}]"#,
         )
         .unwrap();
         let want = "\
-ZONE       SERIAL   RECORDS   AGE    STATE
-mesos.     7        12        0 s    current
-spartan.   7        4         12 s   stale, 2 facts unconfirmed
+ZONE          SERIAL   RECORDS   AGE    STATE
+* (2 names)   7        4         0 s    current
+mesos.        7        12        0 s    current
+spartan.      7        4         12 s   stale, 2 facts unconfirmed
 ";
         assert_eq!(render_zones(&zones, Paint::Plain), want);
     }

@@ -3,6 +3,7 @@
 
 use super::clock;
 use super::core::Core;
+use super::explained::Hosts;
 use super::facts::Speaker;
 use super::replies::{Answer, Refusal, bad, json, only, refuse};
 use super::saves::{Saves, chain, saved};
@@ -11,6 +12,7 @@ use mizzen_dns_core::by_hand::{check, parse_key};
 use mizzen_dns_core::{DnsName, RecordType};
 use mizzen_http::core::{ServicesReply, ServicesRequest};
 use mizzen_types::fact::{DnsRecordFact, Fact, Key};
+use mizzen_types::ids::OwnerId;
 use mizzen_types::time::{Mono, Now};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json as document};
@@ -58,6 +60,8 @@ struct Body {
     _kind: Option<String>,
     #[serde(default, rename = "node")]
     _node: Option<String>,
+    #[serde(default, rename = "host")]
+    _host: Option<String>,
 }
 
 impl Default for DnsRecords {
@@ -155,7 +159,7 @@ impl Core {
             _ => {
                 let which = (name.as_str().to_owned(), kind.to_string());
                 let fact = self.dns_records.records.get(&which).ok_or_else(|| missing(&which))?;
-                Ok(json(200, &shown(&which, fact, self.node_log.owner().as_str())))
+                Ok(json(200, &shown(&which, fact, self.node_log.owner(), &self.hosts())))
             }
         }
     }
@@ -174,14 +178,14 @@ impl Core {
             info!(%name, %kind, records = fact.values.len(), "set by hand");
             self.set_record(which.clone(), fact.clone());
         }
-        Ok(json(status, &shown(&which, &fact, self.node_log.owner().as_str())))
+        Ok(json(status, &shown(&which, &fact, self.node_log.owner(), &self.hosts())))
     }
 
     fn delete_records(&mut self, name: &DnsName, kinds: &[String]) -> Answer {
         if kinds.is_empty() {
             return Err(refuse(404, format!("no record of {name} was set on this node")));
         }
-        let (mut removed, node) = (Vec::new(), self.node_log.owner().clone());
+        let (mut removed, node, hosts) = (Vec::new(), self.node_log.owner().clone(), self.hosts());
         for kind in kinds {
             let which = (name.as_str().to_owned(), kind.clone());
             let former =
@@ -189,7 +193,7 @@ impl Core {
             self.keep_record(&which, None, Some(&former))?;
             info!(%name, kind, "no longer set by hand");
             self.dns_records.records.remove(&which);
-            removed.push(shown(&which, &former, node.as_str()));
+            removed.push(shown(&which, &former, &node, &hosts));
             let (name, kind) = which;
             self.say(Speaker::Node, Key::DnsRecord(name, kind), None);
         }
@@ -227,12 +231,12 @@ impl Core {
 
     /// What was set anywhere, of one name or of all.
     fn all_records(&self, only: Option<&str>) -> Vec<Value> {
-        let row = |(owner, key, fact): (&mizzen_types::ids::OwnerId, &Key, &Fact)| match (key, fact)
-        {
+        let hosts = self.hosts();
+        let row = |(owner, key, fact): (&OwnerId, &Key, &Fact)| match (key, fact) {
             (Key::DnsRecord(name, kind), Fact::DnsRecord(fact))
                 if only.is_none_or(|only| only == name) =>
             {
-                Some(shown(&(name.clone(), kind.clone()), fact, owner.as_str()))
+                Some(shown(&(name.clone(), kind.clone()), fact, owner, &hosts))
             }
             _ => None,
         };
@@ -244,8 +248,15 @@ fn record(record: &DnsRecordFact) -> Option<Vec<u8>> {
     serde_json::to_vec(&Saved { format: FORMAT, record: record.clone() }).ok()
 }
 
-fn shown((name, kind): &Which, fact: &DnsRecordFact, node: &str) -> Value {
-    document!({ "name": name, "type": kind, "ttl": fact.ttl, "values": fact.values, "node": node })
+fn shown((name, kind): &Which, fact: &DnsRecordFact, node: &OwnerId, hosts: &Hosts) -> Value {
+    document!({
+        "name": name,
+        "type": kind,
+        "ttl": fact.ttl,
+        "values": fact.values,
+        "node": node.as_str(),
+        "host": hosts.get(node),
+    })
 }
 
 fn missing((name, kind): &Which) -> Refusal {

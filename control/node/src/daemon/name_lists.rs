@@ -5,20 +5,22 @@
 use super::names::Standing;
 use super::task_pages::{PAGE, TaskPage};
 use bytes::Bytes;
-use mizzen_dns_core::{Data, DnsName, Record, Zones};
+use mizzen_dns_core::{Data, DnsName, Record, ZoneNumber, Zones};
 use mizzen_dns_server::SharedZones;
 use mizzen_http::core::{Pieces, QueryReply};
 use mizzen_types::fact::{Fact, Key};
 use mizzen_types::ids::{FrameworkId, OwnerId};
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 use tokio::sync::mpsc;
 
 /// Size of a piece of an answer, about, in bytes.
 const PIECE: usize = 64 << 10;
+/// In the place of a zone's name: all names that are a zone of their own.
+const SINGLES: &str = "*";
 /// Pieces that wait for the client.
 const PIECES: usize = 4;
 
@@ -221,29 +223,36 @@ pub(crate) fn enumerate(
     put(if open.is_some() { "]}]}" } else { "]}" })
 }
 
-/// The zones with what is in them and how they stand.
+/// The zones with what is in them and how they stand. Names that are a zone of their own are
+/// one row: there may be as many as there are machines.
 pub(crate) fn zones_view(
     zones: &SharedZones,
     standing: &Standing,
     put: Put<'_>,
 ) -> Result<(), Gone> {
-    let (serial, apexes) = zones.read(|zones| {
-        (zones.serial(), zones.apexes().map(|apex| (apex.clone(), 0_u64)).collect::<Vec<_>>())
+    let (serial, singles, trees) = zones.read(|zones| {
+        let is_single =
+            |apex: &DnsName| zones.zone_holding(apex).is_some_and(ZoneNumber::is_single);
+        let (singles, trees): (BTreeSet<DnsName>, BTreeSet<DnsName>) =
+            zones.apexes().cloned().partition(is_single);
+        (zones.serial(), singles, trees)
     });
-    let mut counts: BTreeMap<DnsName, u64> = apexes.into_iter().collect();
+    let mut counts: BTreeMap<&str, u64> = trees.iter().map(|zone| (zone.as_str(), 0)).collect();
+    counts.extend((!singles.is_empty()).then_some((SINGLES, 0)));
     each_record(zones, None, |record| {
-        let zone = record
-            .name
-            .lineage()
-            .find_map(|name| DnsName::parse(name).ok().filter(|name| counts.contains_key(name)));
-        if let Some(count) = zone.and_then(|zone| counts.get_mut(&zone)) {
+        let zone = match singles.contains(&record.name) {
+            true => Some(SINGLES),
+            false => record.name.lineage().find(|name| counts.contains_key(name)),
+        };
+        if let Some(count) = zone.and_then(|zone| counts.get_mut(zone)) {
             *count += 1;
         }
         Ok(())
     })?;
-    let row = |(zone, records): (&DnsName, &u64)| {
+    let row = |(zone, records): (&&str, &u64)| {
         json!({
-            "zone": zone.to_string(),
+            "zone": if *zone == SINGLES { SINGLES.to_owned() } else { format!("{zone}.") },
+            "names": (*zone == SINGLES).then_some(singles.len()),
             "serial": serial,
             "records": records,
             "state": if standing.stale == 0 { "current" } else { "stale" },
@@ -252,4 +261,35 @@ pub(crate) fn zones_view(
         })
     };
     put(&counts.iter().map(row).collect::<Value>().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mizzen_dns_core::{Options, OwnerKey, by_hand};
+    use mizzen_types::fact::DnsRecordFact;
+
+    #[test]
+    fn names_that_were_set_are_one_row_of_the_zones() {
+        let options = Options::default();
+        let zones = SharedZones::new(Zones::new(&options));
+        for name in ["a.example", "b.example"] {
+            let fact = DnsRecordFact { values: vec!["192.0.2.7".to_owned()], ttl: None };
+            let records = by_hand::records(name, "A", &fact, &options);
+            zones.update(|zones| zones.set(OwnerKey::Static(name.into()), records));
+        }
+        let (mut text, standing) = (String::new(), Standing { stale: 0, age_seconds: 0 });
+        let mut put = |piece: &str| {
+            text.push_str(piece);
+            Ok(())
+        };
+        assert!(zones_view(&zones, &standing, &mut put).is_ok());
+        let rows: Vec<Value> = serde_json::from_str(&text).unwrap();
+        let of = |zone: &str| rows.iter().find(|row| row["zone"] == zone);
+        assert!(of("a.example.").is_none(), "{rows:?}");
+        let single = of(SINGLES).unwrap();
+        // Each has its address and its zone's start.
+        assert_eq!((&single["names"], &single["records"]), (&json!(2), &json!(4)));
+        assert!(of("mesos.").is_some_and(|row| row["names"].is_null()));
+    }
 }

@@ -4,19 +4,17 @@
 //! with what this one knew. That is marked stale until a log confirms or contradicts it,
 //! and is dropped after a while if none does.
 
+use super::explained::{Hosts, document, explained};
 use super::name_memory::{Memory, Remembered};
-use mizzen_dns_core::{
-    Explained, Explanation, NameError, Options, OwnerKey, RecordType, Verdict, Zones, explain,
-    records_of, vip_records,
-};
+use mizzen_dns_core::{NameError, Options, OwnerKey, RecordType, records_of, vip_records};
 use mizzen_dns_server::SharedZones;
 use mizzen_membership::view::Change;
 use mizzen_types::fact::{Fact, Key};
 use mizzen_types::ids::OwnerId;
 use mizzen_types::place::{Moved, Places};
 use mizzen_types::time::{Mono, Wall};
-use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet};
+use serde_json::Value;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -282,12 +280,13 @@ impl Names {
         &self,
         name: &str,
         kind: Option<RecordType>,
+        hosts: &Hosts,
         now: Wall,
     ) -> Option<Result<Value, NameError>> {
         let zones = self.zones.as_ref()?;
         let explained = zones.read(|zones| explained(zones, name, kind));
         let stale = self.stale.keys().map(ToString::to_string).collect();
-        Some(explained.map(|chain| document(&chain, kind, now, &stale)))
+        Some(explained.map(|chain| document(&chain, kind, now, (&stale, hosts))))
     }
 
     /// The zones' serial and how many records they hold.
@@ -303,136 +302,4 @@ fn is_of(key: &OwnerKey, own: &OwnerId) -> bool {
 
 fn is_vip(key: &OwnerKey) -> bool {
     matches!(key, OwnerKey::Vip(_))
-}
-
-/// What is known of a name, and of those that it is an alias of as far as they are ours;
-/// each once.
-fn explained(
-    zones: &Zones,
-    name: &str,
-    kind: Option<RecordType>,
-) -> Result<Vec<Explanation>, NameError> {
-    let mut chain = vec![explain(zones, name, kind)?];
-    while let Some(target) = chain.last().and_then(|last| alias(last, kind)).map(str::to_owned)
-        && chain.iter().all(|link| link.name != target)
-        && let Ok(next) = explain(zones, &target, kind)
-    {
-        chain.push(next);
-    }
-    Ok(chain)
-}
-
-/// Where a name leads that has an alias in place of what is asked for.
-fn alias(explanation: &Explanation, kind: Option<RecordType>) -> Option<&str> {
-    kind.filter(|kind| !matches!(kind, RecordType::CNAME | RecordType::ANY))?;
-    let mut served = explanation.records.iter().filter(|record| record.withheld.is_none());
-    let alias = served.find(|record| record.kind == "CNAME")?;
-    Some(&alias.data)
-}
-
-fn document(
-    chain: &[Explanation],
-    kind: Option<RecordType>,
-    now: Wall,
-    stale: &BTreeSet<String>,
-) -> Value {
-    let Some(first) = chain.first() else { return Value::Null };
-    let rcode = match first.verdict {
-        Verdict::Found | Verdict::NoData => "NOERROR",
-        Verdict::NxDomain => "NXDOMAIN",
-        Verdict::Forward => "FORWARDED",
-    };
-    let answer = |(owner, record): (&String, &Explained)| {
-        json!({
-            "name": owner,
-            "type": record.kind,
-            "ttl": record.ttl,
-            "data": record.data,
-            "source": record.sources.join(", "),
-            "age_seconds": record.since.map(|since| now.0.saturating_sub(since.0) / 1_000_000_000),
-            "stale": record.sources.iter().all(|source| stale.contains(source)),
-        })
-    };
-    let omission = |(_, record): (&String, &Explained)| {
-        json!({
-            "type": record.kind,
-            "data": record.data,
-            "why": record.withheld.as_ref().map(ToString::to_string),
-            "source": record.sources.join(", "),
-        })
-    };
-    let records = chain.iter().flat_map(|link| {
-        let owner = link.stands_for.as_ref().unwrap_or(&link.name);
-        link.records.iter().map(move |record| (owner, record))
-    });
-    let (served, left_out): (Vec<_>, Vec<_>) =
-        records.partition(|(_, record)| record.withheld.is_none());
-    let last = chain.last().filter(|last| last.verdict == Verdict::Forward);
-    json!({
-        "name": first.name,
-        "type": kind.map_or_else(|| "ANY".to_owned(), kind_text),
-        "rcode": rcode,
-        "zone": first.zone,
-        "serial": first.serial,
-        "answers": served.into_iter().map(answer).collect::<Value>(),
-        "left_out": left_out.into_iter().map(omission).collect::<Value>(),
-        // What upstreams are to be asked for.
-        "onward": last.map(|last| &last.name),
-    })
-}
-
-/// A type as zone files write it, also one without a name (RFC 3597, 5).
-fn kind_text(kind: RecordType) -> String {
-    match kind {
-        RecordType::Unknown(number) => format!("TYPE{number}"),
-        kind => kind.to_string(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use mizzen_dns_core::by_hand;
-    use mizzen_types::fact::DnsRecordFact;
-
-    #[test]
-    fn aliases_are_shown_to_their_end() {
-        let options = Options::default();
-        let mut zones = Zones::new(&options);
-        for (name, kind, value) in [
-            ("db.example", "CNAME", "one.example"),
-            ("one.example", "A", "192.0.2.7"),
-            ("out.example", "CNAME", "www.example.net"),
-            ("a.example", "CNAME", "b.example"),
-            ("b.example", "CNAME", "a.example"),
-        ] {
-            let fact = DnsRecordFact { values: vec![value.to_owned()], ttl: None };
-            let records = by_hand::records(name, kind, &fact, &options);
-            zones.set(OwnerKey::Static(name.into()), records);
-        }
-        let lines = |name: &str, kind| {
-            let chain = explained(&zones, name, Some(kind)).unwrap();
-            let document = document(&chain, Some(kind), Wall(0), &BTreeSet::new());
-            let rows = document["answers"].as_array().unwrap().iter();
-            let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
-            let mut lines: Vec<String> =
-                rows.map(|row| format!("{} {}", text(&row["name"]), text(&row["data"]))).collect();
-            lines.push(format!("{} {}", text(&document["rcode"]), text(&document["onward"])));
-            lines
-        };
-        let (a, alias) = (RecordType::A, RecordType::CNAME);
-        #[rustfmt::skip]
-        let table = [
-            ("db.example",    a,     vec!["db.example. one.example.", "one.example. 192.0.2.7", "NOERROR -"]),
-            ("db.example",    alias, vec!["db.example. one.example.", "NOERROR -"]),
-            ("out.example",   a,     vec!["out.example. www.example.net.", "NOERROR www.example.net."]),
-            ("a.example",     a,     vec!["a.example. b.example.", "b.example. a.example.", "NOERROR -"]),
-            ("www.example",   a,     vec!["FORWARDED www.example."]),
-            ("nobody.mesos",  a,     vec!["NXDOMAIN -"]),
-        ];
-        for (name, kind, want) in table {
-            assert_eq!(lines(name, kind), want, "{name} {kind}");
-        }
-        assert_eq!(kind_text(RecordType::Unknown(65280)), "TYPE65280");
-    }
 }

@@ -2,11 +2,13 @@
 
 use super::clock;
 use super::core::Core;
+use super::explained::Hosts;
 use super::forwarded::{self, onward};
 use mizzen_dns_core::{DnsName, RecordType};
 use mizzen_dns_server::Whom;
 use mizzen_http::core::{Addressee, CoreRequest, Query, QueryReply};
-use mizzen_types::fact::Fact;
+use mizzen_types::fact::{Fact, Key};
+use mizzen_types::ids::OwnerId;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -123,11 +125,20 @@ impl Core {
     }
 
     fn explained(&self, name: &str, kind: Option<RecordType>) -> QueryReply {
-        match self.names.explain(name, kind, clock::now().wall) {
+        match self.names.explain(name, kind, &self.hosts(), clock::now().wall) {
             None => role_is_off("dns"),
             Some(Ok(document)) => QueryReply::Json(document),
             Some(Err(error)) => QueryReply::Bad(super::saves::chain(&error)),
         }
+    }
+
+    /// Names of nodes' hosts.
+    pub(crate) fn hosts(&self) -> Hosts {
+        let host = |node: &OwnerId| match self.view.facts_from(node, &Key::Node).next()? {
+            (Key::Node, Fact::Node(fact)) => Some((node.clone(), fact.hostname.clone())),
+            _ => None,
+        };
+        self.view.owners().filter_map(host).collect()
     }
 
     fn nodes(&self) -> Value {

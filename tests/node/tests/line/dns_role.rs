@@ -144,6 +144,13 @@ fn what_was_set_by_hand_survives_and_can_be_taken_away() {
         assert_eq!(again.status, 200);
         assert_eq!(put(&again.json()).status, 200, "an answer is a question");
         assert_eq!(get(at, "/v1/dns-records").unwrap().json(), json!([again.json()]));
+        let host = again.json()["host"].as_str().unwrap().to_owned();
+        assert!(node.text(&["dns", "ls"]).contains(&host), "{host}");
+        let shown = node.text(&["dns", "db.example.com"]);
+        assert!(shown.contains(&format!("A of db.example.com, set on {host}")), "{shown}");
+        // The other one is this node's address.
+        let zones = node.text(&["dns", "zones"]);
+        assert!(zones.contains("* (2 names)") && !zones.contains("db.example.com"), "{zones}");
         for (path, status) in [
             ("/v1/dns-records/db.example.com/CNAME", 400),
             ("/v1/dns-records/db.example.com/SOA", 400),
@@ -160,7 +167,7 @@ fn what_was_set_by_hand_survives_and_can_be_taken_away() {
             dns::addresses(By::Udp, "db.example.com"),
             ["192.0.2.7".parse::<IpAddr>().unwrap()]
         );
-        assert_eq!(node.text(&["dns", "rm", "db.example.com"]), "db.example.com\n");
+        assert_eq!(node.text(&["dns", "rm", "db.example.com."]), "db.example.com\n");
         assert_eq!(put(&json!({ "values": ["192.0.2.7"], "ttl": 9 })).status, 201);
         let removed = node.json(&["dns", "rm", "db.example.com", "A"]);
         assert_eq!(removed, json!([again.json()]));
