@@ -58,11 +58,17 @@ pub fn run(
         .enable_all()
         .build()
         .context("cannot start the event loop")?;
+    // Others send files, and what is wrong with those was not typed.
+    let sends_words = matches!(command, Command::Dns(_) | Command::Vip(_) | Command::Explain(_));
     match runtime.block_on(dispatch(&session, command)) {
         Ok(()) => Ok(ExitCode::SUCCESS),
         // `mizzen logs | head` is no failure.
         Err(CliError::Print(error)) if error.kind() == ErrorKind::BrokenPipe => {
             Ok(ExitCode::SUCCESS)
+        }
+        Err(error) if sends_words && error.is_usage() => {
+            crate::complain(&error.into());
+            Ok(ExitCode::from(crate::USAGE))
         }
         Err(error) => Err(error.into()),
     }

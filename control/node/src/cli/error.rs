@@ -153,6 +153,14 @@ pub enum CliError {
     Print(#[source] std::io::Error),
 }
 
+impl CliError {
+    /// Whether what was typed is wrong, as the node understands it.
+    #[must_use]
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Self::NoName | Self::Refused { status: 400, .. })
+    }
+}
+
 impl From<ClientError> for CliError {
     fn from(error: ClientError) -> Self {
         match error {

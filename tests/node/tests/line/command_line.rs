@@ -144,7 +144,6 @@ fn errors_say_what_to_do() {
             (&["rm", "nothing"][..], "does not exist"),
             (&["logs", "nothing"], "no task `nothing`"),
             (&["run", "/no/such/file.json"], "cannot read /no/such/file.json"),
-            (&["dns", "web", "NONSENSE"], "no record type"),
             (&["rm", "/"], "`/` is not an app"),
             (&["run", "-"], "standard input is not JSON"),
             (&["scale", "nothing", "2"], "does not exist"),
@@ -152,6 +151,18 @@ fn errors_say_what_to_do() {
             let said = node.mizzen(words);
             assert_eq!(said.code, Some(1), "`mizzen {}`: {said:?}", words.join(" "));
             assert_eq!(said.stdout, "", "an error is not data");
+            assert!(said.stderr.contains(want), "`{want}` in {:?}", said.stderr);
+        }
+        for (words, want) in [
+            (&["dns", "web", "NONSENSE"][..], "no record type"),
+            (&["dns", ""], "the name is empty"),
+            (&["dns", "set", "a..b", "A", "192.0.2.7"], "empty label"),
+            (&["dns", "set", "a.example", "A", "192.0.2.300"], "no data of an A record"),
+            (&["dns", "set", "a.example", "MX", "mail"], "such as \"10 mail.example.com\""),
+            (&["dns", "set", "a.example", "CNAME", "a.example"], "a CNAME of itself"),
+        ] {
+            let said = node.mizzen(words);
+            assert_eq!(said.code, Some(2), "`mizzen {}`: {said:?}", words.join(" "));
             assert!(said.stderr.contains(want), "`{want}` in {:?}", said.stderr);
         }
     });
