@@ -5,8 +5,8 @@
 //! by way of the cache, and its records follow the alias. That happens once for a question:
 //! what upstreams say of further aliases is taken as it is.
 
-use crate::handler::asker;
-use crate::reply::{EXTENDED_ERROR, ExtendedError, Reply};
+use crate::handler::{asker, refusal};
+use crate::reply::{EXTENDED_ERROR, Reply};
 use crate::rules::Rules;
 use crate::upstream::wire_name;
 use hickory_proto::op::{Message, Query, ResponseCode};
@@ -29,7 +29,10 @@ pub(crate) async fn follow(
     let asker = Asker { room, ..asker(request, question, &name, &[]) };
     let answer = rules.forwarder.relay(&asker, request.src().ip()).await;
     match Message::from_vec(&answer) {
-        Ok(answer) => append(&mut reply, answer),
+        Ok(answer) => {
+            reply.reason = refusal(answer.metadata.response_code.into(), target, rules);
+            append(&mut reply, answer);
+        }
         Err(_) => reply.metadata.response_code = ResponseCode::ServFail,
     }
     reply
@@ -38,13 +41,11 @@ pub(crate) async fn follow(
 /// The response code is that of the chain's end (RFC 6604, 3); whose the first name is says
 /// whether the reply has authority (RFC 1035, 4.1.1).
 fn append(reply: &mut Reply, answer: Message) {
-    let code = answer.metadata.response_code;
-    reply.metadata.response_code = code;
+    reply.metadata.response_code = answer.metadata.response_code;
     reply.metadata.truncation |= answer.metadata.truncation;
     reply.answers.extend(answer.answers);
     reply.authorities.extend(answer.authorities);
     reply.additionals.extend(answer.additionals);
-    reply.reason = (code == ResponseCode::Refused).then_some(ExtendedError::NotAuthoritative);
     let (Some(said), Some(edns)) = (answer.edns, &mut reply.edns) else { return };
     edns.options.extend(said.options().as_ref().iter().filter_map(|(_, option)| match option {
         EdnsOption::Unknown(EXTENDED_ERROR, data) => Some((EXTENDED_ERROR, data.clone())),

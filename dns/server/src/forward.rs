@@ -64,6 +64,11 @@ impl Forwarder {
         self.0.is_empty()
     }
 
+    /// Whether there is nobody to ask for `name`.
+    pub(crate) fn has_nobody_for(&self, name: &DnsName) -> bool {
+        self.0.table.route(name).is_empty()
+    }
+
     /// The reply to a plain question, written into `out`, if it can be given at once.
     /// Everything else takes the full road. Must be called inside a runtime: it may
     /// begin to ask anew for what is popular and about to end.

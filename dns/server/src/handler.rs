@@ -108,8 +108,10 @@ impl Handler {
             Response::Relayed(bytes) if bytes.is_empty() => return Outcome::Nothing,
             Response::Relayed(bytes) => {
                 let code = bytes.get(3).map_or(0, |byte| u16::from(byte & 0x0f));
-                let refused = code == u16::from(ResponseCode::Refused);
-                (bytes, code, refused.then_some(ExtendedError::NotAuthoritative))
+                let query = request.queries.queries().first();
+                let reason = query
+                    .and_then(|query| refusal(code, query.original().name(), &self.rules.get()));
+                (bytes, code, reason)
             }
             Response::Transfer(transfer) => {
                 return Outcome::Transfer(transfer, self.tally(&request, 0));
@@ -249,6 +251,14 @@ async fn relay(
         *flags &= !RECURSION_AVAILABLE;
     }
     reply
+}
+
+/// Why a name of others is refused: there is nobody to ask. Upstreams that refuse it have
+/// reasons of their own.
+pub(crate) fn refusal(code: u16, name: &Name, rules: &Rules) -> Option<ExtendedError> {
+    let refused = code == u16::from(ResponseCode::Refused);
+    let nobody = || rules.forwarder.has_nobody_for(&DnsName::from_wire(name));
+    (refused && nobody()).then_some(ExtendedError::NotAuthoritative)
 }
 
 /// Who asks upstreams for `name` with a request.
