@@ -64,7 +64,8 @@ impl Token {
         let (secret, rest) = rest.split_first_chunk::<SECRET>().ok_or(NoToken)?;
         let (fingerprint, rest) = rest.split_first_chunk::<FINGERPRINT>().ok_or(NoToken)?;
         let seconds: [u8; 8] = rest.try_into().map_err(|_| NoToken)?;
-        let expires = Wall(u64::from_be_bytes(seconds).saturating_mul(1_000_000_000));
+        let expires = u64::from_be_bytes(seconds).checked_mul(1_000_000_000).ok_or(NoToken)?;
+        let expires = Wall(expires);
         Ok(Self { id: *id, secret: *secret, fingerprint: *fingerprint, expires })
     }
 

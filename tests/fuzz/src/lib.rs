@@ -7,17 +7,19 @@
 mod cluster;
 mod dns;
 mod http;
+mod members;
 mod texts;
 
 /// A target: its name, and what it does.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     ("dns_message", dns::message),
     ("dns_relayed", dns::relayed),
     ("dns_names", dns::names),
     ("facts", dns::facts),
+    ("members", members::members),
     ("upstreams", texts::upstreams),
     ("import_config", texts::import_config),
     ("cni_config", texts::cni_config),
