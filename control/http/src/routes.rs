@@ -155,6 +155,7 @@ const NODE_CALLS: &[&str] = &[
     "GET /v1/hosts/{host}",
     "GET /v1/services/{service}",
     "GET /v1/cluster/nodes",
+    "GET /v1/cluster/tasks",
     "POST /v1/cluster/tokens",
     "POST /v1/cluster/leave",
     "GET /v1/dns-records",

@@ -6,9 +6,13 @@ use super::table::{Paint, Tone, age, plain, render as table, toned};
 use crate::args::TasksArgs;
 use serde::Deserialize;
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// A task of this node.
+/// The tasks of all nodes.
+const ALL: &str = "/v1/cluster/tasks";
+
+/// A task.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Task {
     /// Its id.
@@ -21,6 +25,9 @@ pub(super) struct Task {
     #[serde(default)]
     ports: Vec<Value>,
     pid: Option<u64>,
+    /// The node that it runs on.
+    #[serde(default)]
+    host: String,
     /// When it was launched, in seconds since 1970.
     launched: Option<f64>,
     /// When it ended, if it has.
@@ -59,15 +66,20 @@ impl Task {
 }
 
 pub(super) async fn run(session: &Session, args: &TasksArgs) -> Result<(), CliError> {
-    let value = session.get("/v1/tasks").await?;
-    let tasks: Vec<Task> = understand("/v1/tasks", value.clone())?;
+    let value = session.get(ALL).await?;
+    let tasks: Vec<Task> = understand(ALL, value.clone())?;
     let Some(word) = &args.task else {
         if args.output.json {
             return print_json(&value);
         }
         return print(&render(&tasks, SystemTime::now(), session.paint));
     };
-    let lists = Lists { current: tasks, ended: session.read("/v1/tasks/ended").await? };
+    let ended = match session.read("/v1/tasks/ended").await {
+        // A node without an agent keeps no sandboxes.
+        Err(CliError::Refused { status: 404, .. }) => Vec::new(),
+        ended => ended?,
+    };
+    let lists = Lists { current: tasks, ended };
     let meaning = meaning(session, word, &lists).await?;
     let is_meant = |task: &&Task| meaning.includes(&task.id);
     let chosen: Vec<Task> = lists.current.iter().filter(is_meant).cloned().collect();
@@ -218,10 +230,11 @@ pub(super) fn short(id: &str) -> String {
 
 fn render(tasks: &[Task], now: SystemTime, paint: Paint) -> String {
     let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let hosts: BTreeSet<&str> = tasks.iter().map(|task| task.host.as_str()).collect();
     let rows = tasks.iter().map(|task| {
         let health = task.health.as_ref().map(health).unwrap_or_default();
         let ports: Vec<String> = task.ports.iter().map(port).collect();
-        vec![
+        let mut row = vec![
             plain(&task.id),
             toned(tone(&task.state), state_word(&task.state)),
             toned(tone(&health), &health),
@@ -230,10 +243,15 @@ fn render(tasks: &[Task], now: SystemTime, paint: Paint) -> String {
             plain(task.pid.map(|pid| pid.to_string()).unwrap_or_default()),
             plain(task.launched.map(|at| since(at, now)).unwrap_or_default()),
             plain(&task.framework),
-        ]
+        ];
+        if hosts.len() > 1 {
+            row.push(plain(&task.host));
+        }
+        row
     });
-    let headings = ["ID", "STATE", "HEALTH", "ADDRESS", "PORTS", "PID", "AGE", "FRAMEWORK"];
-    table(&headings, rows.collect(), paint)
+    let headings = ["ID", "STATE", "HEALTH", "ADDRESS", "PORTS", "PID", "AGE", "FRAMEWORK", "NODE"];
+    let shown = headings.len() - usize::from(hosts.len() <= 1);
+    table(&headings[..shown], rows.collect(), paint)
 }
 
 /// How long ago `at` (seconds since 1970) was; a clock that was set back counts as
@@ -314,6 +332,16 @@ web.1b   staging   -         -         -       -      2s      marathon
         let row = |id: &&str| json!({"id": id, "framework": "f", "state": "TASK_RUNNING"});
         let rows = ids.iter().map(row).collect();
         Lists { current: serde_json::from_value(rows).unwrap(), ended: Vec::new() }
+    }
+
+    #[test]
+    fn tasks_of_several_nodes_say_where() {
+        let mut tasks = tasks();
+        tasks[0].host = "n1".to_owned();
+        tasks[1].host = "n2".to_owned();
+        let text = render(&tasks, UNIX_EPOCH + Duration::from_secs(1001), Paint::Plain);
+        let last: Vec<_> = text.lines().map(|line| line.split_whitespace().last()).collect();
+        assert_eq!(last, [Some("NODE"), Some("n1"), Some("n2")]);
     }
 
     #[test]

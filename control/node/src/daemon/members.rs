@@ -4,6 +4,7 @@
 mod admissions;
 mod metrics;
 mod start;
+mod tasks;
 mod views;
 
 use super::core::Core;
@@ -18,7 +19,7 @@ use mizzen_membership::identity::node_of;
 use mizzen_membership::membership::{Effect, Membership, Report};
 use mizzen_membership::nodes::Node;
 use mizzen_membership::swim::{self, State};
-use mizzen_types::fact::{Entry, Key};
+use mizzen_types::fact::{Entry, Key, NodeFact};
 use mizzen_types::ids::OwnerId;
 use mizzen_types::time::{Mono, Now};
 use std::net::IpAddr;
@@ -97,6 +98,11 @@ impl Members {
         now: Now,
     ) -> Result<(), Unsent> {
         self.transport.send(peer, channel, bytes, now.mono)
+    }
+
+    /// What a node says of itself.
+    fn fact_of(&self, node: &OwnerId) -> Option<&NodeFact> {
+        self.membership.nodes().get(node)?.fact.as_deref()
     }
 
     /// Where a peer is.

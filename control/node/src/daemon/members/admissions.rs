@@ -154,6 +154,10 @@ impl Core {
                 only(method, "GET, HEAD")?;
                 Ok(json(200, &self.list_nodes()))
             }
+            "/v1/cluster/tasks" => {
+                only(method, "GET, HEAD")?;
+                Ok(json(200, &self.list_tasks()))
+            }
             "/v1/cluster/tokens" => {
                 only(method, "POST")?;
                 self.make_token(&request.body)
