@@ -108,7 +108,8 @@ fn a_part_that_is_off_is_not_there() {
         assert!(refused(5050) && refused(5051) && refused(8080));
         assert!(!kernel::links().contains("m-dcos") && kernel::pins().is_empty());
         assert_eq!(dns::addresses(By::Tcp, "ready.spartan").len(), 1);
-        let said = node.mizzen(&["tasks"]);
+        assert_eq!(node.json(&["tasks"]), serde_json::json!([]), "other nodes have none either");
+        let said = node.mizzen(&["logs", "web"]);
         assert_eq!(said.code, Some(1));
         assert!(said.stderr.contains("`agent`"), "it says which part is missing: {}", said.stderr);
         let said = node.mizzen(&["vips"]);
