@@ -46,7 +46,12 @@ pub fn ask(by: By, at: SocketAddr, name: &str, kind: RecordType) -> std::io::Res
 /// If the resolver does not answer.
 #[must_use]
 pub fn addresses(by: By, name: &str) -> Vec<IpAddr> {
-    let answer = must_ask(by, name, RecordType::A);
+    addresses_of(&must_ask(by, name, RecordType::A))
+}
+
+/// IPv4 addresses in an answer.
+#[must_use]
+pub fn addresses_of(answer: &Message) -> Vec<IpAddr> {
     let mut addresses: Vec<IpAddr> = answer
         .answers
         .iter()
