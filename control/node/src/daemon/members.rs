@@ -27,8 +27,11 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
-/// Members are written down so long after one came or went.
-const REMEMBER: Duration = Duration::from_secs(5);
+/// Members are written down so long after one came or went: a node that is killed soon
+/// finds the others by it.
+const REMEMBER: Duration = Duration::from_millis(200);
+/// And at most this often.
+const REMEMBER_AGAIN: Duration = Duration::from_secs(5);
 /// The part's name in problems.
 const CLUSTER: &str = "cluster";
 
@@ -45,6 +48,8 @@ pub(crate) struct Members {
     desk: Option<Desk>,
     contacts: Vec<Contact>,
     remember_at: Option<Mono>,
+    /// Not to be written down again before.
+    remembered_until: Mono,
     /// When certificate and keys are looked at.
     trust_at: Mono,
     /// Messages of peers that were not what they should be.
@@ -166,6 +171,7 @@ impl Core {
         members.handle_timeout(now);
         if members.remember_at.is_some_and(|at| at <= now.mono) {
             members.remember_at = None;
+            members.remembered_until = now.mono + REMEMBER_AGAIN;
             let known = members.membership.members();
             self.node_saves.push(MEMBERS, Some(known));
             self.flush_node(now);
@@ -290,7 +296,8 @@ impl Core {
         if let Some(known) = members.membership.nodes().get(node) {
             members.transport.place(node, known.identity.address);
         }
-        members.remember_at.get_or_insert(now.mono + REMEMBER);
+        let soon = (now.mono + REMEMBER).max(members.remembered_until);
+        members.remember_at.get_or_insert(soon);
         members.show_authorities();
         let changes = match state {
             State::Alive if self.view.is_hidden(node) => {

@@ -56,11 +56,12 @@ fn datagrams_of_a_flow_stay_together_and_answers_come_from_the_vip() {
         let vip = udp(vip, &backends);
         let engine = net.engine(std::slice::from_ref(&vip));
         let mut seen = BTreeSet::new();
-        for round in 0..20 {
-            let socket = net.client.udp(sources[1]);
+        // They stay open, or one would get the port of another, and with it its flow.
+        let sockets: Vec<_> = (0..20).map(|_| net.client.udp(sources[1])).collect();
+        for (round, socket) in sockets.iter().enumerate() {
             let mut answers = BTreeSet::new();
             for _ in 0..3 {
-                answers.insert(ask(&socket, vip.address.socket, b"x"));
+                answers.insert(ask(socket, vip.address.socket, b"x"));
             }
             assert_eq!(answers.len(), 1, "round {round}: {answers:?}");
             seen.extend(answers);

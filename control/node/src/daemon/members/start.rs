@@ -58,6 +58,7 @@ impl Members {
             desk: authority.map(|(authority, tokens)| Desk::new(authority, tokens)),
             contacts,
             remember_at: None,
+            remembered_until: now.mono,
             trust_at: now.mono,
             faults: 0,
         };
