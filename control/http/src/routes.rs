@@ -12,7 +12,7 @@
 //! | node | `<run-dir>/mizzen.sock` | root: the command line |
 //!
 //! Where this node does not lead, requests for master and services go to the leader, see
-//! [`leader`]. A [`Query`] asks the core and changes nothing; the others have handlers. A
+//! `leader.rs`. A [`Query`] asks the core and changes nothing; the others have handlers. A
 //! path that is listed answers another method with 405 and `Allow`.
 
 use crate::closing::Closing;
