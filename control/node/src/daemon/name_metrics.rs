@@ -2,7 +2,7 @@
 //! of its series says the same.
 
 use super::core::Core;
-use super::vip_views::exposition::{Family, Gone, Kind, Writer};
+use super::vip_views::exposition::{Family, Gone, Writer, counter, gauge, histogram};
 use crate::daemon::clock;
 use mizzen_dns_server::{Durations, ForwardSnapshot, Metrics, Road, Transport};
 use std::time::Duration;
@@ -29,18 +29,6 @@ impl Core {
             age_seconds: standing.age_seconds,
         })
     }
-}
-
-const fn counter(name: &'static str, help: &'static str) -> Family {
-    Family { name, help, kind: Kind::Counter }
-}
-
-const fn gauge(name: &'static str, help: &'static str) -> Family {
-    Family { name, help, kind: Kind::Gauge }
-}
-
-const fn histogram(name: &'static str, help: &'static str) -> Family {
-    Family { name, help, kind: Kind::Histogram }
 }
 
 const QUERIES: Family = counter("mizzen_dns_queries_total", "Questions by zone, type and code.");

@@ -1,7 +1,7 @@
 //! Series of members and of what they send each other.
 
 use crate::daemon::core::Core;
-use crate::daemon::vip_views::exposition::{Family, Gone, Kind, Writer};
+use crate::daemon::vip_views::exposition::{Family, Gone, Writer, counter, gauge};
 use mizzen_gossip::transport::Traffic;
 use mizzen_membership::swim::State;
 
@@ -30,14 +30,6 @@ impl Core {
             owners: members.membership.exchange().owners().count(),
         })
     }
-}
-
-const fn counter(name: &'static str, help: &'static str) -> Family {
-    Family { name, help, kind: Kind::Counter }
-}
-
-const fn gauge(name: &'static str, help: &'static str) -> Family {
-    Family { name, help, kind: Kind::Gauge }
 }
 
 const NODES: Family = gauge("mizzen_cluster_nodes", "Nodes of the cluster by state.");

@@ -47,6 +47,21 @@ pub(crate) struct Family {
     pub kind: Kind,
 }
 
+/// A family of counters.
+pub(crate) const fn counter(name: &'static str, help: &'static str) -> Family {
+    Family { name, help, kind: Kind::Counter }
+}
+
+/// A family of gauges.
+pub(crate) const fn gauge(name: &'static str, help: &'static str) -> Family {
+    Family { name, help, kind: Kind::Gauge }
+}
+
+/// A family of histograms.
+pub(crate) const fn histogram(name: &'static str, help: &'static str) -> Family {
+    Family { name, help, kind: Kind::Histogram }
+}
+
 /// Names and values of labels.
 pub(crate) type Labels<'a> = &'a [(&'static str, &'a str)];
 
@@ -159,7 +174,7 @@ impl Series<'_, '_> {
                 self.line("_count", labels, None, samples)
             }
             MetricsEncoding::Protobuf => {
-                let histogram = Some(histogram(latencies));
+                let histogram = Some(histogram_message(latencies));
                 self.message(labels, Metric { histogram, ..Metric::default() });
                 Ok(())
             }
@@ -258,7 +273,7 @@ fn classic(latencies: &Latencies) -> impl Iterator<Item = (f64, u64)> {
     })
 }
 
-fn histogram(latencies: &Latencies) -> Histogram {
+fn histogram_message(latencies: &Latencies) -> Histogram {
     let bucket =
         |(bound, below)| Bucket { cumulative_count: Some(below), upper_bound: Some(bound) };
     let mut spans: Vec<BucketSpan> = Vec::new();

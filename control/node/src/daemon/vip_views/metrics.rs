@@ -1,6 +1,6 @@
 //! Series of the balancer.
 
-use super::exposition::{Family, Gone, Kind, Labels, Series, Writer};
+use super::exposition::{Family, Gone, Labels, Series, Writer, counter, gauge, histogram};
 use super::sight::{Seen, Sight};
 use mizzen_kernel::vips::{Counts, Latencies};
 use mizzen_types::vip::BackendSpec;
@@ -102,14 +102,6 @@ impl Exposed {
 type Count = (Family, fn(&Counts) -> u64);
 type State = (Family, fn(&BackendSpec, &Counts) -> bool);
 
-const fn counter(name: &'static str, help: &'static str) -> Family {
-    Family { name, help, kind: Kind::Counter }
-}
-
-const fn gauge(name: &'static str, help: &'static str) -> Family {
-    Family { name, help, kind: Kind::Gauge }
-}
-
 const COUNTS: [Count; 7] = [
     (counter("mizzen_vip_chosen_total", "Times a backend was chosen for a connection."), |c| {
         c.chosen
@@ -142,16 +134,14 @@ const REFUSED: Family = counter(
     "Connections and datagrams refused for want of an admitted backend.",
 );
 const BACKENDS: Family = gauge("mizzen_vip_backends", "Backends that a VIP has.");
-const HANDSHAKE: Family = Family {
-    name: "mizzen_vip_handshake_seconds",
-    help: "Time from the choice of a backend to the end of the handshake.",
-    kind: Kind::Histogram,
-};
-const CONNECTION: Family = Family {
-    name: "mizzen_vip_connection_seconds",
-    help: "Time from the end of the handshake to the end of the connection.",
-    kind: Kind::Histogram,
-};
+const HANDSHAKE: Family = histogram(
+    "mizzen_vip_handshake_seconds",
+    "Time from the choice of a backend to the end of the handshake.",
+);
+const CONNECTION: Family = histogram(
+    "mizzen_vip_connection_seconds",
+    "Time from the end of the handshake to the end of the connection.",
+);
 
 fn of_vip(seen: &Seen, add: impl FnOnce(Labels<'_>) -> Result<(), Gone>) -> Result<(), Gone> {
     let key = &seen.spec.key;
