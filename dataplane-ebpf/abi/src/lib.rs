@@ -28,6 +28,7 @@ mod flow;
 pub mod maps;
 mod origin;
 pub mod overlay;
+pub mod policy;
 mod row;
 
 pub use address::{Be16, Ip16};
