@@ -68,6 +68,10 @@ pub trait Keys: Send {
     /// Whether `signature` of `message` is that of `node`, going by `credential`, which
     /// came from somewhere and must itself be judged.
     fn verify(&self, node: &OwnerId, credential: &[u8], message: &[u8], signature: &[u8]) -> bool;
+    /// Whether a credential that was judged is that of the node with the cluster's authority.
+    fn is_authority(&self, _credential: &[u8]) -> bool {
+        false
+    }
 }
 
 /// The next thing to do, or to know.
@@ -120,6 +124,8 @@ pub struct Learned {
     pub gone: Vec<Key>,
     /// How many entries this version of the program cannot read; they are passed on.
     pub unreadable: usize,
+    /// Whether its node has the cluster's authority, as its certificate says.
+    pub by_authority: bool,
 }
 
 /// What a peer should not do.

@@ -225,6 +225,7 @@ mod tests {
             said: said.iter().map(|(name, last)| (key(name), fact(*last))).collect(),
             gone: gone.iter().map(|name| key(name)).collect(),
             unreadable: 0,
+            by_authority: false,
         }
     }
 

@@ -9,6 +9,7 @@
 
 use crate::ids::{AgentId, ContainerId, FrameworkId, OwnerId, TaskId};
 use crate::overlay::NodeOverlay;
+use crate::policy::{Policy, PolicyId};
 use crate::time::Wall;
 use crate::vip::Withheld;
 use crate::vip_service::{VipServiceFact, VipServiceId};
@@ -47,6 +48,8 @@ pub enum Key {
     VipService(VipServiceId),
     /// A name and a type of record (`A`, `SRV`, …) that were set by hand on the owner.
     DnsRecord(String, String),
+    /// A network policy, written by the leading master.
+    Policy(PolicyId),
 }
 
 /// What the owner says.
@@ -67,6 +70,8 @@ pub enum Fact {
     VipService(VipServiceFact),
     /// See [`DnsRecordFact`].
     DnsRecord(DnsRecordFact),
+    /// See [`Policy`].
+    Policy(Box<Policy>),
 }
 
 /// One line of an owner log.

@@ -9,6 +9,7 @@ pub mod ids;
 pub mod mountinfo;
 pub mod overlay;
 pub mod place;
+pub mod policy;
 pub mod random;
 pub mod resources;
 pub mod time;

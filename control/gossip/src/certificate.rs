@@ -203,6 +203,13 @@ pub fn is_authority(der: &CertificateDer<'_>) -> bool {
         .is_ok_and(|leaf| leaf.valid_dns_names().any(|name| name == AUTHORITY))
 }
 
+/// The same of a [`credential`](Certificate::credential).
+#[must_use]
+pub fn is_authority_credential(credential: &[u8]) -> bool {
+    let der = credential.get(size_of::<u64>()..).unwrap_or_default();
+    is_authority(&CertificateDer::from(der))
+}
+
 /// Whether a text can be the name of a node.
 ///
 /// # Errors

@@ -1,7 +1,7 @@
 //! What a node proves itself by.
 
 use crate::authority::{PUBLIC_KEY, generate_key, read_key};
-use crate::certificate::{Certificate, Root, TrustError};
+use crate::certificate::{Certificate, Root, TrustError, is_authority_credential};
 use crate::seal::Epoch;
 use crate::text;
 use mizzen_membership::exchange::Keys;
@@ -157,6 +157,10 @@ impl Keys for Signer {
     fn verify(&self, node: &OwnerId, credential: &[u8], message: &[u8], signature: &[u8]) -> bool {
         self.root.check_credential(node, credential, message, signature).is_ok()
     }
+
+    fn is_authority(&self, credential: &[u8]) -> bool {
+        is_authority_credential(credential)
+    }
 }
 
 #[cfg(test)]
@@ -194,6 +198,17 @@ mod tests {
         for length in [0, 7, 8, 60] {
             assert!(!b.verify(&"a".into(), &a.credential()[..length], b"text", &signature));
         }
+    }
+
+    #[test]
+    fn only_the_authority_s_node_speaks_with_its_word() {
+        let authority = Authority::generate(NOW).unwrap();
+        let member = credentials(&authority, "a");
+        let first =
+            authority.certify(&member.node, &member.key.public(), Standing::Authority, (NOW, DAY));
+        let signer = Signer::new(&member);
+        assert!(!signer.is_authority(&signer.credential()) && !signer.is_authority(b"short"));
+        assert!(signer.is_authority(&first.unwrap().credential()));
     }
 
     #[test]

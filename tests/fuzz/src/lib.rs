@@ -8,13 +8,14 @@ mod cluster;
 mod dns;
 mod http;
 mod members;
+mod policy;
 mod texts;
 
 /// A target: its name, and what it does.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     ("dns_message", dns::message),
     ("dns_relayed", dns::relayed),
     ("dns_names", dns::names),
@@ -23,6 +24,7 @@ pub const TARGETS: [Target; 11] = [
     ("upstreams", texts::upstreams),
     ("import_config", texts::import_config),
     ("cni_config", texts::cni_config),
+    ("policy", policy::policy),
     ("app_json", http::app_json),
     ("http_query", http::query),
     ("v1_calls", http::v1_calls),

@@ -257,7 +257,8 @@ impl Exchange {
     /// Replaces a set by a later one that its owner signed.
     pub(super) fn adopt(&mut self, tag: u64, set: Set, from: &OwnerId, why: Why, now: Mono) {
         let before = self.sets.get(&tag);
-        let learned = learned(before, &set);
+        let by_authority = self.keys.is_authority(&set.credential);
+        let learned = Learned { by_authority, ..learned(before, &set) };
         self.digests.change(tag, before.map(|set| set.head.stand()), Some(set.head.stand()));
         // Who knew nothing of many owners is late itself, and has no news for others.
         if before.is_some() || why == Why::News {
@@ -316,5 +317,12 @@ fn learned(before: Option<&Set>, after: &Set) -> Learned {
         }
     }
     let (owner, version) = (after.head.owner.clone(), after.head.version);
-    Learned { owner, version, said, gone: gone.into_iter().collect(), unreadable }
+    Learned {
+        owner,
+        version,
+        said,
+        gone: gone.into_iter().collect(),
+        unreadable,
+        by_authority: false,
+    }
 }
