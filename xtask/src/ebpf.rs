@@ -24,10 +24,11 @@ pub struct Object {
     name: &'static str,
 }
 
-/// All of them: the programs of VIPs, and those of the overlay.
-pub const OBJECTS: [Object; 2] = [
+/// All of them: the programs of VIPs, those of the overlay, and those of policies.
+pub const OBJECTS: [Object; 3] = [
     Object { binary: "mizzen-bpf", name: "mizzen.bpf.o" },
     Object { binary: "mizzen-overlay-bpf", name: "overlay.bpf.o" },
+    Object { binary: "mizzen-policy-bpf", name: "policy.bpf.o" },
 ];
 
 /// Where they are committed, relative to the top of the repository.
@@ -167,7 +168,7 @@ const RUSTC: &str = "/usr/bin/rustc";
 const STRIP: &str = "llvm-strip-22";
 const TARGET: &str = "bpfel-unknown-none";
 /// The crates that may use unstable features: the library, and ours for its one instruction.
-const BOOTSTRAP: &str = "aya_ebpf,mizzen_bpf,mizzen_overlay_bpf";
+const BOOTSTRAP: &str = "aya_ebpf,mizzen_bpf,mizzen_overlay_bpf,mizzen_policy_bpf";
 
 fn linker() -> PathBuf {
     bpf_prefix().join("bin/bpf-linker")

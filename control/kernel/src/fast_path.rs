@@ -135,7 +135,10 @@ fn seen_link(link: &LinkState) -> SeenLink {
 /// The queue of a link that sends at once.
 const NO_QUEUE: &str = "noqueue";
 
-fn observe_leases(spec: &OverlaySpec) -> Result<Vec<(IpAddr, SeenLease)>, FastPathError> {
+/// Who has which address of an overlay.
+pub(crate) fn observe_leases(
+    spec: &OverlaySpec,
+) -> Result<Vec<(IpAddr, SeenLease)>, FastPathError> {
     let directory = spec.leases.join(&spec.name);
     let failed = |source| FastPathError::Leases { path: directory.clone(), source };
     let entries = match fs::read_dir(&directory) {

@@ -4,6 +4,7 @@
 //! does not keep the others from being done; the caller tries again.
 
 use ipnet::IpNet;
+use mizzen_ebpf_loader::JUDGED_MARK;
 use mizzen_netlink::{
     AddressDeviceSpec, BridgeSpec, Ensured, ForwardRule, MasqueradeRule, Netlink, NetlinkError,
     Nft, OverlayTableSpec, Removed, ensure_sysctl,
@@ -42,6 +43,8 @@ pub struct NetworkSpec {
 pub enum Isolation {
     /// They are dropped, except to ports that a node publishes.
     Apart,
+    /// Likewise, and except those that a policy allows: its programs mark them.
+    Judged,
     /// They pass.
     Together,
 }
@@ -255,8 +258,13 @@ fn masquerade(overlays: &[OverlaySpec]) -> Vec<MasqueradeRule> {
 
 /// What passes between links: nothing from one overlay to another, and TCP that fits.
 fn forward(spec: &NetworkSpec) -> Vec<ForwardRule> {
-    let mut rules = Vec::new();
-    if spec.isolation == Isolation::Apart {
+    // Before anything that passes at once.
+    let fit = |link: &String| ForwardRule::FitSegments { link: link.clone() };
+    let mut rules: Vec<ForwardRule> = spec.narrow.iter().map(fit).collect();
+    if spec.isolation == Isolation::Judged {
+        rules.push(ForwardRule::PassMarked { bits: JUDGED_MARK });
+    }
+    if spec.isolation != Isolation::Together {
         for overlay in &spec.overlays {
             let others = spec.overlays.iter().filter(|other| other.name != overlay.name);
             let networks = others.flat_map(|other| other.networks.iter().copied());
@@ -269,8 +277,6 @@ fn forward(spec: &NetworkSpec) -> Vec<ForwardRule> {
             }
         }
     }
-    let fit = |link: &String| ForwardRule::FitSegments { link: link.clone() };
-    rules.extend(spec.narrow.iter().map(fit));
     rules
 }
 

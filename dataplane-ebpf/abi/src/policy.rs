@@ -4,10 +4,11 @@
 //! POLICY_CLASSES[prefix] ─▶ Class                          whose address it is
 //! POLICY_RULES[classes of both ends, protocol, port] ─▶ Ruling     what the rules say
 //! POLICY_FLOWS[both ends] ─▶ Flow                          datagrams that were allowed: answers pass
-//! POLICY_LOCALS[address] ─▶ link                           who may use an address of this node
+//! POLICY_LOCALS[address] ─▶ Local                          a container of this node
 //! POLICY_SPEAKERS[network namespace] ─▶ Speaker            whose sockets these are
 //! POLICY_SWITCH[0] ─▶ Switch                               whether anything of this is used
 //! POLICY_COUNTS, POLICY_EVENTS, POLICY_PACES               what was decided
+//! POLICY_LINKS[link] ─▶ stand                              where programs stand
 //! ```
 //!
 //! The meaning of all this is in `mizzen_ebpf_core::policy`.
@@ -32,7 +33,7 @@ pub mod maps {
     pub const RULES: &str = "POLICY_RULES";
     /// LRU hash of [`FlowKey`](super::FlowKey) to [`Flow`](super::Flow).
     pub const FLOWS: &str = "POLICY_FLOWS";
-    /// Hash of [`Ip16`](crate::Ip16) to the number of a link.
+    /// Hash of [`Ip16`](crate::Ip16) to [`Local`](super::Local).
     pub const LOCALS: &str = "POLICY_LOCALS";
     /// Hash of the cookie of a network namespace to [`Speaker`](super::Speaker).
     pub const SPEAKERS: &str = "POLICY_SPEAKERS";
@@ -44,9 +45,11 @@ pub mod maps {
     pub const PACES: &str = "POLICY_PACES";
     /// Ring of [`Event`](super::Event).
     pub const EVENTS: &str = "POLICY_EVENTS";
+    /// Hash of the number of a link to [`stand`](super::stand): where the programs stand. User space's memory.
+    pub const LINKS: &str = "POLICY_LINKS";
     /// Every map.
-    pub const ALL: [&str; 9] =
-        [CLASSES, RULES, FLOWS, LOCALS, SPEAKERS, SWITCH, COUNTS, PACES, EVENTS];
+    pub const ALL: [&str; 10] =
+        [CLASSES, RULES, FLOWS, LOCALS, SPEAKERS, SWITCH, COUNTS, PACES, EVENTS, LINKS];
 
     /// Addresses of the whole cluster's containers, and networks that policies name.
     pub const CLASSES_CAPACITY: usize = 1 << 18;
@@ -58,6 +61,8 @@ pub mod maps {
     pub const LOCALS_CAPACITY: usize = 1 << 13;
     /// Network namespaces of containers of this node.
     pub const SPEAKERS_CAPACITY: usize = 1 << 13;
+    /// Links of these containers, and tunnels.
+    pub const LINKS_CAPACITY: usize = LOCALS_CAPACITY;
     /// Rules that are counted, the defaults among them.
     pub const COUNTS_CAPACITY: usize = 1 << 12;
     /// Bytes of the ring of events.
@@ -164,6 +169,23 @@ pub struct Flow {
     pub reserved: u32,
 }
 
+/// Value of `POLICY_LOCALS`: a container's address.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct Local {
+    /// The host's end of the container's pair of links, which alone may use the address.
+    pub link: u32,
+    /// Flags of its class, and [`Local::WAYS`]; with none of them no packet has to be looked at.
+    pub flags: u32,
+}
+
+impl Local {
+    /// Some rule lets packets pass between overlays, so flows between these are followed.
+    pub const WAYS: u32 = 1 << 31;
+}
+
 /// Value of `POLICY_SPEAKERS`: the addresses that sockets of a network namespace speak from.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
@@ -182,7 +204,7 @@ pub struct Speaker {
 )]
 #[repr(C)]
 pub struct Switch {
-    /// [`Switch::ON`], [`Switch::TOGETHER`].
+    /// [`Switch::ON`], [`Switch::TOGETHER`], [`Switch::WAYS`].
     pub flags: u32,
     /// Another one after each change of a map.
     pub generation: u32,
@@ -193,6 +215,8 @@ impl Switch {
     pub const ON: u32 = 1;
     /// Overlays are not kept apart.
     pub const TOGETHER: u32 = 2;
+    /// Some rule lets packets pass between overlays.
+    pub const WAYS: u32 = 4;
 }
 
 /// Element of `POLICY_COUNTS`: connections and flows that a rule decided about. Refused ones are counted each time that
@@ -266,6 +290,16 @@ impl Event {
     pub const REFUSED: u8 = 1;
     /// It passed.
     pub const WOULD_REFUSE: u8 = 2;
+}
+
+/// Which programs stand on a link; bits.
+pub mod stand {
+    /// What a container sends is looked at.
+    pub const SENDER: u32 = 1;
+    /// What a container gets is looked at.
+    pub const RECEIVER: u32 = 2;
+    /// What comes out of a tunnel is looked at.
+    pub const TUNNEL: u32 = 4;
 }
 
 /// Where something was judged.

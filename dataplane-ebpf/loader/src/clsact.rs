@@ -54,6 +54,8 @@ pub enum Order {
     Vips = 0x6d7a,
     /// What then is the address of a container is gone to.
     Overlay = 0x6d7b,
+    /// What goes by bridges and routes is judged.
+    Policy = 0x6d7c,
 }
 
 /// Makes `program` the filter; returns whether there was none.
@@ -93,14 +95,15 @@ pub fn ensure(
 
 /// Removes the filters of both directions.
 pub fn remove(index: u32, ours: Filter<'_>) -> io::Result<()> {
-    let socket = open()?;
-    let mut first = Ok(());
-    for direction in [Direction::In, Direction::Out] {
-        let message = Message::new(RTM_DELTFILTER, 0, filter(index, direction, ours))
-            .with(TCA_KIND, b"bpf\0");
-        first = first.and(message.send(&socket));
-    }
-    first
+    let [arriving, leaving] =
+        [Direction::In, Direction::Out].map(|direction| remove_one(index, direction, ours));
+    arriving.and(leaving)
+}
+
+/// Removes the filter of one direction.
+pub fn remove_one(index: u32, direction: Direction, ours: Filter<'_>) -> io::Result<()> {
+    let message = Message::new(RTM_DELTFILTER, 0, filter(index, direction, ours));
+    message.with(TCA_KIND, b"bpf\0").send(&open()?)
 }
 
 /// Where the filter stands: all protocols, behind what others put there, by a number of our own.

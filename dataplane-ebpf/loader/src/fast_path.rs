@@ -12,8 +12,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{self, ErrorKind};
-use std::net::IpAddr;
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -26,9 +25,11 @@ use mizzen_ebpf_abi::overlay::maps::{
 use mizzen_ebpf_abi::overlay::{Local, OVERLAY_ABI_VERSION, Peer, Prefix, Switch, counter};
 pub use mizzen_ebpf_core::paths::{ContainerWanted, FastPathWanted, PeerWanted};
 
+use crate::differences::{Part, apply, failed, prefix};
 use crate::places::{Programs, Stand};
-use crate::table::{Plain, Table};
-use crate::{LoadError, bpf, object, places, probe, slab};
+use crate::policy::teardown_policy;
+use crate::table::Table;
+use crate::{LoadError, bpf, object, places, policy, probe, slab, versions};
 
 /// The compiled programs, as committed beside their checksum.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../prebuilt/overlay.bpf.o");
@@ -83,7 +84,7 @@ impl FastPath {
     pub fn open(pin_dir: &Path) -> Result<Self, LoadError> {
         probe::probe_machine(pin_dir)?;
         let directory = pin_dir.join(version());
-        let mut object = create_maps(&directory)?;
+        let mut object = create_maps(pin_dir, &directory)?;
         let counts = object::map_pin(&directory, COUNTS);
         Ok(Self {
             pin_dir: pin_dir.to_owned(),
@@ -187,9 +188,9 @@ impl FastPath {
 
     /// Removes the maps of other versions: no program uses them any more.
     fn retire_others(&self) -> Result<(), LoadError> {
-        let mut others = directories(&self.pin_dir)?;
+        let mut others = versions::directories(&self.pin_dir, PREFIX)?;
         others.retain(|directory| !directory.ends_with(version()));
-        others.iter().try_for_each(|directory| remove_pins(directory))
+        others.iter().try_for_each(|directory| versions::remove(directory))
     }
 }
 
@@ -218,20 +219,21 @@ impl FastPathMeter {
     }
 }
 
-/// Takes the programs off every link that the maps name and removes the maps, of any version. Not an error if nothing is
-/// there. To be called in the namespace of these links.
+/// Takes the programs off every link that the maps name and removes the maps, of any version, and those of policies with
+/// them. Not an error if nothing is there. To be called in the namespace of these links.
 ///
 /// # Errors
 ///
 /// [`LoadError::Path`] with the first pin that could not be removed.
 pub fn teardown_fast_path(pin_dir: &Path) -> Result<(), LoadError> {
-    for directory in directories(pin_dir)? {
+    for directory in versions::directories(pin_dir, PREFIX)? {
         let maps = Maps::open(&directory);
         let links = maps.and_then(|maps| maps.links()).unwrap_or_default();
         places::teardown(pin_dir, &links)?;
-        remove_pins(&directory)?;
+        versions::remove(&directory)?;
     }
-    Ok(())
+    // The programs of the fast path use these maps too, and may have made them.
+    teardown_policy(pin_dir)
 }
 
 /// Links that programs have to stand on.
@@ -306,38 +308,6 @@ impl Maps {
     }
 }
 
-/// Which half of the differences is applied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Part {
-    /// Elements that are not wanted, or are to be others.
-    Removals,
-    /// Elements that are missing, or others.
-    Additions,
-}
-
-/// Applies one half of what a map differs in, and returns it.
-fn apply<K: Plain + Ord, V: Plain + PartialEq>(
-    table: &Table<K, V>,
-    map: &'static str,
-    wanted: &BTreeMap<K, V>,
-    part: Part,
-) -> Result<Vec<(K, V)>, LoadError> {
-    let present = table.entries().map_err(failed("list", map))?;
-    if part == Part::Removals {
-        let unwanted = |(key, _): &(K, V)| !wanted.contains_key(key);
-        let removed: Vec<(K, V)> = present.into_iter().filter(unwanted).collect();
-        for (key, _) in &removed {
-            table.delete(key).map_err(failed("remove from", map))?;
-        }
-        return Ok(removed);
-    }
-    let present: BTreeMap<K, V> = present.into_iter().collect();
-    let differs = |(key, value): &(&K, &V)| present.get(key) != Some(value);
-    let (keys, values): (Vec<K>, Vec<V>) = wanted.iter().filter(differs).unzip();
-    table.put_all(&keys, &values).map_err(failed("write to", map))?;
-    Ok(keys.into_iter().zip(values).collect())
-}
-
 /// A peer as programs read it.
 fn peer(wanted: &PeerWanted) -> Peer {
     Peer {
@@ -366,12 +336,6 @@ fn local(wanted: &ContainerWanted) -> Local {
     }
 }
 
-/// The key of a network; an IPv4 address is the end of a mapped one.
-fn prefix((address, length): (IpAddr, u8)) -> Prefix {
-    let mapped = if address.is_ipv4() { 96 } else { 0 };
-    Prefix { length: mapped + u32::from(length), address: address.into() }
-}
-
 /// The beginning of names of directories of this object's pins.
 const PREFIX: &str = "overlay_v";
 
@@ -379,10 +343,11 @@ fn version() -> String {
     format!("{PREFIX}{OVERLAY_ABI_VERSION}")
 }
 
-fn create_maps(directory: &Path) -> Result<Ebpf, LoadError> {
+fn create_maps(pin_dir: &Path, directory: &Path) -> Result<Ebpf, LoadError> {
     fs::create_dir_all(directory).map_err(object::failed("create", directory))?;
     let mut loader = EbpfLoader::new();
     loader.btf(None);
+    policy::pin_maps(&mut loader, pin_dir)?;
     for name in ALL {
         loader.map_pin_path(name, object::map_pin(directory, name));
     }
@@ -390,30 +355,6 @@ fn create_maps(directory: &Path) -> Result<Ebpf, LoadError> {
         directory: directory.to_owned(),
         source: Box::new(source),
     })
-}
-
-fn directories(pin_dir: &Path) -> Result<Vec<PathBuf>, LoadError> {
-    let entries = match fs::read_dir(pin_dir) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(object::failed("list", pin_dir))?,
-    };
-    let is_ours = |path: &PathBuf| {
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        name.strip_prefix(PREFIX).is_some_and(|version| version.parse::<u32>().is_ok())
-    };
-    Ok(entries.flatten().map(|entry| entry.path()).filter(is_ours).collect())
-}
-
-fn remove_pins(directory: &Path) -> Result<(), LoadError> {
-    let entries = fs::read_dir(directory).map_err(object::failed("list", directory))?;
-    for pin in entries.flatten().map(|entry| entry.path()) {
-        fs::remove_file(&pin).map_err(object::failed("remove", &pin))?;
-    }
-    fs::remove_dir(directory).map_err(object::failed("remove", directory))
-}
-
-fn failed(request: &'static str, map: &'static str) -> impl FnOnce(io::Error) -> LoadError {
-    move |source| LoadError::Overlay { request, map, source }
 }
 
 const _: () = assert!(COUNTS_CAPACITY > counter::LEFT as usize, "a place for every counter");

@@ -1,4 +1,5 @@
-//! The VIP dataplane in the kernel, as one value, and beside it the overlay's fast path ([`FastPath`]).
+//! The VIP dataplane in the kernel, as one value, and beside it the overlay's fast path ([`FastPath`]) and network
+//! policy ([`Policy`]).
 //!
 //! ```text
 //! Dataplane::open ──▶ programs attached to a cgroup, maps and links pinned
@@ -15,6 +16,7 @@
 mod bpf;
 mod clock;
 mod clsact;
+mod differences;
 mod draft;
 mod error;
 mod extents;
@@ -26,12 +28,14 @@ mod leavers;
 mod mapped;
 mod object;
 mod places;
+mod policy;
 mod probe;
 mod recount;
 mod slab;
 mod sockets;
 mod standing;
 mod table;
+mod versions;
 mod words;
 
 use std::collections::BTreeMap;
@@ -53,10 +57,15 @@ pub use fast_path::{
 pub use flows::ArrivingFlow;
 pub use ingress::{Attachment, Followed, LinkWanted};
 pub use leavers::{Leaver, SocketTable};
+pub use mizzen_ebpf_abi::policy::JUDGED_MARK;
 pub use mizzen_ebpf_core::account::{Counts, Reason};
 pub use mizzen_ebpf_core::words::{
     Admission, BackendWanted, Distance, Latencies, Locality, Removal, Rule, TCP, Tuning, UDP,
     VipAddress,
+};
+pub use policy::{
+    Policy, PolicyChanged, PolicyCounts, PolicyHere, PolicyMeter, PolicyPlace, Refusal, Refusals,
+    SpeakerWanted, namespace_cookie, teardown_policy,
 };
 pub use probe::{ProbeError, probe};
 pub use sockets::{Socket, Stage};

@@ -13,6 +13,11 @@ use super::{REGISTER, Side, compare, compare_net, link_name, load, other};
 /// A rule for packets that are passed on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ForwardRule {
+    /// What has any of these bits in its mark passes, whatever later rules say.
+    PassMarked {
+        /// The bits.
+        bits: u32,
+    },
     /// What came by this link is not for that network, unless the sender meant a published
     /// port of this machine: dropped.
     DropTo {
@@ -38,6 +43,12 @@ pub enum ForwardRule {
 impl ForwardRule {
     pub(super) fn expressions(&self) -> Vec<Expressions> {
         match self {
+            Self::PassMarked { bits } => {
+                let marked = [load(MetaKey::Mark), masked(bits.to_ne_bytes().to_vec())];
+                let mut list = marked.to_vec();
+                list.extend([compare(Operator::NotEqual, vec![0; 4]), pass_it()]);
+                list
+            }
             Self::DropTo { link, network } => {
                 let mut list = by_link(MetaKey::Iifname, link);
                 list.extend(of_network(Side::Destination, network));
@@ -88,7 +99,15 @@ fn not_redirected() -> Vec<Expressions> {
 }
 
 fn drop_it() -> Expressions {
-    let verdict = VerdictAttribute::Code(Verdict::Other(libc::NF_DROP as u32));
+    decide(libc::NF_DROP)
+}
+
+fn pass_it() -> Expressions {
+    decide(libc::NF_ACCEPT)
+}
+
+fn decide(verdict: libc::c_int) -> Expressions {
+    let verdict = VerdictAttribute::Code(Verdict::Other(verdict as u32));
     Expressions::Immediate(vec![
         Immediate::DestinationRegister(Register::Verdict),
         Immediate::Data(DataAttribute::Verdict(vec![verdict])),

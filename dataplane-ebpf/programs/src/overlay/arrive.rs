@@ -2,6 +2,7 @@
 
 use aya_ebpf::helpers::generated::bpf_redirect_peer;
 use mizzen_ebpf_abi::overlay::{Local, counter};
+use mizzen_ebpf_abi::policy::place;
 
 use crate::frame::{Frame, Readdressed};
 use crate::headers::Buffer;
@@ -30,6 +31,9 @@ pub fn arrive(buffer: Buffer, flags: u32) -> Option<i32> {
         return None;
     }
     let link = receiver.link;
+    if !frame.passes(buffer, place::RECEIVER) {
+        return Some(DROP);
+    }
     if frame.readdress(buffer, receiver.target, receiver.source)? == Readdressed::Half {
         return Some(DROP);
     }

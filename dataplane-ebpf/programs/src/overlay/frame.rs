@@ -15,6 +15,7 @@ use crate::headers::{
     Buffer, ETH_LENGTH, ETH_P_IP, ETH_P_IPV6, IPPROTO_TCP, IPPROTO_UDP, UDP_LENGTH, V4_END,
     V4Header, V6_END, V6_LENGTH, V6Header, load, store,
 };
+use crate::judging;
 
 /// What is known of a frame.
 pub struct Frame {
@@ -91,6 +92,13 @@ impl Frame {
             Some(()) => Some(Readdressed::Whole),
             None => Some(Readdressed::Half),
         }
+    }
+
+    /// Whether policies let it pass.
+    #[inline(always)]
+    pub fn passes(&self, buffer: Buffer, place: u8) -> bool {
+        let transport = if self.from.is_v4() { V4_END } else { V6_END };
+        judging::passes(buffer, (self.from, self.to), self.protocol, transport, place)
     }
 
     /// Whether a TCP connection begins with it.

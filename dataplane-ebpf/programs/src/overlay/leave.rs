@@ -2,6 +2,7 @@
 
 use aya_ebpf::helpers::generated::{bpf_redirect, bpf_redirect_peer, bpf_skb_change_type};
 use mizzen_ebpf_abi::overlay::{Course, Local, Peer, counter};
+use mizzen_ebpf_abi::policy::place;
 
 use crate::frame::{Frame, Readdressed};
 use crate::headers::Buffer;
@@ -65,6 +66,9 @@ fn away(buffer: Buffer, frame: Frame, peer: &Peer) -> Option<i32> {
     if peer.flags & Peer::NARROW != 0 && frame.begins(buffer) {
         return None;
     }
+    if !frame.passes(buffer, place::SENDER) {
+        return Some(DROP);
+    }
     let tunnel = peer.tunnel;
     if frame.readdress(buffer, peer.target, peer.source)? == Readdressed::Half {
         return Some(DROP);
@@ -89,6 +93,10 @@ fn beside(buffer: Buffer, frame: &Frame, sender: &Local, flags: u32) -> Option<i
     if frame.size > receiver.mtu {
         maps::count(counter::LEFT);
         return None;
+    }
+    // What its link would look at.
+    if !frame.passes(buffer, place::RECEIVER) {
+        return Some(DROP);
     }
     // SAFETY: the context is valid. On the host's end the packet is one for others.
     if unsafe { bpf_skb_change_type(buffer, PACKET_HOST) } != 0 {

@@ -17,6 +17,8 @@ mod arrive;
 mod frame;
 #[path = "../headers.rs"]
 mod headers;
+#[path = "../judging/mod.rs"]
+mod judging;
 mod leave;
 mod maps;
 

@@ -1,0 +1,270 @@
+//! Network policy in the kernel, as one value.
+//!
+//! ```text
+//! Policy::open ──▶ <pin_dir>/policy_v1/map_POLICY_CLASSES …, link_connect4 …
+//!         follow ──▶ maps, as differences, and programs on links     policy/{maps,links}.rs
+//!         meter, refusals ◀── POLICY_COUNTS, POLICY_EVENTS           policy/meter.rs
+//! ```
+//!
+//! Maps and programs stay while no daemon runs, so nothing that is refused passes for want of one. The overlay's
+//! fast path uses the same maps; whoever is opened first makes them.
+
+mod links;
+mod maps;
+mod meter;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use aya::{Ebpf, EbpfLoader};
+use mizzen_ebpf_abi::policy::POLICY_ABI_VERSION;
+use mizzen_ebpf_abi::policy::maps::ALL;
+use mizzen_ebpf_core::policy::PolicyWanted;
+
+use crate::bpf::{self, AttachType};
+use crate::{LoadError, object, probe, versions};
+
+use links::Links;
+use maps::Maps;
+pub use meter::{PolicyCounts, PolicyMeter, PolicyPlace, Refusal, Refusals};
+
+/// The compiled programs, as committed beside their checksum.
+static OBJECT: &[u8] = aya::include_bytes_aligned!("../../prebuilt/policy.bpf.o");
+
+/// What there is on this node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PolicyHere {
+    /// Containers' addresses, with the host's end of each one's pair of links (the kernel's number of it).
+    pub containers: BTreeMap<IpAddr, u32>,
+    /// Tunnels to other nodes (the kernel's numbers).
+    pub tunnels: BTreeSet<u32>,
+    /// By [`namespace_cookie`]: whose sockets are refused at once. Those of others are refused on their way.
+    pub speakers: BTreeMap<u64, SpeakerWanted>,
+}
+
+/// The addresses that the sockets of a network namespace speak from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SpeakerWanted {
+    /// The one IPv4 address.
+    pub v4: Option<IpAddr>,
+    /// The one IPv6 address.
+    pub v6: Option<IpAddr>,
+}
+
+/// What one pass changed.
+#[derive(Debug, Default)]
+pub struct PolicyChanged {
+    /// Networks whose class was written or removed.
+    pub classes: usize,
+    /// Rulings that were written or removed.
+    pub rulings: usize,
+    /// Links, by number, that could not be attached to: what passes there is **not** judged there.
+    pub errors: Vec<(u32, io::Error)>,
+}
+
+/// The programs and maps of policies. There must be one writer, so this is not `Clone`.
+#[derive(Debug)]
+pub struct Policy {
+    directory: PathBuf,
+    maps: Maps,
+    links: Links,
+}
+
+impl Policy {
+    /// Loads the programs, and takes over the maps that an earlier daemon left. `pin_dir` is on a BPF file system;
+    /// sockets of processes below `cgroup` are refused when they connect, if `speakers` name them.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError`] with whatever is missing; what was there before goes on.
+    pub fn open(pin_dir: &Path, cgroup: Option<&Path>) -> Result<Self, LoadError> {
+        probe::probe_machine(pin_dir)?;
+        let directory = pin_dir.join(version());
+        let mut loader = EbpfLoader::new();
+        loader.btf(None);
+        pin_maps(&mut loader, pin_dir)?;
+        let mut object = loader.load(OBJECT).map_err(|source| LoadError::Object {
+            directory: directory.clone(),
+            source: Box::new(source),
+        })?;
+        let maps = Maps::open(&directory)?;
+        let links = Links::load(&mut object, pin_dir, &directory)?;
+        if let Some(cgroup) = cgroup {
+            attach_sockets(&mut object, &directory, cgroup)?;
+        }
+        retire_others(pin_dir)?;
+        Ok(Self { directory, maps, links })
+    }
+
+    /// Makes policies what is `wanted`, among what is `here`, in the calling thread's namespace.
+    ///
+    /// What is allowed before and after is allowed all the time, if no number of a class changes its meaning.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError`] if a map cannot be read or written; links that cannot be attached to are told in the answer.
+    pub fn follow(
+        &mut self,
+        wanted: &PolicyWanted,
+        here: &PolicyHere,
+    ) -> Result<PolicyChanged, LoadError> {
+        let plan = maps::Plan::new(wanted, here);
+        let mut changed = PolicyChanged::default();
+        self.maps.add(&plan, &mut changed)?;
+        self.links.attach(&plan.stands, &mut changed.errors)?;
+        self.maps.remove(&plan, &mut changed)?;
+        self.links.detach(&plan.stands)?;
+        Ok(changed)
+    }
+
+    /// Has the next pass look at every map and link again, even if nothing changed.
+    pub fn recheck(&mut self) {
+        self.maps.forget();
+        self.links.forget();
+    }
+
+    /// What reads the counts beside this value, for instance from another thread.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError`] if descriptors run out.
+    pub fn meter(&self) -> Result<PolicyMeter, LoadError> {
+        PolicyMeter::open(&self.directory)
+    }
+
+    /// What tells of refusals. Each is told to one reader only.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError`] if the ring cannot be mapped.
+    pub fn refusals(&self) -> Result<Refusals, LoadError> {
+        Refusals::open(&self.directory)
+    }
+}
+
+/// Ends policies: takes the programs off every link that the maps name and removes the maps, of any version. Not an
+/// error if nothing is there. To be called in the namespace of these links.
+///
+/// # Errors
+///
+/// [`LoadError::Path`] with the first pin that could not be removed.
+pub fn teardown_policy(pin_dir: &Path) -> Result<(), LoadError> {
+    for directory in versions::directories(pin_dir, PREFIX)? {
+        links::teardown(pin_dir, &directory);
+        for hook in HOOKS {
+            if let Ok(link) = bpf::obj_get(&hook.pin(&directory)) {
+                // Already over if its cgroup is gone.
+                let _ = bpf::link_detach(link.as_fd());
+            }
+        }
+        versions::remove(&directory)?;
+    }
+    Ok(())
+}
+
+/// The number that tells the network namespace of this file from all others since boot.
+///
+/// # Errors
+///
+/// The kernel's, for instance if the file is none of a network namespace.
+pub fn namespace_cookie(namespace: &Path) -> io::Result<u64> {
+    let namespace = File::open(namespace)?;
+    // A socket is of the namespace that its thread is in, so a thread goes there.
+    let asked = thread::spawn(move || {
+        // SAFETY: the descriptor is open; the thread does nothing else and ends.
+        match unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) } {
+            0 => own_cookie(),
+            _ => Err(io::Error::last_os_error()),
+        }
+    });
+    asked.join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
+}
+
+fn own_cookie() -> io::Result<u64> {
+    const SO_NETNS_COOKIE: libc::c_int = 71;
+    let mut cookie = 0_u64;
+    let mut length = size_of::<u64>() as libc::socklen_t;
+    // SAFETY: the socket is ours from the call that made it on, and the option is as long as said.
+    let result = unsafe {
+        let socket = libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0);
+        if socket < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let socket = OwnedFd::from_raw_fd(socket);
+        let value = (&raw mut cookie).cast();
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_NETNS_COOKIE,
+            value,
+            &raw mut length,
+        )
+    };
+    if result == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Has an object use the maps of policies, which are made if they are not there.
+pub fn pin_maps(loader: &mut EbpfLoader<'_>, pin_dir: &Path) -> Result<(), LoadError> {
+    let directory = pin_dir.join(version());
+    fs::create_dir_all(&directory).map_err(object::failed("create", &directory))?;
+    for name in ALL {
+        loader.map_pin_path(name, object::map_pin(&directory, name));
+    }
+    Ok(())
+}
+
+/// A program at a cgroup.
+struct Hook {
+    program: &'static str,
+    name: &'static str,
+    attach_type: AttachType,
+}
+
+impl Hook {
+    fn pin(&self, directory: &Path) -> PathBuf {
+        directory.join(format!("{}{}", object::LINK_PREFIX, self.name))
+    }
+}
+
+const HOOKS: [Hook; 2] = [
+    Hook { program: "mizzen_policy_connect4", name: "connect4", attach_type: AttachType::Connect4 },
+    Hook { program: "mizzen_policy_connect6", name: "connect6", attach_type: AttachType::Connect6 },
+];
+
+/// Behind the programs of VIPs, whichever version of them came last: a new link each time, and then the old one ends.
+fn attach_sockets(object: &mut Ebpf, directory: &Path, cgroup: &Path) -> Result<(), LoadError> {
+    let target = File::open(cgroup).map_err(object::failed("open cgroup", cgroup))?;
+    for hook in &HOOKS {
+        let program = object::load(object, hook.program)?;
+        let pin = hook.pin(directory);
+        let failed = || object::failed("attach to the cgroup and pin as", &pin);
+        let link =
+            bpf::link_create(program.as_fd(), target.as_fd(), hook.attach_type).map_err(failed())?;
+        if let Ok(former) = bpf::obj_get(&pin) {
+            fs::remove_file(&pin).map_err(failed())?;
+            // Already over if its cgroup is gone.
+            let _ = bpf::link_detach(former.as_fd());
+        }
+        bpf::obj_pin(link.as_fd(), &pin).map_err(failed())?;
+    }
+    Ok(())
+}
+
+/// Removes what other versions left; their programs on links were replaced, or are with the next pass.
+fn retire_others(pin_dir: &Path) -> Result<(), LoadError> {
+    let mut others = versions::directories(pin_dir, PREFIX)?;
+    others.retain(|directory| !directory.ends_with(version()));
+    others.iter().try_for_each(|directory| versions::remove(directory))
+}
+
+/// The beginning of names of directories of these pins.
+const PREFIX: &str = "policy_v";
+
+fn version() -> String {
+    format!("{PREFIX}{POLICY_ABI_VERSION}")
+}
