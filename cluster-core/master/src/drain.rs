@@ -5,7 +5,8 @@
 //! active ──DEACTIVATE──▶ deactivated ◀──────────── REACTIVATE ◀───────────┐
 //!    │                        │                                           │
 //!    └───────── DRAIN ────────┴──▶ draining ──nothing is left──▶ drained ─┤
-//!                                                                         └▶ gone
+//!                                                                         ▼
+//!                        wherever it stands ─────────MARK_GONE────────▶ gone
 //! ```
 //!
 //! The registry has it before anybody is told, so a master or an agent that starts anew
@@ -65,6 +66,17 @@ impl Master {
         self.registry.set_service(id, Service::Active, None);
         self.save_agent(id);
         self.apply_service(id);
+        Ok(())
+    }
+
+    /// MARK_AGENT_GONE: out for good and at once, whatever runs there and whether or not it
+    /// can be reached. Whoever asks again may not have heard the first answer.
+    pub(crate) fn mark_agent_gone(&mut self, id: &AgentId) -> Result<(), Refusal> {
+        match self.registry.agent(id).map(|record| record.presence) {
+            None => return Err(Refusal::new(404, format!("Unknown agent {id}"))),
+            Some(Presence::Gone { .. }) => {}
+            Some(Presence::Admitted | Presence::Unreachable { .. }) => self.mark_gone(id),
+        }
         Ok(())
     }
 
@@ -135,9 +147,11 @@ impl Master {
     fn mark_gone(&mut self, id: &AgentId) {
         let Some(record) = self.registry.agent(id) else { return };
         let (info, since) = (record.info.clone(), self.now.wall);
+        let removal = Removal::gone(&info.hostname);
         self.registry.set_agent(id, info, Presence::Gone { since });
         self.save_agent(id);
-        self.remove_agent(id, &Removal::gone());
+        self.end_unreachable(id, &removal);
+        self.remove_agent(id, &removal);
         self.release_overlays(id);
     }
 

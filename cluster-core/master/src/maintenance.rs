@@ -50,16 +50,17 @@ impl Master {
             let own = agent.machine();
             machines.iter().find(|machine| machine.means(&own)).cloned()
         };
-        let agents: Vec<(AgentId, Machine)> = self
+        let removal = |agent: &Agent| Some(Removal::down(&means(agent)?, &agent.info.hostname));
+        let agents: Vec<(AgentId, Removal)> = self
             .agents
             .iter()
-            .filter_map(|(id, agent)| Some((id.clone(), means(agent)?)))
+            .filter_map(|(id, agent)| Some((id.clone(), removal(agent)?)))
             .collect();
         self.set_maintenance(maintenance);
-        for (id, machine) in agents {
+        for (id, removal) in agents {
             self.registry.remove_agent(&id);
             self.save_agent(&id);
-            self.remove_agent(&id, &Removal::down(&machine));
+            self.remove_agent(&id, &removal);
         }
         Ok(())
     }

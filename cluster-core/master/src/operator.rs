@@ -82,6 +82,10 @@ impl Master {
                 let part = part(call.reactivate_agent, "reactivate_agent")?;
                 self.reactivate_agent(&AgentId::from(&part.agent_id))?;
             }
+            Type::MarkAgentGone => {
+                let part = part(call.mark_agent_gone, "mark_agent_gone")?;
+                self.mark_agent_gone(&AgentId::from(&part.agent_id))?;
+            }
             other => {
                 let name = other.as_str_name();
                 return Err(Refusal::new(501, format!("The call {name} is not implemented")));

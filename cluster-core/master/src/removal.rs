@@ -1,40 +1,40 @@
 //! Agents are removed by an operator, and kept out.
 
 use crate::machine::Machine;
-use crate::task::{self, Charge};
+use crate::task::{self, Charge, Task};
 use crate::{Effect, LinkId, Master};
 use mizzen_api::link::ToAgent;
 use mizzen_api::v1::TaskState;
 use mizzen_api::v1::task_status::Reason;
-use mizzen_types::ids::{AgentId, FrameworkId, TaskId};
+use mizzen_types::ids::{AgentId, FrameworkId};
 
 /// Why an agent is removed, and what that makes of its tasks.
 #[derive(Debug)]
 pub(crate) struct Removal {
     /// What the agent is told.
     to_agent: String,
-    /// What frameworks are told behind the host's name.
-    to_frameworks: &'static str,
+    /// What frameworks are told.
+    to_frameworks: String,
     state: TaskState,
     reason: Reason,
 }
 
 impl Removal {
     /// It has been taken out for good.
-    pub(crate) fn gone() -> Self {
+    pub(crate) fn gone(host: &str) -> Self {
         Self {
             to_agent: GONE.to_owned(),
-            to_frameworks: "marked gone by the operator",
+            to_frameworks: format!("Agent {host} removed: marked gone by the operator"),
             state: TaskState::TaskGoneByOperator,
             reason: Reason::AgentRemovedByOperator,
         }
     }
 
     /// Its machine goes down.
-    pub(crate) fn down(machine: &Machine) -> Self {
+    pub(crate) fn down(machine: &Machine, host: &str) -> Self {
         Self {
             to_agent: down_text(machine),
-            to_frameworks: "Operator initiated 'Machine DOWN'",
+            to_frameworks: format!("Agent {host} removed: Operator initiated 'Machine DOWN'"),
             state: TaskState::TaskGone,
             reason: Reason::AgentRemoved,
         }
@@ -87,12 +87,13 @@ impl Master {
     pub(crate) fn remove_agent(&mut self, id: &AgentId, removal: &Removal) {
         self.rescind_of_agent(id);
         self.allocator.remove_agent(id);
-        self.counters.count("slave_removals");
         let Some(agent) = self.agents.remove(id) else { return };
-        let host = &agent.info.hostname;
-        let message = format!("Agent {host} removed: {}", removal.to_frameworks);
-        for (framework, task) in &agent.tasks {
-            self.end_removed(framework, task, removal, &message);
+        self.counters.count("slave_removals");
+        for (framework_id, task) in &agent.tasks {
+            let framework = self.frameworks.get_mut(framework_id);
+            if let Some(task) = framework.and_then(|framework| framework.tasks.remove(task)) {
+                self.end_removed(framework_id, task, removal);
+            }
         }
         self.tell_of_failure(id);
         if let Some(link) = agent.link {
@@ -101,15 +102,21 @@ impl Master {
         }
     }
 
-    fn end_removed(
-        &mut self,
-        framework_id: &FrameworkId,
-        id: &TaskId,
-        removal: &Removal,
-        message: &str,
-    ) {
+    /// Tasks that were out of reach on an agent do not come back. Frameworks that know
+    /// nothing of partitions took them for lost before.
+    pub(crate) fn end_unreachable(&mut self, id: &AgentId, removal: &Removal) {
+        let mut lost = Vec::new();
+        for (framework_id, framework) in &mut self.frameworks {
+            let there = framework.unreachable.extract_if(.., |_, task| task.agent() == *id);
+            lost.extend(there.map(|(_, task)| (framework_id.clone(), task)));
+        }
+        for (framework_id, task) in lost {
+            self.end_removed(&framework_id, task, removal);
+        }
+    }
+
+    fn end_removed(&mut self, framework_id: &FrameworkId, mut task: Task, removal: &Removal) {
         let Some(framework) = self.frameworks.get_mut(framework_id) else { return };
-        let Some(mut task) = framework.tasks.remove(id) else { return };
         task.charge = Charge::Freed;
         if task::is_terminal(task.v1.state()) {
             framework.complete(task, self.settings.max_completed_tasks);
@@ -117,7 +124,8 @@ impl Master {
         }
         let state = framework.sees(removal.state);
         let (task_id, agent_id) = (task.v1.task_id.clone(), task.v1.agent_id.clone());
-        let (reason, now) = (removal.reason, self.now.wall);
+        let (reason, message) = (removal.reason, removal.to_frameworks.as_str());
+        let now = self.now.wall;
         let status = task::status(&task_id, Some(&agent_id), state, reason, message, now);
         task.v1.state = state.into();
         (task.v1.status_update_state, task.v1.status_update_uuid) = (None, None);

@@ -9,7 +9,7 @@ mod dns;
 mod invocation;
 mod vip;
 
-pub use agents::{DrainArgs, ReactivateArgs};
+pub use agents::{AgentArgs, AgentsArgs, AgentsCommand, DrainArgs};
 pub use apps::{LogsArgs, RmArgs, RunArgs, ScaleArgs, TasksArgs};
 pub use cluster::{JoinTokenArgs, NodesArgs};
 pub use cni::{CniCommand, CniInstallArgs, CniPlaces};
@@ -142,9 +142,14 @@ On the other machine: mizzen node --join HOST --token TOKEN")]
     /// Take this node out of its cluster
     #[command(after_help = "Example:\n  mizzen leave")]
     Leave,
-    /// List agents, and how they stand
-    #[command(after_help = "Examples:\n  mizzen agents\n  mizzen agents --json")]
-    Agents(Output),
+    /// List agents, and how they stand; deactivate one, or take it out for good
+    #[command(after_help = "\
+Examples:
+  mizzen agents
+  mizzen agents --json
+  mizzen agents deactivate anchor
+  mizzen agents mark-gone 8d5f1c02-1b99-4a4c-a853-775669ff2c0b-S3")]
+    Agents(AgentsArgs),
     /// End all tasks of an agent and start none there, until it is reactivated
     #[command(after_help = "\
 Its tasks take no new connections of VIPs, finish the ones they have while their grace
@@ -157,7 +162,7 @@ Examples:
     Drain(DrainArgs),
     /// Let an agent that was drained or deactivated run tasks again
     #[command(after_help = "Example:\n  mizzen reactivate anchor")]
-    Reactivate(ReactivateArgs),
+    Reactivate(AgentArgs),
     /// Show the overlays, this node's blocks, and the nodes that are reached through tunnels
     #[command(
         after_help = "Examples:\n  mizzen overlay\n  mizzen overlay --json | jq .registry.usage"
@@ -285,6 +290,8 @@ mod tests {
             &["mizzen", "vips", "--watch", "--interval", "NaN"],
             &["mizzen", "vips", "--watch", "--problems"],
             &["mizzen", "explain"],
+            &["mizzen", "agents", "mark-gone"],
+            &["mizzen", "agents", "--json", "deactivate", "anchor"],
             &["mizzen", "drain"],
             &["mizzen", "drain", "a", "--grace", "long"],
             &["mizzen", "drain", "a", "--timeout", "5"],

@@ -90,7 +90,7 @@ async fn dispatch(session: &Session, command: Command) -> Result<(), CliError> {
         Command::Nodes(args) => nodes::run(session, &args).await,
         Command::JoinToken(args) => nodes::join_token(session, &args).await,
         Command::Leave => nodes::leave(session).await,
-        Command::Agents(output) => agents::list(session, output).await,
+        Command::Agents(args) => agents::run(session, &args).await,
         Command::Drain(args) => agents::drain(session, &args).await,
         Command::Reactivate(args) => agents::reactivate(session, &args).await,
         Command::Dns(args) => dns::run(session, &args).await,

@@ -1,7 +1,7 @@
 //! Agents are drained, deactivated and reactivated.
 
 use super::agents::reported;
-use super::bench::{Bench, able, framework_info};
+use super::bench::{Bench, able, framework_info, task};
 use super::lives::{ALL, info_with_id, running};
 use crate::OperatorReply;
 use mizzen_api::v1::TaskState;
@@ -20,6 +20,10 @@ fn deactivate(agent: &str) -> Value {
 
 fn reactivate(agent: &str) -> Value {
     json!({ "type": "REACTIVATE_AGENT", "reactivate_agent": { "agent_id": { "value": agent } } })
+}
+
+fn mark_gone(agent: &str) -> Value {
+    json!({ "type": "MARK_AGENT_GONE", "mark_agent_gone": { "agent_id": { "value": agent } } })
 }
 
 /// What an operator sees of the only agent: active, deactivated, how far its drain is.
@@ -133,6 +137,50 @@ fn who_is_marked_gone_never_comes_back() {
 }
 
 #[test]
+fn an_agent_is_marked_gone_with_all_that_runs_on_it() {
+    let mut bench = running();
+    bench.advance(6).log.clear();
+    assert_eq!(bench.operate(mark_gone("m-S0")), OperatorReply::Done);
+    bench.expect(&[
+        "save master/agent/m-S0",
+        "s1 rescind m-O1",
+        "s1 update t1 TASK_LOST REASON_AGENT_REMOVED_BY_OPERATOR",
+        "s1 failure m-S0",
+        "agent 1 shut out: the agent has been marked as gone",
+    ]);
+    assert_eq!(bench.operate(mark_gone("m-S0")), OperatorReply::Done, "asked again");
+    bench.expect(&[]);
+    assert_eq!(bench.refused(mark_gone("m-S1")).0, 404);
+    let mut bench = bench.restarted("n");
+    bench.register(1, Some("m-S0"), ALL, vec![], vec![]);
+    bench.expect(&["agent 1 shut out: the agent has been marked as gone"]);
+}
+
+/// Whoever knows of partitions waits for tasks that are out of reach.
+#[test]
+fn an_unreachable_agent_is_marked_gone() {
+    let mut bench = Bench::new();
+    bench.register(1, None, ALL, vec![], vec![]);
+    bench.subscribe(able(framework_info("aware"), Capability::PartitionAware));
+    bench.accept("m-0000", &["m-O0"], vec![task("t1", "m-S0", "cpus:1")]);
+    bench.subscribe(framework_info("web"));
+    bench.advance(6);
+    bench.accept("m-0001", &["m-O1"], vec![task("t2", "m-S0", "cpus:1")]);
+    bench.disconnect(1);
+    bench.advance(600).log.clear();
+    assert_eq!(bench.operate(mark_gone("m-S0")), OperatorReply::Done);
+    bench.expect(&[
+        "save master/agent/m-S0",
+        "s1 update t1 TASK_GONE_BY_OPERATOR REASON_AGENT_REMOVED_BY_OPERATOR",
+    ]);
+    bench.reconcile("m-0000", &[("t1", Some("m-S0"))]);
+    bench.expect(&["s1 update t1 TASK_GONE_BY_OPERATOR REASON_RECONCILIATION"]);
+    let counters = bench.master.metrics();
+    assert_eq!(counters["master/tasks_gone_by_operator"], 1.0);
+    assert_eq!(counters["master/slave_removals"], 1.0, "it was removed before");
+}
+
+#[test]
 fn an_empty_agent_is_drained_at_once() {
     let mut bench = Bench::new();
     bench.register(1, None, ALL, vec![], vec![]);
@@ -178,6 +226,7 @@ fn what_cannot_be_is_refused_with_words() {
         (deactivate("nobody"),            400, "Unknown agent nobody"),
         (reactivate("nobody"),            400, "Unknown agent nobody"),
         (reactivate("m-S0"),              400, "is not deactivated"),
+        (mark_gone("nobody"),             404, "Unknown agent nobody"),
         (json!({}),                       400, "Expecting 'type'"),
         (json!({"type": "DRAIN_AGENT"}),  400, "Expecting 'drain_agent'"),
         (json!({"type": "GET_WEIGHTS"}),  501, "GET_WEIGHTS is not implemented"),

@@ -1,9 +1,39 @@
 //! Of `mizzen agents`, `mizzen drain` and `mizzen reactivate`.
 
 use super::Output;
-use clap::Args;
+use clap::{Args, Subcommand};
 use mizzen_types::vip::Millis;
 use std::time::Duration;
+
+/// Of `mizzen agents`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct AgentsArgs {
+    /// What to do instead of listing them.
+    #[command(subcommand)]
+    pub command: Option<AgentsCommand>,
+    /// Form of the answer.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// `mizzen agents …`.
+#[derive(Debug, Subcommand)]
+pub enum AgentsCommand {
+    /// Start nothing more on an agent, until it is reactivated; what runs there goes on
+    #[command(after_help = "Example:\n  mizzen agents deactivate anchor")]
+    Deactivate(AgentArgs),
+    /// Take an agent out for good and at once, also one that is out of reach
+    #[command(after_help = "\
+Its tasks are gone for their frameworks, which start others, and end if it hears of that.
+Its id never comes back: what its machine runs next needs a state directory of its own.
+`mizzen drain --mark-gone` lets the tasks end first. An agent that is unreachable for so
+long that it is not listed any more is known by its whole id.
+
+Example:
+  mizzen agents mark-gone 8d5f1c02-1b99-4a4c-a853-775669ff2c0b-S3")]
+    MarkGone(AgentArgs),
+}
 
 /// Of `mizzen drain`.
 #[derive(Debug, Args)]
@@ -27,9 +57,9 @@ pub struct DrainArgs {
     pub output: Output,
 }
 
-/// Of `mizzen reactivate`.
+/// Which agent is meant.
 #[derive(Debug, Args)]
-pub struct ReactivateArgs {
+pub struct AgentArgs {
     /// Agent's id, the beginning of one, or its host's name
     pub agent: String,
     /// Form of the answer.

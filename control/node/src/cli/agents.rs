@@ -4,7 +4,7 @@ use super::error::CliError;
 use super::progress::Progress;
 use super::session::{Session, print, print_json, understand};
 use super::table::{Paint, Tone, plain, render as table, toned};
-use crate::args::{DrainArgs, Output, ReactivateArgs};
+use crate::args::{AgentArgs, AgentsArgs, AgentsCommand, DrainArgs, Output};
 use mizzen_api::v1::master::response;
 use mizzen_api::v1::{self, DrainState};
 use serde::Deserialize;
@@ -42,7 +42,19 @@ enum Standing {
     Drained,
 }
 
-pub(super) async fn list(session: &Session, output: Output) -> Result<(), CliError> {
+pub(super) async fn run(session: &Session, args: &AgentsArgs) -> Result<(), CliError> {
+    match &args.command {
+        None => list(session, args.output).await,
+        Some(AgentsCommand::Deactivate(args)) => {
+            let agent = find(session, &args.agent).await?.id;
+            order(session, "DEACTIVATE_AGENT", "deactivate_agent", &agent).await?;
+            tell(session, &agent, args.output).await
+        }
+        Some(AgentsCommand::MarkGone(args)) => mark_gone(session, args).await,
+    }
+}
+
+async fn list(session: &Session, output: Output) -> Result<(), CliError> {
     let answer = ask(session).await?;
     if output.json {
         return print_json(&answer);
@@ -65,12 +77,26 @@ pub(super) async fn drain(session: &Session, args: &DrainArgs) -> Result<(), Cli
     tell(session, &agent.id, args.output).await
 }
 
-pub(super) async fn reactivate(session: &Session, args: &ReactivateArgs) -> Result<(), CliError> {
-    let agent = find(session, &args.agent).await?;
-    let part = json!({ "agent_id": { "value": agent.id } });
-    let call = json!({ "type": "REACTIVATE_AGENT", "reactivate_agent": part });
-    session.send("POST", CALLS, Some(&call)).await?;
-    tell(session, &agent.id, args.output).await
+pub(super) async fn reactivate(session: &Session, args: &AgentArgs) -> Result<(), CliError> {
+    let agent = find(session, &args.agent).await?.id;
+    order(session, "REACTIVATE_AGENT", "reactivate_agent", &agent).await?;
+    tell(session, &agent, args.output).await
+}
+
+async fn mark_gone(session: &Session, args: &AgentArgs) -> Result<(), CliError> {
+    let agent = match find(session, &args.agent).await {
+        // One that is unreachable is not listed; the master knows its id.
+        Err(CliError::NoAgent { agent }) => agent,
+        found => found?.id,
+    };
+    order(session, "MARK_AGENT_GONE", "mark_agent_gone", &agent).await?;
+    tell(session, &agent, args.output).await
+}
+
+/// A call that has nothing in it but the agent.
+async fn order(session: &Session, kind: &str, part: &str, agent: &str) -> Result<(), CliError> {
+    let call = json!({ "type": kind, part: { "agent_id": { "value": agent } } });
+    session.send("POST", CALLS, Some(&call)).await.map(drop)
 }
 
 /// Waits until nothing is left on the agent, or it is gone.

@@ -181,6 +181,32 @@ fn an_agent_that_is_marked_gone_stays_away() {
 }
 
 #[test]
+fn an_agent_is_deactivated_and_taken_out_by_hand() {
+    in_lab(|| {
+        let node = Node::start(&[]);
+        let mut framework = aware();
+        let offer = framework.offer();
+        framework.launch(&offer, &[task("sleeper", "sleep 1000")]);
+        framework.until("sleeper", "TASK_RUNNING");
+        let id = agent_id(&node);
+        assert_eq!(node.text(&["agents", "deactivate", &id]).trim(), format!("{id} deactivated"));
+        assert_eq!(node.text(&["reactivate", &id]).trim(), format!("{id} active"));
+        assert_eq!(node.text(&["agents", "mark-gone", &id]).trim(), format!("{id} gone"));
+        let status = framework.expect("sleeper", "TASK_GONE_BY_OPERATOR");
+        assert_eq!(status["reason"], "REASON_AGENT_REMOVED_BY_OPERATOR");
+        eventually("its tasks end", SOON, || {
+            let rows = node.json(&["tasks"]);
+            rows.as_array().unwrap().is_empty().then_some(())
+        });
+        let again = node.text(&["agents", "mark-gone", &id]);
+        assert_eq!(again.trim(), format!("{id} gone"), "it is not listed any more");
+        let unknown = node.mizzen(&["agents", "mark-gone", "nobody"]);
+        assert_eq!(unknown.code, Some(1));
+        assert!(unknown.stderr.contains("Unknown agent nobody"), "{}", unknown.stderr);
+    });
+}
+
+#[test]
 fn a_machine_in_maintenance_is_left_goes_down_and_comes_back() {
     in_lab(|| {
         let mut node = Node::start(&[]);
