@@ -47,7 +47,7 @@ pub use options::{IpSource, Mode, Options, OptionsError};
 pub use owner::OwnerKey;
 pub use page::Cursor;
 pub use plain::{PlainEdns, PlainQuestion};
-pub use query::{Answer, Asked, answer};
+pub use query::{Absence, Answer, Asked, End, answer};
 pub use record::{Binding, Data, Record, Start, Withheld};
 pub use records::{depends_on_places, records_of, vip_records};
 pub use relayed::{Age, Asker, Notice, Opt, Relayed, Sent, Unfit, Worth};

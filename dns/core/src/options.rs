@@ -3,7 +3,8 @@
 use crate::hash::Seed;
 use crate::mangle::LabelRules;
 use crate::name::DnsName;
-use crate::statics::BUILT_IN;
+use crate::route::Aliases;
+use crate::statics::{BUILT_IN, COMPONENTS};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -139,6 +140,9 @@ pub enum OptionsError {
     /// What a component is called is no name.
     #[error("`{0}` cannot be a name in component.thisdcos.directory")]
     Component(String),
+    /// Components lead from one to the next, and from the last to the first.
+    #[error("the component `{}` stands for itself", .0.join("` and `"))]
+    Circle(Vec<String>),
 }
 
 impl Options {
@@ -173,10 +177,32 @@ impl Options {
             }
         }
         let wrong = |name: &&String| name.is_empty() || DnsName::parse(name).is_err();
-        match self.components.keys().find(wrong) {
-            Some(name) => Err(OptionsError::Component(name.clone())),
-            None => Ok(()),
+        if let Some(name) = self.components.keys().find(wrong) {
+            return Err(OptionsError::Component(name.clone()));
         }
+        self.circle().map_or(Ok(()), |way| Err(OptionsError::Circle(way)))
+    }
+
+    /// Components that lead to each other in a circle, in that order.
+    fn circle(&self) -> Option<Vec<String>> {
+        let (zone, forms) = (DnsName::fixed(COMPONENTS), Aliases::new(self));
+        let parsed = |(name, target): (&String, &DnsName)| {
+            let target = forms.held(target).before(&zone)?.to_owned();
+            Some((DnsName::parse(name).ok()?.as_str().to_owned(), target))
+        };
+        let leads: BTreeMap<String, String> = self.components.iter().filter_map(parsed).collect();
+        leads.keys().find_map(|first| {
+            let mut way = vec![first.clone()];
+            while let Some(next) = way.last().and_then(|last| leads.get(last)) {
+                match next {
+                    next if next == first => return Some(way),
+                    // One that does not come by here is found from one of its own.
+                    next if way.contains(next) => return None,
+                    next => way.push(next.clone()),
+                }
+            }
+            None
+        })
     }
 }
 
@@ -242,6 +268,37 @@ mod tests {
         let components = BTreeMap::from([("a b".to_owned(), DnsName::root())]);
         let odd = Options { components, ..Options::default() };
         assert_eq!(odd.check(), Err(OptionsError::Component("a b".to_owned())));
+    }
+
+    #[test]
+    fn components_lead_somewhere() {
+        #[rustfmt::skip]
+        let table: &[(&[(&str, &str)], &[&str])] = &[
+            (&[("a", "web.marathon.mesos"), ("b", "a.component.thisdcos.directory")], &[]),
+            (&[("a", "c.component.thisdcos.directory"), ("b", "a.mesos")],            &[]),
+            (&[("a", "A.Component.thisdcos.directory.")],                             &["a"]),
+            (&[("a", "a.component.thisdcos.global")],                                 &["a"]),
+            (&[("a", "a.component.key.dcos.directory")],                              &["a"]),
+            (&[("a.", "a.component.thisdcos.directory")],                             &["a"]),
+            (&[("x.y", "b.component.thisdcos.directory"), ("b", "x.y.component.thisdcos.directory")], &["b", "x.y"]),
+            // The first one only leads to a circle.
+            (&[("a", "b.component.thisdcos.directory"), ("b", "c.component.thisdcos.directory"), ("c", "b.component.thisdcos.directory")], &["b", "c"]),
+        ];
+        for (components, way) in table {
+            let pair =
+                |(name, to): &(&str, &str)| ((*name).to_owned(), DnsName::parse(to).unwrap());
+            let components: BTreeMap<_, _> = components.iter().map(pair).collect();
+            let options = Options {
+                components: components.clone(),
+                cluster_key: Some("key".to_owned()),
+                ..Options::default()
+            };
+            let want = match way {
+                [] => Ok(()),
+                way => Err(OptionsError::Circle(way.iter().map(|s| (*s).to_owned()).collect())),
+            };
+            assert_eq!(options.check(), want, "{components:?}");
+        }
     }
 
     #[test]

@@ -44,10 +44,32 @@ pub enum Answer {
         additionals: Vec<Record>,
         /// Whether there were more than room was for.
         cut: bool,
-        /// Where the last alias leads if that is somebody else's name: what is asked for is
-        /// known there.
-        onward: Option<Name>,
+        /// Where they end, if there are aliases among them.
+        end: End,
     },
+    /// There are none.
+    Nothing(Absence),
+    /// The name is somebody else's.
+    Forward,
+    /// Not a question that this server takes.
+    Refused,
+}
+
+/// Where a chain of aliases ends.
+#[derive(Debug, Clone, PartialEq)]
+pub enum End {
+    /// With what was asked for; or nowhere, for it is a circle or too long.
+    Here,
+    /// With a name of ours that has nothing to answer: the response code is that of this
+    /// name (RFC 6604, 3).
+    Nothing(Absence),
+    /// With this name, which is somebody else's: what is asked for is known there.
+    Elsewhere(Name),
+}
+
+/// How there is nothing.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Absence {
     /// The name exists and has nothing of this type.
     NoData {
         /// For the authority section. In legacy mode this is where an SOA or NS record
@@ -59,10 +81,6 @@ pub enum Answer {
         /// For the authority section.
         soa: Option<Record>,
     },
-    /// The name is somebody else's.
-    Forward,
-    /// Not a question that this server takes.
-    Refused,
 }
 
 /// Answers a question from the zones.
@@ -75,16 +93,12 @@ pub fn answer(zones: &Zones, asked: Asked<'_>) -> Answer {
     let Some(place) = zones.locate(&DnsName::from_wire(question.name())) else {
         return Answer::Forward;
     };
-    if zones.mode() == Mode::Legacy && place.apex_shown == *zones.domain() {
-        return legacy(zones, asked, &place);
+    let kind = u16::from(question.query_type());
+    if matches!(kind, SOA | NS) && is_legacy(zones, &place) {
+        let soa = of_zone(zones, kind, &place, question.name());
+        return Answer::Nothing(Absence::NoData { soa });
     }
-    if zones.node(&place.name).is_none() {
-        return Answer::NxDomain { soa: soa(zones, &place) };
-    }
-    match Reply::collect(zones, asked, &place) {
-        Some(answer) => answer,
-        None => Answer::NoData { soa: soa(zones, &place) },
-    }
+    Reply::collect(zones, asked, place)
 }
 
 /// Types that ask for something else than data: transfers and the protocol's own.
@@ -93,31 +107,41 @@ fn is_no_data_type(kind: RecordType) -> bool {
     matches!(kind, T::AXFR | T::IXFR | T::OPT | T::TSIG | T::ZERO)
 }
 
-/// As Mesos-DNS answered for its own zone: whatever name in it is asked for SOA or NS, the
-/// zone's record stands in the authority section under that name; an SRV record that is
-/// not there is no error and has no SOA record; that of another miss has the question's
-/// name and a usual TTL; names that only have names below them do not exist.
-fn legacy(zones: &Zones, asked: Asked<'_>, place: &Place) -> Answer {
-    let name = asked.question.name();
-    let node = zones.node(&place.name).filter(|node| node.sets().next().is_some());
-    let start = zones.node(&place.apex);
-    let of_zone = |kind| record(zones, name, &start?.set(kind)?);
-    match u16::from(asked.question.query_type()) {
-        kind @ (SOA | NS) => return Answer::NoData { soa: of_zone(kind) },
-        kind => match Reply::collect(zones, asked, place) {
-            Some(answer) => return answer,
-            None if kind == SRV => return Answer::NoData { soa: None },
-            None => {}
-        },
+/// Whether a place is answered for as Mesos-DNS did for its own zone: whatever name in it is
+/// asked for SOA or NS, the zone's record stands in the authority section under that name;
+/// for what is not there see [`legacy_absence`].
+fn is_legacy(zones: &Zones, place: &Place) -> bool {
+    zones.mode() == Mode::Legacy && place.apex_shown == *zones.domain()
+}
+
+/// How there is nothing of type `kind` at a place that the reply calls `name`.
+fn absence(zones: &Zones, kind: u16, place: &Place, name: &Name) -> Absence {
+    if is_legacy(zones, place) {
+        return legacy_absence(zones, kind, place, name);
     }
-    match node {
-        Some(_) => Answer::NoData { soa: of_zone(SOA) },
-        None => Answer::NxDomain { soa: of_zone(SOA) },
+    match zones.node(&place.name) {
+        Some(_) => Absence::NoData { soa: soa(zones, place) },
+        None => Absence::NxDomain { soa: soa(zones, place) },
     }
 }
 
-/// The first record of a set, under `name`.
-fn record(zones: &Zones, name: &Name, set: &Set<'_>) -> Option<Record> {
+/// An SRV record that is not there is no error and has no SOA record; that of another miss
+/// has the name of what is missing and a usual TTL; names that only have names below them
+/// do not exist.
+fn legacy_absence(zones: &Zones, kind: u16, place: &Place, name: &Name) -> Absence {
+    if kind == SRV {
+        return Absence::NoData { soa: None };
+    }
+    let soa = of_zone(zones, SOA, place, name);
+    match zones.node(&place.name).filter(|node| node.sets().next().is_some()) {
+        Some(_) => Absence::NoData { soa },
+        None => Absence::NxDomain { soa },
+    }
+}
+
+/// The first record of type `kind` of the place's zone, under `name`.
+fn of_zone(zones: &Zones, kind: u16, place: &Place, name: &Name) -> Option<Record> {
+    let set = zones.node(&place.apex)?.set(kind)?;
     let data = Data::from_bytes(set.kind, set.iter().next()?.data());
     data.to_record(name, set.ttl(), zones.serial())
 }
@@ -132,7 +156,6 @@ struct Reply<'a> {
     /// Zone of tasks that is asked for under the dispatcher's name for it.
     copy: Option<Copied<'a>>,
     cut: bool,
-    onward: Option<Name>,
 }
 
 /// The dispatcher's copy of the zone of tasks.
@@ -146,41 +169,47 @@ struct Copied<'a> {
 }
 
 impl<'a> Reply<'a> {
-    /// Gathers the answers, along CNAME records if need be; `None` if there are none.
-    fn collect(zones: &'a Zones, asked: Asked<'a>, place: &Place) -> Option<Answer> {
+    fn collect(zones: &'a Zones, asked: Asked<'a>, place: Place) -> Answer {
         let (answers, targets) = (Vec::new(), Vec::new());
-        let copy = is_copied(zones, place).then(|| Copied {
+        let copy = is_copied(zones, &place).then(|| Copied {
             domain: zones.domain(),
             shown: place.apex_shown.clone(),
             start: zones.node(&DnsName::fixed(DIRECTORY)),
         });
-        let mut reply = Self { zones, asked, answers, targets, copy, cut: false, onward: None };
-        let mut here = place.name.clone();
-        let mut shown = asked.question.name().clone();
+        let mut reply = Self { zones, asked, answers, targets, copy, cut: false };
+        let end = match reply.follow(place) {
+            End::Nothing(absence) if reply.answers.is_empty() && !reply.cut => {
+                return Answer::Nothing(absence);
+            }
+            end => end,
+        };
+        let additionals = reply.addresses();
+        let Self { answers, cut, .. } = reply;
+        Answer::Records { answers, additionals, cut, end }
+    }
+
+    /// Gathers the answers, along CNAME records if need be.
+    fn follow(&mut self, mut here: Place) -> End {
+        let mut shown = self.asked.question.name().clone();
         let mut seen = Vec::with_capacity(1);
-        while seen.len() < MAX_CHAIN && !seen.contains(&here) {
-            let Some(node) = reply.node(&here) else { break };
-            if reply.push_wanted(&shown, node) {
+        while seen.len() < MAX_CHAIN && !seen.contains(&here.name) {
+            let node = self.node(&here.name);
+            if node.is_some_and(|node| self.push_wanted(&shown, node)) {
                 break;
             }
-            let Some(alias) = node.set(CNAME) else { break };
-            reply.push_set(&shown, &alias);
+            let Some(alias) = node.and_then(|node| node.set(CNAME)) else {
+                let kind = self.asked.question.query_type().into();
+                return End::Nothing(absence(self.zones, kind, &here, &shown));
+            };
+            self.push_set(&shown, &alias);
             let target = alias.iter().next().and_then(|sent| DnsName::from_bytes(sent.data()));
             let Some(target) = target else { break };
             let Some(name) = target.to_wire() else { break };
-            let Some(next) = zones.locate(&target) else {
-                reply.onward = Some(name);
-                break;
-            };
-            seen.push(std::mem::replace(&mut here, next.name));
+            let Some(next) = self.zones.locate(&target) else { return End::Elsewhere(name) };
+            seen.push(std::mem::replace(&mut here, next).name);
             shown = name;
         }
-        if reply.answers.is_empty() && !reply.cut {
-            return None;
-        }
-        let additionals = reply.addresses();
-        let Self { answers, cut, onward, .. } = reply;
-        Some(Answer::Records { answers, additionals, cut, onward })
+        End::Here
     }
 
     /// What is at a name.

@@ -54,10 +54,14 @@ impl Aliases {
         self.0.iter().map(|alias| &alias.from)
     }
 
+    /// A name in the form that the zones hold.
+    pub(crate) fn held(&self, asked: &DnsName) -> DnsName {
+        self.find(asked).map_or_else(|| asked.clone(), |(alias, head)| alias.to.under(head))
+    }
+
     /// Finds the place of a name; `None` if it is somebody else's.
     pub(crate) fn locate(&self, asked: &DnsName, zones: &Zones) -> Option<Place> {
-        let alias = self.0.iter().find_map(|alias| Some((alias, asked.before(&alias.from)?)));
-        let Some((alias, head)) = alias else {
+        let Some((alias, head)) = self.find(asked) else {
             let name = without_wildcards(asked, zones.domain());
             let apex = zones.apex_of(&name)?;
             return Some(Place { name, apex_shown: apex.clone(), apex });
@@ -66,6 +70,11 @@ impl Aliases {
         let apex = zones.apex_of(&name)?;
         let apex_shown = apex.before(&alias.to).map_or(apex.clone(), |head| alias.from.under(head));
         Some(Place { name, apex, apex_shown })
+    }
+
+    /// The suffix of a name that stands for another one, and what is before it.
+    fn find<'a>(&self, asked: &'a DnsName) -> Option<(&Alias, &'a str)> {
+        self.0.iter().find_map(|alias| Some((alias, asked.before(&alias.from)?)))
     }
 }
 

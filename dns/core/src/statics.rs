@@ -14,7 +14,7 @@ pub(crate) const DCOS_ZONE: &str = "dcos.thisdcos.directory";
 /// Where VIPs are named.
 pub(crate) const VIP_ZONE: &str = "l4lb.thisdcos.directory";
 /// Where other names for tasks and VIPs are configured.
-const COMPONENTS: &str = "component.thisdcos.directory";
+pub(crate) const COMPONENTS: &str = "component.thisdcos.directory";
 /// Where nodes are named.
 pub(crate) const NODE_NAMES: &str = "node.thisdcos.directory";
 /// This node, for those who run on it.

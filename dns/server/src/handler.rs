@@ -16,11 +16,11 @@ use crate::shared::SharedZones;
 use crate::transfer::Transfer;
 use crate::upstream::wire_name;
 use hickory_proto::op::{Header, LowerQuery, MessageType, Metadata, OpCode, Query, ResponseCode};
-use hickory_proto::rr::{Name, Record, RecordType};
+use hickory_proto::rr::{Name, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 use hickory_server::net::xfer::Protocol;
 use hickory_server::server::Request;
-use mizzen_dns_core::{Answer, Asked, Asker, DnsName, Opt, answer};
+use mizzen_dns_core::{Absence, Answer, Asked, Asker, DnsName, End, Opt, answer};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -159,18 +159,20 @@ impl Handler {
             room: record_room(request),
         };
         Known::Reply(match self.zones.read(|zones| answer(zones, asked)) {
-            Answer::Records { answers, additionals, cut, onward } => {
+            Answer::Records { answers, additionals, cut, end } => {
                 let mut reply = Reply::to(request, ResponseCode::NoError);
                 reply.metadata.authoritative = true;
                 reply.metadata.truncation = cut;
                 (reply.answers, reply.additionals) = (answers, additionals);
-                match onward {
-                    Some(target) if may_ask(request, rules) => return Known::Alias(reply, target),
-                    _ => reply,
+                match end {
+                    End::Elsewhere(target) if may_ask(request, rules) => {
+                        return Known::Alias(reply, target);
+                    }
+                    End::Nothing(absence) => deny(reply, absence),
+                    End::Here | End::Elsewhere(_) => reply,
                 }
             }
-            Answer::NoData { soa } => negative(request, ResponseCode::NoError, soa),
-            Answer::NxDomain { soa } => negative(request, ResponseCode::NXDomain, soa),
+            Answer::Nothing(absence) => deny(Reply::to(request, ResponseCode::NoError), absence),
             Answer::Refused => Reply::to(request, ResponseCode::Refused)
                 .because(ExtendedError::NotSupported, "no data is of this type or class"),
             Answer::Forward if !rules.access.may_forward(request.src().ip()) => {
@@ -329,8 +331,13 @@ fn is_transfer(query: &LowerQuery) -> bool {
     matches!(query.query_type(), RecordType::AXFR | RecordType::IXFR)
 }
 
-fn negative(request: &Request, code: ResponseCode, soa: Option<Record>) -> Reply {
-    let mut reply = Reply::to(request, code);
+/// Says in a reply that what is asked for is not there.
+fn deny(mut reply: Reply, absence: Absence) -> Reply {
+    let (code, soa) = match absence {
+        Absence::NoData { soa } => (ResponseCode::NoError, soa),
+        Absence::NxDomain { soa } => (ResponseCode::NXDomain, soa),
+    };
+    reply.metadata.response_code = code;
     reply.metadata.authoritative = true;
     reply.authorities.extend(soa);
     reply

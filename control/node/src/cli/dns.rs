@@ -176,6 +176,9 @@ impl Answer {
     /// Its response code, in words.
     fn why(&self) -> String {
         let words = match (self.rcode.as_str(), self.forwarded) {
+            ("NXDOMAIN", _) if !self.answers.is_empty() => {
+                "it is an alias of a name that does not exist".to_owned()
+            }
             ("NXDOMAIN", _) => "there is no such name".to_owned(),
             ("REFUSED", true) => self.refusal(),
             ("SERVFAIL", true) => {

@@ -65,5 +65,13 @@ pub(super) fn conflict(config: &Config) -> Option<(&'static str, String, String)
             let why = "cannot be a name in component.thisdcos.directory".to_owned();
             ("dns.components", name, why)
         }
+        OptionsError::Circle(way) => {
+            let (name, others) = way.split_first()?;
+            let why = match others {
+                [] => "stands for itself".to_owned(),
+                others => format!("stands for itself by way of {}", others.join(", ")),
+            };
+            ("dns.components", name.clone(), why)
+        }
     })
 }

@@ -196,6 +196,8 @@ fn each_kind_of_mistake() {
         ("[dns]\ncomponents = { web = [] }", "m.toml:2: dns.components: `web=` is not a name and what it stands for, such as web=web.marathon.mesos"),
         ("[dns]\ncomponents = { web = 'a.mesos', web2 = 1 }", "m.toml:2: dns.components: expected an array of strings, found an integer"),
         ("[dns]\ncomponents = { 'a b' = 'a.mesos' }", "m.toml:2: dns.components: `a b` cannot be a name in component.thisdcos.directory"),
+        ("[dns]\ncomponents = { a = 'a.component.thisdcos.directory' }", "m.toml:2: dns.components: `a` stands for itself"),
+        ("[dns]\ncomponents = { a = 'b.component.thisdcos.directory', b = 'a.component.thisdcos.global' }", "m.toml:2: dns.components: `a` stands for itself by way of b"),
         ("[dns]\nip_sources = ['rkt']",  "m.toml:2: dns.ip_sources: `rkt` is not a source of addresses (host, netinfo, mesos, docker)"),
         ("[dns]\ncluster_key = 'secret!'", "m.toml:2: dns.cluster_key: `secret!` is not a public key in z-base-32"),
         ("[dns]\ntransfer_to = ['all']", "m.toml:2: dns.transfer_to: `all` is not a network, such as 10.0.0.0/8"),

@@ -40,11 +40,12 @@ pub(crate) fn document(
     now: Wall,
     (stale, hosts): (&BTreeSet<String>, &Hosts),
 ) -> Value {
-    let Some(first) = chain.first() else { return Value::Null };
-    let rcode = match first.verdict {
-        Verdict::Found | Verdict::NoData => "NOERROR",
+    let (Some(first), Some(last)) = (chain.first(), chain.last()) else { return Value::Null };
+    // That of the chain's end (RFC 6604, 3), which upstreams know if it is somebody else's.
+    let rcode = match last.verdict {
         Verdict::NxDomain => "NXDOMAIN",
-        Verdict::Forward => "FORWARDED",
+        Verdict::Forward if chain.len() == 1 => "FORWARDED",
+        Verdict::Found | Verdict::NoData | Verdict::Forward => "NOERROR",
     };
     let answer = |(owner, record): (&String, &Explained)| {
         json!({
@@ -72,7 +73,7 @@ pub(crate) fn document(
     });
     let (served, left_out): (Vec<_>, Vec<_>) =
         records.partition(|(_, record)| record.withheld.is_none());
-    let last = chain.last().filter(|last| last.verdict == Verdict::Forward);
+    let onward = Some(&last.name).filter(|_| last.verdict == Verdict::Forward);
     json!({
         "name": first.name,
         "type": kind.map_or_else(|| "ANY".to_owned(), kind_text),
@@ -82,7 +83,7 @@ pub(crate) fn document(
         "answers": served.into_iter().map(answer).collect::<Value>(),
         "left_out": left_out.into_iter().map(omission).collect::<Value>(),
         // What upstreams are to be asked for.
-        "onward": last.map(|last| &last.name),
+        "onward": onward,
     })
 }
 
@@ -145,6 +146,7 @@ mod tests {
             ("db.example", "CNAME", "one.example"),
             ("one.example", "A", "192.0.2.7"),
             ("out.example", "CNAME", "www.example.net"),
+            ("gone.example", "CNAME", "nobody.mesos"),
             ("a.example", "CNAME", "b.example"),
             ("b.example", "CNAME", "a.example"),
         ] {
@@ -169,6 +171,7 @@ mod tests {
             ("db.example",    alias, vec!["db.example. one.example.", "NOERROR -"]),
             ("out.example",   a,     vec!["out.example. www.example.net.", "NOERROR www.example.net."]),
             ("a.example",     a,     vec!["a.example. b.example.", "b.example. a.example.", "NOERROR -"]),
+            ("gone.example",  a,     vec!["gone.example. nobody.mesos.", "NXDOMAIN -"]),
             ("www.example",   a,     vec!["FORWARDED www.example."]),
             ("nobody.mesos",  a,     vec!["NXDOMAIN -"]),
         ];

@@ -44,19 +44,31 @@ fn ask(zones: &Zones, name: &str, kind: RecordType, turn: u64) -> Answer {
     answer(zones, Asked { question: &question, turn, room: 100 })
 }
 
-/// `code owner-of-SOA` or the sorted records, additional ones behind a `+`.
+fn words(absence: &Absence) -> String {
+    let (code, soa) = match absence {
+        Absence::NoData { soa } => ("nodata", soa),
+        Absence::NxDomain { soa } => ("nxdomain", soa),
+    };
+    let record = |soa: &Record| format!("{} {}", soa.name, soa.record_type());
+    format!("{code} {}", soa.as_ref().map_or("-".to_owned(), record))
+}
+
+/// `code owner-of-SOA SOA` or the sorted records, additional ones behind a `+`.
 fn short(answer: Answer) -> String {
     let line = |record: &Record| format!("{} {}", record.record_type(), record.data);
     match answer {
-        Answer::Records { answers, additionals, cut, onward } => {
+        Answer::Records { answers, additionals, cut, end } => {
             let mut lines: Vec<String> = answers.iter().map(line).collect();
             lines.extend(additionals.iter().map(|r| format!("+{} {}", r.name, line(r))));
-            lines.extend(onward.map(|name| format!("onward {name}")));
+            lines.extend(match end {
+                End::Here => None,
+                End::Nothing(absence) => Some(format!("to {}", words(&absence))),
+                End::Elsewhere(name) => Some(format!("to {name}")),
+            });
             lines.sort();
             lines.join(", ") + if cut { " cut" } else { "" }
         }
-        Answer::NoData { soa } => format!("nodata {}", soa.expect("an SOA record").name),
-        Answer::NxDomain { soa } => format!("nxdomain {}", soa.expect("an SOA record").name),
+        Answer::Nothing(absence) => words(&absence),
         Answer::Forward => "forward".into(),
         Answer::Refused => "refused".into(),
     }
@@ -81,43 +93,43 @@ fn every_kind_of_question() {
         ("web.marathon.mesos.",                  T::A,    "A 9.0.1.5, A 9.0.1.6"),
         ("WeB.mArAtHoN.MESOS.",                  T::A,    "A 9.0.1.5, A 9.0.1.6"),
         ("web.*.marathon.mesos.",                T::A,    "A 9.0.1.5, A 9.0.1.6"),
-        ("web.marathon.mesos.",                  T::AAAA, "nodata mesos."),
-        ("web.marathon.mesos.",                  T::TXT,  "nodata mesos."),
+        ("web.marathon.mesos.",                  T::AAAA, "nodata mesos. SOA"),
+        ("web.marathon.mesos.",                  T::TXT,  "nodata mesos. SOA"),
         ("web.marathon.mesos.",                  T::ANY,  "A 9.0.1.5, A 9.0.1.6"),
         ("web.marathon.mesos.",                  T::AXFR, "refused"),
-        ("marathon.mesos.",                      T::A,    "nodata mesos."),
-        ("_tcp.marathon.mesos.",                 T::SRV,  "nodata mesos."),
-        ("api.marathon.mesos.",                  T::A,    "nxdomain mesos."),
-        ("_api._tcp.marathon.mesos.",            T::SRV,  "nxdomain mesos."),
+        ("marathon.mesos.",                      T::A,    "nodata mesos. SOA"),
+        ("_tcp.marathon.mesos.",                 T::SRV,  "nodata mesos. SOA"),
+        ("api.marathon.mesos.",                  T::A,    "nxdomain mesos. SOA"),
+        ("_api._tcp.marathon.mesos.",            T::SRV,  "nxdomain mesos. SOA"),
         ("web.marathon.slave.mesos.",            T::A,    "A 10.0.0.2"),
         ("_web._tcp.marathon.mesos.",            T::SRV,  &services),
         ("_http._web._tcp.marathon.mesos.",      T::SRV,  &services),
-        ("_web._udp.marathon.mesos.",            T::SRV,  "nxdomain mesos."),
+        ("_web._udp.marathon.mesos.",            T::SRV,  "nxdomain mesos. SOA"),
         ("web.marathon.mesos.thisdcos.directory.", T::A,  "A 9.0.1.5, A 9.0.1.6"),
-        ("x.marathon.mesos.thisdcos.directory.", T::A,    "nxdomain mesos.thisdcos.directory."),
+        ("x.marathon.mesos.thisdcos.directory.", T::A,    "nxdomain mesos.thisdcos.directory. SOA"),
         ("web.marathon.agentip.dcos.thisdcos.directory.",     T::A, "A 10.0.0.2"),
         ("web.marathon.containerip.dcos.thisdcos.directory.", T::A, "A 9.0.1.5, A 9.0.1.6"),
         ("web.marathon.autoip.dcos.thisdcos.global.",         T::A, "A 10.0.0.2"),
         ("web.marathon.l4lb.thisdcos.directory.", T::A,   "A 11.0.0.7"),
         ("web.marathon.dclb.thisdcos.directory.", T::A,   "A 11.0.0.7"),
-        ("web.marathon.l4lb.thisdcos.directory.", T::AAAA, "nodata l4lb.thisdcos.directory."),
-        ("no.marathon.dclb.thisdcos.global.",     T::A,   "nxdomain dclb.thisdcos.global."),
-        ("x.thisdcos.directory.",                 T::A,   "nxdomain thisdcos.directory."),
+        ("web.marathon.l4lb.thisdcos.directory.", T::AAAA, "nodata l4lb.thisdcos.directory. SOA"),
+        ("no.marathon.dclb.thisdcos.global.",     T::A,   "nxdomain dclb.thisdcos.global. SOA"),
+        ("x.thisdcos.directory.",                 T::A,   "nxdomain thisdcos.directory. SOA"),
         ("thisnode.thisdcos.directory.",          T::A,   "A 10.0.0.2"),
         ("ready.spartan.",                        T::A,   "A 127.0.0.1"),
         ("ns.spartan.",                           T::A,   "A 198.51.100.1"),
         ("ns1.mesos.",                            T::A,   "A 198.51.100.1"),
         ("localhost.",                            T::AAAA, "AAAA ::1"),
-        ("zk-1.zk.",                              T::A,   "nxdomain zk."),
+        ("zk-1.zk.",                              T::A,   "nxdomain zk. SOA"),
         ("mesos.",                                T::NS,  "NS ns1.mesos."),
         ("spartan.",                              T::NS,  "NS ns.spartan."),
-        ("mesos.",                                T::A,   "nodata mesos."),
-        ("web.marathon.mesos.",                   T::SOA, "nodata mesos."),
+        ("mesos.",                                T::A,   "nodata mesos. SOA"),
+        ("web.marathon.mesos.",                   T::SOA, "nodata mesos. SOA"),
         ("example.com.",                          T::A,   "forward"),
         (".",                                     T::NS,  "forward"),
         ("1.100.51.198.in-addr.arpa.",            T::PTR, "PTR ns.spartan."),
         ("7.0.0.11.in-addr.arpa.",                T::PTR, "PTR web.marathon.l4lb.thisdcos.directory."),
-        ("8.0.0.11.in-addr.arpa.",                T::PTR, "nxdomain 11.in-addr.arpa."),
+        ("8.0.0.11.in-addr.arpa.",                T::PTR, "nxdomain 11.in-addr.arpa. SOA"),
         ("5.1.0.9.in-addr.arpa.",                 T::PTR, &back),
         ("1.0.0.10.in-addr.arpa.",                T::PTR, "forward"),
     ];
@@ -152,7 +164,8 @@ fn soa_records_carry_the_serial_and_the_negative_ttl() {
     };
     zones.remove(&OwnerKey::Vip("web.marathon".into()));
     assert_eq!(serial(&ask(&zones, "mesos.", RecordType::SOA, 0)), serial(&before) + 1);
-    let Answer::NxDomain { soa: Some(soa) } = ask(&zones, "no.mesos.", RecordType::A, 0) else {
+    let missing = ask(&zones, "no.mesos.", RecordType::A, 0);
+    let Answer::Nothing(Absence::NxDomain { soa: Some(soa) }) = missing else {
         panic!("it exists")
     };
     assert_eq!((soa.ttl, soa.record_type()), (1, RecordType::SOA));
@@ -219,6 +232,7 @@ fn chains_of_names_are_followed_inside_our_zones() {
         alias("out.component.thisdcos.directory", "example.com"),
         alias("far.component.thisdcos.directory", "out.component.thisdcos.directory"),
         alias("gone.component.thisdcos.directory", "no.marathon.mesos"),
+        alias("bare.component.thisdcos.directory", "ready.spartan"),
         alias("a.component.thisdcos.directory", "b.component.thisdcos.directory"),
         alias("b.component.thisdcos.directory", "a.component.thisdcos.directory"),
         alias("self.component.thisdcos.directory", "self.component.thisdcos.directory"),
@@ -229,9 +243,10 @@ fn chains_of_names_are_followed_inside_our_zones() {
     assert_eq!(shop, "A 11.0.0.7, CNAME web.marathon.dclb.thisdcos.directory.");
     #[rustfmt::skip]
     let table = [
-        ("out",  "CNAME example.com., onward example.com."),
-        ("far",  "CNAME example.com., CNAME out.component.thisdcos.directory., onward example.com."),
-        ("gone", "CNAME no.marathon.mesos."),
+        ("out",  "CNAME example.com., to example.com."),
+        ("far",  "CNAME example.com., CNAME out.component.thisdcos.directory., to example.com."),
+        // The code is that of the chain's end, with the SOA record of its zone.
+        ("gone", "CNAME no.marathon.mesos., to nxdomain mesos. SOA"),
         // A circle is gone round once.
         ("a",    "CNAME a.component.thisdcos.directory., CNAME b.component.thisdcos.directory."),
         ("self", "CNAME self.component.thisdcos.directory."),
@@ -239,6 +254,8 @@ fn chains_of_names_are_followed_inside_our_zones() {
     for (name, want) in table {
         assert_eq!(text(&format!("{name}.component.thisdcos.directory.")), want, "{name}");
     }
+    let bare = short(ask(&zones, "bare.component.thisdcos.directory.", RecordType::MX, 0));
+    assert_eq!(bare, "CNAME ready.spartan., to nodata spartan. SOA");
     let out = "out.component.thisdcos.directory.";
     assert_eq!(short(ask(&zones, out, RecordType::CNAME, 0)), "CNAME example.com.");
 }
@@ -258,16 +275,7 @@ fn both_modes() {
         zones
     };
     let (strict, legacy) = (of(Mode::Strict), of(Mode::Legacy));
-    let told = |zones: &Zones, name: &str, kind| {
-        let soa = |soa: Option<Record>| {
-            soa.map_or("-".into(), |soa| format!("{} {}", soa.name, soa.record_type()))
-        };
-        match ask(zones, name, kind, 0) {
-            Answer::NoData { soa: record } => format!("nodata {}", soa(record)),
-            Answer::NxDomain { soa: record } => format!("nxdomain {}", soa(record)),
-            other => short(other),
-        }
-    };
+    let told = |zones: &Zones, name: &str, kind| short(ask(zones, name, kind, 0));
     #[rustfmt::skip]
     let table: &[(&str, T, &str, &str)] = &[
         // name                      type      strict                          legacy
@@ -292,7 +300,7 @@ fn both_modes() {
         assert_eq!(told(&legacy, name, *kind), *in_legacy, "{name} {kind} legacy");
     }
     let ttl = |zones| match ask(zones, "no.mesos.", T::A, 0) {
-        Answer::NxDomain { soa } => soa.map(|soa| soa.ttl),
+        Answer::Nothing(Absence::NxDomain { soa }) => soa.map(|soa| soa.ttl),
         other => panic!("{other:?}"),
     };
     assert_eq!(ttl(&strict), Some(1));

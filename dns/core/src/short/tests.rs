@@ -5,7 +5,7 @@ use crate::hash::Seed;
 use crate::name::DnsName;
 use crate::options::Options;
 use crate::owner::OwnerKey;
-use crate::query::{Answer, Asked, answer};
+use crate::query::{Absence, Answer, Asked, answer};
 use crate::record::{Data, Record, Withheld};
 use hickory_proto::op::{Edns, Message, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{DNSClass, RecordType};
@@ -71,8 +71,10 @@ fn agree(zones: &Zones, message: &Message, turn: u64) -> Result<(), TestCaseErro
         Answer::Records { answers, additionals, cut: false, .. } => {
             (ResponseCode::NoError, answers, Vec::new(), additionals)
         }
-        Answer::NoData { soa } => (ResponseCode::NoError, Vec::new(), Vec::from_iter(soa), vec![]),
-        Answer::NxDomain { soa } => {
+        Answer::Nothing(Absence::NoData { soa }) => {
+            (ResponseCode::NoError, Vec::new(), Vec::from_iter(soa), vec![])
+        }
+        Answer::Nothing(Absence::NxDomain { soa }) => {
             (ResponseCode::NXDomain, Vec::new(), Vec::from_iter(soa), vec![])
         }
         other => return Err(TestCaseError::fail(format!("{other:?} for {message:?}"))),
