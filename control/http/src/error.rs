@@ -152,7 +152,7 @@ impl IntoResponse for HttpError {
         // Most refusals come before the body was read; what is left of it on the
         // connection is not worth keeping that open, and the client is told so.
         let headers = [(CONTENT_TYPE, "text/plain; charset=utf-8"), (CONNECTION, "close")];
-        (self.status(), headers, self.to_string()).into_response()
+        (self.status(), headers, format!("{self}\n")).into_response()
     }
 }
 

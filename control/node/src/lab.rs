@@ -93,6 +93,9 @@ fn surrounding() -> Result<u32, LabError> {
 }
 
 fn in_sandbox(args: &LabArgs, signals: &Signals) -> Result<ExitCode, LabError> {
+    if std::io::stderr().is_terminal() {
+        crate::say(&format!("mizzen: making a sandbox {}\n", contents(args)));
+    }
     let sandbox = Sandbox::create(usize::from(args.nodes))?;
     let mut nodes = Vec::new();
     let result = start_nodes(args, &sandbox, &mut nodes, signals)
@@ -105,6 +108,16 @@ fn in_sandbox(args: &LabArgs, signals: &Signals) -> Result<ExitCode, LabError> {
     }
     drop(sandbox);
     result
+}
+
+/// What will be in a sandbox.
+fn contents(args: &LabArgs) -> String {
+    match (args.no_node, args.nodes) {
+        (true, 1) => "without a node".to_owned(),
+        (true, nodes) => format!("with the places of {nodes} nodes"),
+        (false, 1) => "with a node in it".to_owned(),
+        (false, nodes) => format!("with a cluster of {nodes} nodes in it"),
+    }
 }
 
 fn start_nodes(

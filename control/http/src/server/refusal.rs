@@ -13,8 +13,8 @@ use tracing::warn;
 
 /// What it is told.
 const ANSWER: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
-    content-type: text/plain\r\ncontent-length: 45\r\nretry-after: 5\r\nconnection: close\r\n\r\n\
-    This node has as many connections as it takes";
+    content-type: text/plain\r\ncontent-length: 46\r\nretry-after: 5\r\nconnection: close\r\n\r\n\
+    This node has as many connections as it takes\n";
 
 /// How long it may take to read that.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -122,7 +122,7 @@ mod tests {
         // Those that were refused are closed, not reset.
         let mut rest = Vec::new();
         idle.remove(3).read_to_end(&mut rest).await.unwrap();
-        assert!(String::from_utf8_lossy(&rest).ends_with("as it takes"));
+        assert!(String::from_utf8_lossy(&rest).ends_with("as it takes\n"));
 
         let mut admin = UnixStream::connect(&socket).await.unwrap();
         // It has no such route, which is an answer too.

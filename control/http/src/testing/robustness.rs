@@ -99,7 +99,7 @@ async fn a_core_that_is_gone_is_said() {
     assert!((&mut bench.core).await.is_err());
     let answer = bench.raw(Part::Master, &get("/state")).await;
     assert_eq!(status(&answer), "HTTP/1.1 503");
-    assert!(answer.ends_with("the node is stopping"), "{answer}");
+    assert!(answer.ends_with("the node is stopping\n"), "{answer}");
     assert_eq!(status(&bench.raw(Part::Master, &get("/health")).await), "HTTP/1.1 503");
     assert!(bench.seen.recv().await.is_none());
 }
