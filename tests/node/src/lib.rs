@@ -21,6 +21,7 @@ pub mod http;
 pub mod kernel;
 pub mod lab;
 pub mod load;
+pub mod manager;
 pub mod node;
 
 pub use lab::{in_lab, in_lab_of};

@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 
 /// Between two questions; a part of what is measured.
 const PAUSE: Duration = Duration::from_micros(50);
+/// After which a question is asked once more: one that a server took and died with is
+/// answered by nobody, and this is part of what is measured, too.
+const PATIENCE: Duration = Duration::from_millis(10);
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// What was seen.
@@ -61,7 +64,7 @@ fn watch(
 ) -> Result<Seen> {
     let socket = socket("127.0.0.1:0")?;
     socket.connect(server)?;
-    socket.set_read_timeout(Some(Duration::from_millis(100)))?;
+    socket.set_read_timeout(Some(PATIENCE))?;
     let (begun, mut buffer) = (Instant::now(), [0; 1500]);
     let (mut last, mut gap) = (None::<Instant>, Duration::ZERO);
     for id in (0..=u16::MAX).cycle() {

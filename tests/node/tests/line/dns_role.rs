@@ -7,6 +7,7 @@ use hickory_proto::rr::{RData, Record, RecordType};
 use mizzen_tests_node::apps::{self, deploy_web};
 use mizzen_tests_node::dns::{self, By};
 use mizzen_tests_node::http::{get, send_json};
+use mizzen_tests_node::manager::Manager;
 use mizzen_tests_node::node::{Node, Place, run};
 use mizzen_tests_node::{SOON, eventually, in_lab, lab};
 use serde_json::{Value, json};
@@ -280,44 +281,71 @@ fn ask_on(stop: &AtomicBool, name: &str, tries: u32) -> (u32, Vec<String>) {
     (answered, lost)
 }
 
+/// A resolver that knows one name, which it will know at once when it starts again.
+fn knowing(start: impl FnOnce() -> Node) -> Node {
+    let node = start();
+    let _ = node.text(&["dns", "set", "db.example.com", "A", "192.0.2.7"]);
+    let known = || fs::read_to_string(lab::state_dir().join("names.log")).unwrap_or_default();
+    eventually("what is known is written down", SOON, || {
+        known().contains("db.example.com").then_some(())
+    });
+    node
+}
+
+/// Kills and stops the daemon in turns, while clients ask and ask again once.
+fn restart_unnoticed(mut node: Node, start: impl Fn() -> Node) -> Node {
+    let stop = AtomicBool::new(false);
+    let (answered, lost) = std::thread::scope(|scope| {
+        let client = |_| scope.spawn(|| ask_on(&stop, "db.example.com", 2));
+        let clients: Vec<_> = (0..4).map(client).collect();
+        for round in 0..4 {
+            match round % 2 {
+                0 => node.kill(),
+                _ => assert!(node.stop().success()),
+            }
+            node = start();
+        }
+        stop.store(true, Ordering::Relaxed);
+        let done = clients.into_iter().map(|client| client.join().unwrap());
+        done.fold((0, Vec::new()), |(sum, mut all), (answered, lost)| {
+            all.extend(lost);
+            (sum + answered, all)
+        })
+    });
+    assert!(lost.is_empty(), "{lost:?}");
+    assert!(answered > 100, "{answered}");
+    node
+}
+
+fn holder() -> PathBuf {
+    PathBuf::from(lab::variable("MIZZEN_RUN_DIR")).join("dns.sock")
+}
+
 #[test]
 fn a_client_that_asks_twice_does_not_notice_a_restart() {
     in_lab(|| {
         let place = Place::new(&["--roles", "dns", "--dns-upstreams", ""]);
-        let mut node = place.start();
-        let _ = node.text(&["dns", "set", "db.example.com", "A", "192.0.2.7"]);
-        let known = || fs::read_to_string(lab::state_dir().join("names.log")).unwrap_or_default();
-        eventually("what is known is written down", SOON, || {
-            known().contains("db.example.com").then_some(())
-        });
-        let holder = lab::variable("MIZZEN_RUN_DIR") + "/dns.sock";
-        eventually("somebody holds the sockets", SOON, || {
-            std::path::Path::new(&holder).exists().then_some(())
-        });
-        let stop = AtomicBool::new(false);
-        let (answered, lost) = std::thread::scope(|scope| {
-            let client = |_| scope.spawn(|| ask_on(&stop, "db.example.com", 2));
-            let clients: Vec<_> = (0..4).map(client).collect();
-            for round in 0..4 {
-                match round % 2 {
-                    0 => node.kill(),
-                    _ => assert!(node.stop().success()),
-                }
-                node = place.start();
-            }
-            stop.store(true, Ordering::Relaxed);
-            let done = clients.into_iter().map(|client| client.join().unwrap());
-            done.fold((0, Vec::new()), |(sum, mut all), (answered, lost)| {
-                all.extend(lost);
-                (sum + answered, all)
-            })
-        });
-        assert!(lost.is_empty(), "{lost:?}");
-        assert!(answered > 100, "{answered}");
-        drop(node);
+        let node = knowing(|| place.start());
+        eventually("somebody holds the sockets", SOON, || holder().exists().then_some(()));
+        drop(restart_unnoticed(node, || place.start()));
         let gone = place.run(&["--teardown"]);
         assert_eq!(gone.code, Some(0), "{gone:?}");
-        assert!(!std::path::Path::new(&holder).exists(), "nobody holds anything any more");
+        assert!(!holder().exists(), "nobody holds anything any more");
+    });
+}
+
+#[test]
+fn a_service_manager_keeps_the_sockets_over_restarts() {
+    in_lab(|| {
+        let manager = Manager::start();
+        let place = Place::new(&["--roles", "dns", "--dns-upstreams", ""]);
+        let node = knowing(|| manager.run(&place));
+        let kept = manager.kept();
+        assert!(kept["mizzen-dns"] >= 2 && kept.len() == 1, "{kept:?}");
+        let node = restart_unnoticed(node, || manager.run(&place));
+        assert_eq!(manager.kept(), kept, "each start takes the place of the one before");
+        drop(node);
+        assert!(!holder().exists(), "nobody else has held them");
     });
 }
 
