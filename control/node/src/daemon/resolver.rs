@@ -97,7 +97,7 @@ pub(crate) fn open(config: &Config, here: OwnerId, generation: u64) -> Names {
     Names::new(zones, options, here, Memory::new(config.state_dir.join("names.log")))
 }
 
-/// Starts a resolver for names; nothing without the role.
+/// Starts a resolver for names; without the role, sees to it that nobody listens.
 ///
 /// * `held` — sockets of the one before.
 pub(crate) fn start(
@@ -105,7 +105,10 @@ pub(crate) fn start(
     names: &Names,
     held: Vec<OwnedFd>,
 ) -> anyhow::Result<Option<Started>> {
-    let Some(zones) = names.zones() else { return Ok(None) };
+    let Some(zones) = names.zones() else {
+        successor::end(config);
+        return Ok(None);
+    };
     let (listen, missing) = listeners(config);
     let cannot = "the resolver cannot start";
     let settings = settings(&config.dns, listen);

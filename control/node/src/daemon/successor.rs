@@ -25,6 +25,9 @@ const HOLDER: &str = "dns.sock";
 const GRACE: Duration = Duration::from_secs(15);
 /// Between two looks for the daemon.
 const LOOK: Duration = Duration::from_secs(1);
+/// What has systemd close all that it keeps for us.
+const FORGET: [NotifyState<'static>; 2] =
+    [NotifyState::FdStoreRemove, NotifyState::FdName(FD_NAME)];
 /// How long a holder may take to start.
 const START: Duration = Duration::from_secs(5);
 
@@ -50,9 +53,12 @@ pub(crate) fn leave(config: &Config, sockets: &[OwnedFd]) {
     }
 }
 
-/// Nobody is to come.
+/// Nobody is to come: what is kept for a successor is closed.
 pub(crate) fn end(config: &Config) {
-    // Most likely there is no holder.
+    // Most likely nothing is kept.
+    if is_main_of_systemd() {
+        let _ = sd_notify::notify(&FORGET);
+    }
     let _ = handover::end(&config.run_dir.join(HOLDER));
 }
 
@@ -87,7 +93,7 @@ fn is_main_of_systemd() -> bool {
 }
 
 fn store(sockets: &[OwnedFd]) -> io::Result<()> {
-    sd_notify::notify(&[NotifyState::FdStoreRemove, NotifyState::FdName(FD_NAME)])?;
+    sd_notify::notify(&FORGET)?;
     for socket in sockets {
         let state = [NotifyState::FdStore, NotifyState::FdName(FD_NAME)];
         sd_notify::notify_with_fds(&state, &[socket.as_fd()])?;

@@ -344,8 +344,12 @@ fn a_service_manager_keeps_the_sockets_over_restarts() {
         assert!(kept["mizzen-dns"] >= 2 && kept.len() == 1, "{kept:?}");
         let node = restart_unnoticed(node, || manager.run(&place));
         assert_eq!(manager.kept(), kept, "each start takes the place of the one before");
-        drop(node);
         assert!(!holder().exists(), "nobody else has held them");
+        drop(node);
+        let _without = manager.run(&Place::new(&["--roles", "master"]));
+        eventually("nothing is kept for a role that is gone", SOON, || {
+            manager.kept().is_empty().then_some(())
+        });
     });
 }
 
