@@ -4,6 +4,7 @@
 //! these words; nothing here knows a clock, a socket or a file.
 
 pub mod container;
+pub mod encryption;
 pub mod fact;
 pub mod ids;
 pub mod mountinfo;

@@ -4,6 +4,7 @@
 //! makes its network of it, and says in its [`NodeFact`](crate::fact::NodeFact) what others
 //! need to reach its containers: a [`NodeOverlay`].
 
+use crate::encryption::WireguardEnd;
 use ipnet::IpNet;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -106,6 +107,9 @@ pub struct NodeOverlay {
     pub mac: Mac,
     /// What it has of each overlay.
     pub shares: Vec<NodeShare>,
+    /// Where it takes encrypted packets, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wireguard: Option<WireguardEnd>,
 }
 
 /// What a node has of one overlay.
@@ -144,6 +148,7 @@ impl OverlayGrant {
             vtep: self.vtep.addresses.iter().map(IpNet::addr).collect(),
             mac: self.vtep.mac,
             shares: self.shares.iter().map(share).collect(),
+            wireguard: None,
         }
     }
 }

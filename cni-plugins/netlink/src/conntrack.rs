@@ -36,7 +36,7 @@ pub enum FlowFilter {
 }
 
 /// Family of a flow's addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FlowFamily {
     /// IPv4.
     V4,

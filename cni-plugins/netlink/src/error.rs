@@ -87,7 +87,8 @@ impl NetlinkError {
     }
 
     /// Whether the kernel has no such kind of object.
-    pub(crate) fn is_unsupported(&self) -> bool {
+    #[must_use]
+    pub fn is_unsupported(&self) -> bool {
         self.is_any_of(&[libc::EOPNOTSUPP])
     }
 

@@ -9,8 +9,8 @@
 //! to. `remove_*` may be repeated as well and says in a [`Removed`] whether
 //! there was anything to remove.
 //!
-//! Requests are the typed messages of `netlink-packet-route` and
-//! `netlink-packet-netfilter`, framed by `netlink-packet-core`. Answers are read
+//! Requests are the typed messages of `netlink-packet-route`, `netlink-packet-netfilter`
+//! and `netlink-packet-wireguard`, framed by `netlink-packet-core`. Answers are read
 //! with the types of the same crates, but attribute by attribute: their decoders
 //! of whole messages refuse one in which a newer kernel made a single attribute
 //! longer, and that would blind us to a link. Here such an attribute is missing
@@ -41,6 +41,7 @@ mod sysctl;
 mod tunnel;
 mod veth;
 mod vxlan;
+mod wireguard;
 
 pub use address::{AddressState, DuplicateDetection};
 pub use bridge::{AddressDeviceSpec, BridgeSpec};
@@ -50,17 +51,21 @@ pub use error::NetlinkError;
 pub use link::{IfIndex, LinkChange, LinkState, Mac};
 pub use monitor::{LinkMonitor, RemovalMonitor};
 pub use netns::{in_namespace, is_own_namespace, visit_namespace};
-pub use nft::{ForwardRule, MasqueradeRule, Nft, OverlayTableSpec};
+pub use nft::{ForwardRule, MasqueradeRule, Nft, OverlayTableSpec, PlainTunnels};
 pub use path::PathState;
 pub use ports::{PortEntry, PortTableSpec, PublishedPort};
 pub use rate::RateLimit;
 pub use route::{RouteSpec, TABLE_MAIN};
-pub use rule::RuleSpec;
+pub use rule::{RuleSpec, Selector};
 pub use sockdiag::{ConnectedSocket, SocketDiag, Transport, netns_cookie};
 pub use sysctl::{ensure_sysctl, observe_sysctl};
 pub use tunnel::{TunnelChange, TunnelEntry, TunnelKey};
 pub use veth::{Plug, VethPeer, VethSpec};
 pub use vxlan::{VxlanSpec, VxlanState};
+pub use wireguard::{
+    KEY_BYTES, PrivateKey, Wireguard, WireguardChange, WireguardPeer, WireguardPeerState,
+    WireguardSpec, WireguardState,
+};
 
 /// What an `ensure_*` found and did; the value is the object as it is now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

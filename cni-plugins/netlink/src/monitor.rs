@@ -146,7 +146,7 @@ fn is_bridge_or_tunnel(information: &[u8]) -> bool {
     let kind = parts.find(|part| part.kind() == libc::IFLA_INFO_KIND);
     kind.is_some_and(|kind| {
         let name = kind.value().strip_suffix(&[0]).unwrap_or(kind.value());
-        name == b"vxlan" || name == b"bridge"
+        [&b"vxlan"[..], b"wireguard", b"bridge"].contains(&name)
     })
 }
 

@@ -4,8 +4,10 @@
 //! no packet ever sees half of it, and rules of others are not touched.
 
 mod forward;
+mod plain;
 
 pub use forward::ForwardRule;
+pub use plain::PlainTunnels;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
@@ -46,6 +48,8 @@ pub struct OverlayTableSpec {
     pub masquerade: Vec<MasqueradeRule>,
     /// What becomes of packets that are passed on, in order.
     pub forward: Vec<ForwardRule>,
+    /// Tunnels whose packets must be encrypted, if there are any.
+    pub plain: Option<PlainTunnels>,
 }
 
 /// Packets that leave towards the outside get the address of the link by which they leave.
@@ -92,7 +96,10 @@ impl Nft {
         spec: &OverlayTableSpec,
     ) -> Result<Ensured<()>, NetlinkError> {
         let masquerade = spec.masquerade.iter().map(fingerprint);
-        let wanted: Vec<String> = masquerade.chain(spec.forward.iter().map(fingerprint)).collect();
+        let mut wanted: Vec<String> =
+            masquerade.chain(spec.forward.iter().map(fingerprint)).collect();
+        // Of arriving and of leaving packets.
+        wanted.extend(spec.plain.iter().flat_map(|plain| [fingerprint(plain), fingerprint(plain)]));
         let present = self.observe_fingerprints(&spec.table)?;
         if present == wanted && !wanted.is_empty() {
             return Ok(Ensured::Unchanged(()));
@@ -124,6 +131,9 @@ impl Nft {
         batch.extend(
             rules.map(|rule| new_rule(table, FORWARD, rule.expressions(), &fingerprint(rule))),
         );
+        if let Some(plain) = &spec.plain {
+            batch.extend(plain.refusals(table, &fingerprint(plain)));
+        }
         batch.push(end());
         self.connection.batch(batch).map_err(|refusal| refusal.to("replace", object(table)))?;
         Ok(if present.is_empty() { Ensured::Created(()) } else { Ensured::Repaired(()) })

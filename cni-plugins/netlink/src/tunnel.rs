@@ -44,12 +44,12 @@ pub enum TunnelEntry {
     /// A network is reached through a neighbour, whether or not its address is in a network
     /// of the link.
     Route {
-        /// The end of the tunnels.
+        /// The end of the tunnels, or the link that their packets are encrypted by.
         link: IfIndex,
         /// The network.
         destination: IpNet,
-        /// The neighbour.
-        via: IpAddr,
+        /// The neighbour; a link without neighbours has none.
+        via: Option<IpAddr>,
         /// Routing table.
         table: u32,
         /// The sender's address where the program chose none.
@@ -61,6 +61,8 @@ pub enum TunnelEntry {
     Unreachable {
         /// The network.
         destination: IpNet,
+        /// Routing table.
+        table: u32,
     },
 }
 
@@ -73,8 +75,8 @@ pub enum TunnelKey {
     Neighbour(IfIndex, IpAddr),
     /// This network, in this table.
     Route(IpNet, u32),
-    /// This network, if nothing leads there.
-    Unreachable(IpNet),
+    /// This network, in this table, if nothing leads there.
+    Unreachable(IpNet, u32),
 }
 
 /// A change of an entry.
@@ -121,7 +123,8 @@ impl Netlink {
         Ok(refused.into_iter().filter_map(meant).collect())
     }
 
-    /// Lists our entries on these links, and our unreachable networks, in order.
+    /// Lists our entries on these ends of tunnels, our routes by further links, and our
+    /// unreachable networks, in order.
     ///
     /// # Errors
     ///
@@ -129,6 +132,7 @@ impl Netlink {
     pub fn observe_tunnels(
         &mut self,
         links: &[IfIndex],
+        further: Option<IfIndex>,
         protocol: u8,
     ) -> Result<Vec<TunnelEntry>, NetlinkError> {
         let mut found = Vec::new();
@@ -139,7 +143,8 @@ impl Netlink {
             found.extend(self.dump_neighbours(*link, protocol)?);
             found.extend(self.dump_forwarding(*link)?);
         }
-        found.retain(|entry| entry.link().is_none_or(|link| links.contains(&link)));
+        let ours = |link: IfIndex| links.contains(&link) || further == Some(link);
+        found.retain(|entry| entry.link().is_none_or(ours));
         found.sort_unstable();
         Ok(found)
     }
@@ -206,7 +211,9 @@ impl TunnelEntry {
             Self::Forwarding { link, mac, .. } => TunnelKey::Forwarding(link, mac),
             Self::Neighbour { link, address, .. } => TunnelKey::Neighbour(link, address),
             Self::Route { destination, table, .. } => TunnelKey::Route(destination.trunc(), table),
-            Self::Unreachable { destination } => TunnelKey::Unreachable(destination.trunc()),
+            Self::Unreachable { destination, table } => {
+                TunnelKey::Unreachable(destination.trunc(), table)
+            }
         }
     }
 
@@ -217,7 +224,9 @@ impl TunnelEntry {
             Self::Route { destination, table, .. } => {
                 format!("route to {destination} in table {table}")
             }
-            Self::Unreachable { destination } => format!("unreachable network {destination}"),
+            Self::Unreachable { destination, table } => {
+                format!("unreachable network {destination} in table {table}")
+            }
         }
     }
 }

@@ -242,6 +242,7 @@ fn packets_are_masqueraded_outwards_and_nowhere_else() {
     let spec = OverlayTableSpec {
         table: "mizzen-test".into(),
         forward: vec![],
+        plain: None,
         masquerade: vec![MasqueradeRule {
             source: net("9.0.5.0/25"),
             except: vec![net("9.0.0.0/8")],
@@ -290,8 +291,12 @@ fn ipv6_is_masqueraded_too() {
         except: vec![net("fd01:b::/64")],
         inside: vec!["m-dcos6".into()],
     };
-    let spec =
-        OverlayTableSpec { table: "mizzen-test".into(), masquerade: vec![rule], forward: vec![] };
+    let spec = OverlayTableSpec {
+        table: "mizzen-test".into(),
+        masquerade: vec![rule],
+        forward: vec![],
+        plain: None,
+    };
     Nft::open_in(&host.path()).unwrap().ensure_overlay_table(&spec).unwrap();
     let listener = outside.listen(ip("2001:db8::2"));
     assert_eq!(connect(&container, &listener, ip("2001:db8::2")).ip(), ip("2001:db8::1"));
@@ -311,6 +316,7 @@ fn a_refused_batch_leaves_no_table() {
         table: "t".repeat(300),
         masquerade: vec![rule("a"), rule("b")],
         forward: vec![],
+        plain: None,
     };
     assert!(nft.ensure_overlay_table(&spec).is_err());
     assert!(nft.observe_tables().unwrap().is_empty());

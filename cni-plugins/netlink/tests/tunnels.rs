@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use mizzen_netlink::{
-    DuplicateDetection, Ensured, ForwardRule, IfIndex, LinkChange, Mac, Netlink, NetlinkError, Nft,
-    OverlayTableSpec, RemovalMonitor, RouteSpec, RuleSpec, TABLE_MAIN, TunnelChange, TunnelEntry,
-    VethPeer, VethSpec, VxlanSpec, ensure_sysctl,
+    DuplicateDetection, Ensured, FlowFamily, ForwardRule, IfIndex, LinkChange, Mac, Netlink,
+    NetlinkError, Nft, OverlayTableSpec, RemovalMonitor, RouteSpec, RuleSpec, Selector, TABLE_MAIN,
+    TunnelChange, TunnelEntry, VethPeer, VethSpec, VxlanSpec, ensure_sysctl,
 };
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::TcpMaxSeg;
@@ -50,7 +50,7 @@ fn entries(link: IfIndex, last: u8, remote: &str) -> Vec<TunnelEntry> {
     let route = |destination: &str, via: &str| TunnelEntry::Route {
         link,
         destination: net(destination),
-        via: ip(via),
+        via: Some(ip(via)),
         table: TABLE_MAIN,
         source: None,
         mtu: None,
@@ -147,18 +147,28 @@ fn an_end_of_tunnels_is_made_repaired_made_anew_and_never_stolen() {
     assert!(netlink.ensure_vxlan(&same_number).unwrap_err().is_taken());
 }
 
+fn nowhere(destination: &str, table: u32) -> TunnelEntry {
+    TunnelEntry::Unreachable { destination: net(destination), table }
+}
+
 #[test]
 fn entries_come_change_and_go_and_those_of_others_stay() {
     let namespace = Namespace::new();
     let mut netlink = namespace.netlink();
     let link = netlink.ensure_vxlan(&vxlan(1)).unwrap().into_inner().index;
     let mut wanted = entries(link, 2, "192.0.2.2");
-    wanted.push(TunnelEntry::Unreachable { destination: net("9.0.0.0/8") });
-    wanted.push(TunnelEntry::Unreachable { destination: net("fd01:b::/64") });
+    wanted.push(nowhere("9.0.0.0/8", TABLE_MAIN));
+    wanted.push(nowhere("fd01:b::/64", TABLE_MAIN));
+    wanted.push(nowhere("0.0.0.0/0", 109));
+    wanted.push(nowhere("::/0", 109));
     add_all(&mut netlink, &wanted);
     wanted.sort_unstable();
-    assert_eq!(netlink.observe_tunnels(&[link], OURS).unwrap(), wanted);
-    assert_eq!(netlink.observe_tunnels(&[link], OURS + 1).unwrap().len(), 1, "forwarding only");
+    assert_eq!(netlink.observe_tunnels(&[link], None, OURS).unwrap(), wanted);
+    assert_eq!(
+        netlink.observe_tunnels(&[link], None, OURS + 1).unwrap().len(),
+        1,
+        "forwarding only"
+    );
 
     // A route of somebody else is in the way, and stays.
     let foreign = RouteSpec {
@@ -186,13 +196,13 @@ fn entries_come_change_and_go_and_those_of_others_stay() {
     let moved = TunnelEntry::Forwarding { link, mac: mac(2), remote: ip("192.0.2.9") };
     let changes = [TunnelChange::Replace(narrow), TunnelChange::Replace(moved)];
     assert!(netlink.change_tunnels(&changes, OURS).unwrap().is_empty());
-    let found = netlink.observe_tunnels(&[link], OURS).unwrap();
+    let found = netlink.observe_tunnels(&[link], None, OURS).unwrap();
     assert!(found.contains(&narrow) && found.contains(&moved), "{found:?}");
     assert_eq!(found.len(), wanted.len());
 
     let changes: Vec<_> = found.into_iter().map(TunnelChange::Remove).collect();
     assert!(netlink.change_tunnels(&changes, OURS).unwrap().is_empty());
-    assert!(netlink.observe_tunnels(&[link], OURS).unwrap().is_empty());
+    assert!(netlink.observe_tunnels(&[link], None, OURS).unwrap().is_empty());
     assert_eq!(netlink.observe_routes(4).unwrap().len(), 1, "the other one's");
 }
 
@@ -213,22 +223,29 @@ fn refusals_are_told_by_their_place_also_among_very_many() {
     let refused = netlink.change_tunnels(&changes, OURS).unwrap();
     let places: Vec<usize> = refused.iter().map(|(at, _)| *at).collect();
     assert_eq!(places, (0..1000).filter(|number| number % 7 == 3).collect::<Vec<_>>());
-    assert_eq!(netlink.observe_tunnels(&[link], OURS).unwrap().len(), 1000 - places.len());
+    assert_eq!(netlink.observe_tunnels(&[link], None, OURS).unwrap().len(), 1000 - places.len());
 }
 
 #[test]
 fn rules_come_and_go() {
     let namespace = Namespace::new();
     let mut netlink = namespace.netlink();
-    let rule = |source: &str| RuleSpec { source: net(source), table: 42, priority: 9999 };
-    for source in ["9.0.0.0/8", "fd01:b::/64"] {
-        assert_eq!(netlink.ensure_rule(&rule(source), OURS).unwrap(), Ensured::Created(()));
-        assert_eq!(netlink.ensure_rule(&rule(source), OURS).unwrap(), Ensured::Unchanged(()));
+    let rule = |selector| RuleSpec { selector, table: 42, priority: 9999 };
+    let from = |source: &str| rule(Selector::Source(net(source)));
+    let to = |example: &str| {
+        rule(Selector::UdpPort { family: FlowFamily::of(ip(example)), port: 64_000 })
+    };
+    let all = [from("9.0.0.0/8"), from("fd01:b::/64"), to("0.0.0.0"), to("::")];
+    for rule in &all {
+        assert_eq!(netlink.ensure_rule(rule, OURS).unwrap(), Ensured::Created(()));
+        assert_eq!(netlink.ensure_rule(rule, OURS).unwrap(), Ensured::Unchanged(()));
     }
-    assert_eq!(netlink.observe_rules(OURS).unwrap(), [rule("9.0.0.0/8"), rule("fd01:b::/64")]);
+    assert_eq!(netlink.observe_rules(OURS).unwrap(), all);
     assert!(netlink.observe_rules(OURS + 1).unwrap().is_empty());
-    netlink.remove_rule(&rule("9.0.0.0/8"), OURS).unwrap();
-    assert_eq!(netlink.observe_rules(OURS).unwrap(), [rule("fd01:b::/64")]);
+    for rule in [&all[0], &all[2]] {
+        netlink.remove_rule(rule, OURS).unwrap();
+    }
+    assert_eq!(netlink.observe_rules(OURS).unwrap(), [all[1], all[3]]);
 }
 
 /// A host with a container in each of two networks.
@@ -263,7 +280,7 @@ fn two_networks() -> (Namespace, Namespace, Namespace) {
 }
 
 fn table(forward: Vec<ForwardRule>) -> OverlayTableSpec {
-    OverlayTableSpec { table: "mizzen-test".into(), masquerade: vec![], forward }
+    OverlayTableSpec { table: "mizzen-test".into(), masquerade: vec![], forward, plain: None }
 }
 
 #[test]
@@ -299,7 +316,7 @@ fn segments_fit_the_route() {
     let narrow = TunnelEntry::Route {
         link,
         destination: net("10.0.1.2/32"),
-        via: ip("10.0.1.2"),
+        via: Some(ip("10.0.1.2")),
         table: TABLE_MAIN,
         source: None,
         mtu: Some(1300),

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use mizzen_ebpf_loader::JUDGED_MARK;
 use mizzen_netlink::{
     AddressDeviceSpec, BridgeSpec, Ensured, ForwardRule, MasqueradeRule, Netlink, NetlinkError,
-    Nft, OverlayTableSpec, Removed, ensure_sysctl,
+    Nft, OverlayTableSpec, PlainTunnels, Removed, ensure_sysctl,
 };
 use mizzen_plan::overlay::OverlaySpec;
 use mizzen_plan::overlay::local::{cni_state, cni_state_file, gateway_net};
@@ -30,6 +30,8 @@ pub struct NetworkSpec {
     pub isolation: Isolation,
     /// Links behind which some paths take smaller packets than others.
     pub narrow: Vec<String>,
+    /// Tunnels whose packets must be encrypted, if there are any.
+    pub plain: Option<PlainTunnels>,
     /// Where leases of containers' addresses are kept.
     pub leases: PathBuf,
     /// Name of our filter table.
@@ -232,6 +234,7 @@ fn ensure_table(spec: &NetworkSpec) -> Result<Ensured<()>, NetworkError> {
         table: spec.filter_table.clone(),
         masquerade: masquerade(&spec.overlays),
         forward: forward(spec),
+        plain: spec.plain.clone(),
     };
     let mut nft = Nft::open().map_err(kernel("table of filter rules"))?;
     nft.ensure_overlay_table(&table).map_err(kernel("table of filter rules"))

@@ -4,14 +4,21 @@
 //! A whole pass compares what the kernel holds with what it should hold; the change of one
 //! node costs a request and no look at the others. What is ours bears our mark: links by
 //! their alias, routes, rules and neighbours by their protocol number.
+//!
+//! Where packets of tunnels are encrypted, a rule sends them to a table of routes by the link
+//! that does it ([`encryption`]). Where none may be plain, that table ends with `unreachable`.
 
+pub mod encryption;
+
+use encryption::Encrypting;
 use ipnet::IpNet;
 use mizzen_netlink::{
-    Ensured, IfIndex, Mac, Netlink, NetlinkError, RuleSpec, TunnelChange, TunnelEntry, TunnelKey,
-    VxlanSpec, ensure_sysctl,
+    Ensured, FlowFamily, IfIndex, Mac, Netlink, NetlinkError, PrivateKey, RuleSpec, Selector,
+    TABLE_MAIN, TunnelChange, TunnelEntry, TunnelKey, VxlanSpec, Wireguard, ensure_sysctl,
 };
-use mizzen_plan::overlay::desired::DCOS_TABLE;
+use mizzen_plan::overlay::desired::{DCOS_TABLE, ENCRYPTION_TABLE};
 use mizzen_plan::overlay::{Desired, PeerChange, PeerEntries, Tunnel};
+use mizzen_types::encryption::PlainPackets;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -23,6 +30,8 @@ pub const PROTOCOL: u8 = 109;
 
 /// The place of our rules among others, as DC/OS has it.
 const RULE_PRIORITY: u32 = 9999;
+/// The place of the rule for packets of tunnels.
+const ENCRYPTION_PRIORITY: u32 = 9998;
 
 /// How many refusals are told one by one.
 const TOLD: usize = 3;
@@ -43,6 +52,12 @@ pub struct Tunnels {
     mark: String,
     /// Ends of tunnels that are there, by number.
     links: BTreeMap<u32, IfIndex>,
+    /// The secret key of the link that encrypts, if there is to be one.
+    key: Option<PrivateKey>,
+    /// That link, if it is there.
+    encrypting: Option<Encrypting>,
+    /// The conversation about it.
+    wireguard: Option<Wireguard>,
 }
 
 /// What came of a pass or of a change.
@@ -52,6 +67,10 @@ pub struct TunnelReport {
     pub changed: usize,
     /// What could not be done, in words.
     pub problems: Vec<String>,
+    /// Nodes with which the first hands were shaken since the pass before.
+    pub proven: usize,
+    /// Nodes to which packets stay plain until hands were shaken.
+    pub unproven: usize,
 }
 
 impl TunnelReport {
@@ -67,13 +86,23 @@ impl Tunnels {
     ///
     /// [`NetlinkError::Open`] if the kernel gives no socket.
     pub fn open(mark: String) -> Result<Self, NetlinkError> {
-        Ok(Self { netlink: Netlink::open()?, mark, links: BTreeMap::new() })
+        let netlink = Netlink::open()?;
+        let (links, key) = (BTreeMap::new(), None);
+        Ok(Self { netlink, mark, links, key, encrypting: None, wireguard: None })
+    }
+
+    /// With the secret key of the link that encrypts.
+    #[must_use]
+    pub fn with_key(mut self, key: PrivateKey) -> Self {
+        self.key = Some(key);
+        self
     }
 
     /// Makes the kernel hold what it should, and nothing else of ours.
     pub fn reconcile(&mut self, desired: &Desired, removals: Removals) -> TunnelReport {
         let mut report = TunnelReport::default();
         self.reconcile_links(desired, removals, &mut report);
+        self.reconcile_encryption(desired, removals, &mut report);
         self.reconcile_entries(desired, removals, &mut report);
         self.reconcile_rules(desired, removals, &mut report);
         report
@@ -83,6 +112,7 @@ impl Tunnels {
     /// If something is in the way, only a whole pass can tell what.
     pub fn change(&mut self, changes: &[PeerChange]) -> TunnelReport {
         let mut report = TunnelReport::default();
+        self.change_peers(changes, &mut report);
         let (mut removals, mut additions) = (Vec::new(), Vec::new());
         for change in changes {
             let before = self.entries(change.before.as_ref());
@@ -113,8 +143,9 @@ impl Tunnels {
         removals: Removals,
         report: &mut TunnelReport,
     ) {
-        let wanted: BTreeSet<&str> =
-            desired.tunnels.values().map(|tunnel| tunnel.link.as_str()).collect();
+        let encrypting = desired.encryption.iter().map(|end| end.link.as_str());
+        let tunnels = desired.tunnels.values().map(|tunnel| tunnel.link.as_str());
+        let wanted: BTreeSet<&str> = tunnels.chain(encrypting).collect();
         if removals == Removals::Now {
             self.remove_links_except(&wanted, report);
         }
@@ -141,14 +172,15 @@ impl Tunnels {
         }
     }
 
-    /// Ends of tunnels that are ours and not wanted any more.
+    /// Ends of tunnels, and links that encrypt, that are ours and not wanted any more.
     fn remove_links_except(&mut self, wanted: &BTreeSet<&str>, report: &mut TunnelReport) {
         let links = match self.netlink.observe_links() {
             Ok(links) => links,
             Err(error) => return report.fail("links", &error),
         };
         let ours = |link: &&mizzen_netlink::LinkState| {
-            link.kind.as_deref() == Some("vxlan") && link.alias.as_deref() == Some(&self.mark)
+            let kind = matches!(link.kind.as_deref(), Some("vxlan" | "wireguard"));
+            kind && link.alias.as_deref() == Some(&self.mark)
         };
         let stale: Vec<String> = links
             .iter()
@@ -171,7 +203,8 @@ impl Tunnels {
         report: &mut TunnelReport,
     ) {
         let links: Vec<IfIndex> = self.links.values().copied().collect();
-        let observed = match self.netlink.observe_tunnels(&links, PROTOCOL) {
+        let encrypting = self.encrypting.as_ref().map(|encrypting| encrypting.link);
+        let observed = match self.netlink.observe_tunnels(&links, encrypting, PROTOCOL) {
             Ok(observed) => observed,
             Err(error) => return report.fail("entries of tunnels", &error),
         };
@@ -181,9 +214,7 @@ impl Tunnels {
             wanted.extend(self.entries(Some(entries)));
         }
         if !self.links.is_empty() {
-            let nowhere = desired.networks.iter().copied();
-            let nowhere = nowhere.map(|destination| TunnelEntry::Unreachable { destination });
-            wanted.extend(by_key(nowhere));
+            wanted.extend(by_key(nowhere(desired)));
         }
         let (gone, come) = difference(&observed, &wanted);
         let gone = if removals == Removals::Now { gone } else { Vec::new() };
@@ -196,12 +227,7 @@ impl Tunnels {
         removals: Removals,
         report: &mut TunnelReport,
     ) {
-        let rule = |source: &IpNet| RuleSpec {
-            source: *source,
-            table: DCOS_TABLE,
-            priority: RULE_PRIORITY,
-        };
-        let wanted: BTreeSet<RuleSpec> = desired.sources.iter().map(rule).collect();
+        let wanted = rules(desired);
         let observed = match self.netlink.observe_rules(PROTOCOL) {
             Ok(rules) => rules.into_iter().collect::<BTreeSet<_>>(),
             Err(error) => return report.fail("rules", &error),
@@ -253,13 +279,15 @@ impl Tunnels {
             Some(TunnelEntry::Route {
                 link: link(&route.vni)?,
                 destination: route.destination,
-                via: route.via,
+                via: Some(route.via),
                 table: route.table.number(),
                 source: route.source,
                 mtu: route.mtu,
             })
         });
-        by_key(forwarding.chain(neighbours).chain(routes))
+        let encrypting = self.encrypting.as_ref();
+        let encrypted = entries.encryption.iter().filter_map(|peer| encrypting?.route(peer));
+        by_key(forwarding.chain(neighbours).chain(routes).chain(encrypted))
     }
 }
 
@@ -277,6 +305,31 @@ pub fn underlay_mtu(address: IpAddr) -> Result<Option<u32>, NetlinkError> {
         }
     }
     Ok(None)
+}
+
+/// What leads nowhere: addresses that no node has, and nodes that packets are not encrypted for
+/// where they must be.
+fn nowhere(desired: &Desired) -> impl Iterator<Item = TunnelEntry> {
+    let unreachable = |destination, table| TunnelEntry::Unreachable { destination, table };
+    let networks = desired.networks.iter().map(move |net| unreachable(*net, TABLE_MAIN));
+    let end = desired.encryption.iter().filter(|end| end.plain == PlainPackets::Refused);
+    let everywhere = end.filter_map(|end| IpNet::new(end.underlay, 0).ok());
+    networks.chain(everywhere.map(move |net| unreachable(net.trunc(), ENCRYPTION_TABLE)))
+}
+
+fn rules(desired: &Desired) -> BTreeSet<RuleSpec> {
+    let from = |source: &IpNet| RuleSpec {
+        selector: Selector::Source(*source),
+        table: DCOS_TABLE,
+        priority: RULE_PRIORITY,
+    };
+    let end = desired.encryption.iter().filter(|_| !desired.tunnels.is_empty());
+    let outer = end.map(|end| RuleSpec {
+        selector: Selector::UdpPort { family: FlowFamily::of(end.underlay), port: end.tunnel_port },
+        table: ENCRYPTION_TABLE,
+        priority: ENCRYPTION_PRIORITY,
+    });
+    desired.sources.iter().map(from).chain(outer).collect()
 }
 
 fn vxlan(tunnel: &Tunnel, mark: &str) -> VxlanSpec {

@@ -23,7 +23,7 @@ pub use error::{ConfigError, Origin, Problem};
 pub use host::HostFacts;
 pub use keys::{Applies, KEYS, Key, Kind};
 pub use loader::{DEFAULT_FILE, Loader, run_dir};
-pub use overlay::{OverlayConfig, Word};
+pub use overlay::{OverlayConfig, Word, encryption_word};
 pub use show::Change;
 pub use sources::{ConfigFile, Sources};
 

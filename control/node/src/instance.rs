@@ -89,6 +89,12 @@ impl Instance {
         if self.is_default() { format!("vtep{vni}") } else { format!("v{vni:06x}{self}") }
     }
 
+    /// The link that encrypts packets of tunnels.
+    #[must_use]
+    pub fn encryption_link(&self) -> String {
+        self.named("mz-wg0", '-')
+    }
+
     /// Dummy link that holds the resolver's addresses.
     #[must_use]
     pub fn names_link(&self) -> String {

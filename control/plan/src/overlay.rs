@@ -13,9 +13,10 @@ pub mod local;
 pub mod peers;
 
 pub use desired::{
-    Desired, Forwarding, Neighbour, PeerChange, PeerEntries, PeerRoute, RouteTable, Tunnel,
+    Desired, EncryptedPeer, EncryptionEnd, Forwarding, Neighbour, PeerChange, PeerEntries,
+    PeerRoute, RouteTable, Trust, Tunnel,
 };
 pub use fast_path::{Between, Hooked, Seen, SeenLease, SeenLink, plan_fast_path};
 pub use healing::Healing;
 pub use local::{Naming, OverlaySpec, specs};
-pub use peers::{Own, PeerProblem, Peers};
+pub use peers::{Own, OwnEncryption, PeerProblem, Peers, encryption_mtu};

@@ -98,7 +98,7 @@ fn not_redirected() -> Vec<Expressions> {
     ]
 }
 
-fn drop_it() -> Expressions {
+pub(super) fn drop_it() -> Expressions {
     decide(libc::NF_DROP)
 }
 

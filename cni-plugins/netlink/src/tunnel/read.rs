@@ -43,12 +43,17 @@ pub(super) fn read_route(payload: &[u8], protocol: u8) -> Result<Option<TunnelEn
             _ => {}
         }
     }
-    let Some(to) = to else { return Ok(None) };
+    // A route to everything does not say where.
+    let everything = match header.address_family {
+        AddressFamily::Inet6 => IpAddr::from([0; 16]),
+        _ => IpAddr::from([0; 4]),
+    };
+    let to = to.unwrap_or(everything);
     let destination = IpNet::new(to, header.destination_prefix_length);
     let destination = destination.map_err(|error| error.to_string())?;
-    Ok(match (header.kind, via, link) {
-        (RouteType::Unreachable, ..) => Some(TunnelEntry::Unreachable { destination }),
-        (RouteType::Unicast, Some(via), Some(link)) => {
+    Ok(match (header.kind, link) {
+        (RouteType::Unreachable, _) => Some(TunnelEntry::Unreachable { destination, table }),
+        (RouteType::Unicast, Some(link)) => {
             Some(TunnelEntry::Route { link, destination, via, table, source, mtu })
         }
         _ => None,

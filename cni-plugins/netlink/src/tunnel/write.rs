@@ -91,7 +91,7 @@ fn route_message(entry: &TunnelEntry, protocol: u8) -> RouteMessage {
     let mut message = RouteMessage::default();
     let (to, table) = match entry {
         TunnelEntry::Route { destination, table, .. } => (destination.trunc(), *table),
-        TunnelEntry::Unreachable { destination } => (destination.trunc(), crate::TABLE_MAIN),
+        TunnelEntry::Unreachable { destination, table } => (destination.trunc(), *table),
         TunnelEntry::Forwarding { .. } | TunnelEntry::Neighbour { .. } => return message,
     };
     message.header = RouteHeader {
@@ -112,10 +112,14 @@ fn route_message(entry: &TunnelEntry, protocol: u8) -> RouteMessage {
         return message;
     };
     message.header.kind = RouteType::Unicast;
-    message.header.flags = RouteFlags::Onlink;
-    message
-        .attributes
-        .extend([RouteAttribute::Gateway((*via).into()), RouteAttribute::Oif(link.0)]);
+    match via {
+        Some(via) => {
+            message.header.flags = RouteFlags::Onlink;
+            message.attributes.push(RouteAttribute::Gateway((*via).into()));
+        }
+        None => message.header.scope = RouteScope::Link,
+    }
+    message.attributes.push(RouteAttribute::Oif(link.0));
     message.attributes.extend(source.map(|from| RouteAttribute::PrefSource(from.into())));
     let metrics = mtu.map(|mtu| RouteAttribute::Metrics(vec![RouteMetric::Mtu(mtu)]));
     message.attributes.extend(metrics);

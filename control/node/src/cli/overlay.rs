@@ -14,6 +14,7 @@ pub(super) struct Overlays {
     port: Option<u16>,
     underlay: String,
     underlay_mtu: Option<u32>,
+    encryption: Option<Encryption>,
     #[serde(default)]
     overlays: Vec<Overlay>,
     #[serde(default)]
@@ -27,6 +28,23 @@ pub(super) struct Overlays {
 struct Vtep {
     addresses: Vec<String>,
     mac: String,
+}
+
+/// What packets to other nodes are encrypted by.
+#[derive(Debug, Deserialize)]
+struct Encryption {
+    mode: String,
+    link: String,
+    port: u16,
+    /// None if the kernel cannot.
+    public_key: Option<String>,
+}
+
+/// How packets to a node travel.
+#[derive(Debug, Deserialize)]
+struct PeerEncryption {
+    state: String,
+    handshake_seconds: Option<u64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -51,6 +69,7 @@ struct Peer {
     alive: bool,
     reached: bool,
     mtu: Option<u32>,
+    encryption: Option<PeerEncryption>,
     #[serde(default)]
     problems: Vec<String>,
 }
@@ -82,6 +101,7 @@ pub(super) fn render(all: &Overlays, paint: Paint) -> String {
             format!("tunnels end at {at} ({}), over {} port {port}{mtu}\n", vtep.mac, all.underlay)
         }
     };
+    text.extend(all.encryption.iter().map(encryption));
     let mut part = |headings: &[&str], rows: Vec<Vec<Field>>| {
         if !rows.is_empty() {
             text.push('\n');
@@ -92,7 +112,14 @@ pub(super) fn render(all: &Overlays, paint: Paint) -> String {
         &["OVERLAY", "VNI", "NETWORK", "BLOCKS HERE", "LEASES", "BRIDGE", "TUNNEL", "MTU"],
         all.overlays.iter().map(overlay).collect(),
     );
-    part(&["NODE", "ADDRESS", "STATE", "MTU", "BLOCKS"], all.peers.iter().map(peer).collect());
+    match &all.encryption {
+        None => part(&PEER_HEADINGS, all.peers.iter().map(|of| peer(of).into()).collect()),
+        Some(_) => {
+            let [node, address, state, mtu, blocks] = PEER_HEADINGS;
+            let headings = [node, address, state, "PACKETS", mtu, blocks];
+            part(&headings, all.peers.iter().map(encrypted_peer).collect());
+        }
+    }
     let usage = all.registry.iter().flat_map(|registry| &registry.usage);
     part(&["GIVEN BY THE MASTER", "NETWORK", "USED", "OF", "LASTS"], usage.map(used).collect());
     let theirs = all.peers.iter().flat_map(|peer| {
@@ -122,7 +149,38 @@ fn overlay(overlay: &Overlay) -> Vec<Field> {
     ]
 }
 
-fn peer(peer: &Peer) -> Vec<Field> {
+const PEER_HEADINGS: [&str; 5] = ["NODE", "ADDRESS", "STATE", "MTU", "BLOCKS"];
+
+/// What encrypts, and what becomes of packets that are not.
+fn encryption(encryption: &Encryption) -> String {
+    let Encryption { mode, link, port, .. } = encryption;
+    let Some(key) = &encryption.public_key else {
+        return format!("not encrypted: `{mode}` is asked for, and the kernel does not do it\n");
+    };
+    let others = match mode.as_str() {
+        "wireguard" => "plain packets are refused",
+        _ => "plain to nodes that do not encrypt",
+    };
+    format!("encrypted by WireGuard on {link}, port {port}, key {key}; {others}\n")
+}
+
+fn encrypted_peer(of: &Peer) -> Vec<Field> {
+    let packets = match &of.encryption {
+        None => plain(""),
+        Some(found) => match (found.state.as_str(), found.handshake_seconds) {
+            ("encrypted", Some(seconds)) => {
+                toned(Tone::Good, format!("encrypted, handshake {} ago", age(seconds)))
+            }
+            ("encrypted", None) => toned(Tone::Busy, "encrypted, no handshake yet"),
+            ("waiting", _) => toned(Tone::Busy, "plain until a handshake"),
+            _ => toned(Tone::Bad, "plain"),
+        },
+    };
+    let [node, address, state, mtu, blocks] = peer(of);
+    vec![node, address, state, packets, mtu, blocks]
+}
+
+fn peer(peer: &Peer) -> [Field; 5] {
     let state = match (peer.reached, peer.problems.is_empty()) {
         _ if !peer.alive => toned(Tone::Bad, "not heard"),
         (true, true) => toned(Tone::Good, "reached"),
@@ -131,7 +189,7 @@ fn peer(peer: &Peer) -> Vec<Field> {
         (false, false) => toned(Tone::Bad, "refused"),
     };
     let blocks: Vec<String> = peer.blocks.values().flatten().cloned().collect();
-    vec![
+    [
         plain(name(peer)),
         plain(peer.underlay.join(" ")),
         state,
@@ -202,6 +260,49 @@ dcos                  9.0.0.0/22   3      4    9d00h
 problem: n3 claims 9.0.0.0/24 of overlay `dcos`, which is this node's
 ";
         assert_eq!(render(&all, Paint::Plain), want);
+    }
+
+    #[test]
+    fn encryption_is_shown_where_it_is_asked_for() {
+        let of = |encryption: &str| -> String {
+            let peer = |packets: &str| {
+                format!(
+                    r#"{{"node":"n","hostname":"beta","underlay":["10.0.0.2"],"reached":true,
+                    "mtu":1390,"encryption":{packets},"blocks":{{"dcos":["9.0.1.0/24"]}}}}"#
+                )
+            };
+            let peers = [
+                r#"{"state":"encrypted","handshake_seconds":12}"#,
+                r#"{"state":"encrypted","handshake_seconds":null}"#,
+                r#"{"state":"waiting","handshake_seconds":null}"#,
+                r#"{"state":"plain"}"#,
+                "null",
+            ];
+            let text = format!(
+                r#"{{"vtep":null,"port":null,"underlay":"10.0.0.1","encryption":{encryption},
+                "peers":[{}]}}"#,
+                peers.map(peer).join(",")
+            );
+            let shown = render(&serde_json::from_str(&text).unwrap(), Paint::Plain);
+            shown.split_once('\n').unwrap().1.to_owned()
+        };
+        let mode = |mode: &str, key: &str| {
+            of(&format!(r#"{{"mode":"{mode}","link":"mz-wg0","port":64001,"public_key":{key}}}"#))
+        };
+        let want = "\
+encrypted by WireGuard on mz-wg0, port 64001, key k=; plain packets are refused
+
+NODE   ADDRESS    STATE     PACKETS                        MTU    BLOCKS
+beta   10.0.0.2   reached   encrypted, handshake 12s ago   1390   9.0.1.0/24
+beta   10.0.0.2   reached   encrypted, no handshake yet    1390   9.0.1.0/24
+beta   10.0.0.2   reached   plain until a handshake        1390   9.0.1.0/24
+beta   10.0.0.2   reached   plain                          1390   9.0.1.0/24
+beta   10.0.0.2   reached   -                              1390   9.0.1.0/24
+";
+        assert_eq!(mode("wireguard", r#""k=""#), want);
+        assert!(mode("opportunistic", r#""k=""#).contains("plain to nodes that do not encrypt"));
+        assert!(mode("wireguard", "null").starts_with("not encrypted: `wireguard` is asked for"));
+        assert!(!of("null").contains("PACKETS"));
     }
 
     #[test]

@@ -178,6 +178,8 @@ pub const KEYS: &[Key] = {
         row("overlay.isolation", Boolean, NeedsRestart, "Whether packets are kept from passing from one overlay to another"),
         row("overlay.fast_path", Boolean, Now, "Whether packets between containers may pass by bridges, routes and capture tools of the host"),
         row("overlay.port", Integer, NeedsRestart, "UDP port of the tunnels between nodes"),
+        row("overlay.encryption", Text, NeedsRestart, "Whether packets between nodes are encrypted: none, opportunistic (with nodes that do so, too) or wireguard (with nobody else)"),
+        row("overlay.encryption_port", Integer, NeedsRestart, "UDP port of encrypted packets between nodes"),
         row("overlay.vtep_network", Text, NeedsRestart, "Network from which the tunnels' ends get their addresses"),
         row("overlay.vtep_network6", Text, NeedsRestart, "The same for overlays with IPv6 addresses"),
         row("admin.mesos_dns", Text, NeedsRestart, "Where Mesos-DNS' HTTP API (/v1/hosts, ...) listens"),

@@ -9,6 +9,7 @@ use super::{Config, value};
 use crate::instance::{Instance, MAX_LINK_BYTES};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use mizzen_master::overlay::{OverlayDefinition, OverlaySettings, Pool, SettingsError};
+use mizzen_types::encryption::PlainPackets;
 use mizzen_types::overlay::{Habits, OverlayClaim};
 use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
@@ -53,6 +54,12 @@ pub struct OverlayConfig {
     pub fast_path: bool,
     /// UDP port of the tunnels.
     pub port: u16,
+    /// Whether packets between nodes are encrypted, and if so, what becomes of plain ones:
+    /// `none`, `opportunistic` or `wireguard`.
+    #[serde(serialize_with = "write_encryption")]
+    pub encryption: Option<PlainPackets>,
+    /// UDP port of encrypted packets.
+    pub encryption_port: u16,
     /// Where the tunnels' ends get their addresses.
     pub vtep_network: Ipv4Net,
     /// The same for overlays with IPv6 addresses.
@@ -153,6 +160,8 @@ pub(super) fn read(read: &mut Reader<'_>, instance: &Instance) -> OverlayConfig 
         isolation: read.one("overlay.isolation", true, value::truth),
         fast_path: read.one("overlay.fast_path", true, value::truth),
         port: read.one("overlay.port", 64_000, value::port),
+        encryption: read.one("overlay.encryption", None, encryption),
+        encryption_port: read.one("overlay.encryption_port", 64_001, value::port),
         vtep_network: read.one("overlay.vtep_network", ends, |t| value::network(t, 30)),
         vtep_network6: read.one("overlay.vtep_network6", ends6, network6),
         network,
@@ -192,6 +201,10 @@ pub(super) fn conflicts(config: &Config) -> Vec<(&'static str, String, String)> 
             SettingsError::VtepNetwork { network } => network.to_string(),
         };
         found.push((key, value, format!("does not go: {mistake}")));
+    }
+    if overlay.encryption.is_some() && overlay.encryption_port == overlay.port {
+        let port = overlay.encryption_port.to_string();
+        found.push(("overlay.encryption_port", port, "is overlay.port as well".to_owned()));
     }
     for name in overlay.networks.keys() {
         let link = overlay.bridge_of(name, &config.instance);
@@ -280,6 +293,29 @@ fn mode(text: &str) -> Result<Habits, String> {
         "dcos" => Ok(Habits::Dcos),
         _ => Err("a mode of overlays (separate, dcos)".to_owned()),
     }
+}
+
+fn encryption(text: &str) -> Result<Option<PlainPackets>, String> {
+    let all = [None, Some(PlainPackets::Taken), Some(PlainPackets::Refused)];
+    let meant = all.into_iter().find(|plain| encryption_word(*plain) == text);
+    meant.ok_or_else(|| "a kind of encryption (none, opportunistic, wireguard)".to_owned())
+}
+
+/// The configuration's word for what becomes of plain packets; none are encrypted without it.
+#[must_use]
+pub fn encryption_word(plain: Option<PlainPackets>) -> &'static str {
+    match plain {
+        None => "none",
+        Some(PlainPackets::Taken) => "opportunistic",
+        Some(PlainPackets::Refused) => "wireguard",
+    }
+}
+
+fn write_encryption<S: Serializer>(
+    plain: &Option<PlainPackets>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(encryption_word(*plain))
 }
 
 fn write_mode<S: Serializer>(mode: &Habits, serializer: S) -> Result<S::Ok, S::Error> {

@@ -3,6 +3,7 @@
 //! a thread of its own ([`driver`]), which puts back what others remove.
 
 mod driver;
+pub(crate) mod encryption;
 pub(crate) mod fast_path;
 mod prober;
 mod share;
@@ -13,6 +14,7 @@ use super::core::{Core, Input};
 use super::saves::chain;
 use crate::config::{Config, Role};
 use driver::Order;
+use encryption::EncryptionPart;
 use fast_path::{FastPathPart, Look};
 use mizzen_kernel::tunnels::{PROTOCOL, RemovalMonitor, TunnelReport, Tunnels, underlay_mtu};
 use mizzen_membership::view::Change;
@@ -71,6 +73,8 @@ pub(crate) struct Overlay {
     healing: Healing,
     /// What passes by bridges and routes.
     pub(crate) fast_path: FastPathPart,
+    /// Encryption between nodes.
+    pub(crate) encryption: EncryptionPart,
 }
 
 impl Overlay {
@@ -92,6 +96,7 @@ impl Overlay {
             expected: false,
             healing: Healing::default(),
             fast_path: FastPathPart::default(),
+            encryption: EncryptionPart::open(store, config)?,
         })
     }
 
@@ -155,7 +160,9 @@ impl Core {
             return;
         }
         self.overlay.underlay_mtu = underlay_mtu(self.config.address).unwrap_or_default();
-        match driver::start(build::mark(&self.config), self.inputs.clone()) {
+        self.prepare_encryption();
+        let key = self.overlay.encryption.key();
+        match driver::start(build::mark(&self.config), key, self.inputs.clone()) {
             Ok(orders) => self.overlay.orders = Some(orders),
             Err(error) => return self.problems.report(TUNNELS, format!("{error:#}")),
         }
@@ -267,8 +274,11 @@ impl Core {
         if !self.config.has(Role::Overlay) {
             return;
         }
+        let missing = self.overlay.encryption.is_missing();
+        self.prepare_encryption();
+        let found = missing && !self.overlay.encryption.is_missing();
         let mtu = underlay_mtu(self.config.address).unwrap_or(self.overlay.underlay_mtu);
-        if mtu != self.overlay.underlay_mtu {
+        if found || mtu != self.overlay.underlay_mtu {
             self.overlay.underlay_mtu = mtu;
             self.follow_grant();
             self.introduce();
@@ -289,7 +299,8 @@ impl Core {
 
     /// Plans anew with what this node has.
     fn follow_grant(&mut self) {
-        let own = self.overlay.grant.as_ref().map(|grant| {
+        let held_back = self.overlay.encryption.holds_back();
+        let own = self.overlay.grant.as_ref().filter(|_| !held_back).map(|grant| {
             let specs = overlay_specs(&self.config, grant);
             let gateways = specs.iter().map(|spec| (spec.name.clone(), spec.gateways()));
             let vnis = grant.shares.iter().map(|share| share.overlay.vni);
@@ -299,6 +310,7 @@ impl Core {
                 underlay_mtu: self.overlay.underlay_mtu,
                 links: vnis.map(|vni| (vni, self.config.instance.tunnel(vni))).collect(),
                 gateways: gateways.collect::<BTreeMap<_, _>>(),
+                encryption: self.overlay.encryption.own(&self.config),
             }
         });
         let changes = self.overlay.peers.set_own(own);

@@ -1,13 +1,17 @@
 //! What the kernel should hold so that other nodes' containers are reached.
 
 use ipnet::IpNet;
+use mizzen_types::encryption::{PlainPackets, PublicKey};
 use mizzen_types::ids::OwnerId;
 use mizzen_types::overlay::Mac;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// The table that DC/OS keeps the ways to other nodes in, for packets of containers.
 pub const DCOS_TABLE: u32 = 42;
+
+/// The table with the nodes to which packets of tunnels are encrypted.
+pub const ENCRYPTION_TABLE: u32 = 109;
 
 /// The node's end of all tunnels with one number.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +43,47 @@ pub struct Desired {
     pub networks: Vec<IpNet>,
     /// Packets from there look for their way in [`DCOS_TABLE`] first.
     pub sources: Vec<IpNet>,
+    /// The link that encrypts, also while no other node is known: it has the node's key.
+    pub encryption: Option<EncryptionEnd>,
+}
+
+/// The link that encrypts packets of tunnels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EncryptionEnd {
+    /// Its name.
+    pub link: String,
+    /// UDP port on which encrypted packets arrive.
+    pub port: u16,
+    /// Largest packet before it is encrypted, in bytes.
+    pub mtu: u32,
+    /// UDP port of the tunnels, whose packets look for their way in [`ENCRYPTION_TABLE`] first.
+    pub tunnel_port: u16,
+    /// This node's address under the tunnels.
+    pub underlay: IpAddr,
+    /// What becomes of packets to nodes that do not encrypt.
+    pub plain: PlainPackets,
+}
+
+/// How packets to a node are encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EncryptedPeer {
+    /// Whom they are encrypted for.
+    pub public_key: PublicKey,
+    /// Where encrypted packets go; the address is the node's under the tunnels, and stands
+    /// for it inside as well.
+    pub endpoint: SocketAddr,
+    /// When packets are encrypted.
+    pub trust: Trust,
+}
+
+/// When packets to a node that encrypts are encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trust {
+    /// From the first one: one of the two takes no others.
+    AtOnce,
+    /// As soon as the two shook hands once, so that none is lost to a node that does not know
+    /// this one yet.
+    AfterHandshake,
 }
 
 /// What leads to one other node.
@@ -50,6 +95,8 @@ pub struct PeerEntries {
     pub neighbours: Vec<Neighbour>,
     /// Its blocks.
     pub routes: Vec<PeerRoute>,
+    /// How packets there are encrypted, if they are.
+    pub encryption: Option<EncryptedPeer>,
 }
 
 /// An entry of a tunnel's forwarding table.

@@ -225,6 +225,7 @@ mod tests {
             forwarding: Vec::new(),
             neighbours: routes.iter().map(neighbour).collect(),
             routes: routes.iter().map(route).collect(),
+            encryption: None,
         };
         Desired {
             tunnels: routes.iter().map(|(vni, ..)| (*vni, tunnel(*vni))).collect(),

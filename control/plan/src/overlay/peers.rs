@@ -11,11 +11,12 @@
 //! A change costs what it changes: entries of a node are made anew if it speaks, or if
 //! somebody speaks who claims the same.
 
+mod encryption;
 mod facts;
 mod problem;
 
 use super::desired::{
-    Desired, Forwarding, Neighbour, PeerChange, PeerEntries, PeerRoute, RouteTable,
+    Desired, EncryptedPeer, Forwarding, Neighbour, PeerChange, PeerEntries, PeerRoute, RouteTable,
 };
 use facts::{End, blocks, ends, own_fact, route, tunnels};
 use ipnet::IpNet;
@@ -24,6 +25,7 @@ use mizzen_types::overlay::{Habits, NodeOverlay, NodeShare, OverlayGrant};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+pub use encryption::{OwnEncryption, encryption_mtu};
 pub use problem::PeerProblem;
 
 /// Bytes that a packet grows by in a tunnel: outer IP, UDP, VXLAN, inner Ethernet.
@@ -45,6 +47,8 @@ pub struct Own {
     pub links: BTreeMap<u32, String>,
     /// Addresses of its bridges, by overlay.
     pub gateways: BTreeMap<String, Vec<IpAddr>>,
+    /// What it encrypts by, if it does.
+    pub encryption: Option<OwnEncryption>,
 }
 
 /// The other nodes.
@@ -145,14 +149,16 @@ impl Peers {
     #[must_use]
     pub fn desired(&self) -> Desired {
         let Some(own) = &self.own else { return Desired::default() };
+        let encryption = encryption::end(own);
         if self.entries.is_empty() {
-            return Desired::default();
+            return Desired { encryption, ..Desired::default() };
         }
         let networks: BTreeSet<IpNet> =
             own.grant.shares.iter().flat_map(|share| share.overlay.networks.clone()).collect();
         let networks: Vec<IpNet> = networks.into_iter().collect();
         let sources = if own.grant.habits == Habits::Dcos { networks.clone() } else { Vec::new() };
-        Desired { tunnels: tunnels(own), peers: self.entries.clone(), networks, sources }
+        let (tunnels, peers) = (tunnels(own), self.entries.clone());
+        Desired { tunnels, peers, networks, sources, encryption }
     }
 
     /// What leads to each other node.
@@ -258,8 +264,12 @@ impl Peers {
         if let Some(problem) = self.end_taken(peer, fact) {
             return (None, vec![problem]);
         }
+        let encryption = match encryption::encrypted(own, fact, underlay) {
+            Ok(encryption) => encryption,
+            Err(problem) => return (None, vec![problem]),
+        };
         let mut problems = Vec::new();
-        let mut entries = PeerEntries::default();
+        let mut entries = PeerEntries { encryption, ..PeerEntries::default() };
         for share in &fact.shares {
             let Some(ours) = own.grant.shares.iter().find(|o| o.overlay.name == share.name) else {
                 continue; // an overlay of which this node has nothing
@@ -269,7 +279,8 @@ impl Peers {
                 problems.push(PeerProblem::Number { overlay, theirs, ours: ours.overlay.vni });
                 continue;
             }
-            let mtu = self.route_mtu(peer, v4).filter(|mtu| *mtu < ours.overlay.mtu);
+            let mtu = self.route_mtu(peer, underlay, encryption);
+            let mtu = mtu.filter(|mtu| *mtu < ours.overlay.mtu);
             for block in &share.blocks {
                 match self.refusal(peer, share, block, &ours.overlay.networks) {
                     Some(problem) => problems.push(problem),
@@ -340,17 +351,19 @@ impl Peers {
         let wins = |node: &&OwnerId| self.rank(node) < self.rank(peer);
         ends(fact).iter().find_map(|end| {
             let by = claimers(end).filter(|node| *node != peer).find(wins)?;
-            let end = match end {
-                End::Address(address) => address.to_string(),
-                End::Mac(mac) => mac.to_string(),
-            };
-            Some(PeerProblem::End { end, by: by.clone() })
+            Some(PeerProblem::End { end: end.to_string(), by: by.clone() })
         })
     }
 
     /// Largest packet inside a tunnel to a node.
-    fn route_mtu(&self, peer: &OwnerId, v4: bool) -> Option<u32> {
-        let overhead = if v4 { OVERHEAD_V4 } else { OVERHEAD_V6 };
+    fn route_mtu(
+        &self,
+        peer: &OwnerId,
+        underlay: IpAddr,
+        encryption: Option<EncryptedPeer>,
+    ) -> Option<u32> {
+        let tunnel = if underlay.is_ipv4() { OVERHEAD_V4 } else { OVERHEAD_V6 };
+        let overhead = tunnel + encryption.map_or(0, |_| encryption::overhead(underlay));
         Some(self.path_mtu(peer)?.saturating_sub(overhead).max(LEAST_MTU))
     }
 }

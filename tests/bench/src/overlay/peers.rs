@@ -157,6 +157,7 @@ fn own() -> Own {
         underlay_mtu: Some(1500),
         links: BTreeMap::from([(1024, "vtep1024".to_owned())]),
         gateways: BTreeMap::new(),
+        encryption: None,
     }
 }
 
@@ -178,5 +179,6 @@ fn fact(number: u16) -> NodeOverlay {
             vni: 1024,
             blocks: blocks.iter().filter_map(|block| block.parse().ok()).collect(),
         }],
+        wireguard: None,
     }
 }

@@ -229,3 +229,41 @@ fn several_overlays_of_both_families() {
         assert!(!reaches(&web[0], &six[0]) && !reaches(&web[0], &six[1]), "they are apart");
     });
 }
+
+/// Where the kernel has WireGuard, packets are encrypted; where it has none, none are sent.
+#[test]
+fn asked_for_encryption_a_node_is_never_plain() {
+    in_lab_of(2, || {
+        let flags = ["--overlay-encryption", "wireguard"];
+        let one = first(&flags);
+        let host = lab::address().to_string();
+        let (token, join) = (token(&one, 1), ["--hostname", "two", "--join", &host, "--token"]);
+        let two = Place::at(2, &[&join[..], &[&token], &flags].concat()).start();
+        await_agents(2);
+        let view = |node: &Node| node.json(&["overlay"]);
+        if view(&one)["encryption"]["public_key"].is_string() {
+            for node in [&one, &two] {
+                eventually("packets are encrypted", SOON, || {
+                    (view(node)["peers"][0]["encryption"]["state"] == "encrypted").then_some(())
+                });
+            }
+        } else {
+            for node in [&one, &two] {
+                let problems = node.problems();
+                let said = problems.iter().any(|text| text.contains("no WireGuard"));
+                assert!(said, "{problems:?}");
+                assert!(view(node)["peers"].as_array().is_some_and(Vec::is_empty));
+            }
+        }
+        let rules = two.place().shell("nft list table inet mizzen").stdout;
+        assert_eq!(
+            rules.matches("udp dport 64000").count(),
+            2,
+            "plain packets are dropped: {rules}"
+        );
+        for node in [&one, &two] {
+            let all = format!("{} {}", node.json(&["overlay"]), node.place().log());
+            assert!(!all.to_lowercase().contains("private"), "no word of secret keys");
+        }
+    });
+}

@@ -7,8 +7,10 @@ use mizzen_api::{resources, v1};
 use mizzen_http::server::{Address, Part, Settings as ListenerSettings};
 use mizzen_isolators::{Containerizer, Settings as ContainerSettings};
 use mizzen_kernel::network::{Isolation, NamesSpec, NetworkSpec};
+use mizzen_netlink::PlainTunnels;
 use mizzen_plan::overlay::local::named_configuration;
 use mizzen_plan::overlay::{Naming, OverlaySpec, Peers, specs};
+use mizzen_types::encryption::PlainPackets;
 use mizzen_types::overlay::OverlayGrant;
 use mizzen_types::resources::{Resources, Value};
 use std::collections::{BTreeMap, BTreeSet};
@@ -50,6 +52,10 @@ pub(crate) fn network_spec(
         overlays: grant.map(|grant| overlay_specs(config, grant)).unwrap_or_default(),
         isolation: if config.overlay.isolation { Isolation::Apart } else { Isolation::Together },
         narrow,
+        plain: (config.overlay.encryption == Some(PlainPackets::Refused)).then(|| PlainTunnels {
+            port: grant.map_or(config.overlay.port, |grant| grant.port),
+            link: config.instance.encryption_link(),
+        }),
         leases: leases(config),
         filter_table: config.instance.filter_table(),
         cni_directory: config.run_dir.join("cni"),

@@ -5,6 +5,7 @@ use crate::daemon::clock;
 use crate::daemon::core::Input;
 use anyhow::Context;
 use mizzen_kernel::tunnels::{TunnelReport, Tunnels};
+use mizzen_netlink::PrivateKey;
 use mizzen_plan::overlay::{Desired, Healing, PeerChange};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
@@ -40,15 +41,26 @@ struct Driver {
     healing: Healing,
     /// After what time it is tried again, if something was left undone.
     retry: Option<Duration>,
+    /// After what time it is asked whether hands were shaken, if that is waited for.
+    ask: Option<Duration>,
     inputs: UnboundedSender<Input>,
 }
 
-/// Starts the thread, in the network namespace of the calling one.
-pub(super) fn start(mark: String, inputs: UnboundedSender<Input>) -> anyhow::Result<Sender<Order>> {
+/// Starts the thread, in the network namespace of the calling one. Packets are encrypted with
+/// `key` if there is one.
+pub(super) fn start(
+    mark: String,
+    key: Option<PrivateKey>,
+    inputs: UnboundedSender<Input>,
+) -> anyhow::Result<Sender<Order>> {
     let tunnels = Tunnels::open(mark)?;
+    let tunnels = match key {
+        Some(key) => tunnels.with_key(key),
+        None => tunnels,
+    };
     let (orders, receiver) = mpsc::channel();
     let (desired, healing) = (Desired::default(), Healing::default());
-    let mut driver = Driver { tunnels, desired, healing, retry: None, inputs };
+    let mut driver = Driver { tunnels, desired, healing, retry: None, ask: None, inputs };
     thread::Builder::new()
         .name("tunnels".to_owned())
         .spawn(move || driver.run(&receiver))
@@ -69,7 +81,7 @@ impl Driver {
             }
             let removals = if warm { Removals::Now } else { Removals::Later };
             let pause = self.healing.deadline(now).map_or(IDLE, clock::until);
-            let pause = pause.min(self.retry.unwrap_or(IDLE));
+            let pause = pause.min(self.retry.unwrap_or(IDLE)).min(self.ask.unwrap_or(IDLE));
             let warming = if warm { IDLE } else { WARM_UP.saturating_sub(now.since(started)) };
             match orders.recv_timeout(pause.min(warming)) {
                 Ok(order) => self.carry_out(order, removals),
@@ -114,19 +126,19 @@ impl Driver {
         }
         let report = self.tunnels.reconcile(&self.desired, removals);
         match report.changed {
-            // What was left undone is not what somebody removed.
+            // What was left undone is not what somebody removed, nor is what waited for a
+            // handshake.
             0 => self.healing.found_well(now),
-            _ if self.retry.is_some() => {}
+            _ if self.retry.is_some() || report.proven > 0 => {}
             _ => self.healing.repaired(now),
         }
         self.tell(report);
     }
 
     fn tell(&mut self, mut report: TunnelReport) {
-        self.retry = match report.problems.is_empty() {
-            true => None,
-            false => Some(self.retry.map_or(SOON, |before| (before * 2).min(LATE))),
-        };
+        let later = |before: Option<Duration>| before.map_or(SOON, |b| (b * 2).min(LATE));
+        self.retry = (!report.problems.is_empty()).then(|| later(self.retry));
+        self.ask = (report.unproven > 0).then(|| later(self.ask));
         report.problems.extend(self.healing.problem(clock::now().mono));
         // The loop has ended if nobody listens; then nobody needs the report.
         let _ = self.inputs.send(Input::Tunnels(report));

@@ -61,8 +61,11 @@ impl Core {
 
     /// What other nodes need to reach this node's containers.
     pub(crate) fn overlay_fact(&self) -> Option<NodeOverlay> {
-        let grant = self.overlay.grant.as_ref()?;
-        Some(grant.fact(vec![self.config.address], self.overlay.underlay_mtu))
+        let held_back = self.overlay.encryption.holds_back();
+        let grant = self.overlay.grant.as_ref().filter(|_| !held_back)?;
+        let mut fact = grant.fact(vec![self.config.address], self.overlay.underlay_mtu);
+        fact.wireguard = self.overlay.encryption.own(&self.config).map(|own| own.end);
+        Some(fact)
     }
 
     /// What the agent says that it has when it registers: what it was given, and what the

@@ -1,5 +1,6 @@
 //! What people and old tools read of the overlays.
 
+use super::encryption::{ENCRYPTION, Handshakes};
 use super::{ADDRESSES, NETWORK, PEERS, TUNNELS};
 use crate::daemon::build::overlay_specs;
 use crate::daemon::clock;
@@ -62,22 +63,24 @@ impl Core {
         let grant = self.overlay.grant.as_ref();
         let specs = grant.map(|grant| overlay_specs(&self.config, grant)).unwrap_or_default();
         let registry = self.master.as_ref().and_then(mizzen_master::Master::overlays);
-        let parts = [TUNNELS, PEERS, NETWORK, ADDRESSES];
+        let parts = [TUNNELS, ENCRYPTION, PEERS, NETWORK, ADDRESSES];
         let problems: Vec<&str> = parts.iter().filter_map(|part| self.problems.of(part)).collect();
+        let (peers, handshakes) = (self.overlay.peers.facts(), self.handshakes());
         json!({
             "vtep": grant.map(|grant| &grant.vtep),
             "port": grant.map(|grant| grant.port),
             "underlay": self.config.address,
             "underlay_mtu": self.overlay.underlay_mtu,
             "overlays": specs.iter().map(|spec| self.share(spec)).collect::<Vec<_>>(),
-            "peers": self.overlay.peers.facts().map(|(n, f)| self.peer(n, f)).collect::<Vec<_>>(),
+            "encryption": self.encryption_view(),
+            "peers": peers.map(|(n, fact)| self.peer(n, fact, &handshakes)).collect::<Vec<_>>(),
             "registry": registry.map(|registry| registry.summary(now.wall)),
             "problems": problems,
         })
     }
 
     /// What is counted, for the node's metrics.
-    pub(crate) fn overlay_singles(&self) -> [Single; 4] {
+    pub(crate) fn overlay_singles(&self) -> [Single; 5] {
         let peers = &self.overlay.peers;
         let shares = self.overlay.grant.iter().flat_map(|grant| &grant.shares);
         let blocks = shares.map(|share| share.blocks.len() as u64).sum();
@@ -87,6 +90,11 @@ impl Core {
                 "mizzen_overlay_peers",
                 "Other nodes whose containers are reached through tunnels.",
                 peers.entries().count() as u64,
+            ),
+            single(
+                "mizzen_overlay_encrypted_peers",
+                "Other nodes to which packets are encrypted.",
+                self.encrypted_peers(),
             ),
             single(
                 "mizzen_overlay_refused_claims",
@@ -119,7 +127,7 @@ impl Core {
         })
     }
 
-    fn peer(&self, node: &OwnerId, fact: &NodeOverlay) -> Value {
+    fn peer(&self, node: &OwnerId, fact: &NodeOverlay, handshakes: &Handshakes) -> Value {
         let said = self.node_fact(node);
         let blocks = fact.shares.iter().map(|share| (share.name.clone(), json!(share.blocks)));
         let problems = self.overlay.peers.problems().filter(|(of, _)| *of == node);
@@ -136,6 +144,7 @@ impl Core {
             "reached": reached.is_some(),
             "path_mtu": self.overlay.peers.path_mtu(node),
             "mtu": mtu,
+            "encryption": self.peer_encryption_view(node, handshakes),
             "problems": problems.map(|(_, problem)| problem.to_string()).collect::<Vec<_>>(),
         })
     }

@@ -1,10 +1,12 @@
 //! What a node's facts mean, taken alone.
 
 use super::super::desired::{PeerRoute, RouteTable, Tunnel};
-use super::Own;
+use super::{Own, encryption};
 use ipnet::IpNet;
+use mizzen_types::encryption::PublicKey;
 use mizzen_types::overlay::{Mac, NodeOverlay, NodeShare};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::IpAddr;
 
 /// What only one node can be.
@@ -12,6 +14,20 @@ use std::net::IpAddr;
 pub(super) enum End {
     Address(IpAddr),
     Mac(Mac),
+    /// Packets are encrypted for the owner of this key …
+    Key(PublicKey),
+    /// … if they are sent to this address.
+    Encrypted(IpAddr),
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) | Self::Encrypted(address) => write!(f, "{address}"),
+            Self::Mac(mac) => write!(f, "{mac}"),
+            Self::Key(key) => write!(f, "key {key}"),
+        }
+    }
 }
 
 pub(super) fn tunnels(own: &Own) -> BTreeMap<u32, Tunnel> {
@@ -61,7 +77,9 @@ pub(super) fn route(
 }
 
 pub(super) fn own_fact(own: &Own) -> NodeOverlay {
-    own.grant.fact(vec![own.underlay], own.underlay_mtu)
+    let mut fact = own.grant.fact(vec![own.underlay], own.underlay_mtu);
+    fact.wireguard = own.encryption.as_ref().map(|encryption| encryption.end);
+    fact
 }
 
 pub(super) fn blocks(fact: &NodeOverlay) -> BTreeSet<IpNet> {
@@ -70,5 +88,10 @@ pub(super) fn blocks(fact: &NodeOverlay) -> BTreeSet<IpNet> {
 
 pub(super) fn ends(fact: &NodeOverlay) -> Vec<End> {
     let addresses = fact.vtep.iter().copied().map(End::Address);
-    addresses.chain([End::Mac(fact.mac)]).collect()
+    let mut ends: Vec<End> = addresses.chain([End::Mac(fact.mac)]).collect();
+    if let Some((key, underlay)) = encryption::claims(fact) {
+        ends.push(End::Key(key));
+        ends.extend(underlay.iter().copied().map(End::Encrypted));
+    }
+    ends
 }

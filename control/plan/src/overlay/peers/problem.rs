@@ -35,7 +35,7 @@ pub enum PeerProblem {
     /// The end of another node's tunnels.
     #[error("claims {end} for its end of the tunnels, which is node {by}'s")]
     End {
-        /// An address, or a link-layer address.
+        /// An address, a link-layer address, or a key.
         end: String,
         /// Whose it is.
         by: OwnerId,
@@ -50,6 +50,12 @@ pub enum PeerProblem {
         /// Its number here.
         ours: u32,
     },
+    /// Unencrypted packets, of which this node takes none.
+    #[error("does not encrypt, and this node takes encrypted packets only")]
+    Plain,
+    /// Encrypted packets only, of which this node has none.
+    #[error("takes encrypted packets only, and this node does not encrypt")]
+    EncryptedOnly,
     /// No way under the tunnels.
     #[error("has no IPv{family} address under the tunnels, and this node has no other")]
     NoUnderlay {

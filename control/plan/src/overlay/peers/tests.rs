@@ -1,6 +1,8 @@
 //! Tables of the planner.
 
 use super::*;
+use crate::overlay::desired::Trust;
+use mizzen_types::encryption::{PlainPackets, PublicKey, WireguardEnd};
 use mizzen_types::overlay::{Mac, Overlay, OverlayShare, Vtep};
 
 fn ip(text: &str) -> IpAddr {
@@ -27,6 +29,7 @@ fn own(shares: Vec<OverlayShare>) -> Own {
         underlay_mtu: Some(1500),
         links,
         gateways: [("dcos".to_owned(), vec![ip("9.0.0.1")])].into(),
+        encryption: None,
     }
 }
 
@@ -47,6 +50,7 @@ fn node(last: u8, shares: &[(&str, u32, &[&str])]) -> NodeOverlay {
         vtep: vec![IpAddr::from([44, 128, 0, last]), ip(&format!("fd01:a::{last:x}"))],
         mac: Mac([0x70, 0xb3, 0xd5, 0x80, 0, last]),
         shares: shares.iter().map(share).collect(),
+        wireguard: None,
     }
 }
 
@@ -226,6 +230,96 @@ fn narrow_paths_have_smaller_packets() {
         peers.apply(&"a".into(), Some(&NodeOverlay { underlay_mtu: theirs, ..fact.clone() }));
         peers.probed(&"a".into(), probed);
         assert_eq!(mtu(&peers), want, "{name}");
+    }
+}
+
+/// What a node with this key says.
+fn encrypting(key: u8, plain: PlainPackets) -> WireguardEnd {
+    WireguardEnd { public_key: PublicKey([key; 32]), port: 64_001, plain }
+}
+
+fn own_encrypting(plain: PlainPackets) -> Own {
+    let encryption = OwnEncryption { end: encrypting(1, plain), link: "mz-wg0".into() };
+    Own { encryption: Some(encryption), ..dcos() }
+}
+
+#[test]
+fn packets_are_encrypted_where_both_can_and_refused_where_one_must() {
+    use PlainPackets::{Refused, Taken};
+    let (must, can) = (Some(Refused), Some(Taken));
+    let trust = |trust| Ok(Some(trust));
+    #[rustfmt::skip]
+    let table = [
+        (None, None, Ok(None)),
+        (None, can,  Ok(None)),
+        (None, must, Err("a takes encrypted packets only, and this node does not encrypt")),
+        (can,  None, Ok(None)),
+        (can,  can,  trust(Trust::AfterHandshake)),
+        (can,  must, trust(Trust::AtOnce)),
+        (must, None, Err("a does not encrypt, and this node takes encrypted packets only")),
+        (must, can,  trust(Trust::AtOnce)),
+        (must, must, trust(Trust::AtOnce)),
+    ];
+    for (ours, theirs, want) in table {
+        let mut peers = peers(ours.map_or_else(dcos, own_encrypting));
+        let mut fact = node(2, &[("dcos", 1024, &["9.0.1.0/24"])]);
+        fact.wireguard = theirs.map(|plain| encrypting(2, plain));
+        peers.apply(&"a".into(), Some(&fact));
+        let entries = peers.entries.get(&"a".into());
+        let name = format!("{ours:?} {theirs:?}");
+        match want {
+            Ok(want) => {
+                let found = entries.unwrap().encryption;
+                assert_eq!(found.map(|peer| peer.trust), want, "{name}");
+                if let Some(peer) = found {
+                    assert_eq!(peer.public_key, PublicKey([2; 32]));
+                    assert_eq!(peer.endpoint.to_string(), "10.0.0.2:64001");
+                }
+                let mtu = entries.unwrap().routes[0].mtu;
+                assert_eq!(mtu, found.map(|_| 1500 - 60 - 50), "{name}");
+            }
+            Err(problem) => assert_eq!((entries, problems(&peers)), (None, vec![problem.into()])),
+        }
+    }
+}
+
+#[test]
+fn the_link_that_encrypts_is_there_before_anybody_else_is_known() {
+    let peers = peers(own_encrypting(PlainPackets::Taken));
+    let desired = peers.desired();
+    let end = desired.encryption.unwrap();
+    assert_eq!((desired.tunnels.len(), desired.peers.len()), (0, 0));
+    assert_eq!((end.mtu, end.port, end.tunnel_port), (1440, 64_001, 64_000));
+    let over_six = Own { underlay: ip("2001:db8::1"), ..own_encrypting(PlainPackets::Taken) };
+    assert_eq!(encryption::end(&over_six).unwrap().mtu, 1420);
+}
+
+#[test]
+fn nobody_takes_a_key_or_an_address_that_packets_are_encrypted_for() {
+    let at = |last: u8, key: u8, block: &str| {
+        let mut fact = node(last, &[("dcos", 1024, &[block])]);
+        fact.wireguard = Some(encrypting(key, PlainPackets::Taken));
+        fact
+    };
+    let moved = |mut fact: NodeOverlay, address: &str| {
+        fact.underlay = vec![ip(address)];
+        fact
+    };
+    let first = || at(2, 2, "9.0.1.0/24");
+    let key = |last: u8| PublicKey([last; 32]);
+    for (rival, problem) in [
+        (at(3, 2, "9.0.2.0/24"), format!("claims key {}", key(2))),
+        (at(3, 1, "9.0.2.0/24"), format!("claims key {}", key(1))),
+        (moved(at(3, 3, "9.0.2.0/24"), "10.0.0.2"), "claims 10.0.0.2".to_owned()),
+        (moved(at(3, 3, "9.0.2.0/24"), "10.0.0.1"), "claims 10.0.0.1".to_owned()),
+    ] {
+        let mut peers = peers(own_encrypting(PlainPackets::Taken));
+        peers.apply(&"b".into(), Some(&rival));
+        peers.apply(&"a".into(), Some(&first()));
+        assert_eq!(routes(&peers, "a"), "9.0.1.0/24 via 44.128.0.2", "{problem}");
+        assert_eq!(routes(&peers, "b"), "", "{problem}");
+        let told = problems(&peers);
+        assert!(told.len() == 1 && told[0].starts_with(&format!("b {problem}")), "{told:?}");
     }
 }
 

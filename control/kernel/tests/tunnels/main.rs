@@ -3,7 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
-#[path = "../../../cni-plugins/netlink/tests/support/mod.rs"]
+mod encryption;
+#[path = "../../../../cni-plugins/netlink/tests/support/mod.rs"]
 mod support;
 
 use std::net::{IpAddr, TcpStream};
@@ -20,6 +21,7 @@ use mizzen_netlink::{
     ensure_sysctl,
 };
 use mizzen_plan::overlay::{Desired, Naming, OverlaySpec, Own, Peers, specs};
+use mizzen_types::encryption::PlainPackets;
 use mizzen_types::overlay::{Habits, Mac, Overlay, OverlayGrant, OverlayShare, Vtep};
 use support::{Namespace, connect};
 use tempfile::TempDir;
@@ -44,9 +46,12 @@ struct Cluster {
     /// Whether the tunnels run over IPv6.
     v6: bool,
     isolation: Isolation,
+    /// Whether the tunnels are encrypted, and if so, what becomes of plain packets.
+    encryption: Option<PlainPackets>,
 }
 
-const USUAL: Cluster = Cluster { habits: Habits::Ours, v6: false, isolation: Isolation::Apart };
+const USUAL: Cluster =
+    Cluster { habits: Habits::Ours, v6: false, isolation: Isolation::Apart, encryption: None };
 
 fn net(text: &str) -> IpNet {
     text.parse().unwrap()
@@ -106,6 +111,7 @@ impl Node {
             underlay_mtu: Some(1500),
             links: vnis.map(|vni| (vni, format!("vtep{vni}"))).collect(),
             gateways: overlays.iter().map(gateways).collect(),
+            encryption: None,
             grant,
         };
         let spec = NetworkSpec {
@@ -114,6 +120,7 @@ impl Node {
             overlays,
             isolation: cluster.isolation,
             narrow: Vec::new(),
+            plain: None,
             leases: files.path().join("leases"),
             filter_table: "mizzen-test".into(),
             cni_directory: files.path().join("cni"),
@@ -122,11 +129,16 @@ impl Node {
         let tunnels = namespace.run(|| Tunnels::open(MARK.into()).unwrap());
         let mut peers = Peers::new(format!("n{last}").as_str().into());
         peers.set_own(Some(own.clone()));
-        Self { last, namespace, own, spec, peers, tunnels, _files: files }
+        let mut node = Self { last, namespace, own, spec, peers, tunnels, _files: files };
+        if let Some(plain) = cluster.encryption {
+            node.encrypt(plain);
+        }
+        node
     }
 
     fn hear(&mut self, other: &Node) {
-        let fact = other.own.grant.fact(vec![other.own.underlay], other.own.underlay_mtu);
+        let mut fact = other.own.grant.fact(vec![other.own.underlay], other.own.underlay_mtu);
+        fact.wireguard = other.own.encryption.as_ref().map(|encryption| encryption.end);
         self.peers.apply(&format!("n{}", other.last).as_str().into(), Some(&fact));
     }
 
