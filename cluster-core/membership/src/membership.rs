@@ -12,7 +12,7 @@ use crate::swim::{self, State, Swim, Timings};
 use mizzen_types::fact::{Fact, Key};
 use mizzen_types::ids::OwnerId;
 use mizzen_types::time::{Mono, Now};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -107,6 +107,8 @@ pub struct Membership {
     nodes: Nodes,
     keep: Duration,
     sweep_at: Mono,
+    /// Whatever others say of these is no news.
+    expelled: BTreeSet<OwnerId>,
     told: Vec<(Report, Mono)>,
     effects: VecDeque<Effect>,
 }
@@ -125,6 +127,7 @@ impl Membership {
             nodes,
             keep: settings.keep,
             sweep_at: now.mono + SWEEP,
+            expelled: BTreeSet::new(),
             told: Vec::new(),
             effects: VecDeque::new(),
         }
@@ -164,6 +167,22 @@ impl Membership {
     /// Says goodbye.
     pub fn leave(&mut self, now: Now) {
         self.swim.leave(now.mono);
+        self.settle(now);
+    }
+
+    /// A node does not belong to the cluster any more: it is gone and forgotten at once,
+    /// whoever still hears it.
+    pub fn expel(&mut self, node: &OwnerId, now: Now) {
+        if node == self.me().node() || !self.expelled.insert(node.clone()) {
+            return;
+        }
+        self.exchange.set_peer(node, Presence::Away, now.mono);
+        self.exchange.forget(node, now.mono);
+        if self.nodes.remove(node) {
+            self.exchange.set_members(self.nodes.digest());
+            self.effects.push_back(Effect::Node(node.clone(), State::Left));
+            self.effects.push_back(Effect::Forgotten(node.clone()));
+        }
         self.settle(now);
     }
 
@@ -288,7 +307,7 @@ impl Membership {
 
     fn change(&mut self, identity: Identity, state: State, now: Now) {
         let (node, address) = (identity.node().clone(), identity.address);
-        if !self.nodes.change(identity, state, now) {
+        if self.expelled.contains(&node) || !self.nodes.change(identity, state, now) {
             return;
         }
         self.exchange.set_members(self.nodes.digest());

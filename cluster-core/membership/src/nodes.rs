@@ -162,6 +162,16 @@ impl Nodes {
         self.addresses.get(&address).is_some_and(|count| *count > 1)
     }
 
+    /// Takes one out. Whether it was there.
+    pub(crate) fn remove(&mut self, node: &OwnerId) -> bool {
+        let Some(node) = self.nodes.remove(&tag_of(node)) else { return false };
+        if node.is_here() {
+            self.digest ^= node.identity.digest();
+            self.move_address(Some(node.identity.address), None);
+        }
+        true
+    }
+
     /// Takes out those that are gone for longer than `keep`.
     pub(crate) fn forget(&mut self, keep: Duration, now: Now) -> Vec<OwnerId> {
         let gone = |node: &&Node| !node.is_here() && node.age(now) >= keep;

@@ -1,10 +1,12 @@
-//! The cluster's root of trust: makes the certificates of nodes and the keys of datagrams.
+//! The cluster's root of trust: makes the certificates of nodes and the keys of datagrams,
+//! and says whose certificates count no longer.
 //!
 //! It is a value with a secret key. The node that makes the cluster keeps it in its store;
 //! nobody needs it but nodes that join and nodes whose certificates end, so it may be away
 //! for weeks.
 
 use crate::certificate::{AUTHORITY, BEFORE, Certificate, Root, TrustError, check_name};
+use crate::issued::Expulsions;
 use crate::seal::Epoch;
 use crate::text;
 use mizzen_types::ids::OwnerId;
@@ -144,9 +146,34 @@ impl Authority {
         let mut key = vec![0; 32];
         SystemRandom::new().fill(&mut key).map_err(|_| TrustError::Secret { request: "make" })?;
         let mut epoch = Epoch { number, made: now, key, signature: Vec::new() };
-        epoch.signature = rcgen::SigningKey::sign(&self.key, &epoch.message())
-            .map_err(|source| TrustError::Key { request: "use", source })?;
+        epoch.signature = self.sign(&epoch.message())?;
         Ok(epoch)
+    }
+
+    /// The list `before` with one more node on it, whose certificates do not count any
+    /// more, and neither do keys of datagrams before `first_epoch`.
+    ///
+    /// # Errors
+    ///
+    /// [`TrustError`] if the key cannot be used.
+    pub fn expel(
+        &self,
+        before: &Expulsions,
+        node: &OwnerId,
+        first_epoch: u32,
+        now: Wall,
+    ) -> Result<Expulsions, TrustError> {
+        let mut nodes = before.nodes.clone();
+        nodes.insert(node.clone(), now);
+        let number = before.number + 1;
+        let mut list = Expulsions { number, first_epoch, nodes, signature: Vec::new() };
+        list.signature = self.sign(&list.message())?;
+        Ok(list)
+    }
+
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, TrustError> {
+        rcgen::SigningKey::sign(&self.key, message)
+            .map_err(|source| TrustError::Key { request: "use", source })
     }
 }
 

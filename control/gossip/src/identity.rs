@@ -2,7 +2,7 @@
 
 use crate::authority::{PUBLIC_KEY, generate_key, read_key};
 use crate::certificate::{Certificate, Root, TrustError, is_authority_credential};
-use crate::seal::Epoch;
+use crate::issued::{Expulsions, Issued};
 use crate::text;
 use mizzen_membership::exchange::Keys;
 use mizzen_types::ids::OwnerId;
@@ -82,7 +82,7 @@ pub struct Credentials {
     pub root: Root,
 }
 
-/// The same as it is kept, with the keys of datagrams.
+/// The same as it is kept, with what the authority issued.
 #[derive(Serialize, Deserialize)]
 struct Kept {
     node: OwnerId,
@@ -91,19 +91,20 @@ struct Kept {
     certificate: Certificate,
     #[serde(with = "text::bytes")]
     root: Vec<u8>,
-    epochs: Vec<Epoch>,
+    #[serde(flatten)]
+    issued: Issued,
 }
 
 impl Credentials {
-    /// To be kept where nobody else can read it, with the keys of datagrams.
+    /// To be kept where nobody else can read it, with what the authority issued.
     #[must_use]
-    pub fn to_bytes(&self, epochs: &[Epoch]) -> Vec<u8> {
+    pub fn to_bytes(&self, issued: &Issued) -> Vec<u8> {
         let kept = Kept {
             node: self.node.clone(),
             key: self.key.to_bytes(),
             certificate: self.certificate.clone(),
             root: self.root.der().to_vec(),
-            epochs: epochs.to_vec(),
+            issued: issued.clone(),
         };
         serde_json::to_vec(&kept).unwrap_or_default()
     }
@@ -113,13 +114,13 @@ impl Credentials {
     /// # Errors
     ///
     /// [`TrustError`] if it is not that.
-    pub fn from_bytes(bytes: &[u8]) -> Result<(Self, Vec<Epoch>), TrustError> {
+    pub fn from_bytes(bytes: &[u8]) -> Result<(Self, Issued), TrustError> {
         let unreadable = |_| TrustError::Secret { request: "read" };
         let kept: Kept = serde_json::from_slice(bytes).map_err(unreadable)?;
         let key = NodeKey::from_bytes(&kept.key)?;
         let (node, certificate) = (kept.node, kept.certificate);
         let root = Root::new(kept.root);
-        Ok((Self { node, key, certificate, root }, kept.epochs))
+        Ok((Self { node, key, certificate, root }, kept.issued))
     }
 }
 
@@ -129,6 +130,8 @@ pub struct Signer {
     key: NodeKey,
     credential: Arc<RwLock<Vec<u8>>>,
     root: Root,
+    /// Of these nothing counts, whenever they said it.
+    expulsions: Arc<RwLock<Expulsions>>,
 }
 
 impl Signer {
@@ -136,7 +139,13 @@ impl Signer {
     #[must_use]
     pub fn new(credentials: &Credentials) -> Self {
         let credential = Arc::new(RwLock::new(credentials.certificate.credential()));
-        Self { key: credentials.key.clone(), credential, root: credentials.root.clone() }
+        let (key, root) = (credentials.key.clone(), credentials.root.clone());
+        Self { key, credential, root, expulsions: Arc::default() }
+    }
+
+    /// Nothing counts any more that these nodes say.
+    pub fn expel(&self, expulsions: &Expulsions) {
+        *self.expulsions.write() = expulsions.clone();
     }
 
     /// What is signed from now on goes with another certificate of the same key.
@@ -155,7 +164,8 @@ impl Keys for Signer {
     }
 
     fn verify(&self, node: &OwnerId, credential: &[u8], message: &[u8], signature: &[u8]) -> bool {
-        self.root.check_credential(node, credential, message, signature).is_ok()
+        !self.expulsions.read().has(node)
+            && self.root.check_credential(node, credential, message, signature).is_ok()
     }
 
     fn is_authority(&self, credential: &[u8]) -> bool {
@@ -231,9 +241,10 @@ mod tests {
         let again = Authority::from_bytes(&authority.to_bytes()).unwrap();
         let a = credentials(&again, "a");
         let epoch = again.new_epoch(1, NOW).unwrap();
-        let (b, epochs) =
-            Credentials::from_bytes(&a.to_bytes(std::slice::from_ref(&epoch))).unwrap();
-        assert_eq!((b.key.public(), b.node, epochs), (a.key.public(), a.node.clone(), vec![epoch]));
+        let expulsions = again.expel(&Expulsions::default(), &"b".into(), 1, NOW).unwrap();
+        let issued = Issued { epochs: vec![epoch], expulsions };
+        let (b, kept) = Credentials::from_bytes(&a.to_bytes(&issued)).unwrap();
+        assert_eq!((b.key.public(), b.node, kept), (a.key.public(), a.node.clone(), issued));
         let (text, secret) = (format!("{a:?} {again:?}"), text::encode(&a.key.to_bytes()));
         assert!(!text.contains(&secret) && text.contains("NodeKey(…)"));
     }

@@ -8,7 +8,7 @@
 use crate::certificate::{Certificate, Root, TrustError, is_authority, node_of};
 use crate::frame;
 use crate::identity::{Credentials, NodeKey};
-use crate::seal::Epoch;
+use crate::issued::Issued;
 use crate::text;
 use crate::tls;
 use crate::token::{Applicant, Refusal, Token};
@@ -93,8 +93,9 @@ pub struct Admission {
     /// The authority's, as DER.
     #[serde(with = "text::bytes")]
     pub root: Vec<u8>,
-    /// The keys of datagrams.
-    pub epochs: Vec<Epoch>,
+    /// What it issued to all.
+    #[serde(flatten)]
+    pub issued: Issued,
     /// Some nodes.
     pub contacts: Vec<Contact>,
 }
@@ -111,8 +112,8 @@ pub(crate) struct Welcome {
 pub struct Joined {
     /// What it proves itself by from now on.
     pub credentials: Credentials,
-    /// The keys of datagrams.
-    pub epochs: Vec<Epoch>,
+    /// What the authority issued to all.
+    pub issued: Issued,
     /// Some nodes.
     pub contacts: Vec<Contact>,
 }
@@ -237,5 +238,5 @@ fn take(
     let (node, key) = (node.clone(), key.clone());
     let credentials = Credentials { node, key, certificate: admission.certificate, root };
     tls::Tls::new(&credentials)?;
-    Ok(Joined { credentials, epochs: admission.epochs, contacts: admission.contacts })
+    Ok(Joined { credentials, issued: admission.issued, contacts: admission.contacts })
 }

@@ -7,6 +7,7 @@
 //! | [`identity`] | what a node proves itself by: its key, its certificate, the cluster's keys |
 //! | [`token`] | what lets a new node in, once |
 //! | [`join`] | how it comes in |
+//! | [`issued`] | what the authority gives every node: keys of datagrams, who was expelled |
 //! | [`seal`] | datagrams that nobody else can read or write |
 //! | [`transport`] | sockets: datagrams, a stream to each peer, joins |
 //!
@@ -18,6 +19,7 @@ pub mod authority;
 pub mod certificate;
 mod frame;
 pub mod identity;
+pub mod issued;
 pub mod join;
 pub mod seal;
 mod text;

@@ -92,6 +92,8 @@ pub enum Refused {
 pub struct Seal {
     root: Root,
     epochs: BTreeMap<u32, (Epoch, Mono)>,
+    /// Keys before this one count no longer.
+    first: u32,
     me: [u8; 8],
     counter: u64,
     key: Option<(u32, LessSafeKey)>,
@@ -121,7 +123,7 @@ impl Seal {
         let mut me = [0; 8];
         SystemRandom::new().fill(&mut me).map_err(|_| TrustError::Secret { request: "make" })?;
         let (epochs, senders) = (BTreeMap::new(), HashMap::new());
-        Ok(Self { root, epochs, me, counter: 0, key: None, senders })
+        Ok(Self { root, epochs, first: 0, me, counter: 0, key: None, senders })
     }
 
     /// Takes a key in. Whether it is new here.
@@ -131,7 +133,8 @@ impl Seal {
     /// [`TrustError::Signature`] if the authority did not make it.
     pub fn learn(&mut self, epoch: &Epoch, now: Now) -> Result<bool, TrustError> {
         let newest = self.epochs.last_key_value().map_or(0, |(number, _)| *number);
-        if self.epochs.contains_key(&epoch.number) || epoch.number + 1 < newest {
+        let oldest = self.first.max(newest.saturating_sub(1));
+        if self.epochs.contains_key(&epoch.number) || epoch.number < oldest {
             return Ok(false);
         }
         self.root.check_signed(&epoch.message(), &epoch.signature)?;
@@ -155,6 +158,23 @@ impl Seal {
         let epochs = &self.epochs;
         self.senders.retain(|(number, _), _| epochs.contains_key(number));
         self.epochs.len() != count
+    }
+
+    /// Drops all keys before the one with this number at once, if that one or a later one is
+    /// known. Whether it is.
+    pub(crate) fn retire_before(&mut self, number: u32) -> bool {
+        if self.epochs.last_key_value().is_none_or(|(newest, _)| *newest < number) {
+            return false;
+        }
+        self.first = number;
+        self.epochs.retain(|known, _| *known >= number);
+        self.senders.retain(|(known, _), _| *known >= number);
+        true
+    }
+
+    /// The authority whose keys these are.
+    pub(crate) fn root(&self) -> &Root {
+        &self.root
     }
 
     /// Seals a datagram; `None` as long as there is no key.
@@ -344,6 +364,22 @@ mod tests {
         assert!(a.retire(at(4300)));
         let older = b.seal(b"y", at(3642)).unwrap();
         assert_eq!(a.open(&mut older.clone()), Err(Refused::Epoch));
+    }
+
+    #[test]
+    fn keys_that_an_expelled_node_knows_count_no_longer() {
+        let (authority, mut a, mut b) = pair();
+        assert!(!a.retire_before(2), "nothing would be left");
+        let old = b.seal(b"x", at(10)).unwrap();
+        let next = authority.new_epoch(2, at(10).wall).unwrap();
+        assert!(a.learn(&next, at(10)).unwrap() && a.retire_before(2));
+        assert_eq!(a.open(&mut old.clone()), Err(Refused::Epoch));
+        let first = b.epochs().remove(0);
+        assert!(!a.learn(&first, at(11)).unwrap(), "it does not come back");
+        let new = a.seal(b"x", at(11)).unwrap();
+        assert_eq!(new[4], 2, "at once");
+        assert!(b.learn(&next, at(11)).unwrap());
+        assert!(b.open(&mut new.clone()).is_ok());
     }
 
     #[test]

@@ -102,6 +102,9 @@ pub enum Refusal {
     /// Another key has the node's name.
     #[error("another node has the same id; a copied state directory needs a new one")]
     Taken,
+    /// The node was thrown out.
+    #[error("the node was expelled; with a new state directory it can join as another one")]
+    Expelled,
     /// The request was not signed by the key that it is about.
     #[error("the request is not signed by its key")]
     Unsigned,

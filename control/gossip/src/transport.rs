@@ -20,8 +20,9 @@ mod tests;
 
 use crate::certificate::{Certificate, TrustError, is_authority};
 use crate::identity::Credentials;
+use crate::issued::{Expulsions, Issued};
 use crate::join::Admission;
-use crate::seal::{Epoch, Seal};
+use crate::seal::Seal;
 use crate::tls::Tls;
 use crate::token::{Applicant, Refusal};
 pub use arrivals::Arrival;
@@ -97,8 +98,11 @@ pub enum Event {
         /// Who it seems to be.
         from: SocketAddr,
     },
-    /// There are other keys of datagrams than before, see [`Transport::epochs`].
-    Epochs,
+    /// The authority issued something, or something of it ended: [`Transport::issued`] is to
+    /// be kept.
+    Issued,
+    /// A node was expelled, maybe this one. There is no stream to it any more.
+    Expelled(OwnerId),
     /// A node wants to join. Comes to the authority's node only.
     Applied {
         /// Who.
@@ -159,10 +163,19 @@ struct Shared {
     me: OwnerId,
     tls: RwLock<Tls>,
     seal: Mutex<Seal>,
+    /// Nodes with which nobody speaks.
+    expulsions: RwLock<Expulsions>,
     /// Where nodes are told to join that come here; `None` if this is where.
     authorities: RwLock<Option<Vec<SocketAddr>>>,
     arrivals: mpsc::Sender<Arrival>,
     counters: Counters,
+}
+
+impl Shared {
+    fn issued(&self) -> Issued {
+        let epochs = self.seal.lock().epochs();
+        Issued { epochs, expulsions: self.expulsions.read().clone() }
+    }
 }
 
 /// A node's sockets.
@@ -192,7 +205,7 @@ impl Transport {
     pub async fn bind(
         listen: SocketAddr,
         credentials: &Credentials,
-        epochs: &[Epoch],
+        issued: &Issued,
         now: Now,
     ) -> Result<(Self, mpsc::Receiver<Arrival>), TransportError> {
         let refused =
@@ -205,14 +218,16 @@ impl Transport {
         socket.writable().await.map_err(refused("UDP"))?;
         let socket = Arc::new(socket);
         let mut seal = Seal::new(credentials.root.clone())?;
-        for epoch in epochs {
+        for epoch in &issued.epochs {
             seal.learn(epoch, now)?;
         }
+        seal.retire_before(issued.expulsions.first_epoch);
         let (arrivals, receiver) = mpsc::channel(ARRIVALS);
         let shared = Arc::new(Shared {
             me: credentials.node.clone(),
             tls: RwLock::new(Tls::new(credentials)?),
             seal: Mutex::new(seal),
+            expulsions: RwLock::new(issued.expulsions.clone()),
             authorities: RwLock::new(elsewhere(credentials)),
             arrivals,
             counters: Counters::default(),
@@ -330,7 +345,7 @@ impl Transport {
             self.attend_at = now.mono + ATTEND;
             self.attend(now.mono);
             if self.shared.seal.lock().retire(now) {
-                self.events.push_back(Event::Epochs);
+                self.events.push_back(Event::Issued);
             }
         }
     }
@@ -347,24 +362,45 @@ impl Transport {
         held.filter_map(|peer| peer.retry_at).chain([self.attend_at]).min()
     }
 
-    /// All keys of datagrams.
+    /// What the authority issued.
     #[must_use]
-    pub fn epochs(&self) -> Vec<Epoch> {
-        self.shared.seal.lock().epochs()
+    pub fn issued(&self) -> Issued {
+        self.shared.issued()
     }
 
-    /// Takes in a key of datagrams and passes it on.
+    /// Takes in what the authority issued, passes on what is new of it, and ends what there
+    /// is with nodes that it expels.
     ///
     /// # Errors
     ///
     /// [`TrustError::Signature`] if the authority did not make it.
-    pub fn learn_epoch(&mut self, epoch: &Epoch, now: Now) -> Result<(), TrustError> {
-        let learned = self.shared.seal.lock().learn(epoch, now)?;
-        if learned {
-            self.tell_epochs(now.mono);
-            self.events.push_back(Event::Epochs);
+    pub fn learn(&mut self, issued: &Issued, now: Now) -> Result<(), TrustError> {
+        let mut learned = false;
+        for epoch in &issued.epochs {
+            learned |= self.shared.seal.lock().learn(epoch, now)?;
+        }
+        let expelled = self.learn_expulsions(&issued.expulsions, now)?;
+        if learned || expelled {
+            self.tell_issued(now.mono);
+            self.events.push_back(Event::Issued);
         }
         Ok(())
+    }
+
+    fn learn_expulsions(&mut self, list: &Expulsions, now: Now) -> Result<bool, TrustError> {
+        let known = self.shared.expulsions.read().clone();
+        let is_news = list.is_news(&known, self.shared.seal.lock().root())?;
+        let is_expelled = list.has(&self.shared.me);
+        // Without the key that replaces the others, this node would be mute; but one that is
+        // expelled gets none.
+        if !is_news || !(is_expelled || self.shared.seal.lock().retire_before(list.first_epoch)) {
+            return Ok(false);
+        }
+        *self.shared.expulsions.write() = list.clone();
+        for node in list.nodes.keys().filter(|node| !known.has(node)) {
+            self.expel(node, list, now.mono);
+        }
+        Ok(true)
     }
 
     /// Says where the authority's node listens, for those who want to join by this one.

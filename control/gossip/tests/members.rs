@@ -10,7 +10,7 @@
 
 use mizzen_gossip::authority::{Authority, Standing};
 use mizzen_gossip::identity::{Credentials, NodeKey, Signer};
-use mizzen_gossip::seal::Epoch;
+use mizzen_gossip::issued::Issued;
 use mizzen_gossip::transport::{Arrival, Channel, Event, Transport};
 use mizzen_membership::exchange::Fault;
 use mizzen_membership::identity::Identity;
@@ -33,14 +33,15 @@ fn now() -> Now {
 
 struct Cluster {
     authority: Authority,
-    epoch: Epoch,
+    issued: Issued,
 }
 
 impl Cluster {
     fn new() -> Self {
         let authority = Authority::generate(now().wall).unwrap();
         let epoch = authority.new_epoch(1, now().wall).unwrap();
-        Self { authority, epoch }
+        let issued = Issued { epochs: vec![epoch], ..Issued::default() };
+        Self { authority, issued }
     }
 
     fn credentials(&self, node: &str) -> Credentials {
@@ -60,7 +61,7 @@ impl Cluster {
     async fn start(&self, wire: &Credentials, logs: &Credentials) -> Node {
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
         let (transport, arrivals) =
-            Transport::bind(listen, wire, std::slice::from_ref(&self.epoch), now()).await.unwrap();
+            Transport::bind(listen, wire, &self.issued, now()).await.unwrap();
         let me = Identity::new(logs.node.clone(), transport.local_address(), 1);
         let settings = Settings::new(me, 7);
         let mut membership = Membership::new(settings, Box::new(Signer::new(logs)), now());

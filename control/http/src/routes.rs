@@ -157,6 +157,7 @@ const NODE_CALLS: &[&str] = &[
     "GET /v1/cluster/nodes",
     "GET /v1/cluster/tasks",
     "POST /v1/cluster/tokens",
+    "POST /v1/cluster/expel",
     "POST /v1/cluster/leave",
     "GET /v1/dns-records",
     "GET, DELETE /v1/dns-records/{name}",

@@ -11,7 +11,7 @@ mod vip;
 
 pub use agents::{AgentArgs, AgentsArgs, AgentsCommand, DrainArgs};
 pub use apps::{LogsArgs, RmArgs, RunArgs, ScaleArgs, TasksArgs};
-pub use cluster::{JoinTokenArgs, NodesArgs};
+pub use cluster::{ExpelArgs, JoinTokenArgs, NodesArgs};
 pub use cni::{CniCommand, CniInstallArgs, CniPlaces};
 pub use daemon::{LabArgs, NodeArgs};
 pub use dns::{DnsArgs, DnsCommand, DnsImportArgs, DnsQuestion, DnsRmArgs, DnsSetArgs};
@@ -139,6 +139,9 @@ Examples:
 
 On the other machine: mizzen node --join HOST --token TOKEN")]
     JoinToken(JoinTokenArgs),
+    /// Throw another node out of the cluster: its certificate counts no longer
+    #[command(after_help = "Example, on the node with the authority:\n  mizzen expel 6e1f0b8a")]
+    Expel(ExpelArgs),
     /// Take this node out of its cluster
     #[command(after_help = "Example:\n  mizzen leave")]
     Leave,

@@ -89,6 +89,7 @@ async fn dispatch(session: &Session, command: Command) -> Result<(), CliError> {
         Command::Vip(command) => vip::run(session, &command).await,
         Command::Nodes(args) => nodes::run(session, &args).await,
         Command::JoinToken(args) => nodes::join_token(session, &args).await,
+        Command::Expel(args) => nodes::expel(session, &args).await,
         Command::Leave => nodes::leave(session).await,
         Command::Agents(args) => agents::run(session, &args).await,
         Command::Drain(args) => agents::drain(session, &args).await,

@@ -3,8 +3,8 @@
 use super::line::Established;
 use super::{Channel, Event, Transport};
 use crate::certificate::Certificate;
+use crate::issued::{Expulsions, Issued};
 use crate::join::Admission;
-use crate::seal::Epoch;
 use crate::text;
 use crate::token::{Applicant, Refusal};
 use mizzen_types::ids::OwnerId;
@@ -41,9 +41,13 @@ pub(super) enum Found {
 #[serde(rename_all = "snake_case")]
 pub(super) enum Control {
     /// First thing on a stream.
-    Hello { version: u32, epochs: Vec<Epoch> },
-    /// There is a new key of datagrams.
-    Epochs(Vec<Epoch>),
+    Hello {
+        version: u32,
+        #[serde(flatten)]
+        issued: Issued,
+    },
+    /// The authority issued something.
+    Issued(Issued),
     /// Nothing; the stream is to stay.
     Ping,
     /// Asks for a certificate.
@@ -58,8 +62,8 @@ pub(super) enum Control {
 impl Control {
     pub(super) const WORD: u8 = 0;
 
-    pub(super) fn hello(epochs: Vec<Epoch>) -> Self {
-        Self::Hello { version: VERSION, epochs }
+    pub(super) fn hello(issued: Issued) -> Self {
+        Self::Hello { version: VERSION, issued }
     }
 
     pub(super) fn write(&self) -> Vec<u8> {
@@ -117,8 +121,8 @@ impl Transport {
 
     fn take_control(&mut self, peer: OwnerId, bytes: &[u8], now: Now) {
         match serde_json::from_slice(bytes) {
-            Ok(Control::Epochs(epochs) | Control::Hello { epochs, .. }) => {
-                self.learn_epochs(&epochs, now);
+            Ok(Control::Issued(issued) | Control::Hello { issued, .. }) => {
+                self.learn_from_peer(&issued, now);
             }
             Ok(Control::Renew { public_key }) => {
                 self.events.push_back(Event::RenewalAsked { peer, public_key });
@@ -134,22 +138,31 @@ impl Transport {
         }
     }
 
-    /// Keys that a peer knows.
-    pub(super) fn learn_epochs(&mut self, epochs: &[Epoch], now: Now) {
-        for epoch in epochs {
-            if let Err(error) = self.learn_epoch(epoch, now) {
-                tracing::warn!(%error, "a key of datagrams that the authority did not make");
-            }
+    /// What a peer knows of the authority's.
+    pub(super) fn learn_from_peer(&mut self, issued: &Issued, now: Now) {
+        if let Err(error) = self.learn(issued, now) {
+            tracing::warn!(%error, "something that the authority did not issue");
         }
     }
 
-    pub(super) fn tell_epochs(&mut self, now: Mono) {
-        let message = Control::Epochs(self.epochs()).write();
+    /// Passes on what the authority issued.
+    pub(super) fn tell_issued(&mut self, now: Mono) {
+        let message = Control::Issued(self.issued()).write();
         let open: Vec<OwnerId> = self.open_peers().cloned().collect();
         for peer in open {
             // Whose stream breaks hears of it with the next one.
             let _ = self.enqueue(&peer, Control::WORD, &message, now);
         }
+    }
+
+    /// Closes the stream to a node that was expelled, after it was told so.
+    pub(super) fn expel(&mut self, node: &OwnerId, expulsions: &Expulsions, now: Mono) {
+        if self.is_open(node) {
+            let told = Issued { epochs: Vec::new(), expulsions: expulsions.clone() };
+            let _ = self.enqueue(node, Control::WORD, &Control::Issued(told).write(), now);
+        }
+        self.forget(node);
+        self.events.push_back(Event::Expelled(node.clone()));
     }
 
     pub(super) fn send_renewal(&mut self, authority: &OwnerId, public_key: &[u8], now: Mono) {

@@ -4,7 +4,7 @@ use super::Shared;
 use super::arrivals::{Arrival, Control, Found};
 use crate::certificate::node_of;
 use crate::frame;
-use crate::seal::Epoch;
+use crate::issued::Issued;
 use crate::tls::server_name;
 use mizzen_types::ids::OwnerId;
 use socket2::{SockRef, TcpKeepalive};
@@ -36,8 +36,8 @@ pub(super) struct Established {
     /// Which dial it was, if it was this node's.
     pub(super) dial: Option<u64>,
     pub(super) stream: TlsStream<TcpStream>,
-    /// Keys that the peer knows.
-    pub(super) epochs: Vec<Epoch>,
+    /// What the peer knows of the authority's.
+    pub(super) issued: Issued,
 }
 
 /// Connects to a peer, and tells how it went.
@@ -45,8 +45,8 @@ pub(super) async fn dial(peer: OwnerId, address: SocketAddr, serial: u64, shared
     let opened = tokio::time::timeout(LIMIT, connect(&peer, address, &shared)).await;
     let opened = opened.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()));
     let found = match opened {
-        Ok((stream, epochs)) => {
-            Found::Established(Box::new(Established { peer, dial: Some(serial), stream, epochs }))
+        Ok((stream, issued)) => {
+            Found::Established(Box::new(Established { peer, dial: Some(serial), stream, issued }))
         }
         Err(error) => Found::DialFailed { peer, serial, reason: format!("{address}: {error}") },
     };
@@ -58,15 +58,18 @@ async fn connect(
     peer: &OwnerId,
     address: SocketAddr,
     shared: &Shared,
-) -> Result<(TlsStream<TcpStream>, Vec<Epoch>), Error> {
+) -> Result<(TlsStream<TcpStream>, Issued), Error> {
+    if shared.expulsions.read().has(peer) {
+        return Err(invalid("it was expelled"));
+    }
     let stream = TcpStream::connect(address).await?;
     set_up(&stream)?;
     let name = server_name(peer).ok_or_else(|| invalid("its name is no name of a node"))?;
     let config = Arc::clone(&shared.tls.read().client);
     let mut stream = TlsStream::from(TlsConnector::from(config).connect(name, stream).await?);
     // Under TLS 1.3 a client learns with the first answer whether it was believed.
-    let epochs = greet(&mut stream, shared).await?;
-    Ok((stream, epochs))
+    let issued = greet(&mut stream, &shared.issued()).await?;
+    Ok((stream, issued))
 }
 
 /// Goes on with a connection of a peer that TLS has accepted.
@@ -80,21 +83,28 @@ pub(super) async fn accept(
     if peer == shared.me {
         return Err(invalid("it has this node's own name"));
     }
-    let epochs = greet(&mut stream, shared).await?;
-    Ok(Established { peer, dial: None, stream, epochs })
+    let mut own = shared.issued();
+    if own.expulsions.has(&peer) {
+        // It is told, and no more than that.
+        own.epochs.clear();
+        greet(&mut stream, &own).await?;
+        return Err(invalid("it was expelled"));
+    }
+    let issued = greet(&mut stream, &own).await?;
+    Ok(Established { peer, dial: None, stream, issued })
 }
 
 /// First words, said and heard.
 async fn greet(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
-    shared: &Shared,
-) -> Result<Vec<Epoch>, Error> {
-    let hello = Control::hello(shared.seal.lock().epochs());
+    known: &Issued,
+) -> Result<Issued, Error> {
+    let hello = Control::hello(known.clone());
     stream.write_all(&frame::frame(Control::WORD, &hello.write())).await?;
     stream.flush().await?;
     let (word, bytes) = frame::read(stream, MAX_HELLO).await?.ok_or(ErrorKind::UnexpectedEof)?;
     match serde_json::from_slice(&bytes) {
-        Ok(Control::Hello { epochs, .. }) if word == Control::WORD => Ok(epochs),
+        Ok(Control::Hello { issued, .. }) if word == Control::WORD => Ok(issued),
         _ => Err(invalid("its first words are none")),
     }
 }

@@ -131,8 +131,11 @@ impl Transport {
 
     /// A connection stands. Of two to one peer, one stays.
     pub(super) fn take_line(&mut self, established: Established, now: Now) {
-        let Established { peer: id, dial, stream, epochs } = established;
-        self.learn_epochs(&epochs, now);
+        let Established { peer: id, dial, stream, issued } = established;
+        self.learn_from_peer(&issued, now);
+        if self.shared.expulsions.read().has(&id) {
+            return;
+        }
         let own_first = self.shared.me < id;
         let peer = self.peers.entry(id.clone()).or_default();
         if dial.is_some() && dial == peer.dialing {

@@ -1,7 +1,9 @@
 use super::*;
 use crate::authority::{Authority, Standing};
 use crate::identity::NodeKey;
+use crate::issued::{Expulsions, Issued};
 use crate::join::{Contact, JoinError, Joined, join};
+use crate::seal::Epoch;
 use crate::token::{Token, Tokens};
 use mizzen_types::time::Wall;
 use std::net::Ipv4Addr;
@@ -54,10 +56,14 @@ impl Cluster {
         self.start(&self.credentials(name, Standing::Member)).await
     }
 
+    fn issued(&self) -> Issued {
+        Issued { epochs: vec![self.epoch.clone()], ..Issued::default() }
+    }
+
     async fn start(&self, credentials: &Credentials) -> Node {
-        let epochs = [self.epoch.clone()];
-        let (transport, arrivals) =
-            Transport::bind(LOCAL, credentials, &epochs, now()).await.unwrap();
+        let issued = self.issued();
+        let transport = Transport::bind(LOCAL, credentials, &issued, now());
+        let (transport, arrivals) = transport.await.unwrap();
         Node { id: credentials.node.clone(), transport, arrivals }
     }
 }
@@ -87,6 +93,15 @@ impl Node {
             tokio::select! {
                 arrival = self.arrivals.recv() => self.transport.handle(arrival.unwrap(), now()),
                 () = tokio::time::sleep(wait) => self.transport.handle_timeout(now()),
+            }
+        }
+    }
+
+    /// The next node that is expelled, whatever else happens before.
+    async fn expelled(&mut self) -> OwnerId {
+        loop {
+            if let Event::Expelled(node) = self.event().await {
+                return node;
             }
         }
     }
@@ -180,9 +195,7 @@ fn a_held_stream_comes_back_when_the_peer_does() {
         drop(b);
         while !matches!(a.event().await, Event::Closed { .. }) {}
         let (transport, arrivals) =
-            Transport::bind(address, &credentials, std::slice::from_ref(&cluster.epoch), now())
-                .await
-                .unwrap();
+            Transport::bind(address, &credentials, &cluster.issued(), now()).await.unwrap();
         let mut b = Node { id: "b".into(), transport, arrivals };
         tokio::select! {
             () = async { while !matches!(a.event().await, Event::Opened(_)) {} } => {}
@@ -289,14 +302,53 @@ fn a_new_key_of_datagrams_goes_round() {
             while !matches!(a.event().await, Event::Opened(_)) {}
         });
         let next = cluster.authority.new_epoch(2, now().wall).unwrap();
-        a.transport.learn_epoch(&next, now()).unwrap();
+        let keys = |epoch| Issued { epochs: vec![epoch], ..Issued::default() };
+        a.transport.learn(&keys(next), now()).unwrap();
         tokio::select! {
-            () = async { while !matches!(b.event().await, Event::Epochs) {} } => {}
+            () = async { while !matches!(b.event().await, Event::Issued) {} } => {}
             _ = a.message() => {}
         }
-        assert_eq!(b.transport.epochs().len(), 2);
+        assert_eq!(b.transport.issued().epochs.len(), 2);
         let forged = Cluster::new().authority.new_epoch(3, now().wall).unwrap();
-        assert!(b.transport.learn_epoch(&forged, now()).is_err());
+        assert!(b.transport.learn(&keys(forged), now()).is_err());
+    });
+}
+
+#[test]
+fn nobody_speaks_with_a_node_that_was_expelled() {
+    run(async {
+        let cluster = Cluster::new();
+        let (mut a, mut b) = (cluster.node("a").await, cluster.node("b").await);
+        let mut c = cluster.node("c").await;
+        for node in [&b, &c] {
+            a.knows(node);
+        }
+        a.say(&b, Channel::Link, "open");
+        a.say(&c, Channel::Link, "open");
+        let opened = async {
+            while a.transport.open_peers().count() < 2 {
+                a.event().await;
+            }
+        };
+        tokio::join!(b.message(), c.message(), opened);
+        let next = cluster.authority.new_epoch(2, now().wall).unwrap();
+        let list = cluster.authority.expel(&Expulsions::default(), &c.id, 2, now().wall).unwrap();
+        a.transport.learn(&Issued { epochs: vec![next], expulsions: list }, now()).unwrap();
+        let (ours, theirs) = tokio::join!(b.expelled(), c.expelled());
+        assert_eq!((&ours, &theirs), (&c.id, &c.id), "its peers hear of it, and so does the node");
+        assert!(!a.transport.is_open(&c.id));
+        assert_eq!(c.transport.issued().epochs.len(), 1, "the next key is not for it");
+
+        // When it comes back it is told that, and nothing else.
+        let mut c = cluster.node("c").await;
+        c.knows(&b);
+        c.say(&b, Channel::Exchange, "in");
+        tokio::select! {
+            biased;
+            message = b.message() => panic!("{message:?}"),
+            expelled = c.expelled() => assert_eq!(expelled, c.id),
+        }
+        assert_eq!(c.transport.issued().epochs.len(), 1);
     });
 }
 
@@ -321,7 +373,7 @@ async fn desk<T>(
                     .certify(&applicant.node, &key, Standing::Member, life)
                     .unwrap(),
                 root: cluster.authority.root().der().to_vec(),
-                epochs: desk.transport.epochs(),
+                issued: desk.transport.issued(),
                 contacts: vec![Contact {
                     node: desk.id.clone(),
                     address: desk.transport.local_address(),
@@ -346,8 +398,8 @@ fn a_node_with_a_token_joins_by_any_node() {
         let hosts = [b.transport.local_address().to_string()];
 
         let joined = desk(&cluster, &mut a, &mut tokens, join(&hosts, &token, (&node, &key))).await;
-        let Joined { credentials, epochs, contacts } = joined.unwrap();
-        assert_eq!((epochs.len(), contacts[0].node.clone()), (1, "a".into()));
+        let Joined { credentials, issued, contacts } = joined.unwrap();
+        assert_eq!((issued.epochs.len(), contacts[0].node.clone()), (1, "a".into()));
         let c = cluster.start(&credentials).await;
         assert!(gets_through(c, &mut b).await);
 

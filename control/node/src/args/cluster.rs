@@ -29,6 +29,16 @@ pub struct JoinTokenArgs {
     pub output: Output,
 }
 
+/// Of `mizzen expel`.
+#[derive(Debug, Args)]
+pub struct ExpelArgs {
+    /// Its id, the first letters of that, or its host's name, as in `mizzen nodes`
+    pub node: String,
+    /// Form of the answer.
+    #[command(flatten)]
+    pub output: Output,
+}
+
 fn time(text: &str) -> Result<Duration, String> {
     let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(split);

@@ -1,10 +1,10 @@
-//! `mizzen nodes`, `mizzen join-token` and `mizzen leave`.
+//! `mizzen nodes`, `mizzen join-token`, `mizzen expel` and `mizzen leave`.
 
 use super::error::CliError;
 use super::session::{Session, print, print_json, understand};
 use super::table::{Paint, Tone, age, plain, render as table, toned};
 use super::watch::{SHOW_CURSOR, Screen};
-use crate::args::{JoinTokenArgs, NodesArgs};
+use crate::args::{ExpelArgs, JoinTokenArgs, NodesArgs};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::io::IsTerminal;
@@ -92,6 +92,15 @@ pub(super) async fn join_token(session: &Session, args: &JoinTokenArgs) -> Resul
         crate::say(&format!("On the other machine: mizzen node --join {address} --token …\n"));
     }
     print(&format!("{token}\n"))
+}
+
+pub(super) async fn expel(session: &Session, args: &ExpelArgs) -> Result<(), CliError> {
+    let unwanted = json!({ "node": args.node });
+    let answer = session.send("POST", "/v1/cluster/expel", Some(&unwanted)).await?;
+    if args.output.json {
+        return print_json(&answer);
+    }
+    print(&format!("{} is expelled\n", answer["expelled"].as_str().unwrap_or_default()))
 }
 
 pub(super) async fn leave(session: &Session) -> Result<(), CliError> {

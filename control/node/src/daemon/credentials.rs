@@ -8,8 +8,8 @@ use crate::node::Joining;
 use anyhow::{Context, bail};
 use mizzen_gossip::authority::{Authority, Standing};
 use mizzen_gossip::identity::{Credentials, NodeKey};
+use mizzen_gossip::issued::Issued;
 use mizzen_gossip::join::{Contact, join};
-use mizzen_gossip::seal::Epoch;
 use mizzen_gossip::token::Tokens;
 use mizzen_store::Store;
 use mizzen_types::ids::OwnerId;
@@ -38,7 +38,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// A node's place in a cluster.
 pub(crate) struct Place {
     pub(crate) credentials: Credentials,
-    pub(crate) epochs: Vec<Epoch>,
+    /// What the authority issued to all.
+    pub(crate) issued: Issued,
     /// The cluster's root of trust and who was let in, if that is here.
     pub(crate) authority: Option<(Authority, Tokens)>,
     /// Nodes to begin with: those that this one was told of when it joined.
@@ -80,7 +81,7 @@ pub(crate) async fn find(
 /// What a former process had.
 fn kept(store: &Store, joining: &Joining) -> anyhow::Result<Option<Place>> {
     let Some(bytes) = store.get(CREDENTIALS)? else { return Ok(None) };
-    let (credentials, epochs) = Credentials::from_bytes(&bytes)
+    let (credentials, issued) = Credentials::from_bytes(&bytes)
         .context("cannot read the node's credentials in the store")?;
     let authority = match store.get(AUTHORITY)? {
         Some(bytes) => {
@@ -106,7 +107,7 @@ fn kept(store: &Store, joining: &Joining) -> anyhow::Result<Option<Place>> {
         Some(bytes) => serde_json::from_slice(&bytes).context("cannot read the first contacts")?,
         None => Vec::new(),
     };
-    Ok(Some(Place { credentials, epochs, authority, contacts }))
+    Ok(Some(Place { credentials, issued, authority, contacts }))
 }
 
 fn tokens(store: &Store) -> anyhow::Result<Tokens> {
@@ -147,13 +148,13 @@ async fn enter(store: &Store, node: &OwnerId, joining: &Joining) -> anyhow::Resu
         }
     };
     store.write(&[
-        (CREDENTIALS.to_owned(), Some(joined.credentials.to_bytes(&joined.epochs))),
+        (CREDENTIALS.to_owned(), Some(joined.credentials.to_bytes(&joined.issued))),
         (CONTACTS.to_owned(), Some(serde_json::to_vec(&joined.contacts)?)),
         (NODE_KEY.to_owned(), None),
     ])?;
     info!(%node, contacts = joined.contacts.len(), "joined the cluster");
-    let (credentials, epochs, contacts) = (joined.credentials, joined.epochs, joined.contacts);
-    Ok(Place { credentials, epochs, authority: None, contacts })
+    let (credentials, issued, contacts) = (joined.credentials, joined.issued, joined.contacts);
+    Ok(Place { credentials, issued, authority: None, contacts })
 }
 
 /// Begins a cluster: this node is its first one and has its authority.
@@ -166,14 +167,14 @@ fn begin(store: &Store, node: &OwnerId, life: Duration) -> anyhow::Result<Place>
     let epoch = authority.new_epoch(1, now)?;
     let root = authority.root().clone();
     let credentials = Credentials { node: node.clone(), key, certificate, root };
-    let epochs = vec![epoch];
+    let issued = Issued { epochs: vec![epoch], ..Issued::default() };
     store.write(&[
         (AUTHORITY.to_owned(), Some(authority.to_bytes())),
-        (CREDENTIALS.to_owned(), Some(credentials.to_bytes(&epochs))),
+        (CREDENTIALS.to_owned(), Some(credentials.to_bytes(&issued))),
         (format!("{NAMES}{node}"), Some(public_key.to_vec())),
     ])?;
     let mut tokens = Tokens::default();
     tokens.adopt_name(node.clone(), public_key.to_vec());
     let authority = Some((authority, tokens));
-    Ok(Place { credentials, epochs, authority, contacts: Vec::new() })
+    Ok(Place { credentials, issued, authority, contacts: Vec::new() })
 }

@@ -2,6 +2,7 @@
 //! names and VIPs.
 
 mod admissions;
+mod expulsions;
 mod metrics;
 mod start;
 mod tasks;
@@ -136,7 +137,7 @@ impl Members {
 
     /// What has the node's secrets, to be kept.
     fn kept(&self) -> Vec<u8> {
-        self.credentials.to_bytes(&self.transport.epochs())
+        self.credentials.to_bytes(&self.transport.issued())
     }
 
     /// Where the authority's node is, for those who ask for it here.
@@ -227,11 +228,12 @@ impl Core {
                     members.transport.open(&node, now.mono);
                 }
             }
-            Event::Epochs => {
+            Event::Issued => {
                 let kept = members.kept();
                 self.node_saves.push(CREDENTIALS, Some(kept));
                 self.flush_node(now);
             }
+            Event::Expelled(node) => self.follow_expulsion(&node, now),
             Event::Applied { applicant, reply } => {
                 // Who went away meanwhile asks again.
                 let _ = reply.send(self.admit(&applicant, now));

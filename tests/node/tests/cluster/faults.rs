@@ -1,8 +1,9 @@
 //! Who does not come in, and who sends what nobody should.
 
 use super::{again, await_listed, first, id, joining, token};
-use mizzen_tests_node::node::Place;
+use mizzen_tests_node::node::{Node, Place};
 use mizzen_tests_node::{SOON, eventually, in_lab_of, lab};
+use serde_json::json;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -100,4 +101,46 @@ fn garbage_is_counted_and_changes_nothing() {
         await_listed(&one, &[("one", "alive"), ("two", "alive")]);
         assert_eq!(one.problems(), [] as [&str; 0]);
     });
+}
+
+#[test]
+fn a_node_that_was_expelled_is_nobody_any_more() {
+    in_lab_of(3, || {
+        let one = first(&[]);
+        let token = token(&one, 2);
+        let two = joining(2, "two", &token).start();
+        let mut three = joining(3, "three", &token).start();
+        let all = [("one", "alive"), ("three", "alive"), ("two", "alive")];
+        for node in [&one, &two, &three] {
+            await_listed(node, &all);
+        }
+        for (node, name, why) in [
+            (&two, "three", "does not have the cluster's authority; ask one"),
+            (&one, "four", "there is no node `four`"),
+            (&one, "one", "has the cluster's authority"),
+        ] {
+            let said = node.mizzen(&["expel", name]);
+            assert_eq!(said.code, Some(1), "{name}: {}", said.stdout);
+            assert!(said.stderr.contains(why), "{}", said.stderr);
+        }
+
+        let expelled = id(&one, "three");
+        assert_eq!(one.json(&["expel", &expelled[..8]]), json!({ "expelled": expelled }));
+        for node in [&one, &two] {
+            await_listed(node, &[("one", "alive"), ("two", "alive")]);
+        }
+        eventually("it is told so", SOON, || said_expelled(&three));
+        // Neither its certificate nor the key of datagrams lets it in again; others stay.
+        three.kill();
+        let three = again(3, "three", &[]).start();
+        eventually("it is told so again", SOON, || said_expelled(&three));
+        for node in [&one, &two] {
+            await_listed(node, &[("one", "alive"), ("two", "alive")]);
+        }
+        assert_eq!(one.problems(), [] as [&str; 0]);
+    });
+}
+
+fn said_expelled(node: &Node) -> Option<()> {
+    node.problems().iter().any(|problem| problem.contains("expelled")).then_some(())
 }

@@ -1,5 +1,6 @@
 //! Who comes in and who stays: tokens, certificates, keys of datagrams.
 
+use super::expulsions::EXPELLED;
 use super::{CLUSTER, IDENTITY, Members};
 use crate::daemon::clock;
 use crate::daemon::core::Core;
@@ -31,8 +32,8 @@ const MAX_TTL: Duration = Duration::from_secs(30 * 86_400);
 
 /// Lets nodes in.
 pub(super) struct Desk {
-    authority: Authority,
-    tokens: Tokens,
+    pub(super) authority: Authority,
+    pub(super) tokens: Tokens,
 }
 
 #[derive(Debug, Deserialize)]
@@ -55,6 +56,10 @@ impl Core {
         let members = self.members.as_mut().ok_or_else(here)?;
         let desk = members.desk.as_mut().ok_or_else(here)?;
         let node = &applicant.node;
+        if members.transport.issued().expulsions.has(node) {
+            warn!(%node, "an expelled node wants to join");
+            return Err(Refusal::Expelled);
+        }
         let admitted = desk.tokens.admit(applicant, now.wall);
         admitted.inspect_err(|refusal| warn!(%node, %refusal, "a node wants to join"))?;
         let public_key = applicant.public_key().ok_or(Refusal::Unsigned)?;
@@ -76,7 +81,7 @@ impl Core {
         Ok(Admission {
             certificate,
             root: desk.authority.root().der().to_vec(),
-            epochs: members.transport.epochs(),
+            issued: members.transport.issued(),
             contacts: members.contacts_for(node),
         })
     }
@@ -114,6 +119,9 @@ impl Core {
         let Some(members) = self.members.as_mut() else { return };
         if !members.membership.is_refused() {
             self.problems.solve(IDENTITY);
+        }
+        if members.is_expelled() {
+            self.problems.report(CLUSTER, EXPELLED.to_owned());
         }
         let renew_at = members.credentials.certificate.renew_at();
         let left = Duration::from_nanos(renew_at.0.saturating_sub(now.wall.0));
@@ -166,6 +174,10 @@ impl Core {
                 only(method, "POST")?;
                 self.leave_cluster()
             }
+            "/v1/cluster/expel" => {
+                only(method, "POST")?;
+                self.expel_node(&request.body)
+            }
             path => Err(refuse(404, format!("There is nothing at {path}"))),
         }
     }
@@ -178,11 +190,8 @@ impl Core {
         }
         let now = clock::now().wall;
         let members = self.members.as_mut().ok_or_else(alone)?;
-        let Some(desk) = members.desk.as_mut() else {
-            let names = members.authority_names().join(", ");
-            let text = format!("this node does not have the cluster's authority; ask {names}");
-            return Err(refuse(409, text));
-        };
+        let elsewhere = members.authority_elsewhere();
+        let Some(desk) = members.desk.as_mut() else { return Err(elsewhere) };
         let token = desk.tokens.make(desk.authority.root(), (ttl, wanted.uses), now);
         let token = token.map_err(|error| refuse(500, chain(&error)))?;
         let record = desk.tokens.get(&token.id()).and_then(|r| serde_json::to_vec(r).ok());
@@ -275,14 +284,18 @@ impl Members {
     /// Makes the next key of datagrams when it is time.
     fn rotate(&mut self, rotation: Duration, now: Now) {
         let Some(desk) = &self.desk else { return };
-        let epochs = self.transport.epochs();
-        let Some(newest) = epochs.last() else { return };
+        let mut issued = self.transport.issued();
+        let Some(newest) = issued.epochs.last() else { return };
         if Duration::from_nanos(now.wall.0.saturating_sub(newest.made.0)) < rotation {
             return;
         }
-        let made = desk.authority.new_epoch(newest.number + 1, now.wall);
-        match made.and_then(|epoch| self.transport.learn_epoch(&epoch, now)) {
-            Ok(()) => info!(epoch = newest.number + 1, "a new key of datagrams"),
+        let number = newest.number + 1;
+        let made = desk.authority.new_epoch(number, now.wall).and_then(|epoch| {
+            issued.epochs.push(epoch);
+            self.transport.learn(&issued, now)
+        });
+        match made {
+            Ok(()) => info!(epoch = number, "a new key of datagrams"),
             Err(error) => warn!(error = chain(&error), "cannot make a key of datagrams"),
         }
     }
@@ -295,6 +308,12 @@ impl Members {
         all.map(|node| node.identity.node().clone()).collect()
     }
 
+    /// What somebody is told who wants something of the authority here.
+    pub(super) fn authority_elsewhere(&self) -> Refused {
+        let names = self.authority_names().join(", ");
+        refuse(409, format!("this node does not have the cluster's authority; ask {names}"))
+    }
+
     fn authority_names(&self) -> Vec<String> {
         let all = self.authorities();
         let names = all.iter().filter_map(|id| {
@@ -305,6 +324,6 @@ impl Members {
     }
 }
 
-fn alone() -> Refused {
+pub(super) fn alone() -> Refused {
     refuse(409, "this node is in no cluster: it has no address for others, or did not join one")
 }

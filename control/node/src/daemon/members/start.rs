@@ -38,13 +38,17 @@ impl Members {
             return Ok((None, None));
         };
         let now = clock::now();
-        let Place { credentials, epochs, authority, contacts } = place;
-        let (transport, arrivals) = Transport::bind(listen, &credentials, &epochs, now).await?;
+        let Place { credentials, issued, authority, contacts } = place;
+        let (transport, arrivals) = Transport::bind(listen, &credentials, &issued, now).await?;
         let ip = if listen.ip().is_unspecified() { config.address } else { listen.ip() };
         let me = Identity::new(owner.clone(), SocketAddr::new(ip, listen.port()), generation);
         let signer = Signer::new(&credentials);
+        signer.expel(&issued.expulsions);
         let settings = Settings::new(me, seed);
         let mut membership = Membership::new(settings, Box::new(signer.clone()), now);
+        for node in issued.expulsions.nodes.keys() {
+            membership.expel(node, now);
+        }
         membership.open(owner, generation);
         if config.has(Role::Master) {
             membership.open(&build::master_log(owner), generation);
