@@ -6,6 +6,7 @@ mod support;
 
 use std::net::{IpAddr, TcpStream};
 use std::os::fd::AsFd;
+use std::process::Command;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -305,6 +306,32 @@ fn networks_are_kept_apart_by_who_sends_and_by_who_receives() {
         assert_eq!(repaired, Ensured::Repaired(()));
         connect(&a, &listener, ip("10.0.1.2"));
     }
+}
+
+#[test]
+fn what_is_marked_passes_whatever_later_rules_say() {
+    let (host, a, b) = two_networks();
+    let mut nft = Nft::open_in(&host.path()).unwrap();
+    let listener = b.listen(ip("10.0.1.2"));
+    let rules = [
+        ForwardRule::PassMarked { bits: 1 << 27 },
+        ForwardRule::DropTo { link: "m-a".into(), network: net("10.0.0.0/8") },
+    ];
+    nft.ensure_overlay_table(&table(rules.to_vec())).unwrap();
+    let wait = Duration::from_millis(300);
+    let to = listener.local_addr().unwrap();
+    assert!(a.run(|| TcpStream::connect_timeout(&to, wait)).is_err());
+    let marks = |mark: &str| {
+        let rule = format!(
+            "table inet marks {{ chain in {{ type filter hook prerouting priority 0; meta mark set {mark}; }}; }}"
+        );
+        let status = host.run(|| Command::new("nft").arg(rule).status().unwrap());
+        assert!(status.success());
+    };
+    marks("0x1");
+    assert!(a.run(|| TcpStream::connect_timeout(&to, wait)).is_err(), "another bit");
+    marks("0x8000002");
+    connect(&a, &listener, ip("10.0.1.2"));
 }
 
 #[test]

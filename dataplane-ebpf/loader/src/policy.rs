@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! Policy::open ──▶ <pin_dir>/policy_v1/map_POLICY_CLASSES …, link_connect4 …
-//!         follow ──▶ maps, as differences, and programs on links     policy/{maps,links}.rs
-//!         meter, refusals ◀── POLICY_COUNTS, POLICY_EVENTS           policy/meter.rs
+//!         follow ──▶ maps, as differences, programs on links and at connects     policy/{maps,links,sockets}.rs
+//!         meter, refusals ◀── POLICY_COUNTS, POLICY_EVENTS            policy/meter.rs
 //! ```
 //!
 //! Maps and programs stay while no daemon runs, so nothing that is refused passes for want of one. The overlay's
@@ -12,26 +12,27 @@
 mod links;
 mod maps;
 mod meter;
+mod sockets;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use aya::{Ebpf, EbpfLoader};
+use aya::EbpfLoader;
 use mizzen_ebpf_abi::policy::POLICY_ABI_VERSION;
 use mizzen_ebpf_abi::policy::maps::ALL;
 use mizzen_ebpf_core::policy::PolicyWanted;
 
-use crate::bpf::{self, AttachType};
 use crate::{LoadError, object, probe, versions};
 
 use links::Links;
 use maps::Maps;
 pub use meter::{PolicyCounts, PolicyMeter, PolicyPlace, Refusal, Refusals};
+use sockets::Sockets;
 
 /// The compiled programs, as committed beside their checksum.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../prebuilt/policy.bpf.o");
@@ -73,6 +74,7 @@ pub struct Policy {
     directory: PathBuf,
     maps: Maps,
     links: Links,
+    sockets: Sockets,
 }
 
 impl Policy {
@@ -94,11 +96,9 @@ impl Policy {
         })?;
         let maps = Maps::open(&directory)?;
         let links = Links::load(&mut object, pin_dir, &directory)?;
-        if let Some(cgroup) = cgroup {
-            attach_sockets(&mut object, &directory, cgroup)?;
-        }
+        let sockets = Sockets::load(&mut object, &directory, cgroup)?;
         retire_others(pin_dir)?;
-        Ok(Self { directory, maps, links })
+        Ok(Self { directory, maps, links, sockets })
     }
 
     /// Makes policies what is `wanted`, among what is `here`, in the calling thread's namespace.
@@ -117,6 +117,10 @@ impl Policy {
         let mut changed = PolicyChanged::default();
         self.maps.add(&plan, &mut changed)?;
         self.links.attach(&plan.stands, &mut changed.errors)?;
+        match plan.has_speakers() {
+            true => self.sockets.attach()?,
+            false => self.sockets.detach()?,
+        }
         self.maps.remove(&plan, &mut changed)?;
         self.links.detach(&plan.stands)?;
         Ok(changed)
@@ -156,12 +160,7 @@ impl Policy {
 pub fn teardown_policy(pin_dir: &Path) -> Result<(), LoadError> {
     for directory in versions::directories(pin_dir, PREFIX)? {
         links::teardown(pin_dir, &directory);
-        for hook in HOOKS {
-            if let Ok(link) = bpf::obj_get(&hook.pin(&directory)) {
-                // Already over if its cgroup is gone.
-                let _ = bpf::link_detach(link.as_fd());
-            }
-        }
+        sockets::teardown(&directory)?;
         versions::remove(&directory)?;
     }
     Ok(())
@@ -214,43 +213,6 @@ pub fn pin_maps(loader: &mut EbpfLoader<'_>, pin_dir: &Path) -> Result<(), LoadE
     fs::create_dir_all(&directory).map_err(object::failed("create", &directory))?;
     for name in ALL {
         loader.map_pin_path(name, object::map_pin(&directory, name));
-    }
-    Ok(())
-}
-
-/// A program at a cgroup.
-struct Hook {
-    program: &'static str,
-    name: &'static str,
-    attach_type: AttachType,
-}
-
-impl Hook {
-    fn pin(&self, directory: &Path) -> PathBuf {
-        directory.join(format!("{}{}", object::LINK_PREFIX, self.name))
-    }
-}
-
-const HOOKS: [Hook; 2] = [
-    Hook { program: "mizzen_policy_connect4", name: "connect4", attach_type: AttachType::Connect4 },
-    Hook { program: "mizzen_policy_connect6", name: "connect6", attach_type: AttachType::Connect6 },
-];
-
-/// Behind the programs of VIPs, whichever version of them came last: a new link each time, and then the old one ends.
-fn attach_sockets(object: &mut Ebpf, directory: &Path, cgroup: &Path) -> Result<(), LoadError> {
-    let target = File::open(cgroup).map_err(object::failed("open cgroup", cgroup))?;
-    for hook in &HOOKS {
-        let program = object::load(object, hook.program)?;
-        let pin = hook.pin(directory);
-        let failed = || object::failed("attach to the cgroup and pin as", &pin);
-        let link =
-            bpf::link_create(program.as_fd(), target.as_fd(), hook.attach_type).map_err(failed())?;
-        if let Ok(former) = bpf::obj_get(&pin) {
-            fs::remove_file(&pin).map_err(failed())?;
-            // Already over if its cgroup is gone.
-            let _ = bpf::link_detach(former.as_fd());
-        }
-        bpf::obj_pin(link.as_fd(), &pin).map_err(failed())?;
     }
     Ok(())
 }

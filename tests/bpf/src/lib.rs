@@ -8,6 +8,7 @@
 //! |---|---|---|
 //! | `mizzen_ingress`, `mizzen_egress` | yes | this crate; `loader/tests/arriving` for whole flows |
 //! | `mizzen_leave`, `mizzen_arrive` | yes | this crate; `loader/tests/overlay` for two nodes |
+//! | `mizzen_sender`, `mizzen_tunnel`, `mizzen_receiver` | yes | this crate; `loader/tests/policy` for two nodes |
 //! | `mizzen_connect4/6`, `sendmsg4/6`, `recvmsg4/6`, `getpeername4/6` | no | `connect`, `sendto` … in `loader/tests/kernel` |
 //! | `mizzen_sockops` | no | connections that succeed, fail, hang |
 //! | `mizzen_release` | no | sockets that are closed |
@@ -23,12 +24,13 @@ use std::path::Path;
 
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
 use aya::{Ebpf, EbpfLoader};
-use mizzen_ebpf_abi::{maps, overlay};
+use mizzen_ebpf_abi::{maps, overlay, policy};
 
 /// The committed objects.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../dataplane-ebpf/prebuilt/mizzen.bpf.o");
 static OVERLAY: &[u8] =
     aya::include_bytes_aligned!("../../../dataplane-ebpf/prebuilt/overlay.bpf.o");
+static POLICY: &[u8] = aya::include_bytes_aligned!("../../../dataplane-ebpf/prebuilt/policy.bpf.o");
 
 /// What a program says about a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +59,12 @@ impl Programs {
     #[must_use]
     pub fn load_overlay(pins: &Path) -> Self {
         Self::load_object(OVERLAY, pins, &overlay::maps::ALL, ["mizzen_leave", "mizzen_arrive"])
+    }
+
+    /// Likewise those of policies.
+    #[must_use]
+    pub fn load_policy(pins: &Path) -> Self {
+        Self::load_object(POLICY, pins, &policy::maps::ALL, ["mizzen_sender", "mizzen_tunnel"])
     }
 
     fn load_object(object: &[u8], pins: &Path, maps: &[&str], programs: [&str; 2]) -> Self {
@@ -89,6 +97,16 @@ impl Programs {
     /// Hands over a frame that comes out of the tunnel.
     pub fn leave_tunnel(&mut self, frame: &[u8]) -> (Verdict, Vec<u8>) {
         self.run("mizzen_arrive", frame)
+    }
+
+    /// Hands over a frame that a container sends by the ordinary path.
+    pub fn send(&mut self, frame: &[u8]) -> Verdict {
+        self.run("mizzen_sender", frame).0
+    }
+
+    /// Hands over a frame that comes out of the tunnel by the ordinary path.
+    pub fn emerge(&mut self, frame: &[u8]) -> Verdict {
+        self.run("mizzen_tunnel", frame).0
     }
 
     fn run(&mut self, name: &str, packet: &[u8]) -> (Verdict, Vec<u8>) {

@@ -68,6 +68,11 @@ impl Plan {
             stands,
         }
     }
+
+    /// Whether connects of anybody may be refused.
+    pub fn has_speakers(&self) -> bool {
+        !self.speakers.is_empty()
+    }
 }
 
 /// The maps that are written.

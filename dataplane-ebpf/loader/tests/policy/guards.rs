@@ -1,10 +1,12 @@
 //! Who reaches whom.
 
 use std::net::SocketAddr;
+use std::process::Command;
 
 use mizzen_ebpf_core::policy::{Action, Class, Traffic, Verdict, number};
 use mizzen_ebpf_loader::{
-    Dataplane, Policy, PolicyHere, PolicyPlace, SpeakerWanted, VipAddress, namespace_cookie,
+    Dataplane, JUDGED_MARK, Policy, PolicyHere, PolicyPlace, SpeakerWanted, VipAddress,
+    namespace_cookie,
 };
 
 use crate::cluster::{FAMILIES, Family, address, at};
@@ -194,6 +196,41 @@ fn overlays_are_apart_until_a_rule_opens_a_way() {
         stage.apply();
         let datagrams = stage.server().namespace.udp_server("9.0.2.2");
         assert!(is_answered(&stage.beside().namespace, datagrams), "and answers come back");
+    });
+}
+
+#[test]
+fn filter_rules_that_keep_overlays_apart_are_told_what_may_pass() {
+    in_room(|room| {
+        let mut stage = Stage::new(room, Path::Ordinary);
+        stage.class((2, 2), Class { class: SERVER, overlay: OVERLAY + 1, flags: 0 });
+        for node in &stage.cluster.nodes {
+            // As the rules of the node's table, but for everybody.
+            let floor = format!(
+                "table inet floor {{ chain forward {{ type filter hook forward priority 0; policy drop;
+                 meta mark & {JUDGED_MARK} != 0 accept; }}; }}"
+            );
+            let status = node.host.run(|| Command::new("nft").arg(&floor).status());
+            assert!(status.expect("nftables").success());
+        }
+        stage.allow((BESIDE, SERVER), Traffic::Protocol(TCP));
+        stage.apply();
+        for family in FAMILIES {
+            let target = stage.server().namespace.server(&at(address(family, 2, 2)));
+            let mut held = stage.beside().namespace.connect(target).expect("a way");
+            assert!(held.echoes(&vec![7; 300_000]), "both ways, over both nodes");
+            assert!(!connects(&stage.client().namespace, target), "{family:?}");
+            // Another way stays open, and this one is closed to whoever comes later.
+            stage.wanted.rulings.clear();
+            stage.allow((CLIENT, SERVER), Traffic::All);
+            stage.apply();
+            assert!(!connects(&stage.beside().namespace, target), "{family:?}");
+            assert!(held.echoes(&vec![8; 300_000]), "{family:?}");
+            assert!(echoes(&stage.client().namespace, address(family, 2, 2)), "{family:?}");
+            stage.allow((BESIDE, SERVER), Traffic::Protocol(TCP));
+            stage.wanted.rulings.retain(|matched, _| matched.from == BESIDE);
+            stage.apply();
+        }
     });
 }
 

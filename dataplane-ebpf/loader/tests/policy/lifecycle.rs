@@ -5,7 +5,7 @@ use std::path::Path as FilePath;
 use std::process::Command;
 
 use mizzen_ebpf_core::policy::{Class, PolicyWanted, Traffic, number};
-use mizzen_ebpf_loader::{Policy, PolicyHere, teardown_policy};
+use mizzen_ebpf_loader::{Policy, PolicyHere, SpeakerWanted, teardown_policy};
 
 use crate::cluster::{Family, Node, address};
 use crate::room::in_room;
@@ -126,6 +126,12 @@ fn teardown_leaves_nothing() {
             Policy::open(&stage.cluster.nodes[1].pin_dir, Some(&room.cgroup)).expect("loadable");
         stage.guard(SERVER, Class::GUARDED_INGRESS);
         stage.apply();
+        let node = &stage.cluster.nodes[1];
+        let pin = node.pin_dir.join("policy_v1/link_connect4");
+        assert!(!pin.exists(), "nobody's connects are known");
+        let here = PolicyHere { speakers: [(1, SpeakerWanted::default())].into(), ..here(node) };
+        node.host.run(|| stage.policies[1].follow(&stage.wanted, &here)).expect("attachable");
+        assert!(pin.exists());
         let target = stage.server().namespace.server("9.0.2.2");
         assert!(!connects(&stage.client().namespace, target));
         for node in &stage.cluster.nodes {

@@ -66,6 +66,13 @@ pub fn local(address: Ip16) -> Option<&'static Local> {
     unsafe { POLICY_LOCALS.get(address) }
 }
 
+/// Whether a container of this node has this address, and nothing that it sends or gets has to be looked at. One that
+/// nobody has told of yet is looked at.
+#[inline(always)]
+pub fn is_at_ease(address: Ip16) -> bool {
+    local(address).is_some_and(|local| local.flags == 0)
+}
+
 /// Whether what a container of this node with this address sends or gets is to be looked at.
 #[inline(always)]
 pub fn concerns(address: Ip16) -> bool {
