@@ -43,11 +43,14 @@ pub(crate) async fn serve(port: Rc<Port>, thread: Rc<Thread>) {
             Ok(count) => {
                 desk.answer().await;
                 in_a_row += 1;
-                if count < BUSY {
+                let is_over = count < BUSY;
+                if is_over {
                     // The kernel had no more; what came since wakes us.
-                    port.drained();
+                    port.drained().await;
+                } else if in_a_row >= BATCHES_IN_A_ROW {
+                    port.busy();
                 }
-                if count < BUSY || in_a_row >= BATCHES_IN_A_ROW {
+                if is_over || in_a_row >= BATCHES_IN_A_ROW {
                     in_a_row = 0;
                     yield_now().await;
                 }
@@ -58,7 +61,7 @@ pub(crate) async fn serve(port: Rc<Port>, thread: Rc<Thread>) {
                     debug!(%error, "no datagram received");
                 }
                 in_a_row = 0;
-                port.drained();
+                port.drained().await;
             }
         }
     }

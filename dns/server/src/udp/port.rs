@@ -1,4 +1,8 @@
-//! One UDP socket, and single datagrams sent from it.
+//! One UDP socket, when the runtime watches it, and single datagrams sent from it.
+//!
+//! Whoever watches a socket is told by the kernel of each datagram that left it, of which
+//! nobody wants to know, and of each that came. Where datagrams come faster than they are
+//! answered the socket is looked at again and again instead, and not watched meanwhile.
 
 use nix::libc::{in_addr, in_pktinfo, in6_addr, in6_pktinfo};
 use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, sendmsg, setsockopt, sockopt};
@@ -6,15 +10,26 @@ use rustix::net::sockopt::{
     Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery, set_ip_mtu_discover, set_ipv6_mtu_discover,
 };
 use rustix::net::{SendFlags, sendto};
+use std::cell::RefCell;
 use std::io::{self, IoSlice};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::Interest;
-use tokio::net::UdpSocket;
+use tracing::debug;
+
+/// Between two looks at a socket that the kernel does not let us watch.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// A second descriptor of a socket, with which the runtime watches it.
+type Watch = tokio::net::UdpSocket;
 
 /// A socket of one thread.
 #[derive(Debug)]
 pub(crate) struct Port {
+    /// Whoever waits has it, too.
+    watch: RefCell<Option<Arc<Watch>>>,
     socket: UdpSocket,
     wildcard: bool,
 }
@@ -43,7 +58,7 @@ impl Peer {
 
 impl Port {
     /// Watches a socket, in the current runtime.
-    pub(crate) fn new(socket: std::net::UdpSocket) -> io::Result<Self> {
+    pub(crate) fn new(socket: UdpSocket) -> io::Result<Self> {
         let wildcard = socket.local_addr()?.ip().is_unspecified();
         if wildcard {
             match socket.local_addr()? {
@@ -53,7 +68,9 @@ impl Port {
         }
         socket.set_nonblocking(true)?;
         never_in_pieces(&socket);
-        Ok(Self { socket: UdpSocket::from_std(socket)?, wildcard })
+        let port = Self { watch: RefCell::default(), socket, wildcard };
+        port.watch()?;
+        Ok(port)
     }
 
     /// Whether it takes datagrams to any of our addresses.
@@ -65,21 +82,57 @@ impl Port {
         &self.socket
     }
 
-    /// Waits until there is something to receive.
+    /// Waits until there is something to receive; at once if the socket is not watched.
     pub(crate) async fn readable(&self) -> io::Result<()> {
-        self.socket.readable().await
+        let watch = self.watch.borrow().clone();
+        match watch {
+            Some(watch) => watch.readable().await,
+            None => Ok(()),
+        }
     }
 
     /// Notes that nothing more is there; what comes from now on wakes.
-    pub(crate) fn drained(&self) {
-        drop(self.socket.try_io(Interest::READABLE, would_block));
+    pub(crate) async fn drained(&self) {
+        let former = self.watch.borrow().clone();
+        match former {
+            Some(watch) => drop(watch.try_io(Interest::READABLE, would_block)),
+            // What came since is found at once.
+            None => drop(self.watched().await),
+        }
+    }
+
+    /// Notes that more and more is there, unless somebody waits to send.
+    pub(crate) fn busy(&self) {
+        drop(self.watch.borrow_mut().take_if(|watch| Arc::strong_count(watch) == 1));
     }
 
     /// Waits until the kernel takes more to send, after it took no more.
     pub(crate) async fn writable(&self) {
-        drop(self.socket.try_io(Interest::WRITABLE, would_block));
+        let Some(watch) = self.watched().await else { return };
+        drop(watch.try_io(Interest::WRITABLE, would_block));
         // An error of the socket comes up when it is sent from.
-        drop(self.socket.writable().await);
+        drop(watch.writable().await);
+    }
+
+    /// Has the socket watched; none after a moment if the kernel has no room for that.
+    async fn watched(&self) -> Option<Arc<Watch>> {
+        match self.watch() {
+            Ok(watch) => Some(watch),
+            Err(error) => {
+                debug!(%error, "a socket is not watched");
+                tokio::time::sleep(LOOK).await;
+                None
+            }
+        }
+    }
+
+    fn watch(&self) -> io::Result<Arc<Watch>> {
+        let mut watch = self.watch.borrow_mut();
+        if let Some(watch) = &*watch {
+            return Ok(Arc::clone(watch));
+        }
+        let new = Arc::new(Watch::from_std(self.socket.try_clone()?)?);
+        Ok(Arc::clone(watch.insert(new)))
     }
 
     /// Sends a datagram when there is room for it. What cannot be sent is given up:
@@ -109,7 +162,7 @@ impl Port {
 /// Replies go whole or not at all (RFC 9715, 3.1): pieces get lost, and can be forged. They
 /// fit through any path that IPv6 can take; news of smaller ones is not believed. It also
 /// saves the kernel the numbers that pieces are put together by.
-fn never_in_pieces(socket: &std::net::UdpSocket) {
+fn never_in_pieces(socket: &UdpSocket) {
     // A kernel that refuses goes on as it did.
     match socket.local_addr() {
         Ok(SocketAddr::V4(_)) => {
@@ -147,4 +200,57 @@ fn send_from(socket: i32, bytes: &[u8], client: SocketAddr, local: Local) -> io:
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+    use tokio::time::timeout;
+
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    fn is_watched(port: &Port) -> bool {
+        port.watch.borrow().is_some()
+    }
+
+    #[tokio::test]
+    async fn a_busy_socket_is_watched_again_when_it_is_drained() {
+        let port = Port::new(UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.connect(port.socket().local_addr().unwrap()).unwrap();
+        let received = || port.socket().recv(&mut [0; 16]);
+        for late in [false, true] {
+            port.busy();
+            assert!(!is_watched(&port));
+            timeout(LIMIT, port.readable()).await.expect("it is looked at").unwrap();
+            // Before it is watched, or after.
+            if late {
+                port.drained().await;
+            }
+            client.send(b"question").unwrap();
+            if !late {
+                port.drained().await;
+            }
+            assert!(is_watched(&port));
+            timeout(LIMIT, port.readable()).await.expect("it came").unwrap();
+            assert_eq!(received().unwrap(), 8);
+            port.drained().await;
+        }
+        assert_eq!(received().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        let idle = timeout(Duration::from_millis(20), port.readable()).await;
+        assert!(idle.is_err(), "nothing is there");
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_to_send_is_woken() {
+        let port = Port::new(UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
+        let waiting = port.watch().unwrap();
+        port.busy();
+        assert!(is_watched(&port), "somebody needs it");
+        drop(waiting);
+        port.busy();
+        timeout(LIMIT, port.writable()).await.expect("there is room");
+        assert!(is_watched(&port));
+    }
 }
