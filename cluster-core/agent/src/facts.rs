@@ -5,7 +5,7 @@ use crate::record::{Phase, Record};
 use crate::task::Task;
 use mizzen_api::link::Duty;
 use mizzen_api::v1;
-use mizzen_types::fact::{PortFact, TaskFact, TaskPhase};
+use mizzen_types::fact::{PortFact, Reach, TaskFact, TaskPhase};
 use std::collections::BTreeMap;
 
 /// The fact of a task; none once it ended.
@@ -34,6 +34,7 @@ pub(crate) fn of_task(task: &Task, settings: &Settings, duty: &Duty) -> Option<T
         health: task.health(),
         host_address: settings.address,
         container_addresses: record.addresses.clone(),
+        container_reach: reach(record, settings),
         host_ports: host_ports(record),
         ports: ports(record),
         labels: labels(record.task.labels.as_ref()),
@@ -41,12 +42,24 @@ pub(crate) fn of_task(task: &Task, settings: &Settings, duty: &Duty) -> Option<T
     })
 }
 
-/// Host ports in the order of the task's resources. Nothing forwards them into a
-/// container with a network of its own, so there nobody listens on them.
-fn host_ports(record: &Record) -> Vec<u16> {
-    if has_own_network(record) {
-        return Vec::new();
+/// A container that is also in a network of the cluster is reached there.
+fn reach(record: &Record, settings: &Settings) -> Reach {
+    let mut names = networks(record).filter_map(|info| info.name.as_ref()).peekable();
+    let has_some = names.peek().is_some();
+    match has_some && names.all(|name| settings.local_networks.contains(name)) {
+        true => Reach::Node,
+        false => Reach::Cluster,
     }
+}
+
+/// Host ports in the order of the task's resources. With a network of its own, only those
+/// that lead into it: on others nobody listens.
+fn host_ports(record: &Record) -> Vec<u16> {
+    let own = has_own_network(record);
+    let leads = |port: &u16| {
+        let port = u32::from(*port);
+        !own || published(record).any(|mapping| mapping.host_port == port)
+    };
     record
         .task
         .resources
@@ -56,6 +69,7 @@ fn host_ports(record: &Record) -> Vec<u16> {
         .flat_map(|ranges| &ranges.range)
         .flat_map(|range| range.begin..=range.end.min(u64::from(u16::MAX)))
         .filter_map(|port| u16::try_from(port).ok())
+        .filter(leads)
         .collect()
 }
 
@@ -77,34 +91,72 @@ fn ports(record: &Record) -> Vec<PortFact> {
 }
 
 fn fact_of(port: &v1::Port, protocol: &str, record: &Record) -> Option<PortFact> {
-    let number = u16::try_from(port.number).ok().filter(|number| *number > 0)?;
+    let announced = u16::try_from(port.number).ok().filter(|number| *number > 0)?;
     let protocol = if protocol.is_empty() { "tcp" } else { protocol };
-    let own = has_own_network(record);
+    let labels = labels(port.labels.as_ref());
+    let (number, host_port) = if has_own_network(record) {
+        let scope = labels.get(SCOPE).map(String::as_str);
+        inside(announced, protocol, scope, record)
+    } else {
+        (announced, Some(announced))
+    };
     Some(PortFact {
-        number: if own { inside(number, record) } else { number },
-        host_port: (!own).then_some(number),
+        number,
+        host_port,
         name: port.name.clone().filter(|name| !name.is_empty()),
         protocol: protocol.to_ascii_lowercase(),
-        labels: labels(port.labels.as_ref()),
+        labels,
     })
 }
 
-/// The container's port that an announced number stands for: schedulers that asked for
-/// a port of the host announce that one.
-fn inside(number: u16, record: &Record) -> u16 {
-    let container = record.task.container.iter();
-    container
-        .flat_map(|container| &container.network_infos)
-        .flat_map(|network| &network.port_mappings)
-        .find(|mapping| mapping.host_port == u32::from(number))
-        .and_then(|mapping| u16::try_from(mapping.container_port).ok())
-        .unwrap_or(number)
+/// The label that says whose number a port is announced by.
+const SCOPE: &str = "network-scope";
+
+/// The container's port that an announced number stands for, and the port of the host that
+/// leads there: schedulers that asked for a port of the host announce that one, unless they
+/// speak of the container.
+fn inside(
+    announced: u16,
+    protocol: &str,
+    scope: Option<&str>,
+    record: &Record,
+) -> (u16, Option<u16>) {
+    let number = u32::from(announced);
+    let all = || mappings(record).filter(|mapping| is_of(mapping, protocol));
+    let by_host = || all().find(|mapping| mapping.host_port == number);
+    let by_container = || all().find(|mapping| mapping.container_port == number);
+    let meant = match scope {
+        Some("container") => by_container().or_else(by_host),
+        _ => by_host().or_else(by_container),
+    };
+    let Some(mapping) = meant else { return (announced, None) };
+    let port = |number: u32| u16::try_from(number).ok().filter(|number| *number > 0);
+    let host = port(mapping.host_port).filter(|_| published(record).any(|one| one == mapping));
+    (port(mapping.container_port).unwrap_or(announced), host)
+}
+
+/// The ports of the host that the task wants to lead to it.
+fn mappings(record: &Record) -> impl Iterator<Item = &v1::network_info::PortMapping> {
+    networks(record).flat_map(|info| &info.port_mappings)
+}
+
+/// Those that do. Plugins of a network may know nothing of ports, and those of a container
+/// that an older agent launched were not told of any.
+fn published(record: &Record) -> impl Iterator<Item = &v1::network_info::PortMapping> {
+    let publishes = |info: &&v1::NetworkInfo| record.publishing.iter().any(|n| n == info.name());
+    networks(record).filter(publishes).flat_map(|info| &info.port_mappings)
+}
+
+fn is_of(mapping: &v1::network_info::PortMapping, protocol: &str) -> bool {
+    mapping.protocol.as_ref().is_none_or(|of| of.eq_ignore_ascii_case(protocol))
+}
+
+fn networks(record: &Record) -> impl Iterator<Item = &v1::NetworkInfo> {
+    record.task.container.iter().flat_map(|container| &container.network_infos)
 }
 
 fn has_own_network(record: &Record) -> bool {
-    let infos = record.task.container.as_ref().map(|container| &container.network_infos);
-    let named = infos.into_iter().flatten().any(|info| info.name.is_some());
-    named || !record.addresses.is_empty()
+    networks(record).any(|info| info.name.is_some()) || !record.addresses.is_empty()
 }
 
 fn labels(labels: Option<&v1::Labels>) -> BTreeMap<String, String> {

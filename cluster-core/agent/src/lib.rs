@@ -33,7 +33,7 @@ use mizzen_types::ids::{AgentId, ContainerId, FrameworkId, TaskId};
 use mizzen_types::overlay::{OverlayClaim, OverlayGrant};
 use mizzen_types::random::Dice;
 use mizzen_types::time::{Mono, Now};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use task::Task;
@@ -54,6 +54,8 @@ pub struct Settings {
     pub address: IpAddr,
     /// TCP port of its API.
     pub port: u16,
+    /// Networks whose addresses mean nothing to other nodes.
+    pub local_networks: BTreeSet<String>,
     /// Below it lie the sandboxes.
     pub work_dir: PathBuf,
     /// Below it lie the run directories of the containers.

@@ -60,6 +60,9 @@ pub struct Record {
     pub pid: Option<u32>,
     /// Addresses of the container; empty on the host's network.
     pub addresses: Vec<IpAddr>,
+    /// Its networks that lead ports of the host to it, as the task asked.
+    #[serde(default)]
+    pub publishing: Vec<String>,
     /// The last word of its health check.
     pub healthy: Option<bool>,
     /// One status per state that it went through, the last one of each.
@@ -89,6 +92,7 @@ impl Record {
             audience: Audience::Framework,
             pid: None,
             addresses: Vec::new(),
+            publishing: Vec::new(),
             healthy: None,
             statuses: Vec::new(),
             pending: Vec::new(),

@@ -29,6 +29,8 @@ pub struct Found {
     pub pid: Option<u32>,
     /// Its addresses.
     pub addresses: Vec<IpAddr>,
+    /// Its networks that lead ports of the host to it.
+    pub publishing: Vec<String>,
 }
 
 impl Agent {
@@ -59,8 +61,8 @@ impl Agent {
         let forked = found.as_ref().and_then(|found| found.pid);
         match (phase, found, forked) {
             (Some(Phase::Launching), Some(found), Some(pid)) => {
-                let addresses = found.addresses;
-                self.launched(container, Started { pid, addresses }, now);
+                let Found { addresses, publishing, .. } = found;
+                self.launched(container, Started { pid, addresses, publishing }, now);
                 self.effects.push_back(Effect::Watch(container.clone()));
             }
             (Some(Phase::Launching), _, _) => self.never_started(container, now),

@@ -58,6 +58,8 @@ pub struct Started {
     pub pid: u32,
     /// Its addresses; empty on the host's network.
     pub addresses: Vec<IpAddr>,
+    /// Its networks that lead ports of the host to it, as was asked.
+    pub publishing: Vec<String>,
 }
 
 /// Where a launch stands whose record could not be written.
@@ -147,6 +149,7 @@ impl Task {
         }
         self.record.pid = Some(started.pid);
         self.record.addresses = started.addresses;
+        self.record.publishing = started.publishing;
         self.look_after(now);
         if self.record.phase == Phase::Killing {
             return self.kill_launched(now, turn);
@@ -225,6 +228,7 @@ impl Task {
     pub(crate) fn take_up(&mut self, found: Found, now: Now, turn: &mut Turn<'_>) {
         self.record.pid = found.pid.or(self.record.pid);
         self.record.addresses = found.addresses;
+        self.record.publishing = found.publishing;
         self.gone = !found.running;
         if self.gone {
             turn.effects.push_back(Effect::Watch(self.record.container.clone()));

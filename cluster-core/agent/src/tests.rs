@@ -4,7 +4,7 @@ use super::*;
 use crate::record::Phase;
 use mizzen_api::link::Duty;
 use mizzen_types::container::Exit;
-use mizzen_types::fact::{Health, TaskPhase};
+use mizzen_types::fact::{Health, Reach, TaskPhase};
 use mizzen_types::time::Wall;
 use std::time::Duration;
 use v1::TaskState as S;
@@ -29,6 +29,7 @@ pub(crate) fn settings() -> Settings {
         info: v1::AgentInfo { hostname: "h".into(), ..v1::AgentInfo::default() },
         address: "10.0.0.1".parse().unwrap(),
         port: 5051,
+        local_networks: ["mesos-bridge".to_owned()].into(),
         work_dir: "/w".into(),
         run_root: "/r".into(),
         cpu_limit: CpuLimit::Shares,
@@ -137,8 +138,14 @@ impl Bench {
     }
 
     fn start(&mut self, container: &ContainerId) {
-        let started = task::Started { pid: 7, addresses: vec!["9.0.0.2".parse().unwrap()] };
-        self.agent.launched(container, started, self.now);
+        self.start_publishing(container, &[]);
+    }
+
+    /// The same, with ports of the host that lead to it by these networks.
+    fn start_publishing(&mut self, container: &ContainerId, networks: &[&str]) {
+        let addresses = vec!["9.0.0.2".parse().unwrap()];
+        let publishing = networks.iter().map(|name| (*name).to_owned()).collect();
+        self.agent.launched(container, task::Started { pid: 7, addresses, publishing }, self.now);
         self.settle();
     }
 
@@ -410,6 +417,7 @@ fn a_restart_takes_every_task_up_where_it_was() {
         running: true,
         pid,
         addresses: vec!["9.0.0.2".parse().unwrap()],
+        publishing: Vec::new(),
     };
     let after_restart = |phase, found: Vec<Found>, record: &Record| {
         let record = Record { phase, ..record.clone() };

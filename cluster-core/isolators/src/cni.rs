@@ -1,7 +1,7 @@
 //! Networks of containers: CNI plugins, run and remembered.
 //!
 //! What a plugin is given and what its answer means is decided in `mizzen-cni-core`;
-//! here the executable is found, run, and killed when its time is over. The
+//! here the executables are found, run, and killed when their time is over. The
 //! configuration of an ADD is kept in the run directory and used again by DEL, so a
 //! network may change, or be forgotten, while containers are attached to it.
 
@@ -9,6 +9,7 @@ use crate::command::{Finished, Overtime, run_bounded};
 use crate::rundir::{RunDir, write_atomically};
 use mizzen_cni_core::AttachmentKey;
 use mizzen_cni_core::invoke::{self, Additions, Call, InvokeError, Output, Verb};
+use mizzen_cni_core::list::{ListError, NetworkList};
 use mizzen_cni_core::result::{CniResult, Dns};
 use rustix::fs::statfs;
 use serde::{Deserialize, Serialize};
@@ -41,7 +42,8 @@ const ANSWER: &str = "network.info";
 pub struct NetworkRequest {
     /// Its name.
     pub name: String,
-    /// Mesos' `NetworkInfo` as JSON, which its plugin is told.
+    /// Mesos' `NetworkInfo` as JSON, which its plugins are told. Its port mappings are
+    /// published by the plugin that can.
     pub info: Option<Value>,
 }
 
@@ -60,6 +62,9 @@ pub struct Attachment {
     pub interface: String,
     /// Its addresses.
     pub addresses: Vec<IpAddr>,
+    /// Whether a plugin publishes the ports of the host that were asked for.
+    #[serde(default)]
+    pub publishes: bool,
 }
 
 /// A network that a container could not be attached to or detached from.
@@ -71,11 +76,14 @@ pub enum CniError {
         /// Name of the network.
         network: String,
     },
-    /// Its configuration is not a JSON object.
-    #[error("the configuration of network `{network}` is not an object")]
-    NotAnObject {
+    /// Its configuration is none.
+    #[error("network `{network}` cannot be used")]
+    Configuration {
         /// Name of the network.
         network: String,
+        /// What it is instead.
+        #[source]
+        source: ListError,
     },
     /// No directory has the plugin.
     #[error("plugin `{plugin}` is in none of the plugin directories {directories:?}")]
@@ -155,16 +163,19 @@ impl Networks {
     ) -> Result<Attached, CniError> {
         let _attaching = self.attaching.read().await;
         let network = request.name.clone();
-        let configuration = self.configuration(&network)?;
-        let additions =
-            Additions { mesos_network_info: request.info.as_ref(), ..Additions::default() };
-        let input = invoke::standard_input(&configuration, &additions)
+        let list = self
+            .list(&network)?
+            .for_container(request.info.as_ref())
             .map_err(|source| CniError::Invoke { network: network.clone(), source })?;
+        // One that is not there could not take back what those before it did, either.
+        for plugin in list.plugins() {
+            self.executable(&network, plugin)?;
+        }
         let key = AttachmentKey { container_id: id.to_owned(), ifname: format!("eth{index}") };
         let place = run_dir.networks().join(&key.ifname);
         // Before ADD: one that is cut short has to be undone as well.
         fs::create_dir_all(&place).map_err(|source| checkpoint(&place, source))?;
-        write_checkpoint(&place.join(CONFIGURATION), &input)?;
+        write_checkpoint(&place.join(CONFIGURATION), list.to_json().to_string().as_bytes())?;
 
         let netns = run_dir.netns();
         let call = Call {
@@ -174,13 +185,32 @@ impl Networks {
             plugin_path: &self.plugin_dirs,
             args: "",
         };
-        let (result, answer) = self.run(&network, &configuration, &call, &input).await?;
+        let (result, answer) = self.add_in_order(&network, &list, &call).await?;
         write_checkpoint(&place.join(ANSWER), answer.as_bytes())?;
         let addresses = result.ips.iter().map(|ip| ip.address.addr()).collect();
+        let (interface, publishes) = (key.ifname, list.publishes());
         Ok(Attached {
-            attachment: Attachment { network, interface: key.ifname, addresses },
+            attachment: Attachment { network, interface, addresses, publishes },
             resolv_conf: resolv_conf(&result.dns),
         })
+    }
+
+    /// Runs ADD of each plugin with the answer of the one before; the last answer is the
+    /// network's.
+    async fn add_in_order(
+        &self,
+        network: &str,
+        list: &NetworkList,
+        call: &Call<'_>,
+    ) -> Result<(CniResult, String), CniError> {
+        let mut last = (CniResult::default(), String::new());
+        for plugin in list.plugins() {
+            let previous: Option<Value> = serde_json::from_str(&last.1).ok();
+            let additions = Additions { prev_result: previous.as_ref(), ..Additions::default() };
+            let input = invoke::standard_input(plugin, &additions);
+            last = self.run(network, plugin, call, &input).await?;
+        }
+        Ok(last)
     }
 
     /// Detaches a container from all its networks, the last one first, as its
@@ -209,12 +239,9 @@ impl Networks {
         let place = run_dir.networks().join(interface);
         // An ADD that did not come so far as to have a checkpoint did nothing.
         if let Some(configuration) = read_checkpoint(&place.join(CONFIGURATION))? {
-            let network =
-                configuration.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
+            let list = read_list(interface, &configuration.into())?;
             let answer = read_checkpoint(&place.join(ANSWER))?.map(Value::from);
             let additions = Additions { prev_result: answer.as_ref(), ..Additions::default() };
-            let input = invoke::standard_input(&configuration, &additions)
-                .map_err(|source| CniError::Invoke { network: network.clone(), source })?;
             let key = AttachmentKey { container_id: id.to_owned(), ifname: interface.to_owned() };
             let netns = run_dir.netns();
             let call = Call {
@@ -225,7 +252,12 @@ impl Networks {
                 plugin_path: &self.plugin_dirs,
                 args: "",
             };
-            self.run(&network, &configuration, &call, &input).await?;
+            // In reverse, also past the plugin at which ADD stopped. One that fails keeps
+            // those before it: an address is not free while a port leads to it.
+            for plugin in list.plugins().iter().rev() {
+                let input = invoke::standard_input(plugin, &additions);
+                self.run(list.name(), plugin, &call, &input).await?;
+            }
         }
         fs::remove_dir_all(&place).map_err(|source| checkpoint(&place, source))
     }
@@ -239,15 +271,8 @@ impl Networks {
         input: &[u8],
     ) -> Result<(CniResult, String), CniError> {
         let invoke = |source| CniError::Invoke { network: network.to_owned(), source };
+        let executable = self.executable(network, configuration)?;
         let plugin = invoke::plugin_of(configuration).map_err(invoke)?;
-        let executable = invoke::candidates(plugin, &self.plugin_dirs)
-            .map_err(invoke)?
-            .into_iter()
-            .find(|path| path.is_file())
-            .ok_or_else(|| CniError::NoPlugin {
-                plugin: plugin.to_owned(),
-                directories: self.plugin_dirs.clone(),
-            })?;
         let mut command = Command::new(&executable);
         command.env_clear().envs(invoke::environment(call, SEARCH_PATH)).current_dir("/");
         let Finished { status, stdout, stderr } =
@@ -263,15 +288,27 @@ impl Networks {
         Ok((result, stdout))
     }
 
-    pub(crate) fn configuration(&self, network: &str) -> Result<Map<String, Value>, CniError> {
-        let name = || network.to_owned();
+    /// Where the plugin of a configuration is.
+    fn executable(
+        &self,
+        network: &str,
+        configuration: &Map<String, Value>,
+    ) -> Result<PathBuf, CniError> {
+        let invoke = |source| CniError::Invoke { network: network.to_owned(), source };
+        let plugin = invoke::plugin_of(configuration).map_err(invoke)?;
+        let candidates = invoke::candidates(plugin, &self.plugin_dirs).map_err(invoke)?;
+        candidates.into_iter().find(|path| path.is_file()).ok_or_else(|| CniError::NoPlugin {
+            plugin: plugin.to_owned(),
+            directories: self.plugin_dirs.clone(),
+        })
+    }
+
+    /// The plugins of a network.
+    pub(crate) fn list(&self, network: &str) -> Result<NetworkList, CniError> {
         let configurations = self.configurations.read().unwrap_or_else(PoisonError::into_inner);
-        configurations
-            .get(network)
-            .ok_or_else(|| CniError::UnknownNetwork { network: name() })?
-            .as_object()
-            .cloned()
-            .ok_or_else(|| CniError::NotAnObject { network: name() })
+        let configuration = configurations.get(network);
+        let unknown = || CniError::UnknownNetwork { network: network.to_owned() };
+        read_list(network, configuration.ok_or_else(unknown)?)
     }
 
     /// Their names.
@@ -304,6 +341,11 @@ fn resolv_conf(dns: &Dns) -> Option<String> {
         }
     }
     Some(lines.join("\n") + "\n")
+}
+
+fn read_list(network: &str, configuration: &Value) -> Result<NetworkList, CniError> {
+    NetworkList::read(configuration)
+        .map_err(|source| CniError::Configuration { network: network.to_owned(), source })
 }
 
 fn is_namespace(path: &Path) -> bool {

@@ -14,16 +14,12 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-/// The key by which a network's configuration says that other runtimes use it as well,
-/// of whose containers we know nothing.
-const DISABLED: &str = "disableGC";
-
 /// The version of the specification that has GC, whatever version the configuration of
 /// a network is in.
 const VERSION: SpecVersion = SpecVersion::V1_1_0;
 
 impl Containerizer {
-    /// Has the plugin of every network free the leases and links of containers that are
+    /// Has the plugins of every network free the leases and links of containers that are
     /// gone. Every container that has a run directory is kept, whether it runs or not:
     /// what it has is freed by [`destroy`](Self::destroy). Launches wait meanwhile with
     /// their networks. Plugins that do not know how, and networks with `disableGC` in
@@ -59,11 +55,9 @@ impl Networks {
     }
 
     async fn collect_of(&self, network: &str, attached: &[Attached]) -> Result<(), CniError> {
-        let mut configuration = self.configuration(network)?;
-        if configuration.get(DISABLED) == Some(&Value::Bool(true))
-            || !self.has_collector(network, &configuration).await?
-        {
-            tracing::debug!(network, "its plugin does not collect garbage");
+        let list = self.list(network)?;
+        if list.is_shared() {
+            tracing::debug!(network, "other runtimes use it as well");
             return Ok(());
         }
         let valid: Vec<AttachmentKey> = attached
@@ -71,14 +65,22 @@ impl Networks {
             .filter(|found| found.network.as_deref().is_none_or(|name| name == network))
             .map(|found| found.key.clone())
             .collect();
-        configuration.insert("cniVersion".to_owned(), VERSION.as_str().into());
         let additions = Additions { valid_attachments: Some(&valid), ..Additions::default() };
-        let input = invoke::standard_input(&configuration, &additions)
-            .map_err(|source| CniError::Invoke { network: network.to_owned(), source })?;
-        self.run(network, &configuration, &self.call(Verb::Gc), &input).await.map(drop)
+        // As DEL goes: ports are nobody's before the addresses are that they lead to.
+        for plugin in list.plugins().iter().rev() {
+            if !self.has_collector(network, plugin).await? {
+                tracing::debug!(network, plugin = ?plugin.get("type"), "does not collect garbage");
+                continue;
+            }
+            let mut plugin = plugin.clone();
+            plugin.insert("cniVersion".to_owned(), VERSION.as_str().into());
+            let input = invoke::standard_input(&plugin, &additions);
+            self.run(network, &plugin, &self.call(Verb::Gc), &input).await?;
+        }
+        Ok(())
     }
 
-    /// Whether the network's plugin says that it knows the version that has GC. One that
+    /// Whether a plugin of the network says that it knows the version that has GC. One that
     /// cannot say does not.
     async fn has_collector(
         &self,

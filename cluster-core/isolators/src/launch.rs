@@ -43,6 +43,13 @@ impl Launched {
     pub fn addresses(&self) -> Vec<IpAddr> {
         self.networks.iter().flat_map(|network| network.addresses.iter().copied()).collect()
     }
+
+    /// The networks whose plugins publish the ports that were asked for.
+    #[must_use]
+    pub fn publishing(&self) -> Vec<String> {
+        let publishing = self.networks.iter().filter(|network| network.publishes);
+        publishing.map(|network| network.network.clone()).collect()
+    }
 }
 
 /// A container that could not be made.

@@ -230,3 +230,115 @@ esac
     launching.await.unwrap().unwrap();
     assert_eq!(read(&node, "calls"), "ADD\nGC\n");
 }
+
+/// Passes on what it was given, with an address if it is the first.
+const LINK: &str = r#"
+input=$(cat)
+echo "$(basename $0) $CNI_COMMAND" >>$log/calls
+echo "$input" >$log/$(basename $0)-$CNI_COMMAND.json
+case $CNI_COMMAND in
+VERSION) echo '{"supportedVersions":["1.1.0"]}' ;;
+ADD) [ -e $log/refuse-$(basename $0) ] && { echo '{"code":101,"msg":"taken"}'; exit 1; }
+     echo "{\"cniVersion\":\"1.0.0\",\"ips\":[{\"address\":\"9.0.0.7/25\"}],\"dns\":{\"nameservers\":[\"192.0.2.$(basename $0 | wc -c)\"]}}" ;;
+DEL) [ -e $log/locked-$(basename $0) ] && exit 1; exit 0 ;;
+esac
+"#;
+
+/// A network of the three plugins in a row; the second one publishes ports.
+fn chain_of_three(node: &Node) {
+    let ports = json!({ "type": "ports", "capabilities": { "portMappings": true } });
+    let list = json!({ "cniVersion": "1.0.0", "name": "web",
+                       "plugins": [{ "type": "main" }, ports, { "type": "tuning" }] });
+    node.containers.set_networks([("web".to_owned(), list)].into());
+}
+
+fn on_chain(node: &Node, id: &str) -> LaunchRequest {
+    let mut request = on(node, id, "exec sleep 1000", &["web"]);
+    request.networks[0].info = Some(json!({ "name": "web", "port_mappings": [
+        { "host_port": 31_000, "container_port": 80, "protocol": "tcp" } ] }));
+    request
+}
+
+fn json_of(node: &Node, name: &str) -> Value {
+    serde_json::from_str(&read(node, name)).unwrap()
+}
+
+#[tokio::test]
+async fn plugins_of_a_list_run_in_order_and_are_undone_in_reverse() {
+    let node = Node::with_networks("list", &[("main", LINK), ("ports", LINK), ("tuning", LINK)]);
+    chain_of_three(&node);
+    let launched = node.containers.launch(on_chain(&node, "c")).await.unwrap();
+    assert_eq!(launched.addresses(), ["9.0.0.7".parse::<std::net::IpAddr>().unwrap()]);
+    assert_eq!(launched.publishing(), ["web"]);
+    assert_eq!(read(&node, "calls"), "main ADD\nports ADD\ntuning ADD\n");
+    let (main, ports) = (json_of(&node, "main-ADD.json"), json_of(&node, "ports-ADD.json"));
+    assert_eq!((main.get("prevResult"), main.get("runtimeConfig")), (None, None));
+    assert_eq!((&ports["name"], &ports["cniVersion"]), (&json!("web"), &json!("1.0.0")));
+    assert_eq!(ports["prevResult"]["dns"]["nameservers"][0], "192.0.2.5", "of `main`");
+    let mapping = json!([{ "hostPort": 31_000, "containerPort": 80, "protocol": "tcp" }]);
+    assert_eq!(ports["runtimeConfig"]["portMappings"], mapping);
+
+    // What a new process finds is enough.
+    let restarted = node.restarted();
+    assert_eq!(restarted.recover().unwrap()[0].launched.as_ref().unwrap().publishing(), ["web"]);
+    restarted.destroy("c").await.unwrap();
+    assert!(read(&node, "calls").ends_with("tuning DEL\nports DEL\nmain DEL\n"));
+    let ports = json_of(&node, "ports-DEL.json");
+    assert_eq!(ports["runtimeConfig"]["portMappings"], mapping);
+    assert_eq!(ports["prevResult"]["dns"]["nameservers"][0], "192.0.2.7", "of `tuning`");
+    assert_eq!(node.traces("c"), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_list_that_fails_in_the_middle_is_undone() {
+    let node = Node::with_networks("middle", &[("main", LINK), ("ports", LINK), ("tuning", LINK)]);
+    chain_of_three(&node);
+    fs::write(node.directory.join("refuse-ports"), "").unwrap();
+    let error = node.containers.launch(on_chain(&node, "c")).await.unwrap_err();
+    assert!(chain(&error).contains("`ports` refused ADD with code 101"), "{}", chain(&error));
+    assert!(error.leftovers.is_empty(), "{:?}", error.leftovers);
+    let want = "main ADD\nports ADD\ntuning DEL\nports DEL\nmain DEL\n";
+    assert_eq!(read(&node, "calls"), want);
+    assert_eq!(json_of(&node, "main-DEL.json").get("prevResult"), None, "there was no answer");
+    assert_eq!(node.traces("c"), Vec::<String>::new());
+
+    // One that is not there is missed before the first one has begun.
+    fs::remove_file(node.directory.join("plugins/tuning")).unwrap();
+    let error = node.containers.launch(on_chain(&node, "d")).await.unwrap_err();
+    assert!(chain(&error).contains("plugin `tuning` is in none of"), "{}", chain(&error));
+    assert_eq!((read(&node, "calls"), error.leftovers.len()), (want.to_owned(), 0));
+    assert_eq!(node.traces("d"), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn an_address_is_kept_while_something_leads_to_it() {
+    let node = Node::with_networks("kept", &[("main", LINK), ("ports", LINK), ("tuning", LINK)]);
+    chain_of_three(&node);
+    node.containers.launch(on_chain(&node, "c")).await.unwrap();
+    fs::write(node.directory.join("locked-ports"), "").unwrap();
+    assert_eq!(node.containers.destroy("c").await.unwrap_err().len(), 1);
+    assert!(!read(&node, "calls").contains("main DEL"));
+    fs::remove_file(node.directory.join("locked-ports")).unwrap();
+    node.containers.destroy("c").await.unwrap();
+    assert!(read(&node, "calls").ends_with("ports DEL\nmain DEL\n"));
+
+    // GC goes through the list as well, ports first.
+    node.containers.collect_garbage().await.unwrap();
+    let calls = read(&node, "calls");
+    let collected: Vec<&str> = calls.lines().filter(|line| line.ends_with(" GC")).collect();
+    assert_eq!(collected, ["tuning GC", "ports GC", "main GC"]);
+    let input = json_of(&node, "ports-GC.json");
+    assert_eq!((&input["name"], &input["cniVersion"]), (&json!("web"), &json!("1.1.0")));
+}
+
+#[tokio::test]
+async fn a_checkpoint_of_a_single_plugin_is_understood_though_the_network_is_a_list_now() {
+    let node = Node::with_networks("older", &[("main", LINK), ("ports", LINK), ("tuning", LINK)]);
+    chain_of_three(&node);
+    node.containers.launch(on_chain(&node, "c")).await.unwrap();
+    let checkpoint = node.run_dir("c").join("cni/eth0/network.conf");
+    let old = json!({ "cniVersion": "1.0.0", "name": "web", "type": "main" });
+    fs::write(&checkpoint, old.to_string()).unwrap();
+    node.containers.destroy("c").await.unwrap();
+    assert!(read(&node, "calls").ends_with("tuning ADD\nmain DEL\n"));
+}

@@ -4,6 +4,7 @@
 //! fails becomes the message of a TASK_ERROR.
 
 pub(crate) mod framework;
+mod ports;
 
 use mizzen_api::resources::from_v1;
 use mizzen_api::v1;
@@ -48,6 +49,8 @@ pub(crate) fn check_task(
     check_command(task)?;
     if let Some(container) = &task.container {
         check_container(container)?;
+        ports::check(container, &resources)
+            .map_err(|reason| format!("Task uses invalid port mapping: {reason}"))?;
     }
     check_limits(task, &resources)?;
     Ok(resources)

@@ -201,7 +201,9 @@ fn fitting(size: u64, reader: &Reader<'_>) -> Result<usize, Garbage> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mizzen_types::fact::{DnsRecordFact, Health, NodeFact, PortFact, TaskFact, TaskPhase};
+    use mizzen_types::fact::{
+        DnsRecordFact, Health, NodeFact, PortFact, Reach, TaskFact, TaskPhase,
+    };
     use mizzen_types::time::Wall;
     use std::collections::BTreeMap;
 
@@ -221,6 +223,7 @@ mod tests {
             health: Health::Healthy,
             host_address: [10, 0, 3, 17].into(),
             container_addresses: vec![[9, 0, 17, 4].into()],
+            container_reach: Reach::Cluster,
             host_ports: vec![31_044],
             ports: vec![PortFact {
                 number: 80,

@@ -3,6 +3,7 @@
 //! What a client sends is a [`document::Document`]; [`normal::app`] makes an
 //! [`App`] of it once `validation` has no objection.
 
+mod docker;
 pub mod document;
 pub mod normal;
 mod parts;

@@ -200,9 +200,15 @@ mod tests {
         assert_eq!(container.volumes[0].mode(), v1::volume::Mode::Ro);
         let network = &container.network_infos[0];
         assert_eq!(network.name.as_deref(), Some("dcos"));
-        assert_eq!(network.port_mappings, [], "no port of the host leads to a container");
+        let row = |mapping: &v1::network_info::PortMapping| {
+            (mapping.host_port, mapping.container_port, mapping.protocol.clone().unwrap())
+        };
+        let mapped: Vec<_> = network.port_mappings.iter().map(row).collect();
+        let want = |protocol: &str| (31_000, 53, protocol.to_owned());
+        assert_eq!(mapped, [want("udp"), want("tcp")], "and none for the port without one");
         let bridge = built(json!({"container": {"portMappings": [{"containerPort": 80}]}}));
         let network = &bridge.container.unwrap().network_infos[0];
         assert_eq!(network.name.as_deref(), Some("mesos-bridge"));
+        assert_eq!(row(&network.port_mappings[0]), (31_000, 80, "tcp".to_owned()));
     }
 }

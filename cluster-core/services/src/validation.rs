@@ -20,10 +20,6 @@ const MAX_AMOUNT: f64 = 1e9;
 /// not fit into an argument of `execve`.
 const MAX_TEXT: usize = 128 * 1024;
 
-/// A bridge is there for its host ports, and nothing forwards those yet.
-const NO_BRIDGE: &str =
-    "container/bridge is not supported yet; use \"networks\": [{\"mode\": \"container\"}]";
-
 /// Everything that is wrong with `document`.
 #[must_use]
 pub fn problems(document: &Document, settings: &Settings) -> Vec<Problem> {
@@ -170,7 +166,7 @@ fn networking(document: &Document, settings: &Settings, found: &mut Found) {
     let mappings = document.container.as_ref().map_or(&[][..], |c| &c.port_mappings);
     if mode.is_none() && !mappings.is_empty() {
         // So it is in Marathon: mappings without a network ask for a bridge.
-        found.add("/networks", format!("portMappings need a network; {NO_BRIDGE}"));
+        known(&settings.bridge_network, "/networks", settings, found);
     }
     if mode == Some(NetworkMode::Host) && !mappings.is_empty() {
         let error = "must be empty on the host's network; use portDefinitions";
@@ -198,25 +194,38 @@ fn networking(document: &Document, settings: &Settings, found: &mut Found) {
     port_names(names, "/portDefinitions", found);
     let names = mappings.iter().map(|mapping| mapping.name.as_deref());
     port_names(names, "/container/portMappings", found);
+    let fixed = mappings.iter().flat_map(|mapping| {
+        let number = mapping.host_port.filter(|number| *number != 0);
+        mapping.protocol.each().iter().filter_map(move |protocol| Some((number?, protocol)))
+    });
+    distinct(fixed, "/container/portMappings", "host ports of one protocol", found);
 }
 
 fn network(network: &Network, path: &str, settings: &Settings, found: &mut Found) {
     let named = network.mode == NetworkMode::Container;
     found.check(named || network.name.is_none(), path, "only a container network has a name");
     found.check(network.name.as_deref() != Some(""), path, "a network's name must not be empty");
-    let name = network.name.as_deref().unwrap_or(&settings.default_network);
-    match (network.mode, &settings.networks) {
-        (NetworkMode::Bridge, _) => found.add(path, NO_BRIDGE),
-        (NetworkMode::Container, Some(known)) if !known.contains(name) => {
-            let known: Vec<&str> = known.iter().map(String::as_str).collect();
-            let known = match known.as_slice() {
-                [] => "there is none: the role `overlay` is off".to_owned(),
-                known => format!("there is '{}'", known.join("', '")),
-            };
-            found.add(path, format!("there is no network '{name}'; {known}"));
+    match network.mode {
+        NetworkMode::Host => {}
+        NetworkMode::Bridge => known(&settings.bridge_network, path, settings, found),
+        NetworkMode::Container => {
+            let name = network.name.as_deref().unwrap_or(&settings.default_network);
+            known(name, path, settings, found);
         }
-        (NetworkMode::Container | NetworkMode::Host, _) => {}
     }
+}
+
+/// Whether containers can be attached to a network.
+fn known(name: &str, path: &str, settings: &Settings, found: &mut Found) {
+    let Some(networks) = settings.networks.as_ref().filter(|all| !all.contains(name)) else {
+        return;
+    };
+    let networks: Vec<&str> = networks.iter().map(String::as_str).collect();
+    let networks = match networks.as_slice() {
+        [] => "there is none: the role `overlay` is off".to_owned(),
+        networks => format!("there is '{}'", networks.join("', '")),
+    };
+    found.add(path, format!("there is no network '{name}'; {networks}"));
 }
 
 fn port_names<'a>(names: impl Iterator<Item = Option<&'a str>>, list: &str, found: &mut Found) {
@@ -277,8 +286,12 @@ mod tests {
     fn check(members: &Value) -> Vec<Problem> {
         let mut value = json!({"id": "/web", "cmd": "true"});
         value.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
-        let networks = Some(["dcos".to_owned()].into());
-        problems(&document::read(value).unwrap(), &Settings { networks, ..Settings::default() })
+        check_with(value, &["dcos", "mesos-bridge"])
+    }
+
+    fn check_with(app: Value, networks: &[&str]) -> Vec<Problem> {
+        let networks = Some(networks.iter().map(|name| (*name).to_owned()).collect());
+        problems(&document::read(app).unwrap(), &Settings { networks, ..Settings::default() })
     }
 
     #[test]
@@ -290,6 +303,11 @@ mod tests {
             json!({"cpus": 0, "mem": 1, "instances": 0}),
             json!({"networks": [{"mode": "container", "name": "dcos"}], "container": {"type": "MESOS", "portMappings": [
                 {"containerPort": 80, "hostPort": 0, "labels": {"VIP_0": "/web:80"}, "name": "http"}]}, "healthChecks": [{"protocol": "MESOS_HTTP", "path": "/"}]}),
+            json!({"networks": [{"mode": "container/bridge"}], "container": {"portMappings": [{"containerPort": 80, "hostPort": 8080}]}}),
+            json!({"networks": [{"mode": "container"}], "container": {"portMappings": [
+                {"containerPort": 80, "hostPort": 0}, {"containerPort": 81, "hostPort": 0}, {"hostPort": 53}, {"hostPort": 53, "protocol": "udp"}]}}),
+            json!({"container": {"portMappings": [{"containerPort": 80}]}}),
+            json!({"container": {"docker": {"network": "BRIDGE", "portMappings": [{"containerPort": 80, "hostPort": 0}]}}}),
             json!({"healthChecks": [{"protocol": "COMMAND", "command": {"value": "true"}}]}),
             json!({"healthChecks": [{"protocol": "HTTP", "ipProtocol": "IPv4", "ignoreHttp1xx": true}]}),
             json!({"constraints": [["hostname", "UNIQUE"], ["rack", "LIKE", "r[0-9]+"], ["zone", "MAX_PER", "2"], ["@zone", "CLUSTER"]]}),
@@ -330,9 +348,9 @@ mod tests {
             (json!({"networks": [{"mode": "host", "name": "x"}]}), "/networks(0)", "only a container network"),
             (json!({"networks": [{}, {}]}),                "/networks", "more than one"),
             (json!({"networks": [{"mode": "container", "name": "none"}]}), "/networks(0)", "no network 'none'; there is 'dcos'"),
-            (json!({"networks": [{"mode": "container/bridge"}]}), "/networks(0)", "not supported yet; use"),
-            (json!({"container": mapped}),                 "/networks", "portMappings need a network"),
-            (json!({"networks": [{"mode": "container"}], "container": {"portMappings": [{"hostPort": 8080}]}}), "/container/portMappings(0)/hostPort", "not forwarded"),
+            (json!({"networks": [{"mode": "container/bridge", "name": "x"}]}), "/networks(0)", "only a container network"),
+            (json!({"container": {"portMappings": [{"hostPort": 8080}, {"hostPort": 8080, "protocol": "udp,tcp"}]}}), "/container/portMappings", "host ports of one protocol must be different"),
+            (json!({"container": {"docker": {"network": "NONE"}}}), "/container/docker", "Docker settings"),
             (json!({"networks": [{"mode": "host"}], "container": mapped}), "/container/portMappings", "portDefinitions"),
             (json!({"networks": [{"mode": "container"}], "portDefinitions": [{}]}), "/portDefinitions", "portMappings"),
             (json!({"portDefinitions": [{"name": "a"}, {"name": "a"}]}), "/portDefinitions", "names must be different"),
@@ -361,6 +379,17 @@ mod tests {
             let found = check(members);
             let hit = found.iter().any(|p| p.path == *path && p.error.contains(words));
             assert!(hit, "{members:.80}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn a_bridge_that_is_not_there_is_missed() {
+        let bridge =
+            json!({"id": "/web", "cmd": "true", "networks": [{"mode": "container/bridge"}]});
+        let mapped = json!({"id": "/web", "cmd": "true", "container": {"portMappings": [{}]}});
+        let want = "there is no network 'mesos-bridge'; there is 'dcos'";
+        for (app, path) in [(bridge, "/networks(0)"), (mapped, "/networks")] {
+            assert_eq!(check_with(app, &["dcos"]), [Problem::new(path, want)]);
         }
     }
 

@@ -199,6 +199,9 @@ pub struct TaskFact {
     pub host_address: IpAddr,
     /// Addresses of its container; empty on the host's network.
     pub container_addresses: Vec<IpAddr>,
+    /// Who can use those addresses.
+    #[serde(default, skip_serializing_if = "Reach::is_cluster")]
+    pub container_reach: Reach,
     /// Host ports that it holds, in the order of its resources.
     pub host_ports: Vec<u16>,
     /// Ports of its `DiscoveryInfo`, in order.
@@ -207,6 +210,26 @@ pub struct TaskFact {
     pub labels: BTreeMap<String, String>,
     /// When it was launched.
     pub launched: Wall,
+}
+
+/// Who can use the addresses of a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reach {
+    /// Every node.
+    #[default]
+    Cluster,
+    /// The node that it runs on: others have containers of their own at these addresses.
+    Node,
+}
+
+impl Reach {
+    /// Whether every node can use them.
+    #[must_use]
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+    pub fn is_cluster(&self) -> bool {
+        *self == Self::Cluster
+    }
 }
 
 /// A port that a task announces.
@@ -226,6 +249,15 @@ pub struct PortFact {
 }
 
 impl TaskFact {
+    /// The addresses of its container that every node can use.
+    #[must_use]
+    pub fn reachable_addresses(&self) -> &[IpAddr] {
+        match self.container_reach {
+            Reach::Cluster => &self.container_addresses,
+            Reach::Node => &[],
+        }
+    }
+
     /// Whether names and VIPs lead new clients here.
     #[must_use]
     pub fn takes_clients(&self) -> bool {

@@ -48,7 +48,7 @@ fn run(
     };
     let search_path = std::env::var("PATH").unwrap_or_default();
     // A previous result is part of our own configuration already.
-    let input = standard_input(&request.config, &Additions::default())?;
+    let input = standard_input(&request.config, &Additions::default());
 
     let run = || {
         let mut child = Command::new(&path)

@@ -68,8 +68,6 @@ pub struct Call<'a> {
 pub struct Additions<'a> {
     /// The answer of ADD: needed by CHECK, wanted by DEL.
     pub prev_result: Option<&'a Value>,
-    /// Mesos's `NetworkInfo`, put under `args["org.apache.mesos"].network_info`.
-    pub mesos_network_info: Option<&'a Value>,
     /// Needed by GC, and by nobody else: what it must keep.
     pub valid_attachments: Option<&'a [AttachmentKey]>,
 }
@@ -200,14 +198,8 @@ pub fn environment(call: &Call<'_>, search_path: &str) -> BTreeMap<&'static str,
 }
 
 /// The bytes that the plugin reads.
-///
-/// # Errors
-///
-/// [`InvokeError::ArgsTaken`] if there is no room for Mesos's arguments.
-pub fn standard_input(
-    config: &Map<String, Value>,
-    additions: &Additions<'_>,
-) -> Result<Vec<u8>, InvokeError> {
+#[must_use]
+pub fn standard_input(config: &Map<String, Value>, additions: &Additions<'_>) -> Vec<u8> {
     let mut config = config.clone();
     if let Some(result) = additions.prev_result {
         config.insert("prevResult".into(), result.clone());
@@ -217,16 +209,7 @@ pub fn standard_input(
             |key: &AttachmentKey| json!({ "containerID": key.container_id, "ifname": key.ifname });
         config.insert(VALID_ATTACHMENTS.into(), keys.iter().map(entry).collect());
     }
-    if let Some(info) = additions.mesos_network_info {
-        const KEY: &str = "org.apache.mesos";
-        let args = config.entry("args").or_insert_with(|| json!({}));
-        let args = args.as_object_mut().ok_or(InvokeError::ArgsTaken)?;
-        if args.contains_key(KEY) {
-            return Err(InvokeError::ArgsTaken);
-        }
-        args.insert(KEY.into(), json!({ "network_info": info }));
-    }
-    Ok(Value::from(config).to_string().into_bytes())
+    Value::from(config).to_string().into_bytes()
 }
 
 /// Makes a result, or a typed error, of what a plugin's process left. Only ADD
@@ -352,7 +335,7 @@ mod tests {
             ["a", "b"].map(|id| AttachmentKey { container_id: id.into(), ifname: "eth0".into() });
         let read = |keys: &[AttachmentKey]| {
             let additions = Additions { valid_attachments: Some(keys), ..Additions::default() };
-            let input = standard_input(&Map::new(), &additions).unwrap();
+            let input = standard_input(&Map::new(), &additions);
             let config: Value = serde_json::from_slice(&input).unwrap();
             crate::config::valid_attachments(config.as_object().unwrap()).unwrap()
         };
@@ -367,20 +350,6 @@ mod tests {
         for other in [r#"{"supportedVersions":["1.0.0"]}"#, "{}", "", "1.1.0"] {
             assert!(!speaks(other), "{other}");
         }
-    }
-
-    #[test]
-    fn mesos_arguments_are_merged_and_never_overwritten() {
-        let info = json!({ "name": "dcos" });
-        let additions = Additions { mesos_network_info: Some(&info), ..Additions::default() };
-        let config = json!({ "name": "dcos", "args": { "cni": { "ips": [] } } });
-        let input = standard_input(config.as_object().unwrap(), &additions).unwrap();
-        let read: Value = serde_json::from_slice(&input).unwrap();
-        assert_eq!(read["args"]["org.apache.mesos"]["network_info"], info);
-        assert!(read["args"]["cni"].is_object());
-
-        let again = standard_input(read.as_object().unwrap(), &additions);
-        assert!(matches!(again, Err(InvokeError::ArgsTaken)));
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! Both sides of the interface live here. A plugin reads its environment and
 //! standard input with [`request`], decides with [`ipam`], [`plan`], [`check`] and
 //! [`gc`], and answers with [`result`] or [`error`]. A runtime prepares a plugin's
-//! environment and input, and reads what comes back, with [`invoke`].
+//! environment and input, and reads what comes back, with [`invoke`]; [`list`] says which
+//! plugins there are.
 //!
 //! The crate opens no file and no socket and reads no environment of its own; the
 //! executables of the package `mizzen-cni` do that.
@@ -14,6 +15,7 @@ pub mod error;
 pub mod gc;
 pub mod invoke;
 pub mod ipam;
+pub mod list;
 pub mod plan;
 pub mod portmap;
 pub mod request;

@@ -50,6 +50,8 @@ pub struct FastPathSpec {
     pub between: Between,
     /// Whose VIPs are translated at their sockets.
     pub hooked: Hooked,
+    /// Name of the table with the ports that lead to the node's containers.
+    pub port_table: String,
 }
 
 /// The programs, for the network namespace of the thread that uses it.
@@ -80,8 +82,8 @@ impl OverlayPath {
         let wanted = match spec {
             None => FastPathWanted::default(),
             Some(spec) => {
-                let seen = observe(&spec.overlays)?;
-                let FastPathSpec { overlays, desired, between, hooked } = spec;
+                let seen = observe(spec)?;
+                let FastPathSpec { overlays, desired, between, hooked, .. } = spec;
                 plan_fast_path(overlays, desired, *between, hooked, &seen)
             }
         };
@@ -112,13 +114,13 @@ pub fn teardown(pin_dir: &Path) -> Result<(), FastPathError> {
     Ok(teardown_fast_path(pin_dir)?)
 }
 
-fn observe(overlays: &[OverlaySpec]) -> Result<Seen, FastPathError> {
+fn observe(spec: &FastPathSpec) -> Result<Seen, FastPathError> {
     let links = Netlink::open()?.observe_links()?.iter().map(seen_link).collect();
     let mut leases = BTreeMap::new();
-    for spec in overlays {
-        leases.extend(observe_leases(spec)?);
+    for overlay in &spec.overlays {
+        leases.extend(observe_leases(overlay)?);
     }
-    Ok(Seen { links, leases, published: observe_published()? })
+    Ok(Seen { links, leases, published: observe_published(&spec.port_table)? })
 }
 
 fn seen_link(link: &LinkState) -> SeenLink {
@@ -165,9 +167,14 @@ fn seen_lease(spec: &OverlaySpec, address: IpAddr, record: LeaseRecord) -> SeenL
     SeenLease { link: host_link(network, &key), container: key.container_id, first }
 }
 
-/// Addresses of containers that ports of this host lead to.
-fn observe_published() -> Result<BTreeSet<IpAddr>, NetlinkError> {
-    let ports = Nft::open()?.observe_ports(DEFAULT_TABLE)?;
+/// Addresses of containers that ports of this host lead to, by our table or by the one that
+/// the plugin has for other runtimes.
+fn observe_published(port_table: &str) -> Result<BTreeSet<IpAddr>, NetlinkError> {
+    let mut nft = Nft::open()?;
+    let mut ports = Vec::new();
+    for table in BTreeSet::from([port_table, DEFAULT_TABLE]) {
+        ports.extend(nft.observe_ports(table)?);
+    }
     let target = |entry: PortEntry| match entry {
         PortEntry::Publish { to, .. } => Some(to.ip()),
         PortEntry::Itself { address } | PortEntry::Hairpin { address, .. } => Some(address),

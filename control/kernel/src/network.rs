@@ -9,8 +9,8 @@ use mizzen_netlink::{
     AddressDeviceSpec, BridgeSpec, Ensured, ForwardRule, MasqueradeRule, Netlink, NetlinkError,
     Nft, OverlayTableSpec, PlainTunnels, Removed, ensure_sysctl,
 };
-use mizzen_plan::overlay::OverlaySpec;
 use mizzen_plan::overlay::local::{cni_state, cni_state_file, gateway_net};
+use mizzen_plan::overlay::{NodeBridge, OverlaySpec};
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
@@ -26,6 +26,8 @@ pub struct NetworkSpec {
     pub names: Option<NamesSpec>,
     /// The node's shares of the overlays: bridges, masquerading, network configurations.
     pub overlays: Vec<OverlaySpec>,
+    /// The network of this node alone.
+    pub bridge: Option<NodeBridge>,
     /// Whether packets pass from one overlay to another.
     pub isolation: Isolation,
     /// Links behind which some paths take smaller packets than others.
@@ -36,8 +38,17 @@ pub struct NetworkSpec {
     pub leases: PathBuf,
     /// Name of our filter table.
     pub filter_table: String,
+    /// Name of the table with the ports that lead to containers, which the plugins make.
+    pub port_table: String,
     /// Where other callers find the CNI configuration.
     pub cni_directory: PathBuf,
+}
+
+impl NetworkSpec {
+    /// Whether there is a network that containers are attached to.
+    fn has_containers(&self) -> bool {
+        !self.overlays.is_empty() || self.bridge.is_some()
+    }
 }
 
 /// Whether packets pass from one overlay to another.
@@ -137,11 +148,18 @@ pub fn ensure_network(spec: &NetworkSpec) -> Report {
         let file = overlay.configuration_file(&spec.cni_directory);
         report.note(ensure_file(&file, &format!("{:#}\n", overlay.cni_configuration())));
     }
-    if !spec.overlays.is_empty() {
+    if let Some(wanted) = &spec.bridge {
+        let bridge = bridge(&wanted.link, wanted.mtu, &[wanted.network], &spec.mark);
+        let made = netlink.ensure_bridge(&bridge).map_err(kernel("node's own bridge"));
+        report.note(made);
+    }
+    if spec.has_containers() {
         report.note(
             ensure_sysctl("net/ipv4/ip_forward", "1").map_err(kernel("forwarding of packets")),
         );
         report.note(ensure_table(spec));
+    }
+    if !spec.overlays.is_empty() {
         let state = format!("{:#}\n", cni_state(&spec.overlays));
         report.note(ensure_file(&cni_state_file(&spec.leases), &state));
     }
@@ -160,6 +178,7 @@ pub fn remove_network(spec: &NetworkSpec) -> Report {
     };
     let links = spec.names.iter().map(|names| &names.link);
     let links = links.chain(spec.overlays.iter().map(|overlay| &overlay.bridge));
+    let links = links.chain(spec.bridge.iter().map(|bridge| &bridge.link));
     let second = spec.overlays.iter().filter_map(|overlay| overlay.second.as_ref());
     for link in links.chain(second.map(|second| &second.bridge)) {
         removed(remove_link(link));
@@ -167,8 +186,11 @@ pub fn remove_network(spec: &NetworkSpec) -> Report {
     for overlay in &spec.overlays {
         removed(remove_file(&overlay.configuration_file(&spec.cni_directory)));
     }
-    if !spec.overlays.is_empty() {
+    if spec.has_containers() {
         removed(remove_table(&spec.filter_table));
+        removed(remove_port_table(&spec.port_table));
+    }
+    if !spec.overlays.is_empty() {
         removed(remove_file(&cni_state_file(&spec.leases)));
     }
     report
@@ -232,7 +254,7 @@ fn bridge(name: &str, mtu: u32, blocks: &[IpNet], mark: &str) -> BridgeSpec {
 fn ensure_table(spec: &NetworkSpec) -> Result<Ensured<()>, NetworkError> {
     let table = OverlayTableSpec {
         table: spec.filter_table.clone(),
-        masquerade: masquerade(&spec.overlays),
+        masquerade: masquerade(spec),
         forward: forward(spec),
         plain: spec.plain.clone(),
     };
@@ -240,8 +262,9 @@ fn ensure_table(spec: &NetworkSpec) -> Result<Ensured<()>, NetworkError> {
     nft.ensure_overlay_table(&table).map_err(kernel("table of filter rules"))
 }
 
-/// What leaves the overlays gets the node's address.
-fn masquerade(overlays: &[OverlaySpec]) -> Vec<MasqueradeRule> {
+/// What leaves the containers' networks gets the node's address.
+fn masquerade(spec: &NetworkSpec) -> Vec<MasqueradeRule> {
+    let overlays = &spec.overlays;
     let networks: Vec<IpNet> = overlays.iter().flat_map(|o| o.networks.clone()).collect();
     let rules = overlays.iter().flat_map(|overlay| {
         let second = overlay.second.iter();
@@ -256,7 +279,13 @@ fn masquerade(overlays: &[OverlaySpec]) -> Vec<MasqueradeRule> {
         };
         blocks.map(rule).collect::<Vec<_>>()
     });
-    rules.collect()
+    // Nobody else knows these addresses, not even the containers of an overlay.
+    let bridge = spec.bridge.iter().map(|bridge| MasqueradeRule {
+        source: bridge.network,
+        except: vec![bridge.network],
+        inside: vec![bridge.link.clone()],
+    });
+    rules.chain(bridge).collect()
 }
 
 /// What passes between links: nothing from one overlay to another, and TCP that fits.
@@ -308,6 +337,16 @@ fn remove_link(name: &str) -> Result<Removed, NetworkError> {
 fn remove_table(table: &str) -> Result<Removed, NetworkError> {
     let mut nft = Nft::open().map_err(kernel("table of filter rules"))?;
     nft.remove_table(table).map_err(kernel("table of filter rules"))
+}
+
+/// Ports of other runtimes may be in it.
+fn remove_port_table(table: &str) -> Result<Removed, NetworkError> {
+    let failed = kernel("table of ports");
+    let mut nft = Nft::open().map_err(&failed)?;
+    match nft.observe_ports(table).map_err(&failed)?.is_empty() {
+        true => nft.remove_table(table).map_err(&failed),
+        false => Ok(Removed::Absent),
+    }
 }
 
 fn remove_file(path: &Path) -> Result<Removed, NetworkError> {

@@ -5,6 +5,7 @@
 //! stops at the first mistake; an operator sees all of them at once, each with
 //! its file and line, variable or flag.
 
+mod bridge;
 mod build;
 mod dns;
 mod error;
@@ -17,6 +18,7 @@ mod show;
 mod sources;
 mod value;
 
+pub use bridge::BridgeConfig;
 pub use build::CLUSTER_PORT;
 pub use dns::{DnsConfig, ResolvConf};
 pub use error::{ConfigError, Origin, Problem};
@@ -104,6 +106,8 @@ pub struct Config {
     pub vip: VipConfig,
     /// The overlay network.
     pub overlay: OverlayConfig,
+    /// The network of this node alone.
+    pub bridge: BridgeConfig,
     /// Listeners for this machine only.
     pub admin: AdminConfig,
     /// Whether the node has joined a cluster, whose master is elsewhere.
@@ -176,6 +180,8 @@ pub struct AgentConfig {
     /// Time after which a CNI plugin that does not answer is killed.
     #[serde(serialize_with = "value::write_duration")]
     pub plugin_timeout: Duration,
+    /// Where CNI configurations of further networks are.
+    pub network_dir: PathBuf,
     /// How long sandboxes of ended tasks are kept on an empty disk.
     #[serde(serialize_with = "value::write_duration")]
     pub gc_delay: Duration,

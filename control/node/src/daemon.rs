@@ -27,6 +27,7 @@ mod name_memory;
 mod name_metrics;
 mod name_views;
 mod names;
+mod network_files;
 mod overlay;
 mod problems;
 mod queries;

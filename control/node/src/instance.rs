@@ -5,6 +5,7 @@
 //! instance, here and nowhere else. The instance `default` keeps the names that
 //! DC/OS gave (`m-dcos`, `spartan`).
 
+use mizzen_cni_core::portmap::DEFAULT_TABLE;
 use serde::{Serialize, Serializer};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -83,6 +84,12 @@ impl Instance {
         self.named(&format!("d-{overlay}"), '-')
     }
 
+    /// Bridge of the network that the node alone knows, unless configured.
+    #[must_use]
+    pub fn node_bridge(&self) -> String {
+        if self.is_default() { "ucr-br0".to_owned() } else { format!("ucr-{self}") }
+    }
+
     /// The node's end of the tunnels with this number.
     #[must_use]
     pub fn tunnel(&self, vni: u32) -> String {
@@ -105,6 +112,13 @@ impl Instance {
     #[must_use]
     pub fn filter_table(&self) -> String {
         self.named("mizzen", '-')
+    }
+
+    /// Table of the packet filter with the ports that lead to containers. The default one is
+    /// that of `mizzen-portmap`, for whichever runtime; others never look like a table above.
+    #[must_use]
+    pub fn port_table(&self) -> String {
+        if self.is_default() { DEFAULT_TABLE.to_owned() } else { format!("mizzen_ports-{self}") }
     }
 
     /// Tables of packet filter rules of the queue engine of VIPs, one for each address family.
@@ -181,6 +195,7 @@ mod tests {
     fn the_default_instance_has_the_names_of_dcos() {
         let default = Instance::default();
         assert_eq!(default.bridge(), "m-dcos");
+        assert_eq!(default.node_bridge(), "ucr-br0");
         assert_eq!(default.names_link(), "spartan");
         assert_eq!(default.state_dir(), Path::new("/var/lib/mizzen"));
         assert_eq!(default.run_dir(), Path::new("/run/mizzen"));
@@ -198,7 +213,13 @@ mod tests {
         let mut owner = BTreeMap::new();
         for name in TRICKY.iter().filter(|name| name.len() <= MAX_INSTANCE_BYTES) {
             let i = instance(name);
-            for link in &[i.bridge(), i.names_link(), i.tunnel(1024), i.tunnel(0x00ff_ffff)] {
+            for link in &[
+                i.bridge(),
+                i.node_bridge(),
+                i.names_link(),
+                i.tunnel(1024),
+                i.tunnel(0x00ff_ffff),
+            ] {
                 assert!(link.len() <= MAX_LINK_BYTES, "{link}");
                 let before = owner.insert(format!("link {link}"), *name);
                 assert_eq!(before, None, "{link} is of two instances, {name} is one");
@@ -208,6 +229,7 @@ mod tests {
                 ("run", i.run_dir().display().to_string()),
                 ("cgroup", i.cgroup_root()),
                 ("table", i.filter_table()),
+                ("table", i.port_table()),
                 ("pins", i.pin_dir(Path::new("/")).display().to_string()),
             ] {
                 let before = owner.insert(format!("{kind} {value}"), *name);

@@ -4,12 +4,13 @@
 //! configurations and rules. [`peers`] turns what other nodes say of themselves into
 //! tunnels, neighbours, forwarding entries and routes ([`desired`]), and refuses what does not
 //! go together. [`healing`] says when what somebody else removed is put back, [`fast_path`] what
-//! passes by bridges and routes.
+//! passes by bridges and routes. [`node_bridge`] is the network that no other node knows of.
 
 pub mod desired;
 pub mod fast_path;
 pub mod healing;
 pub mod local;
+pub mod node_bridge;
 pub mod peers;
 
 pub use desired::{
@@ -19,4 +20,5 @@ pub use desired::{
 pub use fast_path::{Between, Hooked, Seen, SeenLease, SeenLink, plan_fast_path};
 pub use healing::Healing;
 pub use local::{Naming, OverlaySpec, specs};
+pub use node_bridge::NodeBridge;
 pub use peers::{Own, OwnEncryption, PeerProblem, Peers, encryption_mtu};

@@ -23,6 +23,7 @@ use mizzen_types::ids::OwnerId;
 use mizzen_types::place::{Moved, Places};
 use mizzen_types::vip::{VipKey, VipSpec};
 use mizzen_types::vip_service::{VipHost, VipServiceFact, VipServiceId};
+use place::Ports;
 use source::{ServiceKey, Share, Standing, Target};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
@@ -44,6 +45,8 @@ pub struct Planner {
     problems: BTreeMap<Arc<Source>, Vec<LabelError>>,
     /// Where this node itself listens.
     listeners: BTreeSet<VipKey>,
+    /// By which ports clients of this node reach its own tasks.
+    own_ports: Ports,
 }
 
 /// A named VIP that needs its address written into the owner log.
@@ -78,7 +81,14 @@ impl Planner {
             table: Table::default(),
             problems: BTreeMap::new(),
             listeners: BTreeSet::new(),
+            own_ports: Ports::HostIfNeeded,
         }
+    }
+
+    /// Says that nothing translates a packet once more that was sent to a VIP: tasks of
+    /// this node are reached in their containers, also where a port of the host leads there.
+    pub fn avoid_own_ports(&mut self) {
+        self.own_ports = Ports::Container;
     }
 
     /// A fact came, changed (`after`) or went (`None`).
@@ -240,7 +250,9 @@ impl Planner {
     }
 
     fn apply_task(&mut self, source: Source, task: Option<&TaskFact>) -> Effects {
-        let (wanted, problems) = task.map(place::standings).unwrap_or_default();
+        let ports = if self.places.is_here(source.owner()) { self.own_ports } else { Ports::Host };
+        let placed = task.map(|task| place::standings(task, ports));
+        let (wanted, problems) = placed.unwrap_or_default();
         let former = match problems.is_empty() {
             true => self.problems.remove(&source),
             false => self.problems.insert(Arc::new(source.clone()), problems.clone()),

@@ -85,9 +85,9 @@ fn source(task: &TaskFact, order: &[IpSource]) -> Source {
     for kind in order {
         match kind {
             IpSource::Host => return host,
-            IpSource::Container if task.container_addresses.is_empty() => {}
+            IpSource::Container if task.reachable_addresses().is_empty() => {}
             IpSource::Container => {
-                return Source { kind: *kind, addresses: task.container_addresses.clone() };
+                return Source { kind: *kind, addresses: task.reachable_addresses().to_vec() };
             }
         }
     }
@@ -227,7 +227,8 @@ fn dcos_records(draft: &mut Draft<'_>, task: &TaskFact, asked: &str) -> Option<D
     let container: &[IpAddr] =
         if task.container_addresses.is_empty() { &host } else { &task.container_addresses };
     let reached_at_host = task.ports.iter().any(|port| port.host_port.is_some());
-    let auto = if reached_at_host { &host } else { container };
+    let only_at_host = reached_at_host || task.reachable_addresses().is_empty();
+    let auto = if only_at_host { &host } else { container };
     let mut add = |kind: &str, addresses: &[IpAddr]| {
         let name = draft.name(format_args!("{label}.{framework}.{kind}.{DCOS_ZONE}"));
         draft.addresses(Area::Directory, name.as_ref(), addresses);

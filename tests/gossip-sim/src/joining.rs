@@ -6,7 +6,7 @@ use mizzen_membership::exchange::Keys;
 use mizzen_membership::identity::Identity;
 use mizzen_membership::membership::{Effect, Membership, Settings};
 use mizzen_membership::view::View;
-use mizzen_types::fact::{Fact, Health, Key, PortFact, TaskFact, TaskPhase};
+use mizzen_types::fact::{Fact, Health, Key, PortFact, Reach, TaskFact, TaskPhase};
 use mizzen_types::ids::OwnerId;
 use mizzen_types::random::Dice;
 use mizzen_types::time::{Mono, Now, Wall};
@@ -112,6 +112,7 @@ pub fn backend(owner: u64, number: u64) -> (Key, Fact) {
         health: Health::Healthy,
         host_address: [10, 1, (owner >> 8) as u8, owner as u8].into(),
         container_addresses: vec![[9, (owner >> 8) as u8, owner as u8, number as u8].into()],
+        container_reach: Reach::Cluster,
         host_ports: vec![port],
         ports: vec![PortFact {
             number: 80,

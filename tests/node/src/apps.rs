@@ -80,6 +80,32 @@ pub fn web(instances: u32) -> Value {
     })
 }
 
+/// [`web`] on the network of its node alone, by ports of the host: any, and `fixed`.
+#[must_use]
+pub fn bridged_web(fixed: u16) -> Value {
+    let mut app = checked_web(1);
+    app["networks"] = json!([{ "mode": "container/bridge" }]);
+    app["container"]["portMappings"][0]["hostPort"] = 0.into();
+    let more = json!({ "containerPort": PORT, "hostPort": fixed, "name": "fixed" });
+    app["container"]["portMappings"]
+        .as_array_mut()
+        .into_iter()
+        .for_each(|all| all.push(more.clone()));
+    app
+}
+
+/// Ports of the host that an app's only task has, in the order of its mappings.
+///
+/// # Panics
+///
+/// If the API does not say.
+#[must_use]
+pub fn host_ports(app: &str) -> Vec<u16> {
+    let answer = http::get(api(), &format!("/v2/apps{app}/tasks")).expect("the services' API");
+    let ports = answer.json()["tasks"][0]["ports"].clone();
+    serde_json::from_value(ports).expect("a list of ports")
+}
+
 /// [`web`] with a health check.
 #[must_use]
 pub fn checked_web(instances: u32) -> Value {

@@ -1,7 +1,7 @@
 //! What is in the kernel: cgroups, namespaces, links, tables, pins, processes.
 
 use crate::lab;
-use mizzen_netlink::{LinkState, Netlink, Nft};
+use mizzen_netlink::{LinkState, Netlink, Nft, PublishedPort};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -113,6 +113,22 @@ pub fn link_states() -> Vec<LinkState> {
 pub fn tables() -> Vec<String> {
     Nft::open().expect("a netlink socket").observe_tables().expect("a list of tables")
 }
+
+/// Ports of this machine that lead to containers, of which one is `container` (any if empty).
+///
+/// # Panics
+///
+/// If the kernel does not tell.
+#[must_use]
+pub fn published(container: &str) -> Vec<PublishedPort> {
+    let mut nft = Nft::open().expect("a netlink socket");
+    let mut ports = nft.observe_ports(PORT_TABLE).expect("a list of ports");
+    ports.retain(|port| port.mark.contains(container));
+    ports
+}
+
+/// The table of published ports.
+const PORT_TABLE: &str = "mizzen-ports";
 
 /// What is pinned on this lab's BPF file system, besides what the kernel itself puts
 /// on each one.

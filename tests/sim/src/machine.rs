@@ -85,6 +85,7 @@ impl Machine {
             running: container.stage == Stage::Running,
             pid: Some(container.pid),
             addresses: Vec::new(),
+            publishing: Vec::new(),
         };
         self.containers.iter().map(found).collect()
     }

@@ -13,6 +13,7 @@ use mizzen_types::ids::ContainerId;
 use mizzen_types::random::Dice;
 use mizzen_types::resources::Resources;
 use mizzen_types::time::{Mono, Now};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -76,7 +77,8 @@ impl Worker {
         match pending {
             Pending::Fork(id) => {
                 if let Some(pid) = machine.fork(&id) {
-                    self.agent.launched(&id, Started { pid, addresses: Vec::new() }, now);
+                    let started = Started { pid, addresses: Vec::new(), publishing: Vec::new() };
+                    self.agent.launched(&id, started, now);
                 }
             }
             Pending::Probe(id) => {
@@ -174,6 +176,7 @@ fn settings(name: &str) -> Settings {
         },
         address: ADDRESS,
         port: 5051,
+        local_networks: BTreeSet::new(),
         work_dir: "/w".into(),
         run_root: "/r".into(),
         cpu_limit: CpuLimit::Shares,

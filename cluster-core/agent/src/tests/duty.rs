@@ -97,8 +97,13 @@ fn a_restart_drains_on_as_it_was_told() {
     for record in [&told_late[&container], &bench.records[&container]] {
         let mut agent = Agent::new(settings(), Some("s0".into()), 2, bench.now);
         agent.adopt_orders(Orders::from_bytes(bench.orders.as_ref().unwrap()).unwrap());
-        let found =
-            Found { container: container.clone(), running: true, pid: Some(7), addresses: vec![] };
+        let found = Found {
+            container: container.clone(),
+            running: true,
+            pid: Some(7),
+            addresses: vec![],
+            publishing: vec![],
+        };
         agent.recover(vec![record.clone()], vec![found], bench.now);
         let mut next = Bench::around(agent, bench.now);
         assert!(next.take_log().contains(&"signal 15".to_owned()));

@@ -4,7 +4,11 @@ use super::*;
 
 #[test]
 fn ports_are_announced_where_somebody_listens() {
-    let port = |number| v1::Port { number, ..v1::Port::default() };
+    let port = |number, scope: &str| {
+        let label = v1::Label { key: "network-scope".to_owned(), value: Some(scope.to_owned()) };
+        let labels = if scope.is_empty() { vec![] } else { vec![label] };
+        v1::Port { number, labels: Some(v1::Labels { labels }), ..v1::Port::default() }
+    };
     let network = |name: &str| v1::NetworkInfo {
         name: (!name.is_empty()).then(|| name.to_owned()),
         port_mappings: vec![v1::network_info::PortMapping {
@@ -19,30 +23,62 @@ fn ports_are_announced_where_somebody_listens() {
     // On which network, what is announced, and what becomes of it.
     #[rustfmt::skip]
     let table = [
-        ("",     31_005, 31_005, Some(31_005)),
-        ("dcos", 31_005, 80,     None),
-        ("dcos", 80,     80,     None),
-        ("dcos", 53,     53,     None),
+        ("",     "",          31_005, false, 31_005, Some(31_005)),
+        ("dcos", "",          31_005, true,  80,     Some(31_005)),
+        ("dcos", "host",      31_005, true,  80,     Some(31_005)),
+        ("dcos", "container", 80,     true,  80,     Some(31_005)),
+        ("dcos", "",          53,     true,  53,     None),
+        // An older agent, or plugins that know nothing of ports.
+        ("dcos", "",          31_005, false, 80,     None),
+        ("dcos", "container", 80,     false, 80,     None),
     ];
-    for (name, announced, number, host) in table {
+    for (name, scope, announced, published, number, host) in table {
         let infos = vec![network(name)];
         let mesos = v1::container_info::Type::Mesos.into();
         let container =
             v1::ContainerInfo { r#type: mesos, network_infos: infos, ..Default::default() };
         let mut bench = Bench::new();
-        bench.run(v1::TaskInfo {
+        let container = bench.run(v1::TaskInfo {
             resources: vec![ports.clone()],
             container: Some(container),
             discovery: Some(v1::DiscoveryInfo {
-                ports: Some(v1::Ports { ports: vec![port(announced)] }),
+                ports: Some(v1::Ports { ports: vec![port(announced, scope)] }),
                 ..v1::DiscoveryInfo::default()
             }),
             ..task_info()
         });
+        if !name.is_empty() {
+            bench.start_publishing(&container, if published { &["dcos"] } else { &[] });
+        }
         let Some(Fact::Task(fact)) = &bench.fact else { panic!("no fact") };
         let found = (fact.ports[0].number, fact.ports[0].host_port);
-        assert_eq!(found, (number, host), "{announced} on `{name}`");
-        assert_eq!(fact.host_ports.is_empty(), host.is_none(), "{announced} on `{name}`");
+        assert_eq!(found, (number, host), "{announced} of `{scope}` on `{name}`");
+        let listened: &[u16] = if published || name.is_empty() { &[31_005] } else { &[] };
+        assert_eq!(fact.host_ports, listened, "{announced} of `{scope}` on `{name}`");
+    }
+}
+
+#[test]
+fn addresses_of_the_node_alone_are_said_to_be_that() {
+    let networks = |names: &[&str]| {
+        let info = |name: &&str| v1::NetworkInfo {
+            name: Some((*name).to_owned()),
+            ..v1::NetworkInfo::default()
+        };
+        let network_infos = names.iter().map(info).collect();
+        let r#type = v1::container_info::Type::Mesos.into();
+        Some(v1::ContainerInfo { r#type, network_infos, ..Default::default() })
+    };
+    for (names, want) in [
+        (&["mesos-bridge"][..], Reach::Node),
+        (&["dcos"], Reach::Cluster),
+        (&["mesos-bridge", "dcos"], Reach::Cluster),
+        (&[], Reach::Cluster),
+    ] {
+        let mut bench = Bench::new();
+        bench.run(v1::TaskInfo { container: networks(names), ..task_info() });
+        let Some(Fact::Task(fact)) = &bench.fact else { panic!("no fact") };
+        assert_eq!(fact.container_reach, want, "{names:?}");
     }
 }
 

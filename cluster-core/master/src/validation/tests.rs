@@ -36,6 +36,18 @@ fn each_rule_has_its_message() {
         }),
         ..check()
     };
+    let mapped = |host: u32, container: u32, protocol: &str| {
+        let protocol = Some(protocol.to_owned());
+        let mapping =
+            v1::network_info::PortMapping { host_port: host, container_port: container, protocol };
+        let name = Some("dcos".to_owned());
+        let network = v1::NetworkInfo { name, port_mappings: vec![mapping], ..Default::default() };
+        let r#type = v1::container_info::Type::Mesos.into();
+        let container =
+            v1::ContainerInfo { r#type, network_infos: vec![network], ..Default::default() };
+        let resources = to_v1(&Resources::parse("cpus:1;ports:[31000-31001]").unwrap());
+        with(|t| (t.container, t.resources) = (Some(container), resources))
+    };
     let limits = |name: &str, value| [(name.to_owned(), v1::value::Scalar { value })].into();
     let mut negative = task();
     negative.resources[0].scalar = Some(v1::value::Scalar { value: -1.0 });
@@ -63,6 +75,11 @@ fn each_rule_has_its_message() {
         (with(|t| t.command = None), Some("at least one (but not both)")),
         (with(|t| t.executor = Some(v1::ExecutorInfo::default())), Some("at least one (but not both)")),
         (with(|t| t.command = environment(v1::environment::Variable { name: "A".into(), ..Default::default() })), Some("must have a value")),
+        (mapped(31_001, 80, "UDP"), None),
+        (mapped(31_002, 80, "tcp"), Some("invalid port mapping: host port 31002 is not among the task's resources")),
+        (mapped(0, 80, "tcp"), Some("host port 0 is not among")),
+        (mapped(31_000, 0, "tcp"), Some("0 is not a port of a container")),
+        (mapped(31_000, 80, "icmp"), Some("'icmp' is not a protocol")),
         (with(|t| t.limits = limits("cpus", 2.0)), None),
         (with(|t| t.limits = limits("cpus", f64::INFINITY)), None),
         (with(|t| t.limits = limits("cpus", 0.5)), Some("less than its request")),

@@ -7,6 +7,7 @@ use crate::app_id::AppId;
 use crate::instance::{Condition, Instance};
 use crate::problem::Refusal;
 use crate::scheduler::{Change, Services};
+use crate::task::ports;
 use mizzen_types::time::Now;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -146,15 +147,16 @@ impl Services {
     }
 }
 
-/// Where one port of a copy is reached: at its container's own address if it has one.
+/// Where one port of a copy is reached: by a port of the host if it has one, else at its
+/// container's own address.
 fn endpoint(app: &App, copy: &Instance, index: usize) -> String {
+    let at = ports::place_on_host(&ports::wanted(app), index);
+    let on_host = at.and_then(|at| copy.host_ports.get(at));
     let inside = app.port_mappings().get(index).map(|mapping| mapping.container_port);
-    match (copy.addresses.first(), inside) {
-        (Some(address), Some(port)) if address.contains(':') => format!("[{address}]:{port}"),
-        (Some(address), Some(port)) => format!("{address}:{port}"),
-        _ => {
-            let port = copy.host_ports.get(index).copied().unwrap_or_default();
-            format!("{}:{port}", copy.host)
-        }
+    match (on_host, copy.addresses.first(), inside) {
+        (Some(port), _, _) => format!("{}:{port}", copy.host),
+        (None, Some(address), Some(port)) if address.contains(':') => format!("[{address}]:{port}"),
+        (None, Some(address), Some(port)) => format!("{address}:{port}"),
+        _ => format!("{}:0", copy.host),
     }
 }

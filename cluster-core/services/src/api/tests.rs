@@ -317,7 +317,8 @@ fn each_bad_app_of_a_list_is_named() {
 fn old_load_balancers_get_tasks_as_text() {
     let host = json!({"id": "/shop/cart", "ports": [0, 0]});
     let container = json!({"networks": [{"mode": "container"}],
-        "container": {"portMappings": [{"containerPort": 80, "servicePort": 10_500}]}});
+        "container": {"portMappings": [{"containerPort": 80, "servicePort": 10_500},
+            {"containerPort": 81, "hostPort": 0, "servicePort": 10_501}]}});
     let none = json!({"id": "/batch", "portDefinitions": []});
     let mut world = World::new();
     for app in [host, container, none] {
@@ -343,6 +344,7 @@ fn old_load_balancers_get_tasks_as_text() {
     let tasks = world.get("/v2/tasks")["tasks"].clone();
     let of = |app: &str| tasks.as_array().unwrap().iter().find(|t| t["appId"] == app).unwrap();
     let (cart, batch) = (of("/shop/cart").clone(), of("/batch")["host"].clone());
+    let web = of("/web").clone();
     let text = |world: &mut World, accept: &str| {
         let request =
             super::Request { method: "GET", path: "/v2/tasks", query: "", accept, body: b"" };
@@ -357,6 +359,7 @@ fn old_load_balancers_get_tasks_as_text() {
         format!("shop_cart\t{}\t{host}:{}\t\n", cart["servicePorts"][0], ports[0]),
         format!("shop_cart\t{}\t{host}:{}\t\n", cart["servicePorts"][1], ports[1]),
         "web\t10500\t9.0.0.2:80\t\n".to_owned(),
+        format!("web\t10501\t{}:{}\t\n", web["host"].as_str().unwrap(), web["ports"][0]),
     ]
     .concat();
     assert_eq!(text(&mut world, "text/plain"), want);
@@ -371,13 +374,22 @@ fn the_examples_are_good_apps() {
     for text in [
         include_str!("../../../../examples/web.json"),
         include_str!("../../../../examples/host.json"),
+        include_str!("../../../../examples/bridge.json"),
     ] {
         let mut world = world_with(&[serde_json::from_str(text).unwrap()]);
         world.offer(1);
         let task = &world.launched[0];
         let port = &task.discovery.as_ref().unwrap().ports.as_ref().unwrap().ports[0];
         let http = task.health_check.as_ref().unwrap().http.as_ref().unwrap();
-        assert_eq!((http.port, http.path.as_deref()), (port.number, Some("/")), "{}", task.name);
+        assert_eq!(http.path.as_deref(), Some("/"), "{}", task.name);
+        let network = task.container.as_ref().and_then(|c| c.network_infos.first());
+        match network.and_then(|network| network.port_mappings.first()) {
+            // Clients come by the host's port, the agent asks in the container.
+            Some(mapping) => {
+                assert_eq!((mapping.host_port, mapping.container_port), (port.number, http.port));
+            }
+            None => assert_eq!(http.port, port.number, "{}", task.name),
+        }
         let labels = &port.labels.as_ref().unwrap().labels;
         assert!(labels.iter().any(|label| label.key == "VIP_0"));
     }

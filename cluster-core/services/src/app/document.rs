@@ -4,11 +4,11 @@
 //! so that they can be translated or refused in words. What clients send back
 //! because they got it from a `GET` is read and forgotten.
 
-use super::App;
 use super::parts::{
     Constraint, Container, HealthCheck, KillSelection, Network, PortDefinition,
     UnreachableStrategy, UpgradeStrategy,
 };
+use super::{App, docker};
 use crate::problem::Problem;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -130,6 +130,7 @@ pub fn read(mut value: Value) -> Result<Document, Problem> {
         return Err(Problem::new("/", "must be an object"));
     };
     members.retain(|name, _| !READ_ONLY.contains(&name.as_str()));
+    docker::move_networking(members);
     serde_path_to_error::deserialize(value).map_err(|error| {
         let path = json_path(error.path());
         Problem::new(path, error.inner().to_string())
@@ -146,6 +147,8 @@ pub fn overlay(app: &App, update: &Map<String, Value>) -> Value {
         Ok(Value::Object(members)) => members,
         _ => Map::new(),
     };
+    let mut update = update.clone();
+    docker::move_networking(&mut update);
     let given = |name: &str| update.get(name).is_some_and(|value| !value.is_null());
     for (one, other) in [("cmd", "args"), ("args", "cmd"), ("ports", "portDefinitions")] {
         if given(one) {

@@ -74,8 +74,8 @@ mod tests {
             announced(container),
             [
                 row(80, "tcp", "VIP_0=/web:80 network-name=dcos network-scope=container"),
-                row(53, "udp", "network-name=dcos network-scope=container"),
-                row(53, "tcp", "network-name=dcos network-scope=container"),
+                row(31_000, "udp", "network-scope=host"),
+                row(31_000, "tcp", "network-scope=host"),
             ]
         );
         assert_eq!(announced(json!({"portDefinitions": []})), []);

@@ -72,9 +72,11 @@ pub fn wanted(app: &App) -> Vec<WantedPort> {
     if app.network_mode() != NetworkMode::Host {
         let mapping = |mapping: &crate::app::PortMapping| WantedPort {
             requested: mapping.container_port,
-            // Nothing forwards a port of the host to a container yet. One that was
-            // taken all the same would be announced, and nobody would listen there.
-            host: HostPort::None,
+            host: match mapping.host_port {
+                None => HostPort::None,
+                Some(0) => HostPort::Any,
+                Some(number) => HostPort::Exact(number),
+            },
             in_container: true,
             protocol: mapping.protocol,
             name: mapping.name.clone(),
@@ -94,6 +96,14 @@ pub fn wanted(app: &App) -> Vec<WantedPort> {
         labels: port.labels.clone(),
     };
     app.port_definitions.iter().map(definition).collect()
+}
+
+/// Where the port number `index` stands among those that have one of the host.
+#[must_use]
+pub fn place_on_host(wanted: &[WantedPort], index: usize) -> Option<usize> {
+    let has_host = |port: &WantedPort| port.host != HostPort::None;
+    let (before, rest) = wanted.split_at_checked(index)?;
+    rest.first().is_some_and(has_host).then(|| before.iter().filter(|port| has_host(port)).count())
 }
 
 /// Puts `host_ports` to those that need one, in order, and makes up container
@@ -142,6 +152,15 @@ mod tests {
     use serde_json::{Value, json};
 
     #[test]
+    fn ports_of_the_host_stand_in_their_order() {
+        let app = app(json!({"networks": [{"mode": "container"}], "container": {"portMappings": [
+            {"containerPort": 1, "hostPort": 0}, {"containerPort": 2}, {"containerPort": 3, "hostPort": 7}]}}));
+        let wanted = wanted(&app);
+        let places: Vec<_> = (0..4).map(|index| place_on_host(&wanted, index)).collect();
+        assert_eq!(places, [Some(0), None, Some(1), None]);
+    }
+
+    #[test]
     fn numbers_by_network_mode() {
         let container = |mapping: Value| json!({"networks": [{"mode": "container"}], "container": {"portMappings": [mapping]}});
         #[rustfmt::skip]
@@ -149,13 +168,16 @@ mod tests {
             ("host",              json!({}),                                            Some(31_000), None),
             ("host, required",    json!({"ports": [80], "requirePorts": true}),         Some(31_000), None),
             ("container",         container(json!({"containerPort": 80})),              None,         Some(80)),
-            ("container, mapped", container(json!({"containerPort": 80, "hostPort": 0})), None,       Some(80)),
-            ("container, fixed",  container(json!({"containerPort": 80, "hostPort": 8080})), None,    Some(80)),
+            ("container, mapped", container(json!({"containerPort": 80, "hostPort": 0})), Some(31_000), Some(80)),
+            ("container, same",   container(json!({"hostPort": 0})),                    Some(31_000), Some(31_000)),
+            ("bridge",            json!({"container": {"portMappings": [{"containerPort": 80}]}}), Some(31_000), Some(80)),
         ];
         for (name, members, host, inside) in table {
             let ports = assign(wanted(&app(members.clone())), &[31_000], &mut Dice::new(1));
             assert_eq!((ports[0].host, ports[0].container), (*host, *inside), "{name}");
         }
+        let fixed = wanted(&app(container(json!({"containerPort": 80, "hostPort": 8080}))));
+        assert_eq!(fixed[0].host, HostPort::Exact(8080));
         let both =
             json!({"networks": [{"mode": "container"}], "container": {"portMappings": [{}, {}]}});
         let ports = assign(wanted(&app(both)), &[], &mut Dice::new(1));

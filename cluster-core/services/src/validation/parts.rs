@@ -7,10 +7,6 @@ use crate::app::{
     Operator,
 };
 
-/// Said of a host port that clients would rely on.
-const NO_HOST_PORT: &str = "ports of the host are not forwarded to containers yet; leave it out, \
-     or use 0, and connect to the container's address, its name or a VIP";
-
 /// A container and its volumes.
 pub fn container(container: &Container, found: &mut Found) {
     let image = container.docker.as_ref().and_then(|docker| docker.get("image"));
@@ -45,9 +41,6 @@ pub fn container(container: &Container, found: &mut Found) {
         let one = mapping.network_names.len() <= 1;
         let path = format!("/container/portMappings({index})/networkNames");
         found.check(one, &path, "more than one network is not supported yet");
-        let fixed = mapping.host_port.is_some_and(|number| number != 0);
-        let path = format!("/container/portMappings({index})/hostPort");
-        found.check(!fixed, &path, NO_HOST_PORT);
     }
 }
 

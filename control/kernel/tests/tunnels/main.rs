@@ -118,11 +118,13 @@ impl Node {
             mark: MARK.into(),
             names: None,
             overlays,
+            bridge: None,
             isolation: cluster.isolation,
             narrow: Vec::new(),
             plain: None,
             leases: files.path().join("leases"),
             filter_table: "mizzen-test".into(),
+            port_table: "mizzen-test-ports".into(),
             cni_directory: files.path().join("cni"),
         };
         let namespace = Namespace::new();

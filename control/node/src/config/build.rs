@@ -5,10 +5,10 @@ use super::error::{ConfigError, Origin, Problem};
 use super::host::HostFacts;
 use super::sources::{Layer, Layers, Text};
 use super::{
-    AdminConfig, AgentConfig, ClusterConfig, Config, EjectionConfig, LogConfig, LogFormat,
-    MasterConfig, OverlayConfig, Role, ServicesConfig, VipConfig, VipEngine, value,
+    AdminConfig, AgentConfig, BridgeConfig, ClusterConfig, Config, EjectionConfig, LogConfig,
+    LogFormat, MasterConfig, OverlayConfig, Role, ServicesConfig, VipConfig, VipEngine, value,
 };
-use super::{dns, names, overlay};
+use super::{bridge, dns, names, overlay};
 use crate::instance::{Instance, SOCKET_NAME};
 use ipnet::{IpNet, Ipv4Net};
 use mizzen_kernel::vips::Tuning;
@@ -24,14 +24,19 @@ const MAX_SOCKET_BYTES: usize = 107;
 /// Where nodes listen for each other, UDP and TCP.
 pub const CLUSTER_PORT: u16 = 62501;
 
+/// Where networks are that the operator of a machine brought.
+const NETWORK_DIR: &str = "/etc/mizzen/networks";
+
 /// Builds the configuration. What is wrong goes into `errors`, and the default is
 /// used in its place so that the rest can be checked as well.
 pub(super) fn build(layers: &Layers, host: &HostFacts, errors: &mut Vec<ConfigError>) -> Config {
     let mut read = Reader { layers, errors, origins: BTreeMap::new() };
     let instance: Instance = read.one("instance", Instance::default(), value::instance);
     let overlay = overlay::read(&mut read, &instance);
+    let bridge = bridge::read(&mut read, &instance, host);
     let names_at = read.many("dns.addresses", dns::default_addresses(host), value::own_ip);
-    let address = read.one("address", default_address(host, &overlay, &names_at), value::own_ip);
+    let address =
+        read.one("address", default_address(host, &overlay, &bridge, &names_at), value::own_ip);
     let config = Config {
         roles: read.many("roles", ALL_ROLES.to_vec(), value::role).into_iter().collect(),
         state_dir: read.one("state_dir", instance.state_dir(), value::absolute_path),
@@ -61,6 +66,7 @@ pub(super) fn build(layers: &Layers, host: &HostFacts, errors: &mut Vec<ConfigEr
         instance,
         address,
         overlay,
+        bridge,
         joined: false,
         origins: BTreeMap::new(),
     };
@@ -145,10 +151,18 @@ fn at(address: IpAddr, port: u16) -> SocketAddr {
 }
 
 /// The machine's first address that is not one which we gave it ourselves.
-fn default_address(host: &HostFacts, overlay: &OverlayConfig, names: &[IpAddr]) -> IpAddr {
+fn default_address(
+    host: &HostFacts,
+    overlay: &OverlayConfig,
+    bridge: &BridgeConfig,
+    names: &[IpAddr],
+) -> IpAddr {
     let ends = [overlay.vtep_network.into(), overlay.vtep_network6.into()];
     let networks: Vec<IpNet> = overlay.all_networks().into_iter().chain(ends).collect();
-    let ours = |ip: &IpAddr| names.contains(ip) || networks.iter().any(|net| net.contains(ip));
+    let ours = |ip: &IpAddr| {
+        let given = names.contains(ip) || bridge.gateway() == Some(*ip);
+        given || networks.iter().any(|net| net.contains(ip))
+    };
     let found = host.addresses.iter().copied().find(|ip| !ours(ip));
     found.unwrap_or(Ipv4Addr::LOCALHOST.into())
 }
@@ -186,6 +200,7 @@ fn agent(read: &mut Reader<'_>, address: IpAddr, host: &HostFacts) -> AgentConfi
         attributes: read.one("agent.attributes", String::new(), value::attributes),
         cpu_quota: read.one("agent.cpu_quota", false, value::truth),
         plugin_timeout: read.one("agent.plugin_timeout", Duration::from_secs(15), value::duration),
+        network_dir: read.one("agent.network_dir", NETWORK_DIR.into(), value::absolute_path),
         gc_delay: read.one("agent.gc_delay", Duration::from_secs(7 * 86_400), value::span),
         gc_disk_headroom: read.one("agent.gc_disk_headroom", 10, |t| {
             value::number(t, "a percentage of the disk", 0..=100)
@@ -267,7 +282,9 @@ fn check(config: &Config, origins: &BTreeMap<&'static str, Origin>, errors: &mut
             format!("overlaps overlay.network, {network}"),
         );
     }
-    for (key, value, words) in overlay::conflicts(config) {
+    for (key, value, words) in
+        overlay::conflicts(config).into_iter().chain(bridge::conflicts(config))
+    {
         conflict(key, value, words);
     }
     let socket = config.run_dir.join(SOCKET_NAME);

@@ -117,6 +117,28 @@ fn an_instance_names_everything_else() {
 }
 
 #[test]
+fn a_bridge_of_the_node_is_there_unless_its_addresses_are_taken() {
+    let network = |at: &[&str], flags: &[(&str, &str)]| {
+        let mut sources = sources("", &[], flags);
+        sources.host.addresses = at.iter().map(|address| address.parse().unwrap()).collect();
+        let config = Config::load(&sources).unwrap();
+        (config.bridge_network().map(|net| net.to_string()), config.address.to_string())
+    };
+    let usual = || Some("172.31.254.0/24".to_owned());
+    let here = "192.0.2.7".to_owned();
+    assert_eq!(network(&["192.0.2.7"], &[]), (usual(), here.clone()));
+    let again = network(&["172.31.254.1", "192.0.2.7"], &[]);
+    assert_eq!(again, (usual(), here.clone()), "the bridge's own");
+    let taken = network(&["172.31.254.9"], &[]);
+    assert_eq!(taken, (None, "172.31.254.9".to_owned()), "the machine's");
+    for flag in [("instance", "blue"), ("bridge.network", "none"), ("roles", "dns,vip")] {
+        assert_eq!(network(&["192.0.2.7"], &[flag]), (None, here.clone()), "{flag:?}");
+    }
+    let flags = [("instance", "blue"), ("bridge.network", "10.1.0.0/24")];
+    assert_eq!(network(&["192.0.2.7"], &flags), (Some("10.1.0.0/24".to_owned()), here));
+}
+
+#[test]
 fn every_mistake_in_one_report() {
     let file = "\
 state_dir = 'relative'
@@ -176,6 +198,9 @@ fn each_kind_of_mistake() {
         ("[overlay]\nnetworks = { web = '9.1.0.0/16/24' }", "m.toml:2: overlay.networks: `9.1.0.0/16` does not go: overlay `web`, 9.1.0.0/16, overlaps overlay `dcos`, 9.0.0.0/8"),
         ("[overlay]\nnetworks = { host = '10.1.0.0/16/24' }", "m.toml:2: overlay.networks: `host` does not go: `host` cannot be the name of an overlay: it means another network"),
         ("[overlay]\nnetworks = { web = 'x' }", "m.toml:2: overlay.networks: `web=x` is not an overlay and its network with the prefix length of a node's share, or its vni or mtu, such as web=10.128.0.0/12/24 or web=vni=2000"),
+        ("[bridge]\nnetwork = '9.1.0.0/16'", "m.toml:2: bridge.network: `9.1.0.0/16` overlaps 9.0.0.0/8, an overlay"),
+        ("[bridge]\nnetwork = '192.0.2.0/24'", "m.toml:2: bridge.network: `192.0.2.0/24` has the node's address, 192.0.2.7, in it"),
+        ("[bridge]\nname = 'dcos'", "m.toml:2: bridge.name: `dcos` is also the name of an overlay"),
         ("[vip]\nnamed_range = '9.1.0.0/16'", "m.toml:2: vip.named_range: `9.1.0.0/16` overlaps overlay.network, 9.0.0.0/8"),
         ("[agent]\nlisten = ':5050'",    "m.toml:2: agent.listen: `192.0.2.7:5050` is also the value of master.listen"),
         ("[admin]\nnode = '0.0.0.0:5051'", "default: agent.listen: `192.0.2.7:5051` is also the value of admin.node"),

@@ -139,7 +139,8 @@ impl Containers {
         let launched = self.containerizer.launch(self.request(order)).await;
         let launched = launched.map_err(|error| (failure(&error), chain(&error)))?;
         info!(pid = launched.pid, launcher = launched.launcher, "container launched");
-        Ok(Started { pid: launched.pid, addresses: launched.addresses() })
+        let (addresses, publishing) = (launched.addresses(), launched.publishing());
+        Ok(Started { pid: launched.pid, addresses, publishing })
     }
 
     fn request(&self, order: Order) -> LaunchRequest {

@@ -33,6 +33,7 @@ use anyhow::Context;
 use mizzen_agent::{Agent, Found, Orders};
 use mizzen_http::core::{CoreHandle, CoreRequest, channel};
 use mizzen_http::server::Listeners;
+use mizzen_isolators::Launched;
 use mizzen_kernel::network::ensure_network;
 use mizzen_master::Master;
 use mizzen_master::overlay::Overlays;
@@ -151,6 +152,9 @@ pub(crate) async fn build(
         store,
         config,
     };
+    if core.vips.engine() == "nfqueue" {
+        core.planner.avoid_own_ports();
+    }
     if let Some(problem) = vips.problem {
         core.problems.report("vip-engine", problem);
     }
@@ -262,6 +266,7 @@ impl Core {
             container: found.id.into(),
             running: found.running,
             pid: found.launched.as_ref().map(|launched| launched.pid),
+            publishing: found.launched.as_ref().map(Launched::publishing).unwrap_or_default(),
             addresses: found.launched.map(|launched| launched.addresses()).unwrap_or_default(),
         });
         agent.recover(records, found.collect(), now);
@@ -318,6 +323,7 @@ impl Core {
             networks: Some(
                 networks(&self.config, self.overlay.grant.as_ref()).into_keys().collect(),
             ),
+            bridge_network: self.config.bridge.name.clone(),
             ..mizzen_services::Settings::default()
         };
         let services = Services::new(settings, saved(&self.store, SERVICES)?, seed, now)?;

@@ -35,7 +35,7 @@ pub(crate) fn check(config: &Config) -> Result<(), MissingExecutable> {
     }
     find(Role::Agent, &[launcher(config)])?;
     if config.has(Role::Overlay) {
-        for plugin in ["mizzen-overlay", "mizzen-ipam"] {
+        for plugin in ["mizzen-overlay", "mizzen-ipam", "mizzen-portmap"] {
             let places: Vec<PathBuf> =
                 plugin_dirs(config).iter().map(|directory| directory.join(plugin)).collect();
             find(Role::Overlay, &places)?;

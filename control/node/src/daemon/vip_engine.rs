@@ -132,6 +132,10 @@ fn queue_options(config: &Config) -> QueueOptions {
         let except = overlays.iter().filter(|other| other.addr().is_ipv4() == v4).copied();
         Masquerade { source: *network, except: except.collect() }
     });
+    let bridge = config.bridge_network().map(|network| {
+        let network = IpNet::V4(network);
+        Masquerade { source: network, except: vec![network] }
+    });
     let (twins, prefix) = TWINS;
     let networks = [Some(IpNet::V4(config.vip.named_range)), IpNet::new(twins.into(), prefix).ok()];
     QueueOptions {
@@ -140,7 +144,7 @@ fn queue_options(config: &Config) -> QueueOptions {
         group: GROUP,
         networks: networks.into_iter().flatten().collect(),
         addresses: vec![config.address],
-        masquerade: masquerade.collect(),
+        masquerade: masquerade.chain(bridge).collect(),
         tuning: vip_tuning(config),
     }
 }

@@ -12,7 +12,7 @@ use mizzen_plan::vip::{NameChange, Preview, Problem, Source, VipChange};
 use mizzen_plan::vip_service::{VIP_ZONE, read};
 use mizzen_services::Preview as AppPreview;
 use mizzen_services::app::NetworkMode;
-use mizzen_types::fact::{Fact, Health, Key, PortFact, TaskFact, TaskPhase};
+use mizzen_types::fact::{Fact, Health, Key, PortFact, Reach, TaskFact, TaskPhase};
 use mizzen_types::ids::OwnerId;
 use mizzen_types::time::Wall;
 use mizzen_types::vip::{BackendSpec, VipPolicy, VipSpec};
@@ -155,6 +155,10 @@ impl Core {
             health: Health::Unchecked,
             host_address: address,
             container_addresses: if in_container { vec![address] } else { Vec::new() },
+            container_reach: match preview.network {
+                NetworkMode::Bridge => Reach::Node,
+                NetworkMode::Container | NetworkMode::Host => Reach::Cluster,
+            },
             host_ports: preview.host_ports.clone(),
             ports: ports.map(|port| port_to_be(port, in_container)).collect(),
             labels: preview.labels.clone(),
@@ -167,12 +171,14 @@ fn port_to_be(port: &v1::Port, in_container: bool) -> PortFact {
     let number = u16::try_from(port.number).unwrap_or(0);
     let labels = port.labels.iter().flat_map(|labels| &labels.labels);
     let label = |label: &v1::Label| (label.key.clone(), label.value.clone().unwrap_or_default());
+    let labels: BTreeMap<String, String> = labels.map(label).collect();
+    let on_host = labels.get("network-scope").is_some_and(|scope| scope == "host");
     PortFact {
         number,
-        host_port: (!in_container).then_some(number),
+        host_port: (on_host || !in_container).then_some(number),
         name: port.name.clone(),
         protocol: port.protocol().to_owned(),
-        labels: labels.map(label).collect::<BTreeMap<_, _>>(),
+        labels,
     }
 }
 

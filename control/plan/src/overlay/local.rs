@@ -99,28 +99,16 @@ impl OverlaySpec {
     /// The configuration that CNI callers hand to the plugin.
     #[must_use]
     pub fn cni_configuration(&self) -> Value {
-        let mut ipam = json!({ "type": "mizzen-ipam", "dataDir": self.leases });
-        match self.blocks.as_slice() {
-            [block] => {
-                ipam["subnet"] = json!(block);
-                ipam["gateway"] = json!(gateway(block));
-            }
-            blocks => ipam["ranges"] = ranges(blocks),
-        }
-        ipam["routes"] = default_routes(&self.blocks);
-        let mut configuration = json!({
-            "cniVersion": CNI_VERSION,
-            "name": self.name,
-            "type": "mizzen-overlay",
-            "bridge": self.bridge,
-            "mtu": self.mtu,
-            "isGateway": true,
-            "hairpinMode": true,
-            "ipam": ipam,
-        });
-        if let (Some(resolver), Some(object)) = (self.resolver, configuration.as_object_mut()) {
-            object.insert("dns".to_owned(), json!({ "nameservers": [resolver] }));
-        }
+        let plugin = BridgePlugin {
+            bridge: &self.bridge,
+            mtu: self.mtu,
+            blocks: &self.blocks,
+            leases: &self.leases,
+            resolver: self.resolver,
+        };
+        let mut configuration = plugin.configuration();
+        configuration["cniVersion"] = json!(CNI_VERSION);
+        configuration["name"] = json!(self.name);
         configuration
     }
 
@@ -142,17 +130,62 @@ impl OverlaySpec {
     }
 }
 
-/// The configuration of a network that only names its overlay: the plugin completes it with
-/// what [`cni_state`] says at the time.
+/// What `mizzen-overlay` is told when it is told all.
+pub(super) struct BridgePlugin<'a> {
+    pub(super) bridge: &'a str,
+    pub(super) mtu: u32,
+    pub(super) blocks: &'a [IpNet],
+    pub(super) leases: &'a Path,
+    pub(super) resolver: Option<Ipv4Addr>,
+}
+
+impl BridgePlugin<'_> {
+    pub(super) fn configuration(&self) -> Value {
+        let mut ipam = json!({ "type": "mizzen-ipam", "dataDir": self.leases });
+        match self.blocks {
+            [block] => {
+                ipam["subnet"] = json!(block);
+                ipam["gateway"] = json!(gateway(block));
+            }
+            blocks => ipam["ranges"] = ranges(blocks),
+        }
+        ipam["routes"] = default_routes(self.blocks);
+        let mut configuration = json!({
+            "type": "mizzen-overlay",
+            "bridge": self.bridge,
+            "mtu": self.mtu,
+            "isGateway": true,
+            "hairpinMode": true,
+            "ipam": ipam,
+        });
+        if let Some(resolver) = self.resolver {
+            configuration["dns"] = json!({ "nameservers": [resolver] });
+        }
+        configuration
+    }
+}
+
+/// The network of an overlay, which it only names: the plugin completes it with what
+/// [`cni_state`] says at the time. `port_table` has the ports of the host that lead to
+/// its containers.
 #[must_use]
-pub fn named_configuration(overlay: &str, leases: &Path) -> Value {
-    json!({
-        "cniVersion": CNI_VERSION,
-        "name": overlay,
+pub fn named_configuration(overlay: &str, leases: &Path, port_table: &str) -> Value {
+    let main = json!({
         "type": "mizzen-overlay",
         "overlay": overlay,
         "ipam": { "type": "mizzen-ipam", "dataDir": leases },
-    })
+    });
+    with_ports(overlay, &main, port_table)
+}
+
+/// A network of a plugin that gives an address, and of the one that publishes ports.
+pub(super) fn with_ports(name: &str, main: &Value, port_table: &str) -> Value {
+    let ports = json!({
+        "type": "mizzen-portmap",
+        "table": port_table,
+        "capabilities": { "portMappings": true },
+    });
+    json!({ "cniVersion": CNI_VERSION, "name": name, "plugins": [main, ports] })
 }
 
 /// What configurations that only name an overlay are completed with, and the plugins read

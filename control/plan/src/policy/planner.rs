@@ -169,9 +169,9 @@ impl PolicyPlanner {
     pub fn apply(&mut self, owner: &OwnerId, key: &Key, fact: Option<&Fact>) {
         let Key::Task(..) = key else { return };
         let after = match fact {
-            Some(Fact::Task(fact)) if !fact.container_addresses.is_empty() => Some(Seated {
+            Some(Fact::Task(fact)) if !fact.reachable_addresses().is_empty() => Some(Seated {
                 task: Task::new(fact),
-                addresses: fact.container_addresses.iter().map(IpAddr::to_canonical).collect(),
+                addresses: fact.reachable_addresses().iter().map(IpAddr::to_canonical).collect(),
             }),
             _ => None,
         };

@@ -96,7 +96,7 @@ impl Subject<'_> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use mizzen_types::fact::{Health, TaskPhase};
+    use mizzen_types::fact::{Health, Reach, TaskPhase};
     use mizzen_types::time::Wall;
 
     /// A task of the service scheduler: `shop/db` with labels, at these addresses.
@@ -114,6 +114,7 @@ pub(super) mod tests {
             health: Health::Unchecked,
             host_address: [192, 0, 2, 1].into(),
             container_addresses: at.iter().map(|address| address.parse().unwrap()).collect(),
+            container_reach: Reach::Cluster,
             host_ports: Vec::new(),
             ports: Vec::new(),
             labels: labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),

@@ -1,5 +1,5 @@
 use super::*;
-use mizzen_types::fact::{Health, NodeFact, PortFact, TaskPhase};
+use mizzen_types::fact::{Health, NodeFact, PortFact, Reach, TaskPhase};
 use mizzen_types::time::Wall;
 use mizzen_types::vip::{BackendSpec, Distance, Rule, VipPolicy, Withheld};
 
@@ -27,6 +27,7 @@ fn task(id: &str, label: &str) -> TaskFact {
         health: Health::Unchecked,
         host_address: "10.0.0.1".parse().unwrap(),
         container_addresses: vec![format!("9.0.0.{}", id.len() + 1).parse().unwrap()],
+        container_reach: Reach::Cluster,
         host_ports: vec![31000],
         ports: vec![port],
         labels: BTreeMap::new(),

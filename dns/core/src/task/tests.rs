@@ -1,6 +1,7 @@
 //! What a task is called, and a task to ask it of.
 
 use super::*;
+use mizzen_types::fact::Reach;
 use mizzen_types::time::Wall;
 use std::collections::BTreeMap;
 
@@ -18,6 +19,7 @@ pub(crate) fn task(id: &str, name: &str) -> TaskFact {
         health: Health::Unchecked,
         host_address: "10.0.0.2".parse().unwrap(),
         container_addresses: Vec::new(),
+        container_reach: Reach::Cluster,
         host_ports: vec![31042],
         ports: Vec::new(),
         labels: BTreeMap::new(),
@@ -105,6 +107,7 @@ fn discovery_info_decides_names_and_ports() {
 fn the_order_of_sources_picks_the_address_and_its_port() {
     use IpSource::{Container, Host};
     let on_host = task("web.1", "web-group");
+    let bridged = TaskFact { container_reach: Reach::Node, ..discovered() };
     type Row = (&'static [IpSource], TaskFact, &'static [&'static str], &'static [u16]);
     #[rustfmt::skip]
     let table: &[Row] = &[
@@ -112,6 +115,7 @@ fn the_order_of_sources_picks_the_address_and_its_port() {
         (&[Host, Container], discovered(), &["10.0.0.2"],             &[53, 31042]),
         (&[Container, Host], on_host.clone(), &["10.0.0.2"],          &[31042]),
         (&[Container],       on_host.clone(), &["10.0.0.2"],          &[31042]),
+        (&[Container, Host], bridged,         &["10.0.0.2"],          &[53, 31042]),
         (&[],                on_host,         &["10.0.0.2"],          &[31042]),
     ];
     for (order, task, addresses, ports) in table {

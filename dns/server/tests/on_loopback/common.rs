@@ -4,7 +4,7 @@ use hickory_proto::op::{Edns, Message, Query};
 use hickory_proto::rr::{Name, RecordType};
 use mizzen_dns_core::{self as core, Options, OwnerKey, Zones, records_of};
 use mizzen_dns_server::{ForwardSettings, Server, Settings, SharedZones};
-use mizzen_types::fact::{Fact, Health, Key, PortFact, TaskFact, TaskPhase};
+use mizzen_types::fact::{Fact, Health, Key, PortFact, Reach, TaskFact, TaskPhase};
 use mizzen_types::ids::OwnerId;
 use mizzen_types::place::Places;
 use mizzen_types::time::Wall;
@@ -134,6 +134,7 @@ pub fn task(id: &str, address: [u8; 4]) -> TaskFact {
         health: Health::Unchecked,
         host_address: [10, 0, 0, 2].into(),
         container_addresses: vec![address.into()],
+        container_reach: Reach::Cluster,
         host_ports: vec![31042],
         ports: vec![PortFact {
             number: 80,

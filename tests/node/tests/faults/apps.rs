@@ -53,9 +53,9 @@ fn an_app_that_makes_no_sense_is_refused_with_marathons_error_body() {
             (with("id", json!("/Über")),                        422, "/id",        ""),
             (with("id", json!(format!("/{long}"))),             422, "/id",        ""),
             (with("networks", json!([{"mode": "carrier-pigeon"}])), 422, "/networks(0)/mode", "carrier-pigeon"),
-            (with("networks", json!([{"mode": "container/bridge"}])), 422, "/networks(0)", "not supported yet"),
+            (with("networks", json!([{"mode": "container/bridge", "name": "x"}])), 422, "/networks(0)", "only a container network"),
             (with("networks", json!([{"mode": "container", "name": "none"}])), 422, "/networks(0)", "there is 'dcos'"),
-            (with("container", json!({"portMappings": [{"containerPort": 80, "hostPort": 8080}]})), 422, "/container/portMappings(0)/hostPort", "not forwarded"),
+            (with("container", json!({"portMappings": [{"hostPort": 8080}, {"hostPort": 8080}]})), 422, "/container/portMappings", "host ports of one protocol must be different"),
             (with("healthChecks", json!([{"protocol": "HTTP", "portIndex": 9}])), 422, "/healthChecks(0)/portIndex", "ports"),
             (with("upgradeStrategy", json!({"minimumHealthCapacity": 7})), 422, "/upgradeStrategy/minimumHealthCapacity", "1"),
         ];

@@ -16,7 +16,7 @@ const PLUGIN: &str = "mizzen-overlay";
 fn helpers(script: &str) -> PathBuf {
     let directory = lab::scratch("libexec");
     fs::create_dir(&directory).unwrap();
-    for name in ["mizzen-launch", "mizzen-ipam"] {
+    for name in ["mizzen-launch", "mizzen-ipam", "mizzen-portmap"] {
         symlink(lab::executable(name), directory.join(name)).unwrap();
     }
     let plugin = directory.join(PLUGIN);

@@ -18,6 +18,7 @@ mod instances;
 mod labs;
 mod leaving;
 mod names;
+mod ports;
 mod queues;
 mod survival;
 mod vip_services;

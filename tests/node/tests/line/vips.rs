@@ -1,7 +1,6 @@
 //! Connections through a VIP.
 
 use mizzen_tests_node::apps::{self, WEB_VIP, deploy_web};
-use mizzen_tests_node::dns::{self, By};
 use mizzen_tests_node::http::get;
 use mizzen_tests_node::node::Node;
 use mizzen_tests_node::{in_lab, load};
@@ -107,26 +106,6 @@ fn a_vip_with_an_address_of_its_own_is_that_address() {
         apps::await_server(&task);
         let answer = get("10.11.12.13:4321".parse().unwrap(), "/").expect("the VIP leads to it");
         assert_eq!(answer.text(), task.id);
-    });
-}
-
-#[test]
-fn a_host_port_that_nothing_forwards_is_nowhere_announced() {
-    in_lab(|| {
-        let node = Node::start(&[]);
-        let mut app = apps::web(1);
-        app["container"]["portMappings"][0]["hostPort"] = 0.into();
-        let task = apps::deploy(&node, &app).remove(0);
-        apps::await_server(&task);
-        apps::await_backends(&node, WEB_VIP, 1);
-        let vip = apps::vip_address(&node, WEB_VIP);
-        assert_eq!(get(vip, "/").expect("the VIP leads to it").text(), task.id);
-        dns::await_addresses("web.marathon.mesos", &task.addresses);
-        let services = dns::services(By::Udp, "_web._tcp.marathon.mesos");
-        let ports: Vec<u16> = services.iter().map(|(port, _)| *port).collect();
-        assert_eq!(ports, [apps::PORT], "where the container listens");
-        let of_the_host = dns::services(By::Udp, "_web._tcp.marathon.slave.mesos");
-        assert!(of_the_host.is_empty(), "{of_the_host:?}");
     });
 }
 

@@ -1,6 +1,7 @@
 //! From the configuration to what each part of a node wants to know.
 
 use crate::config::{Config, Role};
+use crate::daemon::network_files;
 use anyhow::Context;
 use mizzen_agent::CpuLimit;
 use mizzen_api::{resources, v1};
@@ -9,13 +10,14 @@ use mizzen_isolators::{Containerizer, Settings as ContainerSettings};
 use mizzen_kernel::network::{Isolation, NamesSpec, NetworkSpec};
 use mizzen_netlink::PlainTunnels;
 use mizzen_plan::overlay::local::named_configuration;
-use mizzen_plan::overlay::{Naming, OverlaySpec, Peers, specs};
+use mizzen_plan::overlay::{Naming, NodeBridge, OverlaySpec, Peers, specs};
 use mizzen_types::encryption::PlainPackets;
 use mizzen_types::overlay::OverlayGrant;
 use mizzen_types::resources::{Resources, Value};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use tracing::warn;
 
 /// Processes and threads in one container.
 const PIDS: u32 = 4096;
@@ -50,6 +52,7 @@ pub(crate) fn network_spec(
         mark: mark(config),
         names,
         overlays: grant.map(|grant| overlay_specs(config, grant)).unwrap_or_default(),
+        bridge: node_bridge(config),
         isolation: if config.overlay.isolation { Isolation::Apart } else { Isolation::Together },
         narrow,
         plain: (config.overlay.encryption == Some(PlainPackets::Refused)).then(|| PlainTunnels {
@@ -58,6 +61,7 @@ pub(crate) fn network_spec(
         }),
         leases: leases(config),
         filter_table: config.instance.filter_table(),
+        port_table: config.instance.port_table(),
         cni_directory: config.run_dir.join("cni"),
     }
 }
@@ -78,8 +82,9 @@ pub(crate) fn containerizer(
     Containerizer::new(settings).context("containers cannot be made on this machine")
 }
 
-/// The networks of this node, with their CNI configurations: those that are configured and
-/// those that the master gave the node. The plugins find out by themselves what is new in one.
+/// The networks of this node, with their CNI configurations: those that are configured, those
+/// that the master gave the node, the node's own, and those of the operator's directory. The
+/// plugins find out by themselves what is new in an overlay.
 pub(crate) fn networks(
     config: &Config,
     grant: Option<&OverlayGrant>,
@@ -87,24 +92,51 @@ pub(crate) fn networks(
     if !config.has(Role::Overlay) {
         return BTreeMap::new();
     }
-    let leases = leases(config);
+    let (leases, ports) = (leases(config), config.instance.port_table());
     let given = grant.into_iter().flat_map(|grant| &grant.shares).map(|share| &share.overlay.name);
     let names = config.overlay.names().chain(given);
-    names.map(|name| (name.clone(), named_configuration(name, &leases))).collect()
+    let own = names.map(|name| (name.clone(), named_configuration(name, &leases, &ports)));
+    let bridge = node_bridge(config);
+    let bridge = bridge.map(|bridge| (bridge.name.clone(), bridge.cni_configuration()));
+    let mut networks = network_files::read(&config.agent.network_dir);
+    for (name, configuration) in own.chain(bridge) {
+        if networks.insert(name.clone(), configuration).is_some() {
+            warn!(network = name, "a network of the directory has the name of a built-in one");
+        }
+    }
+    networks
+}
+
+/// The network of this node alone.
+fn node_bridge(config: &Config) -> Option<NodeBridge> {
+    Some(NodeBridge {
+        name: config.bridge.name.clone(),
+        network: config.bridge_network()?.into(),
+        link: config.bridge.link.clone(),
+        mtu: config.bridge.mtu,
+        leases: leases(config),
+        resolver: resolver(config),
+        port_table: config.instance.port_table(),
+    })
+}
+
+/// The resolver that containers are told of.
+fn resolver(config: &Config) -> Option<Ipv4Addr> {
+    let mut addresses = config.dns.addresses.iter().filter(|_| config.has(Role::Dns));
+    addresses.find_map(|address| match address {
+        IpAddr::V4(address) => Some(*address),
+        IpAddr::V6(_) => None,
+    })
 }
 
 /// What the node makes of what the master gave it.
 pub(crate) fn overlay_specs(config: &Config, grant: &OverlayGrant) -> Vec<OverlaySpec> {
-    let resolver = config.dns.addresses.iter().find_map(|address| match address {
-        IpAddr::V4(address) => Some(*address),
-        IpAddr::V6(_) => None,
-    });
     let naming = Naming {
         bridge: &|overlay| config.overlay.bridge_of(overlay, &config.instance),
         second: &|overlay| config.instance.second_bridge(overlay),
         tunnel: &|vni| config.instance.tunnel(vni),
         leases: leases(config),
-        resolver: resolver.filter(|_| config.has(Role::Dns)),
+        resolver: resolver(config),
     };
     specs(grant, &naming)
 }
@@ -154,6 +186,7 @@ pub(super) fn agent_settings(config: &Config) -> anyhow::Result<mizzen_agent::Se
         info,
         address: config.address,
         port,
+        local_networks: [config.bridge.name.clone()].into(),
         work_dir: work_dir(config),
         run_root: run_root(config),
         cpu_limit: if config.agent.cpu_quota { CpuLimit::Quota } else { CpuLimit::Shares },

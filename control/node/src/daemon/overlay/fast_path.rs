@@ -122,6 +122,7 @@ impl Core {
             desired: self.overlay.peers.desired(),
             between: if self.config.overlay.isolation { Between::Closed } else { Between::Open },
             hooked: self.hooked(),
+            port_table: self.config.instance.port_table(),
         })
     }
 

@@ -21,6 +21,44 @@ fn without_a_port_of_the_host_a_scope_leads_to_the_container_all_the_same() {
 }
 
 #[test]
+fn a_port_of_the_host_leads_to_the_container_from_everywhere() {
+    use Reach::{Cluster, Node};
+    // The scope, who reaches the container, where clients of other nodes are led, where
+    // those of its own are, and where they are if nothing translates twice.
+    const HOST: &str = "10.0.0.1:31005";
+    const CONTAINER: &str = "9.0.0.2:8080";
+    #[rustfmt::skip]
+    let table = [
+        (None,              Cluster, HOST,      HOST,      CONTAINER),
+        (Some("host"),      Cluster, HOST,      HOST,      CONTAINER),
+        (Some("container"), Cluster, CONTAINER, CONTAINER, CONTAINER),
+        (None,              Node,    HOST,      CONTAINER, CONTAINER),
+        (Some("host"),      Node,    HOST,      CONTAINER, CONTAINER),
+        (Some("container"), Node,    HOST,      CONTAINER, CONTAINER),
+    ];
+    for (scope, reach, elsewhere, here, once) in table {
+        let mut fact = task("a", "/web:80");
+        (fact.ports[0].host_port, fact.container_reach) = (Some(31_005), reach);
+        let label = scope.map(|scope: &str| ("network-scope".to_owned(), scope.to_owned()));
+        fact.ports[0].labels.extend(label);
+        let led = |mut planner: Planner, owner: &str| {
+            put_on(&mut planner, owner, "a", Some(&fact));
+            addresses(&planner)
+        };
+        let mut single = planner();
+        single.avoid_own_ports();
+        assert_eq!(led(planner(), "n2"), [elsewhere], "{scope:?} {reach:?}");
+        assert_eq!(led(planner(), "n1"), [here], "{scope:?} {reach:?}");
+        assert_eq!(led(single, "n1"), [once], "{scope:?} {reach:?}");
+    }
+    let mut alone = task("a", "/web:80");
+    alone.container_reach = Node;
+    let mut planner = planner();
+    put_on(&mut planner, "n2", "a", Some(&alone));
+    assert_eq!((addresses(&planner).len(), planner.problems().len()), (0, 1), "nobody gets there");
+}
+
+#[test]
 fn before_a_container_has_an_address_it_is_no_backend_and_no_problem() {
     let mut fact = TaskFact { phase: TaskPhase::Staging, ..task("a", "/web:80") };
     fact.container_addresses.clear();
