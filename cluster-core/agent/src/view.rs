@@ -7,6 +7,7 @@ use crate::{Agent, status};
 use mizzen_api::link::Duty;
 use mizzen_api::{resources, summary, v1};
 use mizzen_types::fact::Health;
+use mizzen_types::ids::ContainerId;
 use mizzen_types::resources::Resources;
 use mizzen_types::time::Now;
 use serde_json::{Map, Value, json};
@@ -112,6 +113,12 @@ impl Agent {
     #[must_use]
     pub fn ended_rows(&self) -> Value {
         self.ended.iter().map(|task| self.row(task)).collect()
+    }
+
+    /// The first process of each container that runs.
+    pub fn processes(&self) -> impl Iterator<Item = (&ContainerId, u32)> {
+        let live = self.tasks.values().filter(|task| !task.is_terminal());
+        live.filter_map(|task| Some((&task.record.container, task.record.pid?)))
     }
 
     /// Whether a task with this id has not ended yet.

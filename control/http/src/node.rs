@@ -25,3 +25,13 @@ pub fn logs(params: &Params) -> Result<Query, HttpError> {
         length: params.number("length")?,
     })
 }
+
+/// `/v1/policy-drops?after=`.
+pub fn policy_drops(params: &Params) -> Result<Query, HttpError> {
+    Ok(Query::PolicyDrops { after: params.number("after")?.unwrap_or_default() })
+}
+
+/// `/v1/policy-explain?from=&to=`.
+pub fn policy_explain(params: &Params) -> Result<Query, HttpError> {
+    Ok(Query::PolicyExplain { from: params.required("from")?, to: params.required("to")? })
+}

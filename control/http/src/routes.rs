@@ -100,6 +100,8 @@ const NODE: &[(&str, ToQuery)] = &[
     ("/v1/overlay", |_| Ok(Query::Overlay)),
     ("/v1/dns", node::dns),
     ("/v1/dns-zones", |_| Ok(Query::DnsZones)),
+    ("/v1/policy-drops", node::policy_drops),
+    ("/v1/policy-explain", node::policy_explain),
     ("/v1/logs", node::logs),
 ];
 
@@ -112,6 +114,8 @@ const MASTER_CALLS: &[&str] = &[
     "POST /machine/down",
     "POST /machine/up",
     "POST /overlay-master/agents/delete",
+    "GET /v1/policies",
+    "GET, PUT, DELETE /v1/policies/{id}",
     "GET /health",
     "GET /version",
     "GET /redirect",
@@ -165,6 +169,8 @@ const NODE_CALLS: &[&str] = &[
     "GET /v1/vip-services",
     "GET, PUT, DELETE /v1/vip-services/{name:port/protocol}",
     "POST /v1/vip-plan",
+    "GET /v1/policies",
+    "GET, PUT, DELETE /v1/policies/{id}",
     "GET, POST, PUT, PATCH, DELETE /v2/…",
 ];
 
@@ -186,6 +192,7 @@ pub(crate) fn master(app: App) -> Router {
     with_prefixes(&routes, &["/master"])
         .merge(queries(OVERLAY_MASTER))
         .route("/overlay-master/agents/delete", post(operator_api::delete_overlay_agents))
+        .merge(policies())
         .route("/", index("master", &[MASTER, OVERLAY_MASTER], MASTER_CALLS))
         .fallback(no_route)
         .layer(from_fn_with_state(app.clone(), leader::redirect))
@@ -244,9 +251,11 @@ pub(crate) fn node(app: App) -> Router {
     let master = Router::new()
         .route("/api/v1", post(operator_api::call))
         .layer(from_fn_with_state(app.clone(), leader::to_master));
+    let policies = policies().layer(from_fn_with_state(app.clone(), leader::changes_to_master));
     queries(NODE)
         .merge(services)
         .merge(master)
+        .merge(policies)
         .route("/v1/version", get(node::version))
         .route("/v1/metrics", get(vips::metrics))
         .route("/v1/hosts/{host}", get(mesos_dns::node_hosts))
@@ -292,6 +301,13 @@ pub(crate) async fn read_body(
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(HttpError::TooLarge { limit }),
         Ok(Err(_)) => Err(HttpError::BrokenBody),
     }
+}
+
+/// Network policies, which the leading master keeps.
+fn policies() -> Router<App> {
+    Router::new()
+        .route("/v1/policies", any(services::pass_policies))
+        .route("/v1/policies/{*id}", any(services::pass_policies))
 }
 
 fn queries(table: &[(&str, ToQuery)]) -> Router<App> {

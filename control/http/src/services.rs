@@ -29,6 +29,14 @@ pub async fn pass_cluster(State(app): State<App>, request: Request) -> Result<Re
     pass_to(&app, Addressee::Cluster, request, app.limits.services_body).await
 }
 
+/// Any method, any path below `/v1/policies`.
+pub async fn pass_policies(
+    State(app): State<App>,
+    request: Request,
+) -> Result<Response, HttpError> {
+    pass_to(&app, Addressee::Policies, request, app.limits.services_body).await
+}
+
 async fn pass_to(
     app: &App,
     to: Addressee,

@@ -4,7 +4,8 @@
 
 use mizzen_ebpf_core::policy::PolicyWanted;
 use mizzen_ebpf_loader::{
-    LoadError, Policy, PolicyHere, SpeakerWanted, namespace_cookie, teardown_policy,
+    LoadError, Policy, PolicyHere, SpeakerWanted, is_policy_pinned, namespace_cookie,
+    teardown_policy,
 };
 pub use mizzen_ebpf_loader::{
     PolicyChanged, PolicyCounts, PolicyMeter, PolicyPlace, Refusal, Refusals,
@@ -153,6 +154,12 @@ impl NetworkPolicy {
         };
         self.cookies.iter().map(|(container, cookie)| (*cookie, speaker(container))).collect()
     }
+}
+
+/// Whether the kernel goes by what a former process gave it; to be asked before anything is opened here.
+#[must_use]
+pub fn is_pinned(pin_dir: &Path) -> bool {
+    is_policy_pinned(pin_dir)
 }
 
 /// Ends policies on the links of the calling thread's namespace, and removes what any version left below `pin_dir`.

@@ -7,6 +7,7 @@ mod cni;
 mod daemon;
 mod dns;
 mod invocation;
+mod policy;
 mod vip;
 
 pub use agents::{AgentArgs, AgentsArgs, AgentsCommand, DrainArgs};
@@ -16,6 +17,9 @@ pub use cni::{CniCommand, CniInstallArgs, CniPlaces};
 pub use daemon::{LabArgs, NodeArgs};
 pub use dns::{DnsArgs, DnsCommand, DnsImportArgs, DnsQuestion, DnsRmArgs, DnsSetArgs};
 pub use invocation::{Invocation, command};
+pub use policy::{
+    PolicyApplyArgs, PolicyCommand, PolicyDropsArgs, PolicyExplainArgs, PolicyIdArgs, PolicyRmArgs,
+};
 pub use vip::{ExplainArgs, VipCommand, VipRmArgs, VipSetArgs, VipsArgs};
 
 use crate::config::Loader;
@@ -201,6 +205,23 @@ Examples:
   mizzen vip rm demo:80/tcp"
     )]
     Vip(VipCommand),
+    /// Say who may reach whom: network policies
+    #[command(
+        subcommand,
+        after_help = "\
+Between overlays everything is refused, else everything is allowed, until a policy guards
+a container: then only what a rule of some policy allows passes. Answers always pass, and
+connections that stand are not cut.
+
+Examples:
+  mizzen policy apply examples/policy.toml
+  mizzen policy apply --audit examples/policy.toml
+  mizzen policy ls
+  mizzen policy explain web db:5432
+  mizzen policy drops --watch
+  mizzen policy rm db"
+    )]
+    Policy(PolicyCommand),
     /// Say why connections to a VIP go where they go
     #[command(after_help = "\
 Of a VIP: how it chooses, what each backend costs, and how likely the next connection
@@ -279,6 +300,10 @@ mod tests {
             &["mizzen", "lab", "--cut", "2", "--heal", "2"],
             &["mizzen", "scale", "web", "many"],
             &["mizzen", "vip"],
+            &["mizzen", "policy"],
+            &["mizzen", "policy", "apply"],
+            &["mizzen", "policy", "rm", "A"],
+            &["mizzen", "policy", "explain", "web"],
             &["mizzen", "vip", "set", "demo:80/tcp"],
             &["mizzen", "vip", "set", "demo:80/tcp", "--backend"],
             &["mizzen", "vip", "set", "demo:0/tcp", "--no-backends"],

@@ -13,9 +13,11 @@ pub(crate) mod dns_import;
 mod dns_records;
 mod error;
 mod explain;
+mod files;
 mod logs;
 mod nodes;
 mod overlay;
+mod policy;
 mod progress;
 mod session;
 mod status;
@@ -29,7 +31,7 @@ mod watch;
 pub use cni::CniInstallError;
 pub use error::CliError;
 
-use crate::args::{Command, Global};
+use crate::args::{Command, Global, PolicyCommand};
 use crate::config::{Loader, run_dir};
 use crate::instance::SOCKET_NAME;
 use anyhow::Context;
@@ -59,7 +61,13 @@ pub fn run(
         .build()
         .context("cannot start the event loop")?;
     // Others send files, and what is wrong with those was not typed.
-    let sends_words = matches!(command, Command::Dns(_) | Command::Vip(_) | Command::Explain(_));
+    let sends_words = matches!(
+        command,
+        Command::Dns(_)
+            | Command::Vip(_)
+            | Command::Explain(_)
+            | Command::Policy(PolicyCommand::Explain(_))
+    );
     match runtime.block_on(dispatch(&session, command)) {
         Ok(()) => Ok(ExitCode::SUCCESS),
         // `mizzen logs | head` is no failure.
@@ -87,6 +95,7 @@ async fn dispatch(session: &Session, command: Command) -> Result<(), CliError> {
         Command::Vips(args) => vips::run(session, &args).await,
         Command::Explain(args) => explain::run(session, &args).await,
         Command::Vip(command) => vip::run(session, &command).await,
+        Command::Policy(command) => policy::run(session, &command).await,
         Command::Nodes(args) => nodes::run(session, &args).await,
         Command::JoinToken(args) => nodes::join_token(session, &args).await,
         Command::Expel(args) => nodes::expel(session, &args).await,

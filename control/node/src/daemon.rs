@@ -29,6 +29,7 @@ mod name_views;
 mod names;
 mod network_files;
 mod overlay;
+mod policy;
 mod problems;
 mod queries;
 mod replies;

@@ -65,7 +65,7 @@ pub use mizzen_ebpf_core::words::{
 };
 pub use policy::{
     Policy, PolicyChanged, PolicyCounts, PolicyHere, PolicyMeter, PolicyPlace, Refusal, Refusals,
-    SpeakerWanted, namespace_cookie, teardown_policy,
+    SpeakerWanted, is_policy_pinned, namespace_cookie, teardown_policy,
 };
 pub use probe::{ProbeError, probe};
 pub use sockets::{Socket, Stage};

@@ -24,7 +24,7 @@ use std::thread;
 
 use aya::EbpfLoader;
 use mizzen_ebpf_abi::policy::POLICY_ABI_VERSION;
-use mizzen_ebpf_abi::policy::maps::ALL;
+use mizzen_ebpf_abi::policy::maps::{ALL, CLASSES};
 use mizzen_ebpf_core::policy::PolicyWanted;
 
 use crate::{LoadError, object, probe, versions};
@@ -149,6 +149,12 @@ impl Policy {
     pub fn refusals(&self) -> Result<Refusals, LoadError> {
         Refusals::open(&self.directory)
     }
+}
+
+/// Whether the maps of this version are there, as an earlier daemon, or the fast path, made them since the machine started.
+#[must_use]
+pub fn is_policy_pinned(pin_dir: &Path) -> bool {
+    object::map_pin(&pin_dir.join(version()), CLASSES).exists()
 }
 
 /// Ends policies: takes the programs off every link that the maps name and removes the maps, of any version. Not an

@@ -117,6 +117,18 @@ pub enum Query {
     },
     /// Node: `/v1/overlay`.
     Overlay,
+    /// Node: `/v1/policy-drops`.
+    PolicyDrops {
+        /// Only those behind this number.
+        after: u64,
+    },
+    /// Node: `/v1/policy-explain`.
+    PolicyExplain {
+        /// Who begins: an address, or the name of a task or an app.
+        from: String,
+        /// With whom, and its port: `DST:PORT/PROTOCOL`.
+        to: String,
+    },
     /// Agent and master: `/overlay-agent/overlay`.
     OverlayAgent,
     /// Master: `/overlay-master/state`.

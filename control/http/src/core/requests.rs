@@ -73,6 +73,8 @@ pub enum Addressee {
     DnsRecords,
     /// The cluster of nodes: below `/v1/cluster`.
     Cluster,
+    /// Network policies: below `/v1/policies`.
+    Policies,
 }
 
 /// What becomes of a framework's call.

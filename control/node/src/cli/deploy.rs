@@ -2,11 +2,11 @@
 
 use super::apps::{self, App};
 use super::error::CliError;
+use super::files;
 use super::progress::Progress;
 use super::session::{Session, print, print_json};
 use crate::args::{RmArgs, RunArgs, ScaleArgs};
 use serde_json::{Value, json};
-use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -46,14 +46,8 @@ pub(super) async fn remove(session: &Session, args: &RmArgs) -> Result<(), CliEr
 }
 
 pub(super) fn read(path: &Path) -> Result<Value, CliError> {
-    let mut text = Vec::new();
-    let result = if path == Path::new("-") {
-        std::io::stdin().read_to_end(&mut text).map(drop)
-    } else {
-        std::fs::read(path).map(|read| text = read)
-    };
-    result.map_err(|source| CliError::File { path: path.to_owned(), source })?;
-    serde_json::from_slice(&text).map_err(|source| CliError::Json { path: path.to_owned(), source })
+    let text = files::read(path)?;
+    serde_json::from_str(&text).map_err(|source| CliError::Json { path: path.to_owned(), source })
 }
 
 /// The ids of one app or of a list of them, as absolute paths.

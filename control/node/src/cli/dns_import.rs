@@ -1,14 +1,14 @@
 //! `mizzen dns import-config`: from Mesos-DNS' configuration file to ours.
 
 use super::error::CliError;
+use super::files;
 use super::session::{print, print_json};
 use crate::args::DnsImportArgs;
 use mizzen_dns_core::{DnsName, Upstream};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::Path;
 
 /// Keys whose values nobody should see.
 const SECRET: [&str; 5] =
@@ -23,7 +23,7 @@ struct Imported {
 }
 
 pub(super) fn run(args: &DnsImportArgs) -> Result<(), CliError> {
-    let text = read(&args.file)?;
+    let text = files::read(&args.file)?;
     let unreadable = |source| CliError::Json { path: args.file.clone(), source };
     let config: Map<String, Value> = serde_json::from_str(&text).map_err(unreadable)?;
     let wrong = |wrong| CliError::Import { path: args.file.clone(), wrong };
@@ -45,15 +45,6 @@ pub(super) fn run(args: &DnsImportArgs) -> Result<(), CliError> {
 /// What a file becomes, as text; nothing if it is none.
 pub(crate) fn to_toml(text: &str) -> Option<String> {
     Some(import(serde_json::from_str(text).ok()?).ok()?.toml())
-}
-
-fn read(path: &Path) -> Result<String, CliError> {
-    let mut text = String::new();
-    let read = match path.to_str() {
-        Some("-") => std::io::stdin().read_to_string(&mut text).map(drop),
-        _ => std::fs::read_to_string(path).map(|all| text = all),
-    };
-    read.map(|()| text).map_err(|source| CliError::File { path: path.to_owned(), source })
 }
 
 impl Imported {

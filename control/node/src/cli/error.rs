@@ -64,6 +64,23 @@ pub enum CliError {
         /// A line for each.
         wrong: Vec<String>,
     },
+    /// The file is no TOML.
+    #[error("{} is not TOML", source_name(.path))]
+    Toml {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        #[source]
+        source: toml::de::Error,
+    },
+    /// The file has policies that are none.
+    #[error("{}:\n  {}", source_name(.path), .wrong.join("\n  "))]
+    Policy {
+        /// The file.
+        path: PathBuf,
+        /// A line for each.
+        wrong: Vec<String>,
+    },
     /// The file is no JSON.
     #[error("{} is not JSON", source_name(.path))]
     Json {

@@ -21,6 +21,7 @@ pub(super) struct Status {
     dns: Option<Dns>,
     vips: Option<Vips>,
     overlay: Option<Overlay>,
+    policy: Option<Policy>,
     #[serde(default)]
     roles: Vec<String>,
     #[serde(default)]
@@ -73,6 +74,13 @@ struct Overlay {
     mtu: u64,
     #[serde(default)]
     peers: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Policy {
+    policies: u64,
+    enforced: bool,
+    classes: u64,
 }
 
 /// The node, its parts, what is used, where it listens, and what is wrong.
@@ -164,6 +172,19 @@ fn parts(status: &Status, paint: Paint) -> String {
             None => row("overlay", Tone::Busy, "waiting", "for a block from the master".into()),
         }
     }
+    if let Some(policy) = status.policy.as_ref().filter(|policy| policy.policies > 0) {
+        let (tone, state) = match policy.enforced {
+            true => (Tone::Good, "enforced"),
+            false => (Tone::Bad, "NOT in force"),
+        };
+        let (policies, classes) = (policy.policies, policy.classes);
+        row(
+            "policy",
+            tone,
+            state,
+            format!("policies: {policies}, classes of addresses: {classes}"),
+        );
+    }
     table(&["PART", "STATE", "DETAIL"], rows, paint)
 }
 
@@ -237,6 +258,7 @@ mod tests {
             "dns":{"listen":["198.51.100.1:53"],"records":12,"serial":5},
             "vips":{"engine":"ebpf","count":1,"backends":4,"ejected":1,"out":2},
             "overlay":{"subnet":"9.0.0.0/24","bridge":"m-dcos","mtu":1420},
+            "policy":{"policies":2,"enforced":true,"classes":7,"rulings":9},
             "listeners":{"agent":"192.0.2.7:5051","master":"192.0.2.7:5050"},
             "problems":["the disk is full"]}"#,
         )
@@ -251,6 +273,7 @@ services   on           -
 dns        on           12 records at 198.51.100.1:53, serial 5
 vips       ebpf         1 VIP, 4 backends (1 ejected, 2 out)
 overlay    on           9.0.0.0/24 on m-dcos, MTU 1420
+policy     enforced     policies: 2, classes of addresses: 7
 
 RESOURCE   USED   OF
 cpus       0.2    4

@@ -16,7 +16,7 @@ use super::leaving::Leaving;
 use super::links::Links;
 use super::members::{Arrivals, Members};
 use super::overlay::Overlay;
-
+use super::policy::PolicyPart;
 use super::problems::Problems;
 use super::resolv_conf;
 use super::resolver;
@@ -34,7 +34,7 @@ use mizzen_agent::{Agent, Found, Orders};
 use mizzen_http::core::{CoreHandle, CoreRequest, channel};
 use mizzen_http::server::Listeners;
 use mizzen_isolators::Launched;
-use mizzen_kernel::network::ensure_network;
+use mizzen_kernel::network::{NetworkSpec, ensure_network};
 use mizzen_master::Master;
 use mizzen_master::overlay::Overlays;
 use mizzen_master::registry::Registry;
@@ -102,7 +102,9 @@ pub(crate) async fn build(
     let own = (&owner, generation);
     let (members, arrivals) = Members::open(&config, &store, own, seed, joining).await?;
     let overlay = Overlay::open(owner.clone(), &store, &config)?;
-    let network = ensure_network(&network_spec(&config, overlay.grant.as_ref(), Vec::new()));
+    let policy = PolicyPart::open(owner.clone(), &store, &config)?;
+    let spec = network_spec(&config, overlay.grant.as_ref(), Vec::new());
+    let network = ensure_network(&NetworkSpec { isolation: policy.isolation(&config), ..spec });
     // What was known before is answered from now on; with nothing known, somebody would be
     // told that a name does not exist which does.
     let mut names = resolver::open(&config, owner.clone(), generation);
@@ -127,6 +129,7 @@ pub(crate) async fn build(
         left: BTreeMap::new(),
         recovering: true,
         overlay,
+        policy,
         node_log: OwnerLog::new(owner.clone(), generation),
         master_log: OwnerLog::new(master_log(&owner), generation),
         view: View::default(),
@@ -163,11 +166,13 @@ pub(crate) async fn build(
     core.guard_listeners();
     core.note_resolver(early);
     core.start_overlay();
+    core.start_policy();
     core.introduce();
     core.adopt_services()?;
     core.adopt_dns_records()?;
     core.build_agent(seed, inputs, now)?;
     core.build_master(seed.rotate_left(31), now)?;
+    core.adopt_policies()?;
     core.build_services(seed.rotate_left(17), now)?;
     core.settle();
     core.names.confirm_own(&owner);

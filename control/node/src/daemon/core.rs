@@ -17,6 +17,7 @@ use super::members::{Arrivals, Members, arrival};
 use super::names::Names;
 use super::overlay::Overlay;
 use super::overlay::fast_path::{FastPathReport, Look};
+use super::policy::{PolicyPart, PolicyReport};
 use super::problems::Problems;
 use super::saves::Saves;
 use super::signals::{Signal, Signals};
@@ -36,6 +37,7 @@ use mizzen_http::core::CoreRequest;
 use mizzen_http::server::{Address, Part};
 use mizzen_kernel::endings::{Ended as VipsEnded, Endings};
 use mizzen_kernel::network::{Report, own_addresses};
+use mizzen_kernel::policy::Refusal;
 use mizzen_kernel::tunnels::TunnelReport;
 use mizzen_kernel::vips::Vips;
 use mizzen_master::Master;
@@ -90,6 +92,10 @@ pub(crate) enum Input {
     Tunnels(TunnelReport),
     /// A pass over what takes the overlay's fast path is over.
     FastPath(FastPathReport),
+    /// Programs were given what policies say.
+    Policy(PolicyReport),
+    /// Programs refused something, or would have.
+    Refused(Vec<Refusal>),
     /// A pass over the node's network is over.
     NetworkPass(Report),
     /// What a former process kept of ended tasks, oldest first.
@@ -122,6 +128,8 @@ pub(crate) struct Core {
     pub(crate) recovering: bool,
     /// The node's share of the overlays, and the other nodes'.
     pub(crate) overlay: Overlay,
+    /// Who may reach whom.
+    pub(crate) policy: PolicyPart,
     pub(crate) node_log: OwnerLog,
     pub(crate) master_log: OwnerLog,
     pub(crate) view: View,
@@ -200,6 +208,7 @@ impl Core {
             }
         }
         self.flush_vips();
+        self.flush_policy();
     }
 
     fn handle(&mut self, input: Input) {
@@ -225,6 +234,8 @@ impl Core {
             (Input::PathProbed(peer, mtu), _) => self.note_path(&peer, mtu),
             (Input::Tunnels(report), _) => self.note_tunnels(&report),
             (Input::FastPath(report), _) => self.note_fast_path_pass(report),
+            (Input::Policy(report), _) => self.note_policy_pass(report),
+            (Input::Refused(refusals), _) => self.note_refusals(refusals),
             (Input::NetworkPass(report), _) => {
                 self.note_network(&report);
                 self.note_pass(report.changed, now.mono);
@@ -268,6 +279,9 @@ impl Core {
         if self.overlay.fast_path.deadline().is_some_and(|at| at <= now.mono) {
             self.follow_fast_path(Look::Changes);
         }
+        if self.policy.deadline().is_some_and(|at| at <= now.mono) {
+            self.handle_policy_timeout(now.mono);
+        }
         if self.collect_at <= now.mono {
             self.collect_at = now.mono + kept::LOOK;
             self.collect_sandboxes(now.wall);
@@ -289,6 +303,7 @@ impl Core {
             self.overlay.fast_path.deadline(),
             self.members.as_ref().and_then(Members::deadline),
             self.overlay.deadline(),
+            self.policy.deadline(),
             self.links.deadline(),
             Some(self.collect_at),
             Some(self.vip_views.deadline()),
@@ -304,6 +319,7 @@ impl Core {
         self.follow_links();
         self.look_at_resolv_conf();
         self.resync_overlay(now);
+        self.resync_policy();
         self.ensure_network();
     }
 

@@ -50,6 +50,7 @@ impl Core {
             let moved = self.names.apply(&change, (now.mono, now.wall));
             self.follow_vips(&change);
             self.follow_overlay(&change);
+            self.follow_policy_facts(&change);
             self.name_again(moved, &change.owner);
         }
     }

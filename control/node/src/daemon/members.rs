@@ -262,11 +262,13 @@ impl Core {
                 if learned.said.iter().any(|(key, _)| *key == Key::Node) {
                     members.show_authorities();
                 }
-                let leads = node_of(&learned.owner) != learned.owner;
+                let log = learned.owner.clone();
+                let (leads, by_authority) = (node_of(&log) != log, learned.by_authority);
                 let changes = self.view.learn(learned, now);
                 self.follow_changes(changes);
                 if leads {
                     self.follow_leader(now);
+                    self.follow_master_policies(&log, by_authority);
                 }
             }
             Effect::Node(node, state) => self.follow_node(&node, state, now),
@@ -275,6 +277,7 @@ impl Core {
                 let changes = self.view.forget(&node);
                 self.follow_changes(changes);
                 self.forget_overlay(&node);
+                self.forget_policy_facts(&node);
             }
             Effect::Renewed(me) => {
                 info!(
@@ -314,8 +317,12 @@ impl Core {
             }
         };
         self.follow_changes(changes);
+        if !self.view.is_hidden(node) {
+            self.forget_silent_tasks(node);
+        }
         if state == State::Left {
             self.forget_overlay(node);
+            self.forget_policy_facts(node);
         }
         self.follow_leader(now);
         let changed = self.planner.set_doubt(node, state == State::Suspect);

@@ -16,6 +16,7 @@ use crate::config::{Config, Role};
 use driver::Order;
 use encryption::EncryptionPart;
 use fast_path::{FastPathPart, Look};
+use mizzen_kernel::network::NetworkSpec;
 use mizzen_kernel::tunnels::{PROTOCOL, RemovalMonitor, TunnelReport, Tunnels, underlay_mtu};
 use mizzen_membership::view::Change;
 use mizzen_plan::overlay::{Desired, Healing, Own, PeerChange, PeerEntries, Peers};
@@ -137,6 +138,11 @@ impl Overlay {
         }
     }
 
+    /// The next pass over the network has something new to make.
+    pub(crate) fn expect_pass(&mut self) {
+        self.expected = true;
+    }
+
     fn order(&self, order: Order) {
         if let Some(orders) = &self.orders {
             // The thread ends with the process only.
@@ -213,9 +219,10 @@ impl Core {
     }
 
     /// What the node's network should look like.
-    pub(crate) fn network_spec(&self) -> mizzen_kernel::network::NetworkSpec {
+    pub(crate) fn network_spec(&self) -> NetworkSpec {
         let narrow = narrow_links(&self.config, &self.overlay.peers);
-        build::network_spec(&self.config, self.overlay.grant.as_ref(), narrow)
+        let spec = build::network_spec(&self.config, self.overlay.grant.as_ref(), narrow);
+        NetworkSpec { isolation: self.policy.isolation(&self.config), ..spec }
     }
 
     /// A pass over the node's network, beside the loop.
@@ -315,6 +322,8 @@ impl Core {
         });
         let changes = self.overlay.peers.set_own(own);
         self.overlay.probe_moved(&changes);
+        self.follow_policy_ground();
+        self.follow_policy_peers(&changes);
         self.overlay.order(Order::Desired(Box::new(self.overlay.peers.desired())));
         self.note_fast_path();
         self.tell_of_peers();
@@ -322,6 +331,7 @@ impl Core {
 
     fn make_tunnels(&mut self, changes: Vec<PeerChange>) {
         self.tell_of_peers();
+        self.follow_policy_peers(&changes);
         if changes.is_empty() {
             return;
         }

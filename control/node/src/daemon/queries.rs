@@ -37,6 +37,7 @@ impl Core {
                     Addressee::VipServices => self.vip_services_request(&request),
                     Addressee::DnsRecords => self.dns_records_request(&request),
                     Addressee::Cluster => self.cluster_request(&request),
+                    Addressee::Policies => self.policies_request(&request),
                 };
                 let _ = reply.send(answer);
             }
@@ -71,6 +72,8 @@ impl Core {
             Query::VipProblems => QueryReply::Json(self.vip_problems()),
             Query::Nodes => QueryReply::Json(self.nodes()),
             Query::Overlay => QueryReply::Json(self.overlay_view()),
+            Query::PolicyDrops { after } => self.policy_drops(after),
+            Query::PolicyExplain { from, to } => self.explain_policy(&from, &to),
             Query::OverlayAgent => self.overlay_agent_state(),
             Query::OverlayMaster => self.overlay_master_state(),
             master => self.answer_master(master),

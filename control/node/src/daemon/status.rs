@@ -94,6 +94,7 @@ impl Core {
                 "mtu": overlay.mtu, "peers": self.overlay.peers.entries().count(),
             });
             status.insert("overlay".to_owned(), part);
+            status.insert("policy".to_owned(), self.policy_status());
         }
     }
 

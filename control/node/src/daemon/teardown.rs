@@ -5,6 +5,7 @@
 use super::build::{containerizer, network_spec, run_root};
 use super::overlay::fast_path::teardown_fast_path;
 use super::overlay::{kept_grant, teardown_tunnels};
+use super::policy::teardown_policy;
 use super::resolver::restore_resolv_conf;
 use super::saves::chain;
 use super::successor;
@@ -32,6 +33,7 @@ pub async fn teardown(config: Config, _frame: Frame) -> anyhow::Result<()> {
     let mut left = Vec::new();
     // First the VIPs: no new connection shall come while tasks end.
     left.extend(teardown_fast_path(&config));
+    left.extend(teardown_policy(&config));
     left.extend(teardown_vips(&config));
     match containerizer(&config, None) {
         Ok(containerizer) => left.extend(end_containers(&containerizer).await),

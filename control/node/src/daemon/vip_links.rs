@@ -52,6 +52,7 @@ impl Core {
     pub(crate) fn follow_links(&mut self) {
         self.links_at = None;
         self.note_fast_path();
+        self.note_policy_links();
         let names = self.overlay.grant.iter().flat_map(|grant| &grant.shares);
         let names = names.map(|share| &share.overlay.name).chain([&self.config.overlay.name]);
         let names = names.filter(|_| self.config.has(Role::Overlay));

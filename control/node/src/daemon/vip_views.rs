@@ -149,6 +149,7 @@ impl Core {
         let histograms = sight.vips.iter().map(read).collect();
         let exposed = Exposed { sight, histograms, singles: self.singles() };
         let (names, members) = (self.look_at_names(), self.look_at_members());
+        let policy = self.look_at_policy();
         let (sender, pieces) = mpsc::channel(PIECES);
         if reply.send(pieces).is_err() {
             return;
@@ -160,7 +161,8 @@ impl Core {
             let _ = exposed
                 .write(&mut writer)
                 .and_then(|()| names.iter().try_for_each(|names| names.write(&mut writer)))
-                .and_then(|()| members.iter().try_for_each(|members| members.write(&mut writer)));
+                .and_then(|()| members.iter().try_for_each(|members| members.write(&mut writer)))
+                .and_then(|()| policy.iter().try_for_each(|policy| policy.write(&mut writer)));
         }));
     }
 

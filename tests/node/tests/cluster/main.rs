@@ -13,6 +13,7 @@ mod faults;
 mod members;
 mod overlay;
 mod paths;
+mod policy;
 mod ports;
 
 use mizzen_tests_node::node::{Node, Place};

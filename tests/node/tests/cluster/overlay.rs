@@ -23,7 +23,7 @@ fn again() -> Place {
 }
 
 /// Two nodes with a container each.
-fn two() -> (Node, Node, [Task; 2]) {
+pub(super) fn two() -> (Node, Node, [Task; 2]) {
     let one = first(&[]);
     let two = joining(&token(&one, 1)).start();
     await_listed(&one, &[("one", "alive"), ("two", "alive")]);
@@ -56,7 +56,7 @@ fn reaches(from: &Task, to: &Task) -> bool {
 }
 
 /// Runs something in the network of a container.
-fn inside<T: Send>(task: &Task, work: impl FnOnce() -> T + Send) -> T {
+pub(super) fn inside<T: Send>(task: &Task, work: impl FnOnce() -> T + Send) -> T {
     let path = format!("/proc/{}/ns/net", task.pid);
     in_namespace(Path::new(&path), work).unwrap()
 }

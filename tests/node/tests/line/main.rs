@@ -18,6 +18,7 @@ mod instances;
 mod labs;
 mod leaving;
 mod names;
+mod policy;
 mod ports;
 mod queues;
 mod survival;

@@ -1,0 +1,153 @@
+//! The threads between the loop and the kernel: one gives it what programs go by, one listens for
+//! what they refuse. A pass looks at the newest order only.
+
+use crate::config::Config;
+use crate::daemon::clock;
+use crate::daemon::core::{Core, Input};
+use crate::daemon::saves::chain;
+use anyhow::Context;
+use mizzen_kernel::policy::{NetworkPolicy, PolicyMeter, PolicySpec, Refusal, Refusals};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::Duration;
+use tokio::sync::mpsc::UnboundedSender;
+use tracing::{debug, info, warn};
+
+/// Refusals are looked for this often.
+const LISTEN: Duration = Duration::from_millis(100);
+/// And so many are told at once.
+const AT_ONCE: usize = 256;
+/// What did not go is tried again after this.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// The way to the threads.
+#[derive(Debug)]
+pub(super) struct Driver {
+    orders: Sender<Order>,
+    /// What reads the programs' counts.
+    pub(super) meter: PolicyMeter,
+}
+
+/// What programs are to go by.
+#[derive(Debug)]
+struct Order {
+    spec: PolicySpec,
+    look: Look,
+}
+
+/// What a pass looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Look {
+    /// What differs from what was given before.
+    Changes,
+    /// Whether that is still there as well.
+    Everything,
+}
+
+/// What came of a pass.
+#[derive(Debug)]
+pub(crate) struct PolicyReport {
+    /// Why policies are not in force.
+    pub(super) problem: Option<String>,
+    /// Containers by their addresses, if they could be found.
+    pub(super) leases: Option<BTreeMap<IpAddr, String>>,
+}
+
+impl Driver {
+    /// Has programs go by this from now on.
+    pub(super) fn give(&self, spec: PolicySpec, look: Look) {
+        // The thread ends with the process only.
+        let _ = self.orders.send(Order { spec, look });
+    }
+
+    /// Counts of these rules begin anew.
+    pub(super) fn reset(&self, rules: Vec<u32>) {
+        for rule in rules {
+            if let Err(error) = self.meter.reset(rule) {
+                debug!(rule, error = chain(&error), "a count goes on where another rule left it");
+            }
+        }
+    }
+}
+
+impl Core {
+    /// Something was refused.
+    pub(crate) fn note_refusals(&mut self, refusals: Vec<Refusal>) {
+        self.policy.drops.note(refusals, clock::now().wall);
+    }
+}
+
+/// Starts the threads, in the network namespace of the calling one.
+pub(super) fn start(config: &Config, inputs: UnboundedSender<Input>) -> anyhow::Result<Driver> {
+    let pins = config.instance.pin_dir(&config.vip.bpffs);
+    let programs = NetworkPolicy::open(&pins, Some(&config.vip.cgroup))
+        .map_err(|error| anyhow::anyhow!(chain(&error)))?;
+    let (meter, refusals) = (programs.meter()?, programs.refusals()?);
+    let (orders, receiver) = mpsc::channel();
+    let reports = inputs.clone();
+    thread::Builder::new()
+        .name("policy".to_owned())
+        .spawn(move || run(programs, &receiver, &reports))
+        .context("cannot start the thread that gives policies to the kernel")?;
+    thread::Builder::new()
+        .name("refusals".to_owned())
+        .spawn(move || listen(refusals, &inputs))
+        .context("cannot start the thread that listens for refusals")?;
+    Ok(Driver { orders, meter })
+}
+
+fn run(mut programs: NetworkPolicy, orders: &Receiver<Order>, inputs: &UnboundedSender<Input>) {
+    let Ok(mut order) = orders.recv() else { return };
+    loop {
+        for newer in orders.try_iter() {
+            order = Order { look: order.look.max(newer.look), ..newer };
+        }
+        if order.look == Look::Everything {
+            programs.recheck();
+        }
+        let report = ensure(&mut programs, &order.spec);
+        let wait = if report.problem.is_some() { AGAIN } else { Duration::MAX };
+        // The loop has ended if nobody listens.
+        if inputs.send(Input::Policy(report)).is_err() {
+            return;
+        }
+        match orders.recv_timeout(wait) {
+            Ok(newer) => order = newer,
+            Err(RecvTimeoutError::Timeout) => order.look = Look::Everything,
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
+
+fn ensure(programs: &mut NetworkPolicy, spec: &PolicySpec) -> PolicyReport {
+    let (changed, leases) = match programs.ensure(spec) {
+        Ok(pass) => (pass.changed, Some(pass.leases)),
+        Err(error) => return PolicyReport { problem: Some(chain(&error)), leases: None },
+    };
+    if changed.classes + changed.rulings > 0 {
+        let (classes, rulings) = (changed.classes, changed.rulings);
+        info!(classes, rulings, "programs go by the policies that there are");
+    }
+    for (link, error) in &changed.errors {
+        warn!(link, %error, "packets of a link are not judged");
+    }
+    let problem = changed.errors.first();
+    let problem = problem.map(|(link, error)| format!("link {link} is not judged: {error}"));
+    PolicyReport { problem, leases }
+}
+
+fn listen(mut refusals: Refusals, inputs: &UnboundedSender<Input>) {
+    loop {
+        let found: Vec<Refusal> = std::iter::from_fn(|| refusals.take()).take(AT_ONCE).collect();
+        let is_full = found.len() == AT_ONCE;
+        // The loop has ended if nobody listens.
+        if !found.is_empty() && inputs.send(Input::Refused(found)).is_err() {
+            return;
+        }
+        if !is_full {
+            thread::sleep(LISTEN);
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! Who may reach whom: overlays are apart, policies open ways and guard containers, and none of it
+//! depends on the daemon.
+
+use mizzen_netlink::in_namespace;
+use mizzen_tests_node::apps::{self, PORT, Task};
+use mizzen_tests_node::node::Node;
+use mizzen_tests_node::{SOON, eventually, in_lab, lab};
+use serde_json::{Value, json};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::time::Duration;
+
+/// Longer than a connection takes, and shorter than its first packet is sent again.
+const SHORT: Duration = Duration::from_millis(700);
+
+/// A node with a second overlay.
+fn start() -> Node {
+    Node::start(&["--overlay-networks", "web=10.128.0.0/12/24"])
+}
+
+/// An app of one server in an overlay, with the label `app`.
+fn app(id: &str, overlay: &str) -> Value {
+    let mut app = apps::web(1);
+    app["id"] = json!(id);
+    app["networks"][0]["name"] = json!(overlay);
+    app["labels"] = json!({ "app": id.trim_start_matches('/') });
+    app["container"]["portMappings"][0]["labels"] = json!({});
+    app
+}
+
+fn deploy(node: &Node, id: &str, overlay: &str) -> Task {
+    let task = apps::deploy(node, &app(id, overlay)).remove(0);
+    apps::await_server(&task);
+    task
+}
+
+/// Whether a process in a container is let through to another one's server: by its socket.
+fn connects(from: &Task, to: &Task) -> bool {
+    let SocketAddr::V4(to) = to.server() else { panic!("IPv4") };
+    from.ask(&format!("/fetch/{}/{}", to.ip(), to.port())).status == 200
+}
+
+/// The same of a program that only is in the container's network: by its packets.
+fn passes(from: &Task, to: &Task) -> bool {
+    let (path, to) = (format!("/proc/{}/ns/net", from.pid), to.server());
+    in_namespace(Path::new(&path), || TcpStream::connect_timeout(&to, SHORT).is_ok()).unwrap()
+}
+
+fn await_open(from: &Task, to: &Task, when: &str) {
+    eventually(&format!("{} reaches {} {when}", from.id, to.id), SOON, || {
+        (connects(from, to) && passes(from, to)).then_some(())
+    });
+}
+
+fn await_closed(from: &Task, to: &Task, when: &str) {
+    eventually(&format!("{} is kept from {} {when}", from.id, to.id), SOON, || {
+        (!connects(from, to) && !passes(from, to)).then_some(())
+    });
+}
+
+fn apply(node: &Node, policies: &Value, flags: &[&str]) {
+    let file = lab::scratch("policies.json");
+    std::fs::write(&file, policies.to_string()).unwrap();
+    let file = file.display().to_string();
+    let said = node.mizzen(&[&["policy", "apply", &file], flags].concat());
+    assert_eq!((said.code, said.stderr.as_str()), (Some(0), ""), "{policies}");
+}
+
+/// Only these peers reach the database.
+fn guard(peers: Value) -> Value {
+    let ports = [format!("{PORT}/tcp")];
+    json!([{
+        "id": "db", "applies_to": { "labels": { "app": "db" } },
+        "ingress": [{ "name": "clients", "peers": peers, "ports": ports }],
+    }])
+}
+
+/// How often something was counted, under the name of a rule or of a default.
+fn counted(node: &Node, what: &str, name: &str) -> u64 {
+    let all = node.json(&["policy", "ls"])["counts"].as_array().cloned().unwrap_or_default();
+    let by = |row: &&Value| row["by"]["rule"] == name || row["by"]["default"] == name;
+    all.iter().find(by).and_then(|row| row[what].as_u64()).unwrap_or(0)
+}
+
+fn explained(node: &Node, from: &Task, to: &Task) -> String {
+    let to = format!("{}:{PORT}", to.id);
+    let answer = node.json(&["policy", "explain", &from.id, &to]);
+    answer["words"][0].as_str().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn overlays_are_apart_until_a_policy_opens_a_way() {
+    in_lab(|| {
+        let node = start();
+        let (db, far) = (deploy(&node, "/db", "dcos"), deploy(&node, "/far", "web"));
+        let near = deploy(&node, "/near", "dcos");
+        await_closed(&far, &db, "because overlays are apart");
+        await_open(&near, &db, "in one overlay");
+
+        apply(&node, &guard(json!([{ "overlay": "web", "labels": { "app": "far" } }])), &[]);
+        await_open(&far, &db, "by policy");
+        await_closed(&near, &db, "because nothing lets it in");
+        await_open(&db, &near, "the other way round");
+        assert_eq!(
+            explained(&node, &far, &db),
+            format!("{PORT}/tcp passes: ingress rule clients of policy db allows it")
+        );
+        assert_eq!(
+            explained(&node, &near, &db),
+            format!(
+                "{PORT}/tcp is refused: policy db guards the receiver, and no ingress rule allows it"
+            )
+        );
+        assert!(explained(&node, &far, &near).contains("overlays web and dcos are apart"));
+        eventually("it is counted", SOON, || {
+            let passed = counted(&node, "allowed", "clients");
+            (passed > 0 && counted(&node, "refused", "guard-ingress") > 0).then_some(())
+        });
+        let drops = eventually("it is told", SOON, || {
+            let drops = node.json(&["policy", "drops"])["drops"].as_array().cloned()?;
+            let is_ours =
+                |row: &Value| row["from"]["task"] == near.id && row["to"]["task"] == db.id;
+            drops.iter().any(is_ours).then_some(drops)
+        });
+        assert!(drops.iter().all(|row| row["verdict"] == "refuse"), "{drops:?}");
+        let metrics = node.place().shell("curl -s http://127.0.0.1:62080/v1/metrics").stdout;
+        let series =
+            "mizzen_policy_allowed_total{policy=\"db\",direction=\"ingress\",rule=\"clients\"}";
+        assert!(metrics.contains(series), "{metrics}");
+
+        let _ = node.text(&["policy", "rm", "db"]);
+        await_closed(&far, &db, "again");
+        await_open(&near, &db, "again");
+        assert_eq!(node.problems(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn what_a_policy_says_holds_while_the_daemon_is_killed_and_restarted() {
+    in_lab(|| {
+        let mut node = start();
+        let place = node.place();
+        let (db, far) = (deploy(&node, "/db", "dcos"), deploy(&node, "/far", "web"));
+        let near = deploy(&node, "/near", "dcos");
+        apply(&node, &guard(json!([{ "overlay": "web" }])), &[]);
+        await_open(&far, &db, "by policy");
+        await_closed(&near, &db, "by policy");
+        node.kill();
+        assert!(connects(&far, &db) && passes(&far, &db), "without a daemon");
+        assert!(!connects(&near, &db) && !passes(&near, &db), "without a daemon");
+        let node = place.start();
+        for _ in 0..5 {
+            assert!(!passes(&near, &db), "after a restart");
+            assert!(connects(&far, &db), "after a restart");
+        }
+        assert!(node.text(&["policy", "ls"]).contains("db"));
+        // A container that is new is guarded from its first packet on.
+        let mut more = app("/db", "dcos");
+        more["instances"] = json!(2);
+        let answer = mizzen_tests_node::http::send_json(apps::api(), "PUT", "/v2/apps/db", &more);
+        assert!(answer.unwrap().status < 300);
+        let second =
+            apps::await_tasks(&node, "/db", 2).into_iter().find(|task| *task != db).unwrap();
+        apps::await_server(&second);
+        assert!(!passes(&near, &second) && !connects(&near, &second));
+        await_open(&far, &second, "by policy");
+    });
+}
+
+#[test]
+fn what_is_tried_out_is_reported_and_passes() {
+    in_lab(|| {
+        let node = start();
+        let (db, near) = (deploy(&node, "/db", "dcos"), deploy(&node, "/near", "dcos"));
+        apply(&node, &guard(json!([{ "name": "nobody" }])), &["--audit"]);
+        eventually("it is reported", SOON, || {
+            assert!(connects(&near, &db) && passes(&near, &db), "nothing is refused");
+            let drops = node.json(&["policy", "drops", "--audit"])["drops"].as_array().cloned()?;
+            let would =
+                |row: &Value| row["verdict"] == "would-refuse" && row["to"]["task"] == db.id;
+            drops.iter().any(would).then_some(())
+        });
+        assert!(counted(&node, "would_refuse", "audit-ingress") > 0);
+        assert_eq!(node.json(&["policy", "ls"])["policies"][0]["audit"], true);
+    });
+}
+
+#[test]
+fn everything_wrong_with_a_file_is_told_and_nothing_is_changed() {
+    in_lab(|| {
+        let node = start();
+        let file = lab::scratch("wrong.toml");
+        let text = "[[policies]]\nid = \"a\"\napplies_to = {}\ningress = []\n\
+            [[policies]]\nid = \"b\"\napplies_to = { entity = \"host\" }\ningress = [{ ports = [\"80\"] }]\n";
+        std::fs::write(&file, text).unwrap();
+        let said = node.mizzen(&["policy", "apply", &file.display().to_string()]);
+        assert_eq!(said.code, Some(1));
+        for words in [
+            "wrong.toml",
+            "policy b: applies_to.entity: expected containers",
+            "ingress[0].ports[0]",
+        ] {
+            assert!(said.stderr.contains(words), "{words} in {}", said.stderr);
+        }
+        assert_eq!(node.json(&["policy", "ls"])["policies"], json!([]));
+        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/policy.toml");
+        let said = node.mizzen(&["policy", "apply", &example.display().to_string()]);
+        assert_eq!(said.code, Some(0), "{}", said.stderr);
+        let note = "note: shop-db: it applies to no task that runs now";
+        assert!(said.stderr.contains(note), "{}", said.stderr);
+        let shown = node.text(&["policy", "show", "shop-db"]);
+        assert!(shown.contains("5432/tcp"), "{shown}");
+        let gone = node.mizzen(&["policy", "rm", "shop-db", "shop-web", "shop-db"]);
+        assert_eq!((gone.code, gone.stdout.as_str()), (Some(1), "shop-db\nshop-web\n"));
+    });
+}
