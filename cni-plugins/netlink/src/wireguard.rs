@@ -10,10 +10,12 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::SystemTime;
 
+use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkInfo};
 
+use crate::address::DuplicateDetection;
 use crate::connection::Netlink;
 use crate::error::NetlinkError;
 use crate::link::{LinkChange, LinkState, named, object};
@@ -39,6 +41,8 @@ impl fmt::Debug for PrivateKey {
 pub struct WireguardSpec {
     /// Interface name, at most 15 bytes.
     pub name: String,
+    /// This machine's address, inside as outside.
+    pub address: IpAddr,
     /// Largest packet inside, in bytes.
     pub mtu: u32,
     /// UDP port on which encrypted packets arrive.
@@ -126,7 +130,7 @@ impl Netlink {
             link = self.expect_link(&spec.name)?;
             repaired = true;
         }
-        repaired |= take_detours(&spec.name)?;
+        repaired |= self.take_detours(&link, spec)?;
         Ok(if repaired { Ensured::Repaired(link) } else { Ensured::Unchanged(link) })
     }
 
@@ -143,26 +147,39 @@ impl Netlink {
             netlink.set_link(&spec.name, &LinkChange::new().alias(&spec.alias))?;
             Wireguard::open()?.ensure_keys(spec)?;
             netlink.set_link(&spec.name, &LinkChange::new().up())?;
-            take_detours(&spec.name)
+            let link = netlink.expect_link(&spec.name)?;
+            netlink.take_detours(&link, spec)?;
+            Ok(link)
         };
-        if let Err(error) = finish(self) {
+        let made = finish(self);
+        if made.is_err() {
             let _ = self.remove_link(&spec.name);
-            return Err(error);
         }
-        self.expect_link(&spec.name)
+        made
+    }
+
+    /// Packets inside come from addresses whose route leads elsewhere, because only those to one
+    /// port take this link. The kernel drops them if it is told to be strict about IPv4 (1), or
+    /// to be loose (2) on a link without an address. Of the machine's word and the link's, the
+    /// larger one counts.
+    fn take_detours(
+        &mut self,
+        link: &LinkState,
+        spec: &WireguardSpec,
+    ) -> Result<bool, NetlinkError> {
+        if spec.address.is_ipv6() {
+            return Ok(false);
+        }
+        let setting = format!("net/ipv4/conf/{}/rp_filter", spec.name);
+        let loose = ensure_sysctl(&setting, "2")?;
+        let alone = IpNet::from(spec.address);
+        let address = self.ensure_address(link.index, alone, DuplicateDetection::Off)?;
+        Ok([loose, address].iter().any(|made| !matches!(made, Ensured::Unchanged(()))))
     }
 }
 
 /// The kernel's word for the kind of link.
 const KIND: &str = "wireguard";
-
-/// Packets inside come from addresses whose route leads elsewhere, because only those to one
-/// port take this link. The kernel drops such packets if it is told to be strict (1); of the
-/// machine's word and the link's, the larger one counts.
-fn take_detours(link: &str) -> Result<bool, NetlinkError> {
-    let setting = format!("net/ipv4/conf/{link}/rp_filter");
-    Ok(!matches!(ensure_sysctl(&setting, "2")?, Ensured::Unchanged(())))
-}
 
 fn difference(link: &LinkState, spec: &WireguardSpec) -> LinkChange {
     let mut change = LinkChange::new();

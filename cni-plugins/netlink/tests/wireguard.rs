@@ -19,6 +19,7 @@ const PUBLIC: &str = "13be4feaeaf204c7fd3358fc9c00721881d174278128227ec674f37f7f
 fn spec() -> WireguardSpec {
     WireguardSpec {
         name: "mz-wg0".into(),
+        address: [192, 0, 2, 1].into(),
         mtu: 1440,
         port: 64_001,
         private_key: PrivateKey([7; 32]),

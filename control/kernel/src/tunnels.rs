@@ -10,11 +10,12 @@
 
 pub mod encryption;
 
-use encryption::Encrypting;
+use encryption::{Encrypting, forgotten_ways};
 use ipnet::IpNet;
 use mizzen_netlink::{
-    Ensured, FlowFamily, IfIndex, Mac, Netlink, NetlinkError, PrivateKey, RuleSpec, Selector,
-    TABLE_MAIN, TunnelChange, TunnelEntry, TunnelKey, VxlanSpec, Wireguard, ensure_sysctl,
+    Ensured, FlowFamily, IfIndex, LinkState, Mac, Netlink, NetlinkError, PrivateKey, RuleSpec,
+    Selector, TABLE_MAIN, TunnelChange, TunnelEntry, TunnelKey, VxlanSpec, Wireguard,
+    ensure_sysctl,
 };
 use mizzen_plan::overlay::desired::{DCOS_TABLE, ENCRYPTION_TABLE};
 use mizzen_plan::overlay::{Desired, PeerChange, PeerEntries, Tunnel};
@@ -114,12 +115,14 @@ impl Tunnels {
         let mut report = TunnelReport::default();
         self.change_peers(changes, &mut report);
         let (mut removals, mut additions) = (Vec::new(), Vec::new());
+        let mut wanted = Vec::new();
         for change in changes {
             let before = self.entries(change.before.as_ref());
             let after = self.entries(change.after.as_ref());
             let (gone, come) = difference(&before, &after);
             removals.extend(gone);
             additions.extend(come);
+            wanted.extend(after.into_values());
         }
         // A block that moves from one node to another is never nobody's.
         let replaced: BTreeSet<TunnelKey> =
@@ -133,6 +136,7 @@ impl Tunnels {
             }
         }
         removals.extend(additions);
+        removals.extend(forgotten_ways(&removals, wanted.iter()));
         self.apply(&removals, &mut report);
         report
     }
@@ -178,7 +182,7 @@ impl Tunnels {
             Ok(links) => links,
             Err(error) => return report.fail("links", &error),
         };
-        let ours = |link: &&mizzen_netlink::LinkState| {
+        let ours = |link: &&LinkState| {
             let kind = matches!(link.kind.as_deref(), Some("vxlan" | "wireguard"));
             kind && link.alias.as_deref() == Some(&self.mark)
         };
@@ -218,7 +222,9 @@ impl Tunnels {
         }
         let (gone, come) = difference(&observed, &wanted);
         let gone = if removals == Removals::Now { gone } else { Vec::new() };
-        self.apply(&[gone, come].concat(), report);
+        let changes = [gone, come].concat();
+        let forgotten = forgotten_ways(&changes, wanted.values());
+        self.apply(&[changes, forgotten].concat(), report);
     }
 
     fn reconcile_rules(
@@ -298,7 +304,9 @@ impl Tunnels {
 /// [`NetlinkError`] if the kernel does not answer.
 pub fn underlay_mtu(address: IpAddr) -> Result<Option<u32>, NetlinkError> {
     let mut netlink = Netlink::open()?;
-    for link in netlink.observe_links()? {
+    // The link that encrypts has the address as well.
+    let wire = |link: &LinkState| link.kind.as_deref() != Some("wireguard");
+    for link in netlink.observe_links()?.into_iter().filter(wire) {
         let addresses = netlink.observe_addresses(link.index)?;
         if addresses.iter().any(|found| found.net.addr() == address) {
             return Ok(Some(link.mtu));

@@ -4,8 +4,8 @@
 use super::{Removals, TunnelReport, Tunnels};
 use ipnet::IpNet;
 use mizzen_netlink::{
-    Ensured, IfIndex, Netlink, NetlinkError, PrivateKey, TunnelEntry, Wireguard, WireguardChange,
-    WireguardPeer, WireguardPeerState, WireguardSpec,
+    Ensured, IfIndex, Netlink, NetlinkError, PrivateKey, TunnelChange, TunnelEntry, Wireguard,
+    WireguardChange, WireguardPeer, WireguardPeerState, WireguardSpec,
 };
 use mizzen_plan::overlay::desired::ENCRYPTION_TABLE;
 use mizzen_plan::overlay::{Desired, EncryptedPeer, EncryptionEnd, PeerChange, Trust};
@@ -166,9 +166,34 @@ impl Tunnels {
     }
 }
 
+/// The kernel keeps the way to a machine with the forwarding entry that leads there. Over IPv6 it
+/// does not notice when a table that a rule leads to has another way: those entries, of `wanted`,
+/// are made anew.
+pub(super) fn forgotten_ways<'a>(
+    changes: &[TunnelChange],
+    wanted: impl Iterator<Item = &'a TunnelEntry>,
+) -> Vec<TunnelChange> {
+    let moved: BTreeSet<IpAddr> = changes
+        .iter()
+        .filter_map(|change| match change.entry() {
+            TunnelEntry::Route { destination: IpNet::V6(to), table: ENCRYPTION_TABLE, .. } => {
+                Some(to.addr().into())
+            }
+            _ => None,
+        })
+        .collect();
+    let is_new = |entry: &TunnelEntry| changes.iter().any(|change| change.entry() == entry);
+    let kept = wanted.filter(|entry| match entry {
+        TunnelEntry::Forwarding { remote, .. } => moved.contains(remote) && !is_new(entry),
+        _ => false,
+    });
+    kept.flat_map(|entry| [TunnelChange::Remove(*entry), TunnelChange::Add(*entry)]).collect()
+}
+
 fn spec(end: &EncryptionEnd, key: &PrivateKey, mark: &str) -> WireguardSpec {
     WireguardSpec {
         name: end.link.clone(),
+        address: end.underlay,
         mtu: end.mtu,
         port: end.port,
         private_key: key.clone(),
@@ -202,6 +227,7 @@ fn differs(found: &WireguardPeerState, wanted: &WireguardPeer, now: SystemTime) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mizzen_netlink::Mac;
 
     fn wanted(key: u8, last: u8) -> WireguardPeer {
         let allowed = IpAddr::from([10, 0, 0, last]);
@@ -246,6 +272,31 @@ mod tests {
         let (gone, new) = (wanted(7, 7), wanted(8, 7));
         let changes = difference(&[found(&gone)], std::slice::from_ref(&new), now);
         assert_eq!(changes, [WireguardChange::Remove([7; 32]), WireguardChange::Set(new)]);
+    }
+
+    #[test]
+    fn ways_over_ipv6_are_forgotten_when_their_routes_change() {
+        let link = IfIndex(3);
+        let entries = |address: &str| {
+            let remote: IpAddr = address.parse().unwrap();
+            let forwarding = TunnelEntry::Forwarding { link, mac: Mac([2; 6]), remote };
+            let (destination, table) = (IpNet::from(remote), ENCRYPTION_TABLE);
+            let (via, source, mtu) = (None, None, None);
+            (forwarding, TunnelEntry::Route { link, destination, via, table, source, mtu })
+        };
+        let (forwarding, route) = entries("2001:db8::2");
+        let (other, old_route) = entries("10.0.0.2");
+        let anew = [TunnelChange::Remove(forwarding), TunnelChange::Add(forwarding)];
+        for (changes, want) in [
+            (vec![TunnelChange::Add(route)], &anew[..]),
+            (vec![TunnelChange::Remove(route)], &anew[..]),
+            (vec![TunnelChange::Add(route), TunnelChange::Add(forwarding)], &[]),
+            (vec![TunnelChange::Add(old_route)], &[]),
+            (vec![], &[]),
+        ] {
+            let found = forgotten_ways(&changes, [forwarding, other, route].iter());
+            assert_eq!(found, want, "{changes:?}");
+        }
     }
 
     #[test]

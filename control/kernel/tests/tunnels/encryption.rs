@@ -17,6 +17,7 @@ impl Node {
         let key = PrivateKey([self.last; 32]);
         let spec = WireguardSpec {
             name: LINK.into(),
+            address: self.own.underlay,
             mtu: encryption_mtu(self.own.underlay, self.own.underlay_mtu),
             port: PORT,
             private_key: key.clone(),

@@ -92,6 +92,7 @@ impl Core {
         }
         let spec = WireguardSpec {
             name: self.config.instance.encryption_link(),
+            address: self.config.address,
             mtu: encryption_mtu(self.config.address, self.overlay.underlay_mtu),
             port: self.config.overlay.encryption_port,
             private_key,
