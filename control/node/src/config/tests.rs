@@ -197,6 +197,8 @@ fn each_kind_of_mistake() {
         ("[overlay]\nsubnet = '9.0.0.0/25'", "m.toml:2: overlay.subnet: `9.0.0.0/25` is no /24 (overlay.prefix) of overlay.network, 9.0.0.0/8"),
         ("[overlay]\nnetworks = { web = '9.1.0.0/16/24' }", "m.toml:2: overlay.networks: `9.1.0.0/16` does not go: overlay `web`, 9.1.0.0/16, overlaps overlay `dcos`, 9.0.0.0/8"),
         ("[overlay]\nnetworks = { host = '10.1.0.0/16/24' }", "m.toml:2: overlay.networks: `host` does not go: `host` cannot be the name of an overlay: it means another network"),
+        ("[overlay]\nencryption = 'ipsec'", "m.toml:2: overlay.encryption: `ipsec` is not a kind of encryption (none, opportunistic, wireguard)"),
+        ("[overlay]\nencryption = 'wireguard'\nencryption_port = 64000", "m.toml:3: overlay.encryption_port: `64000` is overlay.port as well"),
         ("[overlay]\nnetworks = { web = 'x' }", "m.toml:2: overlay.networks: `web=x` is not an overlay and its network with the prefix length of a node's share, or its vni or mtu, such as web=10.128.0.0/12/24 or web=vni=2000"),
         ("[bridge]\nnetwork = '9.1.0.0/16'", "m.toml:2: bridge.network: `9.1.0.0/16` overlaps 9.0.0.0/8, an overlay"),
         ("[bridge]\nnetwork = '192.0.2.0/24'", "m.toml:2: bridge.network: `192.0.2.0/24` has the node's address, 192.0.2.7, in it"),
