@@ -43,9 +43,10 @@ pub(crate) async fn serve(port: Rc<Port>, thread: Rc<Thread>) {
             Ok(count) => {
                 desk.answer().await;
                 in_a_row += 1;
-                let is_over = count < BUSY;
+                // The kernel had no more; what came since wakes us. Where nobody is woken, the
+                // next look shows it.
+                let is_over = count < BUSY && port.is_watched();
                 if is_over {
-                    // The kernel had no more; what came since wakes us.
                     port.drained().await;
                 } else if in_a_row >= BATCHES_IN_A_ROW {
                     port.busy();

@@ -101,6 +101,11 @@ impl Port {
         }
     }
 
+    /// Whether what comes wakes.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.watch.borrow().is_some()
+    }
+
     /// Notes that more and more is there, unless somebody waits to send.
     pub(crate) fn busy(&self) {
         drop(self.watch.borrow_mut().take_if(|watch| Arc::strong_count(watch) == 1));
@@ -210,10 +215,6 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(10);
 
-    fn is_watched(port: &Port) -> bool {
-        port.watch.borrow().is_some()
-    }
-
     #[tokio::test]
     async fn a_busy_socket_is_watched_again_when_it_is_drained() {
         let port = Port::new(UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
@@ -222,7 +223,7 @@ mod tests {
         let received = || port.socket().recv(&mut [0; 16]);
         for late in [false, true] {
             port.busy();
-            assert!(!is_watched(&port));
+            assert!(!port.is_watched());
             timeout(LIMIT, port.readable()).await.expect("it is looked at").unwrap();
             // Before it is watched, or after.
             if late {
@@ -232,7 +233,7 @@ mod tests {
             if !late {
                 port.drained().await;
             }
-            assert!(is_watched(&port));
+            assert!(port.is_watched());
             timeout(LIMIT, port.readable()).await.expect("it came").unwrap();
             assert_eq!(received().unwrap(), 8);
             port.drained().await;
@@ -247,10 +248,10 @@ mod tests {
         let port = Port::new(UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
         let waiting = port.watch().unwrap();
         port.busy();
-        assert!(is_watched(&port), "somebody needs it");
+        assert!(port.is_watched(), "somebody needs it");
         drop(waiting);
         port.busy();
         timeout(LIMIT, port.writable()).await.expect("there is room");
-        assert!(is_watched(&port));
+        assert!(port.is_watched());
     }
 }
