@@ -86,6 +86,7 @@ fn a_container_of_an_overlay_can_have_ports_of_the_host() {
         let task = apps::deploy(&node, &app).remove(0);
         apps::await_server(&task);
         await_at(FIXED, &task);
+        assert_eq!(fetched(&task, &lab::address().to_string(), FIXED), task.id, "from itself");
         apps::await_backends(&node, WEB_VIP, 1);
         assert_eq!(http::get(apps::vip_address(&node, WEB_VIP), "/").unwrap().text(), task.id);
         dns::await_addresses("web.marathon.mesos", &task.addresses);
