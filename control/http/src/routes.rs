@@ -20,10 +20,12 @@ use crate::core::{CoreHandle, Query};
 use crate::error::HttpError;
 use crate::limits::Limits;
 use crate::query::{ToQuery, asks};
-use crate::{leader, mesos_dns, node, operator, operator_api, scheduler, services, vips};
+use crate::{
+    leader, mesos_dns, node, operator, operator_api, overlay_agent, scheduler, services, vips,
+};
 use axum::body::{Body, HttpBody};
 use axum::http::Uri;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{MethodRouter, any, get, post};
 use axum::{Json, Router};
 use bytes::Bytes;
@@ -68,10 +70,8 @@ const FILES: &[(&str, ToQuery)] = &[
 ];
 
 /// As the overlay modules of DC/OS had it, below `/` of master and agent only.
-const OVERLAY_MASTER: &[(&str, ToQuery)] = &[
-    ("/overlay-master/state", |_| Ok(Query::OverlayMaster)),
-    ("/overlay-agent/overlay", |_| Ok(Query::OverlayAgent)),
-];
+const OVERLAY_MASTER: &[(&str, ToQuery)] =
+    &[("/overlay-master/state", |_| Ok(Query::OverlayMaster))];
 
 const OVERLAY_AGENT: &[(&str, ToQuery)] =
     &[("/overlay-agent/overlay", |_| Ok(Query::OverlayAgent))];
@@ -191,9 +191,10 @@ pub(crate) fn master(app: App) -> Router {
         .route("/redirect", get(operator::redirect));
     with_prefixes(&routes, &["/master"])
         .merge(queries(OVERLAY_MASTER))
+        .merge(queries(OVERLAY_AGENT).layer(from_fn(overlay_agent::encode)))
         .route("/overlay-master/agents/delete", post(operator_api::delete_overlay_agents))
         .merge(policies())
-        .route("/", index("master", &[MASTER, OVERLAY_MASTER], MASTER_CALLS))
+        .route("/", index("master", &[MASTER, OVERLAY_MASTER, OVERLAY_AGENT], MASTER_CALLS))
         .fallback(no_route)
         .layer(from_fn_with_state(app.clone(), leader::redirect))
         .with_state(app)
@@ -206,7 +207,7 @@ pub(crate) fn agent(app: App) -> Router {
         .route("/version", get(operator::version));
     with_prefixes(&routes, &["/slave(1)", "/slave%281%29"])
         .merge(queries(FILES))
-        .merge(queries(OVERLAY_AGENT))
+        .merge(queries(OVERLAY_AGENT).layer(from_fn(overlay_agent::encode)))
         .route("/", index("agent", &[AGENT, FILES, OVERLAY_AGENT], AGENT_CALLS))
         .fallback(no_route)
         .with_state(app)
