@@ -58,7 +58,7 @@ pub use rate::RateLimit;
 pub use route::{RouteSpec, TABLE_MAIN};
 pub use rule::{RuleSpec, Selector};
 pub use sockdiag::{ConnectedSocket, SocketDiag, Transport, netns_cookie};
-pub use sysctl::{ensure_sysctl, observe_sysctl};
+pub use sysctl::{ensure_sysctl, ensure_sysctl_at_least, observe_sysctl};
 pub use tunnel::{TunnelChange, TunnelEntry, TunnelKey};
 pub use veth::{Plug, VethPeer, VethSpec};
 pub use vxlan::{VxlanSpec, VxlanState};

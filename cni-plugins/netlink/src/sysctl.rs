@@ -32,6 +32,24 @@ pub fn ensure_sysctl(name: &str, value: &str) -> Result<Ensured<()>, NetlinkErro
     Ok(Ensured::Repaired(()))
 }
 
+/// Makes sure that a setting which is a number is at least this large. Some settings are the
+/// whole machine's and are not there in a network namespace; then nothing is done.
+///
+/// # Errors
+///
+/// [`NetlinkError::Request`] if the setting is no number, or the kernel refuses the value.
+pub fn ensure_sysctl_at_least(name: &str, least: u64) -> Result<Ensured<()>, NetlinkError> {
+    if !path(name).exists() {
+        return Ok(Ensured::Unchanged(()));
+    }
+    let found = observe_sysctl(name)?;
+    let no_number = |_| failed("read", name, io::ErrorKind::InvalidData.into());
+    if found.parse::<u64>().map_err(no_number)? >= least {
+        return Ok(Ensured::Unchanged(()));
+    }
+    ensure_sysctl(name, &least.to_string())
+}
+
 fn path(name: &str) -> PathBuf {
     Path::new("/proc/sys").join(name)
 }

@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use mizzen_netlink::{
     AddressDeviceSpec, BridgeSpec, DuplicateDetection, Ensured, IfIndex, LinkChange, Mac,
     MasqueradeRule, Netlink, NetlinkError, Nft, OverlayTableSpec, Removed, RouteSpec, TABLE_MAIN,
-    VethPeer, VethSpec, ensure_sysctl, is_own_namespace, observe_sysctl,
+    VethPeer, VethSpec, ensure_sysctl, ensure_sysctl_at_least, is_own_namespace, observe_sysctl,
 };
 use support::{Namespace, connect};
 
@@ -369,6 +369,25 @@ fn namespaces_are_told_apart() {
     namespace.run(|| ensure_sysctl("net/ipv4/ip_forward", "1").unwrap());
     other.run(|| ensure_sysctl("net/ipv4/ip_forward", "0").unwrap());
     assert_eq!(namespace.run(|| observe_sysctl("net/ipv4/ip_forward").unwrap()), "1");
+}
+
+#[test]
+fn settings_that_are_numbers_grow_and_do_not_shrink() {
+    let retries = "net/ipv4/tcp_syn_retries";
+    let after = |least: u64| {
+        ensure_sysctl_at_least(retries, least).unwrap();
+        observe_sysctl(retries).unwrap()
+    };
+    let found = Namespace::new().run(|| {
+        ensure_sysctl(retries, "5").unwrap();
+        [after(3), after(9), after(9)]
+    });
+    assert_eq!(found, ["5", "9", "9"]);
+    let of_machine = "net/ipv4/neigh/default/gc_thresh3";
+    let made = Namespace::new().run(|| ensure_sysctl_at_least(of_machine, 1 << 30).unwrap());
+    assert_eq!(made, mizzen_netlink::Ensured::Unchanged(()), "it is not there");
+    let wrong = ensure_sysctl_at_least("kernel/hostname", 1);
+    assert!(wrong.is_err(), "a name is no number");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use mizzen_ebpf_loader::JUDGED_MARK;
 use mizzen_netlink::{
     AddressDeviceSpec, BridgeSpec, Ensured, ForwardRule, MasqueradeRule, Netlink, NetlinkError,
     Nft, OverlayTableSpec, PlainTunnels, Removed, ensure_sysctl,
+    ensure_sysctl_at_least,
 };
 use mizzen_plan::overlay::local::{cni_state, cni_state_file, gateway_net};
 use mizzen_plan::overlay::{NodeBridge, OverlaySpec};
@@ -113,6 +114,11 @@ impl Report {
     }
 }
 
+/// Where the kernel begins to throw neighbours away, and where it refuses new ones; it has one
+/// table for all namespaces. Containers at one bridge are each other's neighbours, so that some
+/// thirty of them on a node, each talking to each, use up what it has by default (1024).
+const NEIGHBOURS: [(&str, u64); 2] = [("gc_thresh2", 32_768), ("gc_thresh3", 65_536)];
+
 /// The addresses of all links of the calling thread's namespace.
 ///
 /// # Errors
@@ -157,6 +163,13 @@ pub fn ensure_network(spec: &NetworkSpec) -> Report {
         report.note(
             ensure_sysctl("net/ipv4/ip_forward", "1").map_err(kernel("forwarding of packets")),
         );
+        for (limit, least) in NEIGHBOURS {
+            for family in ["ipv4", "ipv6"] {
+                let setting = format!("net/{family}/neigh/default/{limit}");
+                let made = ensure_sysctl_at_least(&setting, least);
+                report.note(made.map_err(kernel("room for neighbours")));
+            }
+        }
         report.note(ensure_table(spec));
     }
     if !spec.overlays.is_empty() {
