@@ -55,6 +55,8 @@ pub enum Channel {
     Exchange,
     /// Between agents and masters.
     Link,
+    /// Questions of people that another node can answer, and their answers.
+    Question,
 }
 
 /// What happened.
@@ -270,6 +272,16 @@ impl Transport {
         if peer.address != Some(address) {
             peer.address = Some(address);
             peer.retry_at = None;
+        }
+    }
+
+    /// A peer is known to be there again: a stream that is wanted is opened at once, however
+    /// often that was in vain.
+    pub fn welcome(&mut self, peer: &OwnerId, now: Mono) {
+        let Some(known) = self.peers.get_mut(peer) else { return };
+        (known.failures, known.retry_at) = (0, None);
+        if known.is_wanting() {
+            self.dial(peer, now);
         }
     }
 

@@ -4,6 +4,7 @@
 //! other modules are what the loop does for one part each.
 
 mod agent;
+mod asking;
 mod build;
 mod checkpoints;
 mod clock;

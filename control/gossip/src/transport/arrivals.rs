@@ -76,11 +76,13 @@ impl Channel {
         match self {
             Self::Exchange => 1,
             Self::Link => 2,
+            Self::Question => 3,
         }
     }
 
     fn of(word: u8) -> Option<Self> {
-        [Self::Exchange, Self::Link].into_iter().find(|channel| channel.word() == word)
+        let all = [Self::Exchange, Self::Link, Self::Question];
+        all.into_iter().find(|channel| channel.word() == word)
     }
 }
 

@@ -36,7 +36,7 @@ pub(super) struct Peer {
     /// Not to be tried before.
     pub(super) retry_at: Option<Mono>,
     dialing: Option<u64>,
-    failures: u32,
+    pub(super) failures: u32,
     waiting: Vec<Vec<u8>>,
 }
 

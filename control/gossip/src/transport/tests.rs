@@ -205,6 +205,33 @@ fn a_held_stream_comes_back_when_the_peer_does() {
 }
 
 #[test]
+fn who_was_long_away_is_reached_as_soon_as_it_is_known_to_be_back() {
+    run(async {
+        let cluster = Cluster::new();
+        let credentials = cluster.credentials("b", Standing::Member);
+        let (mut a, gone) = (cluster.node("a").await, cluster.start(&credentials).await);
+        let address = gone.transport.local_address();
+        a.knows(&gone);
+        drop(gone);
+        a.transport.hold(&"b".into(), now().mono);
+        while !matches!(a.event().await, Event::Unreachable { .. }) {}
+
+        let (transport, arrivals) =
+            Transport::bind(address, &credentials, &cluster.issued(), now()).await.unwrap();
+        let mut b = Node { id: "b".into(), transport, arrivals };
+        a.transport.welcome(&b.id, now().mono);
+        // No time passes for it: it would try again by itself.
+        let opened = async {
+            while !matches!(a.transport.poll_event(), Some(Event::Opened(_))) {
+                let arrival = a.arrivals.recv().await.unwrap();
+                a.transport.handle(arrival, now());
+            }
+        };
+        tokio::select! { () = opened => {} _ = b.message() => {} }
+    });
+}
+
+#[test]
 fn who_is_not_there_is_unreachable() {
     run(async {
         let cluster = Cluster::new();

@@ -37,17 +37,26 @@ pub(super) struct Task {
 /// The tasks that a node knows.
 #[derive(Debug)]
 pub(super) struct Lists {
-    /// Those that have not ended, or of whose end not everybody has heard.
+    /// Those of all nodes that have not ended, or of whose end not everybody has heard.
     current: Vec<Task>,
-    /// Those whose sandboxes are kept, the newest last.
+    /// Those whose sandboxes are kept here, the newest last.
     ended: Vec<Task>,
 }
 
 impl Lists {
     /// Asks the node.
     pub async fn get(session: &Session) -> Result<Self, CliError> {
-        let current = session.read("/v1/tasks").await?;
-        Ok(Self { current, ended: session.read("/v1/tasks/ended").await? })
+        Self::beside(session.read(ALL).await?, session).await
+    }
+
+    /// The same, with a list of the current ones that was given before.
+    async fn beside(current: Vec<Task>, session: &Session) -> Result<Self, CliError> {
+        let ended = match session.read("/v1/tasks/ended").await {
+            // A node without an agent keeps no sandboxes.
+            Err(CliError::Refused { status: 404, .. }) => Vec::new(),
+            ended => ended?,
+        };
+        Ok(Self { current, ended })
     }
 
     fn all(&self) -> impl DoubleEndedIterator<Item = &Task> {
@@ -74,12 +83,7 @@ pub(super) async fn run(session: &Session, args: &TasksArgs) -> Result<(), CliEr
         }
         return print(&render(&tasks, SystemTime::now(), session.paint));
     };
-    let ended = match session.read("/v1/tasks/ended").await {
-        // A node without an agent keeps no sandboxes.
-        Err(CliError::Refused { status: 404, .. }) => Vec::new(),
-        ended => ended?,
-    };
-    let lists = Lists { current: tasks, ended };
+    let lists = Lists::beside(tasks, session).await?;
     let meaning = meaning(session, word, &lists).await?;
     let is_meant = |task: &&Task| meaning.includes(&task.id);
     let chosen: Vec<Task> = lists.current.iter().filter(is_meant).cloned().collect();

@@ -7,6 +7,7 @@ pub(crate) use settings::{
 };
 
 use super::agent::Containers;
+use super::asking::Asking;
 use super::checkpoints::Checkpoints;
 use super::core::{CLAIMS, Core, Input};
 use super::credentials::is_joined;
@@ -135,6 +136,7 @@ pub(crate) async fn build(
         view: View::default(),
         members,
         links: Links::new(seed.rotate_left(7)),
+        asking: Asking::default(),
         names,
         planner: Planner::new(Claims::new(config.vip.named_range), owner.clone()),
         changed_vips: BTreeSet::new(),

@@ -7,6 +7,7 @@
 
 use super::Serving;
 use super::agent::Containers;
+use super::asking::Asking;
 use super::cluster::Gate;
 use super::dns_records::DnsRecords;
 use super::facts::Speaker;
@@ -33,7 +34,7 @@ use crate::notify::{Notice, notify};
 use mizzen_agent::task::{Ended, Started};
 use mizzen_agent::{Agent, Answer, LaunchFailure, Record};
 use mizzen_dns_server::Server;
-use mizzen_http::core::CoreRequest;
+use mizzen_http::core::{CoreRequest, QueryReply};
 use mizzen_http::server::{Address, Part};
 use mizzen_kernel::endings::{Ended as VipsEnded, Endings};
 use mizzen_kernel::network::{Report, own_addresses};
@@ -104,6 +105,8 @@ pub(crate) enum Input {
     TaskPage(Option<After>, oneshot::Sender<TaskPage>),
     /// A look at the sandboxes of ended tasks is over.
     Collected(Collected),
+    /// What a peer asked by this number is found.
+    LookedUp(OwnerId, u64, QueryReply),
 }
 
 /// Everything that a node decides with.
@@ -136,6 +139,8 @@ pub(crate) struct Core {
     /// Other nodes, if this one is in a cluster.
     pub(crate) members: Option<Members>,
     pub(crate) links: Links,
+    /// What other nodes were asked.
+    pub(crate) asking: Asking,
     pub(crate) names: Names,
     pub(crate) planner: Planner,
     /// VIPs that the planner changed and that names and kernel do not know of yet.
@@ -246,6 +251,9 @@ impl Core {
             }
             (Input::TaskPage(after, reply), _) => drop(reply.send(self.task_page(after))),
             (Input::Collected(collected), _) => self.note_collected(&collected),
+            (Input::LookedUp(peer, number, reply), _) => {
+                self.answer_peer(&peer, number, reply, now);
+            }
             (_, None) => {}
         }
     }

@@ -211,14 +211,19 @@ impl Core {
             Event::Message { peer, channel: Channel::Link, bytes } => {
                 self.link_message(&peer, &bytes, now);
             }
+            Event::Message { peer, channel: Channel::Question, bytes } => {
+                self.hear_question(&peer, &bytes);
+            }
             Event::Opened(peer) => debug!(%peer, "stream opened"),
             Event::Closed { peer, reason } => {
                 debug!(%peer, reason, "stream closed");
+                self.asking.lose(&peer);
                 self.link_broken(&peer, now);
             }
             Event::Unreachable { peer, reason } => {
                 debug!(%peer, reason, "no stream");
                 members.membership.handle_unreachable(&peer, now);
+                self.asking.lose(&peer);
                 self.link_broken(&peer, now);
             }
             Event::ForeignKey { from } => {
@@ -307,6 +312,7 @@ impl Core {
         let changes = match state {
             State::Alive if self.view.is_hidden(node) => {
                 info!(%node, "a node is back");
+                members.transport.welcome(node, now.mono);
                 self.view.show(node)
             }
             State::Alive | State::Suspect => self.view.show(node),

@@ -46,6 +46,9 @@ impl Core {
             }
             CoreRequest::Metrics { encoding, reply } => self.serve_metrics(encoding, reply),
             CoreRequest::Query { query, reply } => {
+                if let Some(node) = self.whom_to_ask(&query) {
+                    return self.ask_node(&node, query, reply, clock::now());
+                }
                 let query = match self.view_names(query) {
                     Ok(answer) => return drop(reply.send(answer)),
                     Err(query) => query,

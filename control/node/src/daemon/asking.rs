@@ -1,0 +1,214 @@
+//! What one node asks another over their stream: logs of tasks that run there. Every member
+//! may ask; agents show the same to whoever reaches their port.
+
+use super::core::{Core, Input};
+use mizzen_gossip::transport::Channel;
+use mizzen_http::core::{Query, QueryReply};
+use mizzen_types::fact::{Fact, Key};
+use mizzen_types::ids::OwnerId;
+use mizzen_types::time::Now;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::{BTreeMap, VecDeque};
+use tokio::sync::oneshot;
+use tracing::debug;
+
+/// So many questions may wait for other nodes; the oldest one gives way.
+const WAITING: usize = 256;
+/// So many tasks of other nodes are remembered after they were asked about.
+const REMEMBERED: usize = 256;
+
+/// Questions that wait for other nodes.
+#[derive(Debug, Default)]
+pub(crate) struct Asking {
+    number: u64,
+    waiting: BTreeMap<u64, (OwnerId, oneshot::Sender<QueryReply>)>,
+    /// Where tasks ran that were asked about: what they wrote last is read after their end.
+    ran: VecDeque<(String, OwnerId)>,
+}
+
+/// What is said on [`Channel::Question`].
+#[derive(Debug, Serialize, Deserialize)]
+enum Word {
+    Logs { number: u64, task: String, stream: String, offset: Option<i64>, length: Option<u64> },
+    Answer { number: u64, answer: Answer },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+enum Answer {
+    Found(Value),
+    NotThere(String),
+    Bad(String),
+}
+
+impl From<QueryReply> for Answer {
+    fn from(reply: QueryReply) -> Self {
+        match reply {
+            QueryReply::Json(value) => Self::Found(value),
+            QueryReply::NotFound(text) => Self::NotThere(text),
+            QueryReply::Bad(text) => Self::Bad(text),
+            other => Self::Bad(format!("no answer for another node: {other:?}")),
+        }
+    }
+}
+
+impl From<Answer> for QueryReply {
+    fn from(answer: Answer) -> Self {
+        match answer {
+            Answer::Found(value) => Self::Json(value),
+            Answer::NotThere(text) => Self::NotFound(text),
+            Answer::Bad(text) => Self::Bad(text),
+        }
+    }
+}
+
+impl Asking {
+    /// Another question, and its number.
+    fn wait(&mut self, node: &OwnerId, reply: oneshot::Sender<QueryReply>) -> u64 {
+        self.waiting.retain(|_, (_, reply)| !reply.is_closed());
+        while self.waiting.len() >= WAITING {
+            self.waiting.pop_first();
+        }
+        self.number += 1;
+        self.waiting.insert(self.number, (node.clone(), reply));
+        self.number
+    }
+
+    /// The answer to a question came from a node, if it was asked.
+    fn answer(&mut self, node: &OwnerId, number: u64, answer: QueryReply) {
+        if self.waiting.get(&number).is_some_and(|(asked, _)| asked == node)
+            && let Some((_, reply)) = self.waiting.remove(&number)
+        {
+            // A client that went away meanwhile is no concern.
+            let _ = reply.send(answer);
+        }
+    }
+
+    /// A node is not reached: what it was asked is not answered any more.
+    pub(crate) fn lose(&mut self, node: &OwnerId) {
+        let lost = self.waiting.extract_if(.., |_, (asked, _)| asked == node);
+        for (_, (_, reply)) in lost {
+            let _ = reply.send(QueryReply::NotFound(format!("node {node} does not answer")));
+        }
+    }
+
+    fn remember(&mut self, task: &str, node: &OwnerId) {
+        self.ran.retain(|(known, _)| known != task);
+        self.ran.truncate(REMEMBERED - 1);
+        self.ran.push_front((task.to_owned(), node.clone()));
+    }
+}
+
+impl Core {
+    /// The other node that has the answer to a question, if it is one of these.
+    pub(crate) fn whom_to_ask(&mut self, query: &Query) -> Option<OwnerId> {
+        let Query::Logs { task, .. } = query else { return None };
+        let is_here =
+            self.agent.as_ref().is_some_and(|agent| agent.sandbox_of(task.as_str()).is_some());
+        if is_here || self.members.is_none() {
+            return None;
+        }
+        let me = self.node_log.owner();
+        let runs = self.view.facts().find_map(|(owner, key, fact)| match (key, fact) {
+            (Key::Task(_, id), Fact::Task(_)) if id.as_str() == task && owner != me => {
+                Some(owner.clone())
+            }
+            _ => None,
+        });
+        let ran = || self.asking.ran.iter().find(|(known, _)| known == task);
+        let node = runs.or_else(|| ran().map(|(_, node)| node.clone()))?;
+        self.asking.remember(task, &node);
+        Some(node)
+    }
+
+    /// Passes a question on to a node that [`Self::whom_to_ask`] named.
+    pub(crate) fn ask_node(
+        &mut self,
+        node: &OwnerId,
+        query: Query,
+        reply: oneshot::Sender<QueryReply>,
+        now: Now,
+    ) {
+        let Query::Logs { task, stream, offset, length } = query else { return };
+        let number = self.asking.wait(node, reply);
+        self.say_to_node(node, &Word::Logs { number, task, stream, offset, length }, now);
+    }
+
+    /// A peer asks something, or answers.
+    pub(crate) fn hear_question(&mut self, peer: &OwnerId, bytes: &[u8]) {
+        match serde_json::from_slice(bytes) {
+            Ok(Word::Logs { number, task, stream, offset, length }) => {
+                let Ok(look) = self.look_up(Query::Logs { task, stream, offset, length }) else {
+                    return;
+                };
+                let (inputs, peer) = (self.inputs.clone(), peer.clone());
+                // If the loop has ended, nobody waits.
+                let send = move || inputs.send(Input::LookedUp(peer, number, look()));
+                drop(tokio::task::spawn_blocking(send));
+            }
+            Ok(Word::Answer { number, answer }) => self.asking.answer(peer, number, answer.into()),
+            // Of a later version; who waits for an answer gives up.
+            Err(error) => debug!(%peer, %error, "a question that is not understood"),
+        }
+    }
+
+    /// What a peer asked is found.
+    pub(crate) fn answer_peer(&mut self, peer: &OwnerId, number: u64, reply: QueryReply, now: Now) {
+        self.say_to_node(peer, &Word::Answer { number, answer: reply.into() }, now);
+    }
+
+    fn say_to_node(&mut self, node: &OwnerId, word: &Word, now: Now) {
+        let bytes = serde_json::to_vec(word).unwrap_or_default();
+        let Some(members) = self.members.as_mut() else { return };
+        if let Err(error) = members.send(node, Channel::Question, &bytes, now) {
+            debug!(%node, %error, "a question or an answer is not sent");
+            self.asking.lose(node);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn node(name: &str) -> OwnerId {
+        name.into()
+    }
+
+    #[test]
+    fn answers_reach_who_asked_and_come_from_who_was_asked() {
+        let mut asking = Asking::default();
+        let (reply, mut answer) = oneshot::channel();
+        let number = asking.wait(&node("a"), reply);
+        asking.answer(&node("b"), number, QueryReply::Json(json!("forged")));
+        assert!(answer.try_recv().is_err());
+        asking.answer(&node("a"), number, QueryReply::Json(json!("good")));
+        assert_eq!(answer.try_recv().unwrap(), QueryReply::Json(json!("good")));
+
+        let (reply, mut answer) = oneshot::channel();
+        asking.wait(&node("a"), reply);
+        asking.lose(&node("b"));
+        assert!(answer.try_recv().is_err());
+        asking.lose(&node("a"));
+        assert!(matches!(answer.try_recv().unwrap(), QueryReply::NotFound(_)));
+    }
+
+    #[test]
+    fn neither_questions_nor_memories_grow_without_end() {
+        let mut asking = Asking::default();
+        let mut answers = Vec::new();
+        for number in 0..1000 {
+            let (reply, answer) = oneshot::channel();
+            answers.push(answer);
+            asking.wait(&node("a"), reply);
+            asking.remember(&format!("task{number}"), &node("a"));
+        }
+        assert_eq!((asking.waiting.len(), asking.ran.len()), (WAITING, REMEMBERED));
+        assert_eq!(asking.ran[0].0, "task999");
+        drop(answers);
+        let (reply, _answer) = oneshot::channel();
+        asking.wait(&node("a"), reply);
+        assert_eq!(asking.waiting.len(), 1, "who went away is forgotten");
+    }
+}
