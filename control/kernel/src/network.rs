@@ -7,8 +7,7 @@ use ipnet::IpNet;
 use mizzen_ebpf_loader::JUDGED_MARK;
 use mizzen_netlink::{
     AddressDeviceSpec, BridgeSpec, Ensured, ForwardRule, MasqueradeRule, Netlink, NetlinkError,
-    Nft, OverlayTableSpec, PlainTunnels, Removed, ensure_sysctl,
-    ensure_sysctl_at_least,
+    Nft, OverlayTableSpec, PlainTunnels, Removed, ensure_sysctl, ensure_sysctl_at_least,
 };
 use mizzen_plan::overlay::local::{cni_state, cni_state_file, gateway_net};
 use mizzen_plan::overlay::{NodeBridge, OverlaySpec};

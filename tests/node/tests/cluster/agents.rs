@@ -1,12 +1,12 @@
 //! Agents on other nodes than the master's: tasks there, and what becomes of them when a
 //! daemon or the network between the two is away.
 
-use super::{await_listed, first, token};
+use super::{await_listed, first, lab_command, token};
 use mizzen_tests_node::node::{Node, Place};
-use mizzen_tests_node::{SOON, apps, eventually, in_lab_of, lab, node};
+use mizzen_tests_node::{SOON, apps, eventually, in_lab_of, lab};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::process::Stdio;
 
 /// Running tasks of a node with the pids of their processes.
 type Tasks = BTreeMap<String, u64>;
@@ -60,11 +60,6 @@ fn run_sleepers(two: &Node, instances: u32) -> Tasks {
     await_running(two, instances as usize)
 }
 
-fn lab_command(arguments: &[&str]) {
-    let said = node::run(lab::mizzen(arguments), Duration::from_secs(10));
-    assert_eq!(said.code, Some(0), "{}", said.stderr);
-}
-
 #[test]
 fn tasks_run_on_another_node_and_outlive_either_daemon() {
     in_lab_of(2, || {
@@ -103,6 +98,70 @@ fn tasks_run_on_another_node_and_outlive_either_daemon() {
         let left = await_running(&two, 1);
         assert!(left.iter().all(|(id, pid)| before.get(id) == Some(pid)), "{left:?}");
         let _ = two.stop();
+    });
+}
+
+/// Waits until each node's resolver leads to the leader by its names, and the leader answers there.
+fn await_leader_by_name(nodes: &[&Node], when: &str) {
+    for node in nodes {
+        for name in ["leader.mesos", "master.mesos", "marathon.mesos"] {
+            eventually(&format!("{name} is the leader {when}"), SOON, || {
+                let found = node.place().try_json(&["dns", name, "A"])?;
+                let rows = found["answers"].as_array()?;
+                let is = rows.len() == 1 && rows[0]["data"] == lab::address().to_string();
+                is.then_some(())
+            });
+        }
+        for url in ["leader.mesos:5050/version", "marathon.mesos:8080/v2/info"] {
+            let said = node.place().shell(&format!("curl -s -f -m 5 http://{url}"));
+            assert_eq!(said.code, Some(0), "{url} {when}");
+        }
+    }
+}
+
+#[test]
+fn the_leader_is_found_by_its_names_on_every_node() {
+    in_lab_of(2, || {
+        let (mut one, two) = master_and_agent();
+        await_leader_by_name(&[&one, &two], "at first");
+        one.kill();
+        eventually("nobody leads", SOON, || {
+            let said = two.mizzen(&["dns", "leader.mesos", "A"]);
+            said.stderr.contains("NXDOMAIN").then_some(())
+        });
+        let one = first(&["--roles", "master,services,dns,vip"]);
+        await_leader_by_name(&[&one, &two], "after its restart");
+    });
+}
+
+#[test]
+fn what_tasks_write_is_read_on_every_node() {
+    in_lab_of(2, || {
+        let (one, two) = master_and_agent();
+        let words = "echo said there; echo complained there >&2; exec sleep 1000";
+        let app = apps::command("/talk", words);
+        let file = lab::scratch("talk.json");
+        std::fs::write(&file, app.to_string()).unwrap();
+        let said = two.mizzen(&["run", &file.display().to_string()]);
+        assert_eq!(said.code, Some(0), "{}", said.stderr);
+        let (id, _) = await_running(&two, 1).pop_first().unwrap();
+        for node in [&one, &two] {
+            eventually("it is read", SOON, || {
+                (node.text(&["logs", "talk"]) == "said there\n").then_some(())
+            });
+            assert_eq!(node.text(&["logs", "--stderr", "talk"]), "complained there\n");
+        }
+        // Who reads along is told of its end.
+        let mut follow = one.place().command(&["logs", "-f", &id]);
+        let follow = follow.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let said = two.mizzen(&["rm", "talk"]);
+        assert_eq!(said.code, Some(0), "{}", said.stderr);
+        let output = follow.wait_with_output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "said there\n");
+        let last = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && last.contains("has ended"), "{last}");
+        let said = one.mizzen(&["logs", "nobody"]);
+        assert_eq!(said.code, Some(1), "{}", said.stdout);
     });
 }
 

@@ -86,12 +86,6 @@ fn garbage_is_counted_and_changes_nothing() {
             // It is closed, with or without an alert before.
             let _ = stream.read_to_end(&mut Vec::new());
         }
-        let counted = |name: &str| -> f64 {
-            let at = SocketAddr::from(([127, 0, 0, 1], 62080));
-            let text = mizzen_tests_node::http::get(at, "/v1/metrics").unwrap().text();
-            let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default();
-            line.rsplit(' ').next().unwrap_or_default().parse().unwrap_or(0.0)
-        };
         eventually("all of it is counted", SOON, || {
             let datagrams = counted("mizzen_cluster_datagrams_refused_total{reason=\"garbage\"}")
                 + counted("mizzen_cluster_datagrams_refused_total{reason=\"unknown_key\"}");
@@ -143,4 +137,131 @@ fn a_node_that_was_expelled_is_nobody_any_more() {
 
 fn said_expelled(node: &Node) -> Option<()> {
     node.problems().iter().any(|problem| problem.contains("expelled")).then_some(())
+}
+
+/// Names of the VIPs that a node knows.
+fn vips(node: &Node) -> Vec<String> {
+    let rows = node.json(&["vips"]);
+    let names = rows.as_array().cloned().unwrap_or_default();
+    let mut names: Vec<String> =
+        names.iter().map(|row| row["name"].as_str().unwrap_or_default().to_owned()).collect();
+    names.sort();
+    names
+}
+
+/// What the lab's first node counted so far.
+fn counted(name: &str) -> f64 {
+    let at = SocketAddr::from(([127, 0, 0, 1], 62080));
+    let text = mizzen_tests_node::http::get(at, "/v1/metrics").unwrap().text();
+    let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+    line.rsplit(' ').next().unwrap_or_default().parse().unwrap_or(0.0)
+}
+
+fn set(node: &Node, name: &str) {
+    let said = node.mizzen(&["vip", "set", &format!("{name}:80"), "--backend", "192.0.2.9:80"]);
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+}
+
+fn await_vips(node: &Node, names: &[&str]) {
+    let name = |name: &&str| format!("{name}.static.l4lb.thisdcos.directory");
+    let want: Vec<String> = names.iter().map(name).collect();
+    eventually(&format!("the VIPs are {names:?}"), SOON, || (vips(node) == want).then_some(()));
+}
+
+fn shell(place: &Place, command: &str) {
+    let said = place.shell(command);
+    assert_eq!(said.code, Some(0), "{command}: {}", said.stderr);
+}
+
+#[test]
+fn a_node_that_comes_back_with_an_old_log_is_believed_again() {
+    in_lab_of(2, || {
+        let one = first(&[]);
+        let mut two = joining(2, "two", &token(&one, 1)).start();
+        set(&two, "early");
+        await_vips(&one, &["early"]);
+        let known = id(&one, "two");
+        two.stop();
+        // A backup of the machine.
+        shell(&two.place(), "cp -a \"$MIZZEN_STATE_DIR\" \"$MIZZEN_STATE_DIR.old\"");
+        for _ in 0..2 {
+            two = again(2, "two", &[]).start();
+            set(&two, "late");
+            await_vips(&one, &["early", "late"]);
+            two.kill();
+        }
+        let restore =
+            "rm -r \"$MIZZEN_STATE_DIR\" && mv \"$MIZZEN_STATE_DIR.old\" \"$MIZZEN_STATE_DIR\"";
+        shell(&two.place(), restore);
+
+        let two = again(2, "two", &[]).start();
+        await_vips(&one, &["early"]);
+        set(&two, "later");
+        await_vips(&one, &["early", "later"]);
+        await_vips(&two, &["early", "later"]);
+        assert_eq!(id(&one, "two"), known);
+        assert_eq!((one.problems(), two.problems()), (Vec::new(), Vec::new()));
+    });
+}
+
+#[test]
+fn joining_twice_is_joining_once() {
+    in_lab_of(3, || {
+        let one = first(&[]);
+        let used = token(&one, 1);
+        // Two at once with what lets one in.
+        let places = [joining(2, "other", &used), joining(3, "other", &used)];
+        let mut both = places.each_ref().map(Place::spawn);
+        let late = eventually("one of them is refused", SOON, || {
+            both.iter_mut().position(|node| !node.runs())
+        });
+        let (refused, came) = (&places[late], 1 - late);
+        assert!(refused.log().contains("the token was used"), "{}", refused.log());
+        await_listed(&one, &[("one", "alive"), ("other", "alive")]);
+        let known = id(&one, "other");
+
+        // The one that is in is told to join once more, as a service manager would.
+        let [a, b] = both;
+        let mut inside = if came == 0 { a } else { b };
+        inside.wait_ready();
+        inside.kill();
+        let inside = places[came].start();
+        for node in [&one, &inside] {
+            await_listed(node, &[("one", "alive"), ("other", "alive")]);
+        }
+        assert_eq!(id(&one, "other"), known);
+    });
+}
+
+#[test]
+fn a_node_whose_certificate_has_ended_is_heard_by_nobody_until_it_joins_again() {
+    in_lab_of(2, || {
+        let one = first(&["--cluster-certificate-life", "4s"]);
+        let mut two = joining(2, "two", &token(&one, 1)).start();
+        await_listed(&one, &[("one", "alive"), ("two", "alive")]);
+        let known = id(&one, "two");
+        // A certificate that is renewed at this moment lasts as long from now.
+        let end = SystemTime::now() + Duration::from_secs(5);
+        two.kill();
+        eventually("its certificate has ended", SOON, || (SystemTime::now() >= end).then_some(()));
+        await_listed(&one, &[("one", "alive"), ("two", "dead")]);
+
+        let refused = "mizzen_cluster_streams_refused_total";
+        let before = counted(refused);
+        let mut two = again(2, "two", &[]).start();
+        eventually("it says so", SOON, || {
+            two.problems().iter().any(|text| text.contains("certificate has ended")).then_some(())
+        });
+        // It answers datagrams, whose key it has until that is changed, and nobody listens to it.
+        set(&two, "unheard");
+        eventually("it is refused", SOON, || (counted(refused) > before).then_some(()));
+        assert_eq!(vips(&one), [] as [&str; 0]);
+
+        two.stop();
+        let two = joining(2, "two", &token(&one, 1)).start();
+        await_listed(&one, &[("one", "alive"), ("two", "alive")]);
+        await_vips(&one, &["unheard"]);
+        assert_eq!(id(&one, "two"), known, "it keeps its name");
+        eventually("all is well", SOON, || two.problems().is_empty().then_some(()));
+    });
 }

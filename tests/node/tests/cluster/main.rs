@@ -10,15 +10,18 @@
 
 mod agents;
 mod faults;
+mod hardships;
 mod members;
+mod mesh;
 mod overlay;
 mod paths;
 mod policy;
 mod ports;
 
-use mizzen_tests_node::node::{Node, Place};
+use mizzen_tests_node::node::{self, Node, Place};
 use mizzen_tests_node::{SOON, eventually, lab};
 use serde_json::Value;
+use std::time::Duration;
 
 /// How a node is listed: host name, state.
 type Listed = (String, String);
@@ -71,4 +74,10 @@ fn id(node: &Node, hostname: &str) -> String {
     let all = nodes.as_array().cloned().unwrap_or_default();
     let found = all.iter().find(|node| node["hostname"] == hostname).expect("it is listed");
     found["id"].as_str().expect("an id").to_owned()
+}
+
+/// Pulls a cable of the lab, or plugs it in again.
+fn lab_command(arguments: &[&str]) {
+    let said = node::run(lab::mizzen(arguments), Duration::from_secs(10));
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
 }

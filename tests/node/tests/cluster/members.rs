@@ -1,11 +1,10 @@
 //! A cluster of two.
 
-use super::{again, await_listed, first, id, joining, token};
+use super::{again, await_listed, first, id, joining, lab_command, token};
 use mizzen_tests_node::apps::{self, WEB_VIP, server};
 use mizzen_tests_node::node::Node;
-use mizzen_tests_node::{SOON, eventually, in_lab_of, lab, node};
+use mizzen_tests_node::{SOON, eventually, in_lab_of, lab};
 use serde_json::{Value, json};
-use std::time::Duration;
 
 /// An app on the host's network, behind the VIP [`WEB_VIP`].
 fn web() -> Value {
@@ -37,11 +36,6 @@ fn ask(node: &Node, vip: &str) -> Option<String> {
     );
     let said = node.place().shell(&command);
     (said.code == Some(0)).then_some(said.stdout).filter(|text| text.starts_with("HTTP/1."))
-}
-
-fn lab_command(arguments: &[&str]) {
-    let said = node::run(lab::mizzen(arguments), Duration::from_secs(10));
-    assert_eq!(said.code, Some(0), "{}", said.stderr);
 }
 
 #[test]

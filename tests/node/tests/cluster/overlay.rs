@@ -169,6 +169,10 @@ fn addresses_of_a_lost_state_are_not_given_away_before_it_is_safe() {
         assert_eq!(state["agents"].as_array().unwrap().len(), 3, "{state}");
         let agent = http::get(lab::at(5051), "/overlay-agent/overlay").unwrap().json();
         assert_eq!(agent["overlays"][0]["state"]["status"], "STATUS_OK", "{agent}");
+        let accept = "curl -s -D - -o /dev/null -H 'Accept: application/x-protobuf'";
+        let url = format!("http://{}/overlay-agent/overlay", lab::at(5051));
+        let head = one.place().shell(&format!("{accept} {url}")).stdout;
+        assert!(head.contains("content-type: application/x-protobuf"), "{head}");
         two.stop();
     });
 }

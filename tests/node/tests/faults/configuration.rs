@@ -111,7 +111,7 @@ fn a_part_that_is_off_is_not_there() {
         assert_eq!(node.json(&["tasks"]), serde_json::json!([]), "other nodes have none either");
         let said = node.mizzen(&["logs", "web"]);
         assert_eq!(said.code, Some(1));
-        assert!(said.stderr.contains("`agent`"), "it says which part is missing: {}", said.stderr);
+        assert!(said.stderr.contains("no task `web`"), "{}", said.stderr);
         let said = node.mizzen(&["vips"]);
         assert_eq!((said.code, said.stdout.as_str()), (Some(1), ""));
         assert!(said.stderr.contains("`vip`"), "{}", said.stderr);
