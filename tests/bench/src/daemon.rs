@@ -83,17 +83,12 @@ impl Daemon {
 
     /// What it has in memory.
     pub(crate) fn memory(&self) -> Result<Memory> {
-        let path = format!("/proc/{}/smaps_rollup", self.child.id());
-        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-        memory(&text).with_context(|| format!("cannot understand {path}"))
+        memory_of(self.child.id())
     }
 
     /// What it has computed since its start, its threads and itself; to 10 ms.
     pub(crate) fn cpu_time(&self) -> Result<Duration> {
-        let path = format!("/proc/{}/stat", self.child.id());
-        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-        let ticks = cpu_ticks(&text).with_context(|| format!("cannot understand {path}"))?;
-        Ok(Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND))
+        cpu_time_of(self.child.id())
     }
 }
 
@@ -102,6 +97,21 @@ impl Drop for Daemon {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// What a process has in memory.
+pub(crate) fn memory_of(process: u32) -> Result<Memory> {
+    let path = format!("/proc/{process}/smaps_rollup");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    memory(&text).with_context(|| format!("cannot understand {path}"))
+}
+
+/// What a process has computed since its start, with all of its threads; to 10 ms.
+pub(crate) fn cpu_time_of(process: u32) -> Result<Duration> {
+    let path = format!("/proc/{process}/stat");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    let ticks = cpu_ticks(&text).with_context(|| format!("cannot understand {path}"))?;
+    Ok(Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND))
 }
 
 /// Kills a process without warning.

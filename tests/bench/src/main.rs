@@ -17,6 +17,7 @@ mod api;
 mod daemon;
 mod dns;
 mod generator;
+mod neighbours;
 mod network;
 mod node;
 mod overlay;
@@ -48,7 +49,7 @@ sections:
           authority, change, forwarding, enumerate, restart
   overlay [--quick] [--only ROW] [--among NAME,NAME…]
           figures of the overlay, beside those of others; rows:
-          path, beside, cni, peers";
+          path, beside, cni, peers, twenty";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -85,6 +86,7 @@ fn run(words: &[&str]) -> Result<ExitCode> {
             dns::generator::run(questions.as_ref(), core.parse()?)?;
             Ok(ExitCode::SUCCESS)
         }
+        ["twenty"] => overlay::twenty::round().map(|()| ExitCode::SUCCESS),
         ["serve", options @ ..] => server::run(options).map(|()| ExitCode::SUCCESS),
         ["generate", cgroup, cpu] => {
             generator::run(cgroup.as_ref(), cpu.parse().context("the number of a core")?)?;

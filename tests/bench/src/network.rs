@@ -46,6 +46,12 @@ impl Namespace {
         Ok(namespace)
     }
 
+    /// The machine's own, if this process may enter it.
+    pub(crate) fn of_machine() -> Result<Self> {
+        let file = File::open("/proc/1/ns/net").context("cannot find the machine's network")?;
+        Ok(Self { file, address: OnceLock::new() })
+    }
+
     /// Writes the settings; again once something tracks connections.
     pub(crate) fn tune(&self) -> Result<()> {
         self.within(|| {

@@ -1,10 +1,11 @@
 //! What the overlay costs: packets between containers, of two nodes and of one; connecting a
-//! container by CNI and letting it go; and reaching a thousand other nodes.
+//! container by CNI and letting it go; reaching a thousand other nodes; and twenty nodes from nothing.
 
 mod cni;
 mod host;
 mod path;
 mod peers;
+pub(crate) mod twenty;
 
 use crate::report::Report;
 use crate::rows::{self, Options, Row};
@@ -12,8 +13,13 @@ use crate::sandbox::Sandbox;
 use anyhow::Result;
 
 /// All parts.
-const ROWS: [Row<Bench>; 4] =
-    [("path", path::run), ("beside", path::run_beside), ("cni", cni::run), ("peers", peers::run)];
+const ROWS: [Row<Bench>; 5] = [
+    ("path", path::run),
+    ("beside", path::run_beside),
+    ("cni", cni::run),
+    ("peers", peers::run),
+    ("twenty", twenty::run),
+];
 
 /// What every row has.
 struct Bench {
