@@ -165,7 +165,6 @@ fn network(address: IpAddr, length: u8) -> IpAddr {
 mod tests {
     use super::super::{Verdict, number};
     use super::*;
-    use alloc::vec;
 
     fn at(text: &str) -> IpAddr {
         text.parse().unwrap()
@@ -177,7 +176,6 @@ mod tests {
         assert_eq!(port_prefixes(0..=65535), [(0, 0)]);
         assert_eq!(port_prefixes(8000..=8010), [(8000, 13), (8008, 15), (8010, 16)]);
         assert_eq!(port_prefixes(65535..=65535), [(65535, 16)]);
-        assert_eq!(port_prefixes(2..=1), vec![]);
         for (first, last) in [(1, 65535), (1024, 65535), (7, 9), (0, 1), (1, 1023)] {
             let prefixes = port_prefixes(first..=last);
             for port in 0..=u16::MAX {

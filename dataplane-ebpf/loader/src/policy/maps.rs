@@ -37,24 +37,11 @@ impl Plan {
         if wanted.is_idle() {
             return Self::default();
         }
-        let has_ways = wanted.opens_ways();
-        let flag = |is_set: bool, flag: u32| if is_set { flag } else { 0 };
-        let locals: BTreeMap<Ip16, Local> = here
-            .containers
-            .iter()
-            .map(|(address, link)| {
-                let guards = wanted.class_of(*address).flags;
-                let flags = guards | flag(has_ways, Local::WAYS);
-                ((*address).into(), Local { link: *link, flags })
-            })
-            .collect();
-        let mut stands = BTreeMap::new();
-        for local in locals.values().filter(|local| local.flags != 0) {
-            let guards = local.flags & !Local::WAYS;
-            *stands.entry(local.link).or_default() |=
-                stand::SENDER | flag(guards != 0, stand::RECEIVER);
-        }
-        if has_ways {
+        let ways = if wanted.opens_ways() { Switch::WAYS } else { 0 };
+        let together = if wanted.overlays == Overlays::Together { Switch::TOGETHER } else { 0 };
+        let locals = locals(wanted, here, ways != 0);
+        let mut stands = stands(&locals);
+        if ways != 0 {
             stands.extend(here.tunnels.iter().map(|tunnel| (*tunnel, stand::TUNNEL)));
         }
         Self {
@@ -62,9 +49,7 @@ impl Plan {
             rules: wanted.rulings.iter().map(|(of, says)| (key(of), ruling(says))).collect(),
             locals,
             speakers: here.speakers.iter().map(|(cookie, of)| (*cookie, speaker(of))).collect(),
-            flags: Switch::ON
-                | flag(wanted.overlays == Overlays::Together, Switch::TOGETHER)
-                | flag(has_ways, Switch::WAYS),
+            flags: Switch::ON | together | ways,
             stands,
         }
     }
@@ -146,6 +131,27 @@ impl Maps {
         let generation = self.switch()?.generation.wrapping_add(1).max(1);
         self.switch.put(&0, &Switch { flags, generation }).map_err(failed("write to", SWITCH))
     }
+}
+
+/// The containers here, and what has to be looked at because of each.
+fn locals(wanted: &PolicyWanted, here: &PolicyHere, has_ways: bool) -> BTreeMap<Ip16, Local> {
+    let ways = if has_ways { Local::WAYS } else { 0 };
+    let local = |(address, link): (&IpAddr, &u32)| {
+        let flags = wanted.class_of(*address).flags | ways;
+        ((*address).into(), Local { link: *link, flags })
+    };
+    here.containers.iter().map(local).collect()
+}
+
+/// Where programs are to stand because of these: on both ways of who is guarded or watched.
+fn stands(locals: &BTreeMap<Ip16, Local>) -> BTreeMap<u32, u32> {
+    let mut stands = BTreeMap::new();
+    for local in locals.values().filter(|local| local.flags != 0) {
+        let is_judged = local.flags & !Local::WAYS != 0;
+        let receiver = if is_judged { stand::RECEIVER } else { 0 };
+        *stands.entry(local.link).or_default() |= stand::SENDER | receiver;
+    }
+    stands
 }
 
 fn class(class: &policy::Class) -> Class {

@@ -5,7 +5,7 @@ use mizzen_ebpf_core::policy::{Class, PolicyWanted, Traffic};
 use crate::cluster::{FAMILIES, address, at};
 use crate::net::ask;
 use crate::room::in_room;
-use crate::stage::{CLIENT, PATHS, RULE, SERVER, Stage, connects, is_answered};
+use crate::stage::{CLIENT, LONG, PATHS, RULE, SERVER, SOON, Stage, connects, is_answered};
 
 #[test]
 fn connections_outlive_the_rule_that_let_them_in() {
@@ -21,7 +21,7 @@ fn connections_outlive_the_rule_that_let_them_in() {
                 assert!(held.echoes(&vec![1; 200_000]));
                 stage.wanted.rulings.clear();
                 stage.apply();
-                assert!(!connects(&stage.client().namespace, target), "{path:?} {family:?}");
+                assert!(!connects(&stage.client().namespace, target, SOON), "{path:?} {family:?}");
                 assert!(held.echoes(&vec![2; 200_000]), "{path:?} {family:?}");
             }
             assert!(stage.counts(RULE).allowed > 0);
@@ -94,13 +94,13 @@ fn without_policies_nothing_is_judged() {
         stage.guard(SERVER, Class::GUARDED_INGRESS);
         stage.apply();
         let target = stage.server().namespace.server("9.0.2.2");
-        assert!(!connects(&stage.client().namespace, target));
+        assert!(!connects(&stage.client().namespace, target, SOON));
         let datagrams = stage.server().namespace.udp_server("9.0.2.2");
-        assert!(!is_answered(&stage.client().namespace, datagrams));
+        assert!(!is_answered(&stage.client().namespace, datagrams, SOON));
         stage.wanted = PolicyWanted::default();
         stage.apply();
-        assert!(connects(&stage.client().namespace, target));
-        assert!(is_answered(&stage.client().namespace, datagrams));
+        assert!(connects(&stage.client().namespace, target, LONG));
+        assert!(is_answered(&stage.client().namespace, datagrams, LONG));
         for node in &stage.cluster.nodes {
             assert_eq!(crate::lifecycle::filters(node), 0, "programs stand nowhere");
         }

@@ -13,8 +13,8 @@ use crate::cluster::{FAMILIES, Family, address, at};
 use crate::net::ask;
 use crate::room::{backends, in_room};
 use crate::stage::{
-    ALL, BESIDE, CLIENT, OVERLAY, PATHS, Path, RULE, SERVER, Stage, connects, echoes, is_answered,
-    port,
+    ALL, BESIDE, CLIENT, LONG, OVERLAY, PATHS, Path, RULE, SERVER, SOON, Stage, connects, echoes,
+    is_answered, port,
 };
 
 const TCP: u8 = 6;
@@ -37,20 +37,20 @@ fn a_guarded_container_is_reached_as_rules_say() {
                 stage.allow((CLIENT, SERVER), port(TCP, open.port()));
                 stage.apply();
                 let client = &stage.client().namespace;
-                assert!(connects(client, open), "{path:?} {family:?}");
+                assert!(connects(client, open, LONG), "{path:?} {family:?}");
                 let before = stage.counts(number::GUARD_INGRESS).refused;
-                assert!(!connects(client, shut), "{path:?} {family:?}");
+                assert!(!connects(client, shut, SOON), "{path:?} {family:?}");
                 assert!(stage.counts(number::GUARD_INGRESS).refused > before);
                 // Somebody else, and the same one with something else.
-                assert!(!connects(&stage.beside().namespace, open), "{path:?} {family:?}");
-                assert!(!echoes(client, address(family, 2, 2)));
+                assert!(!connects(&stage.beside().namespace, open, SOON), "{path:?} {family:?}");
+                assert!(!echoes(client, address(family, 2, 2), SOON));
                 // What the guarded one begins is its own affair, and answered.
                 let target = client.server(&at(address(family, 1, 2)));
-                assert!(connects(&stage.server().namespace, target));
-                assert!(echoes(&stage.server().namespace, address(family, 1, 2)));
+                assert!(connects(&stage.server().namespace, target, LONG));
+                assert!(echoes(&stage.server().namespace, address(family, 1, 2), LONG));
                 // Its node always reaches it.
-                assert!(connects(&stage.cluster.nodes[1].host, shut), "{path:?} {family:?}");
-                assert!(echoes(&stage.cluster.nodes[1].host, address(family, 2, 2)));
+                assert!(connects(&stage.cluster.nodes[1].host, shut, LONG), "{path:?} {family:?}");
+                assert!(echoes(&stage.cluster.nodes[1].host, address(family, 2, 2), LONG));
             }
             assert!(stage.counts(RULE).allowed > 0);
             if let Some(paths) = &stage.paths {
@@ -78,15 +78,15 @@ fn datagrams_and_their_answers_pass_as_rules_say() {
                 stage.allow((CLIENT, SERVER), Traffic::Protocol(ICMP));
                 stage.apply();
                 let client = &stage.client().namespace;
-                assert!(is_answered(client, open), "{path:?} {family:?}");
-                assert!(!is_answered(client, shut), "{path:?} {family:?}");
-                assert!(echoes(client, address(family, 2, 2)), "{path:?} {family:?}");
+                assert!(is_answered(client, open, LONG), "{path:?} {family:?}");
+                assert!(!is_answered(client, shut, SOON), "{path:?} {family:?}");
+                assert!(echoes(client, address(family, 2, 2), LONG), "{path:?} {family:?}");
                 // In pieces, of which only the first has ports.
                 assert_eq!(ask(&client.udp(open), 20_000).expect("an answer in pieces").2, 20_000);
                 // The guarded one begins nothing.
                 let target = client.udp_server(&at(address(family, 1, 2)));
-                assert!(!is_answered(&stage.server().namespace, target));
-                assert!(!echoes(&stage.server().namespace, address(family, 1, 2)));
+                assert!(!is_answered(&stage.server().namespace, target, SOON));
+                assert!(!echoes(&stage.server().namespace, address(family, 1, 2), SOON));
             }
         }
     });
@@ -104,12 +104,15 @@ fn what_a_guarded_container_begins_is_refused_at_its_link() {
                 let far = stage.server().namespace.server(&at(address(family, 2, 2)));
                 let near = stage.beside().namespace.server(&at(address(family, 1, 3)));
                 let client = &stage.client().namespace;
-                assert!(!connects(client, far), "{path:?} {family:?}");
-                assert!(connects(client, near), "{path:?} {family:?}");
-                assert!(!connects(client, SocketAddr::new(address(family, 1, 1), 9)), "its node");
+                assert!(!connects(client, far, SOON), "{path:?} {family:?}");
+                assert!(connects(client, near, LONG), "{path:?} {family:?}");
+                assert!(
+                    !connects(client, SocketAddr::new(address(family, 1, 1), 9), SOON),
+                    "its node"
+                );
                 let own = client.server(&at(address(family, 1, 2)));
-                assert!(connects(&stage.server().namespace, own), "answers pass");
-                assert!(echoes(&stage.server().namespace, address(family, 1, 2)));
+                assert!(connects(&stage.server().namespace, own, LONG), "answers pass");
+                assert!(echoes(&stage.server().namespace, address(family, 1, 2), LONG));
             }
             let refusals = stage.refusals(0);
             let first = refusals.first().expect("it is told");
@@ -133,9 +136,9 @@ fn what_is_tried_out_passes_and_is_reported() {
             stage.rule((ALL, SERVER), Traffic::All, RULE + 1, Action::Audit);
             stage.apply();
             let target = stage.server().namespace.server("9.0.2.2");
-            assert!(connects(&stage.client().namespace, target));
+            assert!(connects(&stage.client().namespace, target, LONG));
             assert_eq!(stage.refusals(1), []);
-            assert!(connects(&stage.beside().namespace, target));
+            assert!(connects(&stage.beside().namespace, target, LONG));
             let told = stage.refusals(1);
             let told: Vec<_> = told.iter().map(|it| (it.verdict, it.rule, it.from_class)).collect();
             assert_eq!(told, [(Verdict::WouldRefuse, number::AUDIT_INGRESS, BESIDE)]);
@@ -155,7 +158,7 @@ fn an_address_of_somebody_else_opens_no_door() {
         stage.allow((SERVER, BESIDE), Traffic::All);
         stage.apply();
         let target = stage.beside().namespace.server("9.0.1.3");
-        assert!(connects(&stage.client().namespace, target));
+        assert!(connects(&stage.client().namespace, target, LONG));
         // The client passes for the server, which may as well.
         let client = &stage.client().namespace;
         client.address("eth0", &["9.0.2.2/32"]);
@@ -184,18 +187,18 @@ fn overlays_are_apart_until_a_rule_opens_a_way() {
         stage.apply();
         for family in FAMILIES {
             let target = stage.server().namespace.server(&at(address(family, 2, 2)));
-            assert!(connects(&stage.beside().namespace, target), "{family:?}");
-            assert!(!connects(&stage.client().namespace, target), "{family:?}");
+            assert!(connects(&stage.beside().namespace, target, LONG), "{family:?}");
+            assert!(!connects(&stage.client().namespace, target, SOON), "{family:?}");
             let back = stage.beside().namespace.server(&at(address(family, 1, 3)));
-            assert!(!connects(&stage.server().namespace, back), "one way only");
+            assert!(!connects(&stage.server().namespace, back, SOON), "one way only");
             let datagrams = stage.server().namespace.udp_server(&at(address(family, 2, 2)));
-            assert!(!is_answered(&stage.beside().namespace, datagrams));
+            assert!(!is_answered(&stage.beside().namespace, datagrams, SOON));
         }
         assert!(stage.counts(number::ISOLATION).refused >= 4);
         stage.allow((BESIDE, SERVER), Traffic::All);
         stage.apply();
         let datagrams = stage.server().namespace.udp_server("9.0.2.2");
-        assert!(is_answered(&stage.beside().namespace, datagrams), "and answers come back");
+        assert!(is_answered(&stage.beside().namespace, datagrams, LONG), "and answers come back");
     });
 }
 
@@ -219,14 +222,14 @@ fn filter_rules_that_keep_overlays_apart_are_told_what_may_pass() {
             let target = stage.server().namespace.server(&at(address(family, 2, 2)));
             let mut held = stage.beside().namespace.connect(target).expect("a way");
             assert!(held.echoes(&vec![7; 300_000]), "both ways, over both nodes");
-            assert!(!connects(&stage.client().namespace, target), "{family:?}");
+            assert!(!connects(&stage.client().namespace, target, SOON), "{family:?}");
             // Another way stays open, and this one is closed to whoever comes later.
             stage.wanted.rulings.clear();
             stage.allow((CLIENT, SERVER), Traffic::All);
             stage.apply();
-            assert!(!connects(&stage.beside().namespace, target), "{family:?}");
+            assert!(!connects(&stage.beside().namespace, target, SOON), "{family:?}");
             assert!(held.echoes(&vec![8; 300_000]), "{family:?}");
-            assert!(echoes(&stage.client().namespace, address(family, 2, 2)), "{family:?}");
+            assert!(echoes(&stage.client().namespace, address(family, 2, 2), LONG), "{family:?}");
             stage.allow((BESIDE, SERVER), Traffic::Protocol(TCP));
             stage.wanted.rulings.retain(|matched, _| matched.from == BESIDE);
             stage.apply();

@@ -9,7 +9,9 @@ use mizzen_ebpf_loader::{Policy, PolicyHere, SpeakerWanted, teardown_policy};
 
 use crate::cluster::{Family, Node, address};
 use crate::room::in_room;
-use crate::stage::{BESIDE, CLIENT, PATHS, Path, RULE, SERVER, Stage, connects, follow, here};
+use crate::stage::{
+    BESIDE, CLIENT, LONG, PATHS, Path, RULE, SERVER, SOON, Stage, connects, follow, here,
+};
 
 #[test]
 fn a_daemon_that_is_gone_leaves_no_door_open() {
@@ -25,16 +27,16 @@ fn a_daemon_that_is_gone_leaves_no_door_open() {
             let Stage { cluster, policies, wanted, paths } = stage;
             *paths = None;
             *policies = crate::stage::open(cluster);
-            assert!(connects(&cluster.nodes[0].containers[0].namespace, target));
-            assert!(!connects(&cluster.nodes[0].containers[1].namespace, target), "{path:?}");
+            assert!(connects(&cluster.nodes[0].containers[0].namespace, target, LONG));
+            assert!(!connects(&cluster.nodes[0].containers[1].namespace, target, SOON), "{path:?}");
             // A successor takes over, and changes what differs.
             for (node, policy) in cluster.nodes.iter().zip(policies) {
                 let changed = node.host.run(|| policy.follow(wanted, &here(node)));
                 let changed = changed.expect("writable maps");
                 assert_eq!((changed.classes, changed.rulings), (0, 0));
             }
-            assert!(connects(&stage.client().namespace, target));
-            assert!(!connects(&stage.beside().namespace, target));
+            assert!(connects(&stage.client().namespace, target, LONG));
+            assert!(!connects(&stage.beside().namespace, target, SOON));
             assert_eq!(stage.counts(RULE).allowed, counts.allowed + 2);
             assert_eq!(stage.counts(number::GUARD_INGRESS).refused, 2);
         }
@@ -61,10 +63,10 @@ fn a_killed_process_is_not_missed() {
             text += &String::from_utf8_lossy(&bytes[..length]);
         }
         let target = stage.server().namespace.server("9.0.2.2");
-        assert!(!connects(&stage.client().namespace, target));
+        assert!(!connects(&stage.client().namespace, target, SOON));
         daemon.0.kill().expect("a child");
         daemon.0.wait().expect("a child");
-        assert!(!connects(&stage.client().namespace, target));
+        assert!(!connects(&stage.client().namespace, target, SOON));
     });
 }
 
@@ -133,14 +135,14 @@ fn teardown_leaves_nothing() {
         node.host.run(|| stage.policies[1].follow(&stage.wanted, &here)).expect("attachable");
         assert!(pin.exists());
         let target = stage.server().namespace.server("9.0.2.2");
-        assert!(!connects(&stage.client().namespace, target));
+        assert!(!connects(&stage.client().namespace, target, SOON));
         for node in &stage.cluster.nodes {
             node.host.run(|| teardown_policy(&node.pin_dir)).expect("removable");
             assert_eq!(filters(node), 0);
             assert_eq!(node.pin_dir.read_dir().expect("a directory").count(), 0);
             node.host.run(|| teardown_policy(&node.pin_dir)).expect("nothing to remove");
         }
-        assert!(connects(&stage.client().namespace, target));
+        assert!(connects(&stage.client().namespace, target, LONG));
     });
 }
 
@@ -156,9 +158,9 @@ fn a_link_that_is_gone_keeps_no_other_from_being_judged() {
         let changed = node.host.run(|| stage.policies[1].follow(&stage.wanted, &here));
         assert_eq!(changed.expect("writable maps").errors.len(), 1);
         let target = stage.server().namespace.server("9.0.2.2");
-        assert!(!connects(&stage.client().namespace, target));
+        assert!(!connects(&stage.client().namespace, target, SOON));
         node.host.run(|| stage.policies[1].follow(&PolicyWanted::default(), &here)).expect("maps");
-        assert!(connects(&stage.client().namespace, target));
+        assert!(connects(&stage.client().namespace, target, LONG));
     });
 }
 

@@ -155,11 +155,13 @@ pub fn port(protocol: u8, port: u16) -> Traffic {
 }
 
 /// How long a test waits for what must not come.
-const SOON: Duration = Duration::from_millis(300);
+pub const SOON: Duration = Duration::from_millis(300);
+/// And for what must.
+pub const LONG: Duration = Duration::from_secs(20);
 
 /// Whether a connection is made; what is refused on its way is not answered at all.
-pub fn connects(from: &Namespace, to: SocketAddr) -> bool {
-    let connected = from.run(|| TcpStream::connect_timeout(&to, SOON));
+pub fn connects(from: &Namespace, to: SocketAddr, wait: Duration) -> bool {
+    let connected = from.run(|| TcpStream::connect_timeout(&to, wait));
     match &connected {
         Err(error) => assert_eq!(error.kind(), ErrorKind::TimedOut, "{to}: {error}"),
         Ok(_) => {}
@@ -168,20 +170,20 @@ pub fn connects(from: &Namespace, to: SocketAddr) -> bool {
 }
 
 /// Whether a datagram of a new socket is answered.
-pub fn is_answered(from: &Namespace, to: SocketAddr) -> bool {
+pub fn is_answered(from: &Namespace, to: SocketAddr, wait: Duration) -> bool {
     let socket = from.udp(to);
-    socket.set_read_timeout(Some(SOON)).expect("a time-out");
+    socket.set_read_timeout(Some(wait)).expect("a time-out");
     ask(&socket, 100).is_ok()
 }
 
 /// Whether an ICMP echo is.
-pub fn echoes(from: &Namespace, to: IpAddr) -> bool {
+pub fn echoes(from: &Namespace, to: IpAddr, wait: Duration) -> bool {
     let (domain, protocol, kind) = match to {
         IpAddr::V4(_) => (Domain::IPV4, Protocol::ICMPV4, 8),
         IpAddr::V6(_) => (Domain::IPV6, Protocol::ICMPV6, 128),
     };
     let socket = from.run(|| Socket::new(domain, Type::RAW, Some(protocol)).expect("root"));
-    socket.set_read_timeout(Some(SOON)).expect("a time-out");
+    socket.set_read_timeout(Some(wait)).expect("a time-out");
     // Number 0x1234, and a checksum that IPv6 works out itself.
     let sum = !((u16::from(kind) << 8) + 0x1234);
     let [high, low] = sum.to_be_bytes();
