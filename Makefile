@@ -131,5 +131,5 @@ test-kernel: ## Test encryption and VIP connects under Debian 12's kernel, in QE
 	@tests/kernel/fetch.sh
 	@$(IN_GUEST) --package mizzen-netlink --test wireguard -- --include-ignored --test-threads=1
 	@$(IN_GUEST) --package mizzen-kernel --test tunnels -- --include-ignored --test-threads=1
-	@$(IN_GUEST) --package mizzen-ebpf-loader --test kernel -- --test-threads=1 traffic::
+	@$(IN_GUEST) --package mizzen-ebpf-loader --test kernel -- --test-threads=1 traffic::a_ traffic::connects
 	@echo "test-kernel: ok"
