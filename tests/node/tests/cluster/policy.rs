@@ -5,7 +5,7 @@ use super::{await_listed, first};
 use mizzen_tests_node::apps::Task;
 use mizzen_tests_node::node::{Node, Place};
 use mizzen_tests_node::{SOON, eventually, in_lab_of, lab};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ fn await_open(from: &Task, to: &Task, when: &str) {
 }
 
 /// Sets, by way of a node, what the tasks `web` take in.
-fn set(node: &Node, ingress: serde_json::Value) {
+fn set(node: &Node, ingress: &Value) {
     let policy = json!({ "id": "web", "applies_to": { "name": "/web" }, "ingress": ingress });
     let file = lab::scratch("policy.json");
     std::fs::write(&file, policy.to_string()).unwrap();
@@ -45,14 +45,14 @@ fn policies_hold_on_every_node_while_masters_and_daemons_are_away() {
         await_open(&a, &b, "without a policy");
         await_open(&b, &a, "without a policy");
         // Set on the node that keeps none; the leading master has it, and all follow.
-        set(&two, json!([]));
+        set(&two, &json!([]));
         await_closed(&a, &b, "by a policy");
         await_closed(&b, &a, "by a policy");
         assert_eq!((ids(&one), ids(&two)), (vec!["web".to_owned()], vec!["web".to_owned()]));
-        set(&one, json!([{ "peers": [{ "name": "web" }] }]));
+        set(&one, &json!([{ "peers": [{ "name": "web" }] }]));
         await_open(&a, &b, "for its like");
         await_open(&b, &a, "for its like");
-        set(&one, json!([{ "peers": [{ "name": "others" }] }]));
+        set(&one, &json!([{ "peers": [{ "name": "others" }] }]));
         await_closed(&a, &b, "for all but others");
 
         one.kill();

@@ -67,7 +67,7 @@ fn apply(node: &Node, policies: &Value, flags: &[&str]) {
 }
 
 /// Only these peers reach the database.
-fn guard(peers: Value) -> Value {
+fn guard(peers: &Value) -> Value {
     let ports = [format!("{PORT}/tcp")];
     json!([{
         "id": "db", "applies_to": { "labels": { "app": "db" } },
@@ -97,7 +97,7 @@ fn overlays_are_apart_until_a_policy_opens_a_way() {
         await_closed(&far, &db, "because overlays are apart");
         await_open(&near, &db, "in one overlay");
 
-        apply(&node, &guard(json!([{ "overlay": "web", "labels": { "app": "far" } }])), &[]);
+        apply(&node, &guard(&json!([{ "overlay": "web", "labels": { "app": "far" } }])), &[]);
         await_open(&far, &db, "by policy");
         await_closed(&near, &db, "because nothing lets it in");
         await_open(&db, &near, "the other way round");
@@ -142,7 +142,7 @@ fn what_a_policy_says_holds_while_the_daemon_is_killed_and_restarted() {
         let place = node.place();
         let (db, far) = (deploy(&node, "/db", "dcos"), deploy(&node, "/far", "web"));
         let near = deploy(&node, "/near", "dcos");
-        apply(&node, &guard(json!([{ "overlay": "web" }])), &[]);
+        apply(&node, &guard(&json!([{ "overlay": "web" }])), &[]);
         await_open(&far, &db, "by policy");
         await_closed(&near, &db, "by policy");
         node.kill();
@@ -172,7 +172,7 @@ fn what_is_tried_out_is_reported_and_passes() {
     in_lab(|| {
         let node = start();
         let (db, near) = (deploy(&node, "/db", "dcos"), deploy(&node, "/near", "dcos"));
-        apply(&node, &guard(json!([{ "name": "nobody" }])), &["--audit"]);
+        apply(&node, &guard(&json!([{ "name": "nobody" }])), &["--audit"]);
         eventually("it is reported", SOON, || {
             assert!(connects(&near, &db) && passes(&near, &db), "nothing is refused");
             let drops = node.json(&["policy", "drops", "--audit"])["drops"].as_array().cloned()?;
