@@ -20,10 +20,11 @@ use super::saves::{Saves, chain};
 use crate::config::{Config, Role};
 use driver::{Driver, Look};
 use drops::Drops;
+use ipnet::IpNet;
 use mizzen_kernel::network::{Isolation, own_addresses};
 use mizzen_kernel::policy::{PolicySpec, is_pinned};
 use mizzen_membership::view::Change;
-use mizzen_plan::overlay::{PeerChange, RouteTable};
+use mizzen_plan::overlay::{OverlaySpec, PeerChange, RouteTable};
 use mizzen_plan::policy::{Ground, Neighbour, Overlays, PolicyPlanner};
 use mizzen_store::Store;
 use mizzen_types::fact::{Fact, Key, NodeFact};
@@ -201,11 +202,11 @@ impl Core {
             debug!(error = chain(&error), "own addresses cannot be listed");
             BTreeSet::new()
         });
-        host.extend(specs.iter().flat_map(|spec| spec.gateways()));
+        host.extend(specs.iter().flat_map(OverlaySpec::gateways));
         host.extend(self.config.dns.addresses.iter().copied());
         host.insert(self.config.address);
         let grant = self.overlay.grant.iter();
-        host.extend(grant.flat_map(|grant| grant.vtep.addresses.iter().map(|net| net.addr())));
+        host.extend(grant.flat_map(|grant| grant.vtep.addresses.iter().map(IpNet::addr)));
         // Tasks of this node are known by their facts, with more than their addresses.
         let own = self.own_containers();
         let others = self.policy.leases.iter().filter(|(_, container)| !own.contains(*container));

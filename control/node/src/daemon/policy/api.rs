@@ -55,7 +55,7 @@ impl Core {
         let former = self.policy.planner.policies().get(id).cloned();
         if former.as_ref() != Some(&policy) {
             self.has_room(id, &policy)?;
-            self.keep_policy(id, Some(policy.clone()))?;
+            self.keep_policy(id, Some(&policy))?;
             info!(policy = %id, audit = policy.audit, "a policy was set");
             self.settle();
         }

@@ -12,6 +12,9 @@ pub(crate) struct PolicyExposed {
     refusals: [(Family, u64); 2],
 }
 
+/// One number of several.
+type Count = fn(&PolicyCounts) -> u64;
+
 const ALLOWED: Family =
     counter("mizzen_policy_allowed_total", "Connections and flows that passed, by what decided.");
 const REFUSED: Family = counter(
@@ -88,7 +91,7 @@ impl Core {
 impl PolicyExposed {
     /// Writes all of it.
     pub(crate) fn write(&self, writer: &mut Writer<'_>) -> Result<(), Gone> {
-        let of: [(Family, fn(&PolicyCounts) -> u64); 3] = [
+        let of: [(Family, Count); 3] = [
             (ALLOWED, |count| count.allowed),
             (REFUSED, |count| count.refused),
             (WOULD_REFUSE, |count| count.would_refuse),

@@ -116,14 +116,14 @@ impl Core {
     pub(super) fn keep_policy(
         &mut self,
         id: &PolicyId,
-        policy: Option<Policy>,
+        policy: Option<&Policy>,
     ) -> Result<(), Refusal> {
         let mut policies = self.policy.planner.policies().clone();
-        let before = match &policy {
+        let before = match policy {
             Some(policy) => policies.insert(id.clone(), policy.clone()),
             None => policies.remove(id),
         };
-        self.policy.saves.push(id.as_str(), policy.as_ref().and_then(record));
+        self.policy.saves.push(id.as_str(), policy.and_then(record));
         if let Err(error) = self.policy.saves.flush(&self.store, clock::now().mono) {
             // The disk may have taken it all the same, so what was there is written again.
             self.policy.saves.push(id.as_str(), before.as_ref().and_then(record));
@@ -133,7 +133,7 @@ impl Core {
             return Err(refusal);
         }
         self.problems.solve(RECORDS);
-        self.say_policy(id, policy.as_ref());
+        self.say_policy(id, policy);
         self.set_policies(policies);
         Ok(())
     }
