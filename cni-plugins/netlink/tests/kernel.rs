@@ -385,7 +385,7 @@ fn settings_that_are_numbers_grow_and_do_not_shrink() {
     assert_eq!(found, ["5", "9", "9"]);
     let of_machine = "net/ipv4/neigh/default/gc_thresh3";
     let made = Namespace::new().run(|| ensure_sysctl_at_least(of_machine, 1 << 30).unwrap());
-    assert_eq!(made, mizzen_netlink::Ensured::Unchanged(()), "it is not there");
+    assert_eq!(made, Ensured::Unchanged(()), "it is not there");
     let wrong = ensure_sysctl_at_least("kernel/hostname", 1);
     assert!(wrong.is_err(), "a name is no number");
 }

@@ -272,8 +272,10 @@ mod tests {
 
     #[test]
     fn components_lead_somewhere() {
+        /// Names and what they lead to; which of them are refused.
+        type Case = (&'static [(&'static str, &'static str)], &'static [&'static str]);
         #[rustfmt::skip]
-        let table: &[(&[(&str, &str)], &[&str])] = &[
+        let table: &[Case] = &[
             (&[("a", "web.marathon.mesos"), ("b", "a.component.thisdcos.directory")], &[]),
             (&[("a", "c.component.thisdcos.directory"), ("b", "a.mesos")],            &[]),
             (&[("a", "A.Component.thisdcos.directory.")],                             &["a"]),
