@@ -24,6 +24,7 @@
 mod address;
 mod attributes;
 mod bridge;
+mod clock;
 mod connection;
 mod conntrack;
 mod error;
@@ -45,13 +46,16 @@ mod wireguard;
 
 pub use address::{AddressState, DuplicateDetection};
 pub use bridge::{AddressDeviceSpec, BridgeSpec};
+pub use clock::{ClockSync, observe_clock};
 pub use connection::Netlink;
 pub use conntrack::{Conntrack, FlowFamily, FlowFilter};
 pub use error::NetlinkError;
 pub use link::{IfIndex, LinkChange, LinkState, Mac};
 pub use monitor::{LinkMonitor, RemovalMonitor};
 pub use netns::{in_namespace, is_own_namespace, visit_namespace};
-pub use nft::{ForwardRule, MasqueradeRule, Nft, OverlayTableSpec, PlainTunnels};
+pub use nft::{
+    ChainState, ForwardRule, MasqueradeRule, Nft, OverlayTableSpec, PlainTunnels, RuleState,
+};
 pub use path::PathState;
 pub use ports::{PortEntry, PortTableSpec, PublishedPort};
 pub use rate::RateLimit;

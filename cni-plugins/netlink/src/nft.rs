@@ -4,9 +4,11 @@
 //! no packet ever sees half of it, and rules of others are not touched.
 
 mod forward;
+mod others;
 mod plain;
 
 pub use forward::ForwardRule;
+pub use others::{ChainState, RuleState};
 pub use plain::PlainTunnels;
 
 use std::hash::{DefaultHasher, Hash, Hasher};

@@ -5,8 +5,9 @@
 //! [`fast_path`] what passes by bridges and routes; [`policy`] who may talk to whom; [`vips`] keeps the balancer's tables, [`ingress`] its programs on links. All observe before they
 //! act, so a restart is an ordinary pass, and mark what is theirs (names that
 //! carry the instance, a table and a pin directory of their own) and touch nothing
-//! else. What *should* be is decided in `control/plan`.
+//! else. What *should* be is decided in `control/plan`. [`doctor`] only looks.
 
+pub mod doctor;
 pub mod endings;
 pub mod fast_path;
 pub mod ingress;
@@ -15,3 +16,16 @@ pub mod path_mtu;
 pub mod policy;
 pub mod tunnels;
 pub mod vips;
+
+use std::error::Error;
+
+/// An error with all of its causes, as one text.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
+}

@@ -10,6 +10,7 @@
 
 pub mod encryption;
 
+use crate::chain;
 use encryption::{Encrypting, forgotten_ways};
 use ipnet::IpNet;
 use mizzen_netlink::{
@@ -373,15 +374,4 @@ fn difference(
         None => Some(TunnelChange::Add(*entry)),
     });
     (gone.map(|(_, entry)| TunnelChange::Remove(*entry)).collect(), come.collect())
-}
-
-/// An error with all of its causes.
-fn chain(error: &NetlinkError) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

@@ -7,6 +7,7 @@
 //! [`ingress`] says by which links VIP traffic may arrive. Nothing here looks at the
 //! kernel; that is `control/kernel`.
 
+pub mod doctor;
 pub mod ingress;
 pub mod overlay;
 pub mod policy;

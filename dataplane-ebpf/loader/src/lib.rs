@@ -21,6 +21,7 @@ mod draft;
 mod error;
 mod extents;
 mod fast_path;
+mod features;
 mod flows;
 mod histograms;
 mod ingress;
@@ -54,6 +55,7 @@ pub use fast_path::{
     ContainerWanted, FastPath, FastPathChanged, FastPathCounts, FastPathMeter, FastPathWanted,
     PeerWanted, teardown_fast_path,
 };
+pub use features::{BpfFeature, probe_bpf_feature};
 pub use flows::ArrivingFlow;
 pub use ingress::{Attachment, Followed, LinkWanted};
 pub use leavers::{Leaver, SocketTable};
@@ -67,7 +69,7 @@ pub use policy::{
     Policy, PolicyChanged, PolicyCounts, PolicyHere, PolicyMeter, PolicyPlace, Refusal, Refusals,
     SpeakerWanted, is_policy_pinned, namespace_cookie, teardown_policy,
 };
-pub use probe::{ProbeError, probe};
+pub use probe::{ProbeError, probe, probe_pins};
 pub use sockets::{Socket, Stage};
 pub use standing::Standing;
 pub use words::{VipState, VipWanted};

@@ -87,6 +87,23 @@ pub fn probe_machine(pin_dir: &Path) -> Result<(), ProbeError> {
     bpf::try_map_create().map_err(|source| ProbeError::Refused { source })
 }
 
+/// Whether a directory is on a BPF file system, or would be: it may not exist yet, and then the nearest one above it counts.
+///
+/// # Errors
+///
+/// [`ProbeError::NoBpffs`], or that the directories cannot be looked at.
+pub fn probe_pins(path: &Path) -> Result<(), ProbeError> {
+    for directory in path.ancestors() {
+        match file_system(directory) {
+            Ok(BPF_FS_MAGIC) => return Ok(()),
+            Ok(_) => return Err(ProbeError::NoBpffs { path: path.to_owned() }),
+            Err(source) if source.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => return Err(ProbeError::Pins { path: path.to_owned(), source }),
+        }
+    }
+    Err(ProbeError::NoBpffs { path: path.to_owned() })
+}
+
 /// Whether a program may choose the error of the call that it refuses (Linux 5.18).
 pub fn programs_can_set_errors() -> bool {
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
@@ -110,19 +127,6 @@ fn probe_cgroup(path: &Path) -> Result<(), ProbeError> {
         Ok(_) => Err(ProbeError::NotCgroup2 { path: path.to_owned() }),
         Err(source) => Err(ProbeError::Cgroup { path: path.to_owned(), source }),
     }
-}
-
-/// The directory itself may not exist yet; then the nearest one above it counts.
-fn probe_pins(path: &Path) -> Result<(), ProbeError> {
-    for directory in path.ancestors() {
-        match file_system(directory) {
-            Ok(BPF_FS_MAGIC) => return Ok(()),
-            Ok(_) => return Err(ProbeError::NoBpffs { path: path.to_owned() }),
-            Err(source) if source.kind() == io::ErrorKind::NotFound => {}
-            Err(source) => return Err(ProbeError::Pins { path: path.to_owned(), source }),
-        }
-    }
-    Err(ProbeError::NoBpffs { path: path.to_owned() })
 }
 
 fn file_system(path: &Path) -> io::Result<u64> {

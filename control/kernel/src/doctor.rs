@@ -1,0 +1,76 @@
+//! A look at the whole machine, for `mizzen doctor`: nothing is changed, and what cannot be
+//! looked at is told with the reason. What it means is decided in
+//! [`mizzen_plan::doctor`].
+
+mod features;
+mod files;
+mod filters;
+mod marks;
+mod sockets;
+
+use crate::chain;
+use mizzen_netlink::{LinkState, Netlink, NetlinkError, observe_clock, observe_sysctl};
+use mizzen_plan::doctor::{Cgroups, ClockState, Link, Look, Machine, User, Wanted, setting_names};
+use rustix::process::geteuid;
+use std::collections::BTreeMap;
+
+/// Looks at everything that a node of this configuration depends on, from the network of the
+/// calling thread.
+///
+/// * `daemon` — process id of the node's daemon, if it runs.
+/// * `cgroups` — the machine's cgroups.
+#[must_use]
+pub fn observe(wanted: &Wanted, daemon: Option<u32>, cgroups: Look<Cgroups>) -> Machine {
+    let links = observe_links().map_err(|error| chain(&error));
+    let (chains, rules) = filters::observe(wanted);
+    let leftovers = match &links {
+        Ok(links) => marks::observe(wanted, daemon, links),
+        Err(error) => Err(error.clone()),
+    };
+    let settings = observe_settings(wanted, links.as_deref().unwrap_or_default());
+    Machine {
+        user: if geteuid().is_root() { User::Root } else { User::Other },
+        features: features::observe(wanted),
+        cgroups,
+        settings,
+        usage: files::observe_usage(daemon),
+        links,
+        chains,
+        rules,
+        legacy_tables: files::observe_legacy_tables(),
+        sockets: sockets::observe(wanted, daemon),
+        clock: observe_clock_state(),
+        disks: files::observe_disks(wanted),
+        directories: files::observe_directories(wanted),
+        resolv_conf: files::read("/etc/resolv.conf"),
+        leftovers,
+    }
+}
+
+fn observe_links() -> Result<Vec<Link>, NetlinkError> {
+    let mut netlink = Netlink::open()?;
+    let states = netlink.observe_links()?;
+    states.into_iter().map(|state| with_addresses(&mut netlink, state)).collect()
+}
+
+fn with_addresses(netlink: &mut Netlink, state: LinkState) -> Result<Link, NetlinkError> {
+    let addresses = netlink.observe_addresses(state.index)?;
+    Ok(Link {
+        name: state.name,
+        kind: state.kind,
+        alias: state.alias,
+        mtu: state.mtu,
+        addresses: addresses.into_iter().map(|found| found.net.addr()).collect(),
+        tunnel_port: state.vxlan.map(|vxlan| vxlan.port),
+    })
+}
+
+fn observe_settings(wanted: &Wanted, links: &[Link]) -> BTreeMap<String, String> {
+    let names = setting_names(wanted, links).into_iter();
+    names.filter_map(|name| observe_sysctl(&name).ok().map(|value| (name, value))).collect()
+}
+
+fn observe_clock_state() -> Look<ClockState> {
+    let clock = observe_clock().map_err(|error| error.to_string())?;
+    Ok(ClockState { synchronised: clock.synchronised, error: clock.max_error })
+}

@@ -1,0 +1,44 @@
+//! Packet filters of others, as nf_tables has them; those of iptables are among them unless
+//! somebody uses the old kernel interface.
+
+use crate::chain;
+use mizzen_netlink::{ChainState, Nft, RuleState};
+use mizzen_plan::doctor::{Base, Chain, Look, Rule, Statement, Wanted};
+
+/// Chains that packets come by of themselves, and all rules; without the node's own tables.
+pub(super) fn observe(wanted: &Wanted) -> (Look<Vec<Chain>>, Look<Vec<Rule>>) {
+    let mut nft = match Nft::open() {
+        Ok(nft) => nft,
+        Err(error) => return (Err(chain(&error)), Err(chain(&error))),
+    };
+    let is_foreign = |table: &str| !wanted.tables.iter().any(|ours| ours == table);
+    let chains = nft.observe_chains().map_err(|error| chain(&error));
+    let rules = nft.observe_all_rules().map_err(|error| chain(&error));
+    let chains = chains.map(|all| {
+        all.into_iter().filter(|found| is_foreign(&found.table)).filter_map(of_chain).collect()
+    });
+    let rules = rules
+        .map(|all| all.into_iter().filter(|found| is_foreign(&found.table)).map(of_rule).collect());
+    (chains, rules)
+}
+
+fn of_chain(chain: ChainState) -> Option<Chain> {
+    let base = match chain.hook? {
+        "input" => Base::Input,
+        "forward" => Base::Forward,
+        _ => Base::Other,
+    };
+    let table = format!("{} {}", chain.family, chain.table);
+    Some(Chain { table, name: chain.name, base, drops: chain.drops })
+}
+
+fn of_rule(rule: RuleState) -> Rule {
+    let statement = match rule.verdict.as_str() {
+        "accept" => Statement::Accept,
+        "drop" | "reject" => Statement::Drop,
+        "nat" | "redir" | "tproxy" => Statement::Divert,
+        _ => Statement::Other,
+    };
+    let table = format!("{} {}", rule.family, rule.table);
+    Rule { table, chain: rule.chain, ports: rule.ports, links: rule.links, statement }
+}

@@ -1,0 +1,177 @@
+//! What bears the node's marks, and nobody looks after.
+
+use super::{Daemon, Observed, Verdict, of_look};
+use std::collections::BTreeMap;
+
+/// What bears a mark of this project.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Leftovers {
+    /// Objects, whosever they are.
+    pub objects: Vec<Leftover>,
+    /// Containers of this node that run, by the processes in their cgroups.
+    pub running: usize,
+    /// Whether a daemon of another node runs in this network.
+    pub others_run: bool,
+}
+
+/// An object with a mark.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leftover {
+    /// What it is: `link`, `nft table`, `route`, `rule`, `pin`, `cgroup`, `mount`, `lease`.
+    pub kind: &'static str,
+    /// Its name.
+    pub name: String,
+    /// Whether it is of this node, by its mark; else of a node of another name.
+    pub is_ours: bool,
+    /// Whether what it was made for is gone: a link of a container without one, a lease
+    /// that nobody holds.
+    pub is_orphan: bool,
+}
+
+/// How many are named.
+const NAMED: usize = 3;
+
+pub(super) fn judge(observed: &Observed) -> Vec<Verdict> {
+    of_look(&observed.machine.leftovers, "what former nodes left", |found| {
+        let mut verdicts = of_daemon(observed, found);
+        verdicts.extend(orphans(observed, found));
+        verdicts.extend(of_others(found));
+        if verdicts.is_empty() {
+            verdicts.push(Verdict::ok("nothing is left of former nodes and containers"));
+        }
+        verdicts
+    })
+}
+
+/// A node whose daemon is away: its containers run on, or it was not torn down.
+fn of_daemon(observed: &Observed, found: &Leftovers) -> Vec<Verdict> {
+    if observed.daemon != Daemon::Away {
+        return Vec::new();
+    }
+    let ours: Vec<&Leftover> = found.objects.iter().filter(|object| object.is_ours).collect();
+    let why_run = "they go on, and nobody looks after their health, their names or new VIPs";
+    if found.running > 0 {
+        let what = format!("{} containers run, and their daemon does not", found.running);
+        return vec![Verdict::warning(what).because(why_run).remedy("systemctl start mizzen")];
+    }
+    if ours.is_empty() {
+        return Vec::new();
+    }
+    let what = format!("no daemon runs, and this is left of one: {}", listed(&ours));
+    let why = "addresses, routes and rules of a node that does not run lead nowhere";
+    vec![
+        Verdict::warning(what)
+            .because(why)
+            .remedy("mizzen node --teardown, or start the node again"),
+    ]
+}
+
+/// Objects of containers that are gone, and links with our mark that the daemon did not make.
+fn orphans(observed: &Observed, found: &Leftovers) -> Option<Verdict> {
+    let told = observed.told()?;
+    let is_unknown = |object: &&Leftover| {
+        let made = object.name == observed.wanted.names_link || told.links.contains(&object.name);
+        object.is_ours
+            && (object.is_orphan || (object.kind == "link" && !object.is_orphan && !made))
+    };
+    let all: Vec<&Leftover> = found.objects.iter().filter(is_unknown).collect();
+    let first = all.first()?;
+    let remedy = match first.kind {
+        "link" => format!("ip link del {}", first.name),
+        "lease" => format!("rm {}", first.name),
+        _ => "systemctl restart mizzen collects what no container holds".to_owned(),
+    };
+    let verdict = Verdict::warning(format!(
+        "this has the node's mark, and the node does not know it: {}",
+        listed(&all)
+    ))
+    .because("it takes an address or a name that a container may be given next")
+    .remedy(remedy);
+    Some(verdict)
+}
+
+/// Of nodes of other names, of which none runs here.
+fn of_others(found: &Leftovers) -> Option<Verdict> {
+    let theirs: Vec<&Leftover> =
+        found.objects.iter().filter(|object| !object.is_ours && !found.others_run).collect();
+    if theirs.is_empty() {
+        return None;
+    }
+    let verdict = Verdict::warning(format!(
+        "this is left of nodes of other names, and none of them runs: {}",
+        listed(&theirs)
+    ))
+    .because("it may have addresses, routes or ports that this node wants")
+    .remedy("mizzen --instance NAME node --teardown with the name in the mark: ip -d link show");
+    Some(verdict)
+}
+
+/// `2 links (m-dcos, vtep1024), nft table (mizzen)`.
+fn listed(objects: &[&Leftover]) -> String {
+    let mut by_kind: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for object in objects {
+        by_kind.entry(object.kind).or_default().push(&object.name);
+    }
+    let texts: Vec<String> = by_kind.iter().map(|(kind, names)| of_kind(kind, names)).collect();
+    texts.join(", ")
+}
+
+fn of_kind(kind: &str, names: &[&str]) -> String {
+    let shown: Vec<&str> = names.iter().take(NAMED).copied().collect();
+    let more = if names.len() > NAMED { ", …" } else { "" };
+    match names.len() {
+        1 => format!("{kind} {}", shown.join(", ")),
+        count => format!("{count} {kind}s ({}{more})", shown.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Grade;
+    use super::super::testing::well;
+    use super::*;
+
+    fn object(kind: &'static str, name: &str, is_ours: bool, is_orphan: bool) -> Leftover {
+        Leftover { kind, name: name.into(), is_ours, is_orphan }
+    }
+
+    #[test]
+    fn what_is_left_of_whom() {
+        let bridge = || object("link", "m-dcos", true, false);
+        #[rustfmt::skip]
+        let table: [(&str, Vec<Leftover>, usize, bool, Option<&str>); 9] = [
+            ("all is the daemon's",      vec![bridge()],                                 0, true,  None),
+            ("an unknown link",          vec![object("link", "m-old", true, false)],     0, true,  Some("link m-old")),
+            ("a lease of nobody",        vec![object("lease", "9.0.0.9", true, true)],   0, true,  Some("lease 9.0.0.9")),
+            ("not torn down",            vec![bridge(), object("nft table", "mizzen", true, false)], 0, false, Some("link m-dcos, nft table mizzen")),
+            ("containers run on",        vec![bridge()],                                 3, false, Some("3 containers run")),
+            ("of another one",           vec![object("link", "m-dcos-b", false, false)], 0, true,  Some("link m-dcos-b")),
+            ("four of them",             (1..5).map(|n| object("route", &format!("r{n}"), true, false)).collect(), 0, false, Some("4 routes (r1, r2, r3, …)")),
+            ("nothing",                  vec![],                                         0, false, None),
+            ("routes of the daemon",     vec![object("route", "9.0.1.0/24", true, false)], 0, true, None),
+        ];
+        for (name, objects, running, runs, want) in table {
+            let mut observed = well();
+            if !runs {
+                observed.daemon = Daemon::Away;
+            }
+            observed.machine.leftovers = Ok(Leftovers { objects, running, others_run: false });
+            let verdicts = judge(&observed);
+            match want {
+                None => assert_eq!(verdicts[0].grade, Grade::Ok, "{name}: {verdicts:?}"),
+                Some(words) => {
+                    assert_eq!(verdicts[0].grade, Grade::Warning, "{name}");
+                    assert!(verdicts[0].what.contains(words), "{name}: {}", verdicts[0].what);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_others_have_is_theirs_while_they_run() {
+        let mut observed = well();
+        let objects = vec![object("link", "m-dcos-b", false, false)];
+        observed.machine.leftovers = Ok(Leftovers { objects, running: 0, others_run: true });
+        assert_eq!(judge(&observed)[0].grade, Grade::Ok);
+    }
+}
