@@ -50,6 +50,8 @@ pub enum Key {
     DnsRecord(String, String),
     /// A network policy, written by the leading master.
     Policy(PolicyId),
+    /// What is wrong with the node; nothing is said while nothing is.
+    NodeProblems,
 }
 
 /// What the owner says.
@@ -72,6 +74,8 @@ pub enum Fact {
     DnsRecord(DnsRecordFact),
     /// See [`Policy`].
     Policy(Box<Policy>),
+    /// See [`NodeProblem`].
+    NodeProblems(Vec<NodeProblem>),
 }
 
 /// One line of an owner log.
@@ -106,6 +110,15 @@ pub struct NodeFact {
     /// How its containers are reached, if it has a share of an overlay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overlay: Option<NodeOverlay>,
+}
+
+/// Something that is wrong with a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeProblem {
+    /// In words, the part of the node first: `vip: …`.
+    pub text: String,
+    /// Since when, by the node's own clock.
+    pub since: Wall,
 }
 
 /// The leading master.

@@ -57,6 +57,8 @@ pub enum Channel {
     Link,
     /// Questions of people that another node can answer, and their answers.
     Question,
+    /// What time it is.
+    Clock,
 }
 
 /// What happened.

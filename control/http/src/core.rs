@@ -7,7 +7,7 @@
 mod query;
 mod requests;
 
-pub use query::{Explained, OpenFile, Order, Pieces, Query, QueryReply, TasksFilter};
+pub use query::{Explained, Measured, OpenFile, Order, Pieces, Query, QueryReply, TasksFilter};
 pub use requests::{
     Addressee, CoreRequest, MetricsEncoding, MetricsReply, OperatorReply, SchedulerReply,
     ServicesReply, ServicesRequest,

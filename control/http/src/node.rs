@@ -1,6 +1,6 @@
 //! The node's own HTTP: what the command line asks.
 
-use crate::core::Query;
+use crate::core::{Measured, Query};
 use crate::error::HttpError;
 use crate::query::Params;
 use axum::Json;
@@ -14,6 +14,18 @@ pub async fn version() -> Json<Value> {
 /// `/v1/dns?name=&type=`.
 pub fn dns(params: &Params) -> Result<Query, HttpError> {
     Ok(Query::Dns { name: params.required("name")?, record_type: params.text("type") })
+}
+
+/// `/v1/ping?to=&measure=`.
+pub fn ping(params: &Params) -> Result<Query, HttpError> {
+    let measured = match params.text("measure") {
+        None => Measured::RoundTrip,
+        Some(what) if what == "mtu" => Measured::Mtu,
+        Some(value) => {
+            return Err(HttpError::Parameter { name: "measure", value, expected: "`mtu`" });
+        }
+    };
+    Ok(Query::Ping { to: params.required("to")?, measured })
 }
 
 /// `/v1/logs?task=&stream=&offset=&length=`.

@@ -98,6 +98,7 @@ const NODE: &[(&str, ToQuery)] = &[
     ("/v1/explain", vips::explain),
     ("/v1/vip-problems", |_| Ok(Query::VipProblems)),
     ("/v1/overlay", |_| Ok(Query::Overlay)),
+    ("/v1/ping", node::ping),
     ("/v1/dns", node::dns),
     ("/v1/dns-zones", |_| Ok(Query::DnsZones)),
     ("/v1/policy-drops", node::policy_drops),

@@ -1,5 +1,6 @@
-//! The largest packet that reaches another node, found out by echo requests that nobody on
-//! the way may cut: routers that drop what is too large without a word are found as well.
+//! Echo requests: how long another machine takes to answer, and the largest packet that reaches
+//! it. Those of the latter nobody on the way may cut, so routers that drop what is too large
+//! without a word are found as well.
 
 use rustix::io::Errno;
 use rustix::net::sockopt::{
@@ -13,6 +14,7 @@ use rustix::net::{
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 /// What is not answered in this time is asked once more, and then taken for lost.
@@ -20,6 +22,10 @@ const ANSWER: Duration = Duration::from_millis(300);
 const TRIES: u16 = 2;
 /// Every path of IPv6 takes this, and every sane one of IPv4.
 const LEAST: u32 = 1280;
+/// What other programs that ask for echoes send, in bytes.
+const USUAL: u32 = 84;
+/// Tells the probes of this process apart.
+static PROBES: AtomicU16 = AtomicU16::new(0);
 /// Closer than this nobody needs to know.
 const STEP: u32 = 4;
 
@@ -61,6 +67,19 @@ pub fn probe_path(to: IpAddr, largest: u32) -> io::Result<Option<u32>> {
     Ok(Some(good))
 }
 
+/// Sends one echo request, and says how long its answer took; `None` if none came in `wait`.
+///
+/// # Errors
+///
+/// If this machine cannot send: no rights, or no way there.
+pub fn echo(to: IpAddr, wait: Duration) -> io::Result<Option<Duration>> {
+    let probe = Probe::open(to)?;
+    set_socket_timeout(&probe.socket, Timeout::Recv, Some(wait))?;
+    let started = Instant::now();
+    send(&probe.socket, &probe.request(USUAL), SendFlags::empty())?;
+    Ok(probe.hears(wait)?.then(|| started.elapsed()))
+}
+
 struct Probe {
     socket: OwnedFd,
     echo: Echo,
@@ -81,7 +100,8 @@ impl Probe {
         }
         set_socket_timeout(&socket, Timeout::Recv, Some(ANSWER))?;
         connect(&socket, &SocketAddr::new(to, 0))?;
-        let identifier = std::process::id() as u16;
+        let number = PROBES.fetch_add(1, Ordering::Relaxed);
+        let identifier = (std::process::id() as u16).wrapping_add(number.rotate_right(8));
         Ok(Self { socket, echo, identifier, sequence: 0 })
     }
 
@@ -96,7 +116,7 @@ impl Probe {
                 Err(Errno::CONNREFUSED | Errno::HOSTUNREACH) => continue,
                 Err(error) => return Err(error.into()),
             }
-            if self.hears()? {
+            if self.hears(ANSWER)? {
                 return Ok(true);
             }
         }
@@ -104,9 +124,9 @@ impl Probe {
     }
 
     /// Whether the answer to the last request comes in time.
-    fn hears(&self) -> io::Result<bool> {
+    fn hears(&self, wait: Duration) -> io::Result<bool> {
         let mut buffer = [0; 128];
-        let until = Instant::now() + ANSWER;
+        let until = Instant::now() + wait;
         while Instant::now() < until {
             let (_, length) = match recv(&self.socket, &mut buffer[..], RecvFlags::empty()) {
                 Ok(received) => received,

@@ -12,7 +12,7 @@ mod vip;
 
 pub use agents::{AgentArgs, AgentsArgs, AgentsCommand, DrainArgs};
 pub use apps::{LogsArgs, RmArgs, RunArgs, ScaleArgs, TasksArgs};
-pub use cluster::{ExpelArgs, JoinTokenArgs, NodesArgs};
+pub use cluster::{ExpelArgs, JoinTokenArgs, NodesArgs, PingArgs};
 pub use cni::{CniCommand, CniInstallArgs, CniPlaces};
 pub use daemon::{LabArgs, NodeArgs};
 pub use dns::{DnsArgs, DnsCommand, DnsImportArgs, DnsQuestion, DnsRmArgs, DnsSetArgs};
@@ -94,6 +94,19 @@ Examples:
     /// Show the node, its parts and what is wrong with it
     #[command(after_help = "Examples:\n  mizzen status\n  mizzen status --json | jq .problems")]
     Status(Output),
+    /// Say what stands in the way of a node on this machine, and what to do about it
+    #[command(after_help = "\
+Looks at the kernel's features (by trying them), settings, firewalls, ports, MTU, clock,
+disk, names and what former nodes left; asks the node's daemon, if it runs. Changes
+nothing: links and rules are tried in a network that is gone at once. Other users than
+root see less.
+
+Exit codes: 0 nothing stands in the way, 3 there are warnings, 1 there are errors.
+
+Examples:
+  mizzen doctor
+  mizzen doctor --json | jq -r '.findings[] | select(.grade == \"error\") | .what'")]
+    Doctor(Output),
     /// List apps, and say why tasks of theirs wait
     #[command(after_help = "Examples:\n  mizzen apps\n  mizzen apps --json")]
     Apps(Output),
@@ -133,6 +146,18 @@ Examples:
   mizzen nodes --watch
   mizzen nodes --json")]
     Nodes(NodesArgs),
+    /// Ask a node or a task for an answer through the overlay
+    #[command(after_help = "\
+TARGET is a node (its host name, address, id or the beginning of one) or a task, as
+`mizzen logs` takes it. The node itself sends the packets: to a node's end of the tunnels,
+or to a task's container address. Says by which way they go, how long answers take, and
+how large packets may be. The exit code is 1 if nothing was answered.
+
+Examples:
+  mizzen ping other
+  mizzen ping web.8d5f -c 20
+  mizzen ping other --json | jq .path_mtu")]
+    Ping(PingArgs),
     /// Print a token by which another machine becomes a node of this cluster
     #[command(after_help = "\
 To be asked of the node that has the authority of the cluster: its first one.
@@ -320,6 +345,8 @@ mod tests {
             &["mizzen", "explain"],
             &["mizzen", "agents", "mark-gone"],
             &["mizzen", "agents", "--json", "deactivate", "anchor"],
+            &["mizzen", "ping"],
+            &["mizzen", "ping", "other", "-c", "0"],
             &["mizzen", "drain"],
             &["mizzen", "drain", "a", "--grace", "long"],
             &["mizzen", "drain", "a", "--timeout", "5"],

@@ -11,12 +11,14 @@ mod deploy;
 mod dns;
 pub(crate) mod dns_import;
 mod dns_records;
+mod doctor;
 mod error;
 mod explain;
 mod files;
 mod logs;
 mod nodes;
 mod overlay;
+mod ping;
 mod policy;
 mod progress;
 mod session;
@@ -54,6 +56,7 @@ pub fn run(
     flags: BTreeMap<String, String>,
     command: Command,
 ) -> anyhow::Result<ExitCode> {
+    let loader: Loader = global.loader(environment.clone(), flags.clone());
     let socket = socket(global, environment, flags);
     let session = Session { client: Client::new(socket), paint: Paint::of_stdout() };
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -68,8 +71,14 @@ pub fn run(
             | Command::Explain(_)
             | Command::Policy(PolicyCommand::Explain(_))
     );
-    match runtime.block_on(dispatch(&session, command)) {
-        Ok(()) => Ok(ExitCode::SUCCESS),
+    let done = runtime.block_on(async {
+        match command {
+            Command::Doctor(output) => doctor::run(&session, &loader, output).await,
+            command => dispatch(&session, command).await.map(|()| ExitCode::SUCCESS),
+        }
+    });
+    match done {
+        Ok(code) => Ok(code),
         // `mizzen logs | head` is no failure.
         Err(CliError::Print(error)) if error.kind() == ErrorKind::BrokenPipe => {
             Ok(ExitCode::SUCCESS)
@@ -86,6 +95,7 @@ async fn dispatch(session: &Session, command: Command) -> Result<(), CliError> {
     match command {
         Command::Status(output) => session.show("/v1/status", output, status::render).await,
         Command::Overlay(output) => session.show("/v1/overlay", output, overlay::render).await,
+        Command::Ping(args) => ping::run(session, &args).await,
         Command::Apps(output) => apps::run(session, output).await,
         Command::Run(args) => deploy::run(session, &args).await,
         Command::Scale(args) => deploy::scale(session, &args).await,
@@ -105,8 +115,8 @@ async fn dispatch(session: &Session, command: Command) -> Result<(), CliError> {
         Command::Reactivate(args) => agents::reactivate(session, &args).await,
         Command::Dns(args) => dns::run(session, &args).await,
         Command::Cni(command) => cni::run(&command),
-        // They are no conversations, and `main` has taken them.
-        Command::Node(_) | Command::Lab(_) => Ok(()),
+        // They are no conversations, and others have taken them.
+        Command::Node(_) | Command::Lab(_) | Command::Doctor(_) => Ok(()),
     }
 }
 

@@ -17,6 +17,7 @@ mod explained;
 mod facts;
 mod files;
 mod forwarded;
+mod health;
 mod kept;
 mod leaving;
 mod links;
@@ -59,6 +60,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tracing::info;
 
+pub(crate) use build::{listener_settings, mark};
 pub use successor::hold_sockets;
 pub use teardown::teardown;
 

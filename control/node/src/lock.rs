@@ -91,6 +91,15 @@ impl StateLock {
     }
 }
 
+/// The process that has a state directory, as it wrote it down, if it is there and a daemon
+/// of ours. Takes no lock, so no daemon that starts meanwhile is hindered.
+#[must_use]
+pub fn holder(directory: &Path) -> Option<u32> {
+    let pid: u32 = fs::read_to_string(directory.join(LOCK_NAME)).ok()?.trim().parse().ok()?;
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    (name.trim() == "mizzen").then_some(pid)
+}
+
 /// A child that a killed daemon had just forked holds the lock until it executes its
 /// program, so the lock is asked for more than once.
 fn lock_patiently(file: &File) -> rustix::io::Result<()> {

@@ -83,10 +83,7 @@ pub fn run(loader: &Loader, args: &NodeArgs) -> anyhow::Result<ExitCode> {
     }
     let config = match loader.load() {
         Ok(config) => config,
-        Err(errors) => {
-            crate::say(&report(&errors));
-            return Ok(ExitCode::from(exit_code(&errors)));
-        }
+        Err(errors) => return Ok(refuse(&errors)),
     };
     if args.check_config {
         std::io::stdout().write_all(config.to_annotated_toml().as_bytes())?;
@@ -119,6 +116,12 @@ pub fn run(loader: &Loader, args: &NodeArgs) -> anyhow::Result<ExitCode> {
     // A thread that hangs in the kernel must not keep the process.
     runtime.shutdown_background();
     result.map(|()| ExitCode::SUCCESS)
+}
+
+/// Says on stderr what is wrong with a configuration.
+pub(crate) fn refuse(errors: &[ConfigError]) -> ExitCode {
+    crate::say(&report(errors));
+    ExitCode::from(exit_code(errors))
 }
 
 /// Flags alone are wrong usage; a file or a variable is not.

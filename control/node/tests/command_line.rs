@@ -84,6 +84,7 @@ fn without_a_node() {
         &["logs", "x"],
         &["vips"],
         &["dns", "x"],
+        &["ping", "x"],
     ] {
         let output = mizzen(words).env("MIZZEN_RUN_DIR", "/no/where").output().unwrap();
         assert_eq!(output.status.code(), Some(1), "{words:?}");
@@ -98,9 +99,10 @@ fn without_a_node() {
 
 #[test]
 fn help_is_data_and_wrong_usage_is_two() {
-    for command in
-        ["node", "lab", "status", "apps", "run", "scale", "rm", "tasks", "logs", "vips", "dns"]
-    {
+    for command in [
+        "node", "lab", "status", "doctor", "apps", "run", "scale", "rm", "tasks", "logs", "nodes",
+        "ping", "vips", "dns",
+    ] {
         let output = mizzen(&[command, "--help"]).output().unwrap();
         let help = text(&output.stdout);
         assert!(output.status.success() && help.contains(&format!("mizzen {command}")), "{help}");

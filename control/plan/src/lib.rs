@@ -9,6 +9,7 @@
 
 pub mod doctor;
 pub mod ingress;
+pub mod node_problems;
 pub mod overlay;
 pub mod policy;
 pub mod vip;

@@ -84,6 +84,7 @@ impl fmt::Display for OwnerKey {
                 }
                 Key::VipClaim(name) => write!(f, "address of {name}, claimed by {owner}"),
                 Key::VipService(service) => write!(f, "service {service}, registered on {owner}"),
+                Key::NodeProblems => write!(f, "problems of node {owner}"),
                 Key::DnsRecord(name, kind) => write!(f, "{kind} of {name}, set on {owner}"),
                 Key::Policy(id) => write!(f, "policy {id}, said by {owner}"),
             },

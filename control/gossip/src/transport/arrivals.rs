@@ -77,11 +77,12 @@ impl Channel {
             Self::Exchange => 1,
             Self::Link => 2,
             Self::Question => 3,
+            Self::Clock => 4,
         }
     }
 
     fn of(word: u8) -> Option<Self> {
-        let all = [Self::Exchange, Self::Link, Self::Question];
+        let all = [Self::Exchange, Self::Link, Self::Question, Self::Clock];
         all.into_iter().find(|channel| channel.word() == word)
     }
 }

@@ -129,6 +129,13 @@ pub enum Query {
         /// With whom, and its port: `DST:PORT/PROTOCOL`.
         to: String,
     },
+    /// Node: `/v1/ping`.
+    Ping {
+        /// Id or host name of a node, id or container address of a task.
+        to: String,
+        /// What is found out.
+        measured: Measured,
+    },
     /// Agent and master: `/overlay-agent/overlay`.
     OverlayAgent,
     /// Master: `/overlay-master/state`.
@@ -144,6 +151,15 @@ pub enum Query {
         /// Bytes at most.
         length: Option<u64>,
     },
+}
+
+/// What `/v1/ping` finds out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Measured {
+    /// How long one packet and its answer take.
+    RoundTrip,
+    /// The largest packet that is answered; takes some seconds where packets are lost.
+    Mtu,
 }
 
 /// What `/v1/explain` is asked about, as it was typed.

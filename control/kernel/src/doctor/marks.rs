@@ -6,7 +6,7 @@ use crate::tunnels::PROTOCOL;
 use mizzen_cni_core::ipam::LeaseRecord;
 use mizzen_cni_core::plan::read_alias;
 use mizzen_cni_core::portmap::DEFAULT_TABLE;
-use mizzen_netlink::{Netlink, NetlinkError, Nft};
+use mizzen_netlink::{Netlink, NetlinkError, Nft, Selector};
 use mizzen_plan::doctor::{Leftover, Leftovers, Link, Look, Wanted};
 use mizzen_types::mountinfo::{self, Mount};
 use std::fs;
@@ -56,7 +56,10 @@ fn of_routes() -> Result<Vec<Leftover>, NetlinkError> {
     let routes = netlink.observe_routes(PROTOCOL)?;
     let rules = netlink.observe_rules(PROTOCOL)?;
     let routes = routes.iter().map(|route| ours("route", route.destination.to_string()));
-    let rules = rules.iter().map(|rule| ours("rule", rule.source.to_string()));
+    let rules = rules.iter().map(|rule| match rule.selector {
+        Selector::Source(network) => ours("rule", network.to_string()),
+        Selector::UdpPort { port, .. } => ours("rule", format!("udp port {port}")),
+    });
     Ok(routes.chain(rules).collect())
 }
 

@@ -1,4 +1,4 @@
-//! Of `mizzen nodes` and `mizzen join-token`.
+//! Of `mizzen nodes`, `mizzen ping` and `mizzen join-token`.
 
 use super::Output;
 use clap::Args;
@@ -10,6 +10,20 @@ pub struct NodesArgs {
     /// Show the list again whenever it is another one
     #[arg(long)]
     pub watch: bool,
+    /// Form of the answer.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// Of `mizzen ping`.
+#[derive(Debug, Args)]
+pub struct PingArgs {
+    /// A node or a task
+    #[arg(value_name = "TARGET")]
+    pub target: String,
+    /// How many packets are sent
+    #[arg(short, long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub count: u32,
     /// Form of the answer.
     #[command(flatten)]
     pub output: Output,

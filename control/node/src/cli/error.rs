@@ -133,6 +133,28 @@ pub enum CliError {
         /// Their ids.
         tasks: Vec<String>,
     },
+    /// Neither a node nor a task has that name.
+    #[error("`{name}` is neither a node (`mizzen nodes`) nor a task (`mizzen tasks`)")]
+    NoTarget {
+        /// As asked for.
+        name: String,
+    },
+    /// Several nodes have it.
+    #[error("`{name}` are several nodes, name one of them:\n  {}", .nodes.join("\n  "))]
+    SeveralNodes {
+        /// As asked for.
+        name: String,
+        /// Their ids.
+        nodes: Vec<String>,
+    },
+    /// None of the packets was answered.
+    #[error("{name} does not answer{}", because(.why.as_deref()))]
+    Unanswered {
+        /// As asked for.
+        name: String,
+        /// Why they could not be sent, if that is why.
+        why: Option<String>,
+    },
     /// No agent has that name.
     #[error("no agent `{agent}`; `mizzen agents` lists them")]
     NoAgent {

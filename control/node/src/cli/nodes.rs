@@ -33,7 +33,14 @@ struct Node {
     #[serde(default)]
     subnets: Vec<String>,
     #[serde(default)]
-    problems: Vec<String>,
+    problems: Vec<Problem>,
+}
+
+/// Something that is wrong with a node, as it says or as others see it.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+struct Problem {
+    problem: String,
+    since_seconds: u64,
 }
 
 pub(super) async fn run(session: &Session, args: &NodesArgs) -> Result<(), CliError> {
@@ -55,15 +62,23 @@ pub(super) async fn run(session: &Session, args: &NodesArgs) -> Result<(), CliEr
     ended
 }
 
+/// How a node stands, without the times: its id, its state, what is wrong.
+type Standing = (String, String, Vec<String>);
+
+fn standing(node: &Node) -> Standing {
+    let problems = node.problems.iter().map(|problem| problem.problem.clone());
+    (node.id.clone(), node.state.clone(), problems.collect())
+}
+
 /// Shows the list again and again: on a terminal in its place, elsewhere whenever a node is
 /// in another state.
 async fn watch(session: &Session, args: &NodesArgs, is_screen: bool) -> Result<(), CliError> {
     let mut screen = Screen::new();
-    let mut shown: Option<Vec<(String, String)>> = None;
+    let mut shown: Option<Vec<Standing>> = None;
     loop {
         let answer: Value = session.get(NODES).await?;
         let nodes: Vec<Node> = understand(NODES, answer.clone())?;
-        let states = nodes.iter().map(|node| (node.id.clone(), node.state.clone())).collect();
+        let states = nodes.iter().map(standing).collect();
         if is_screen {
             screen.draw(&render(&nodes, session.paint))?;
         } else if shown.as_ref() != Some(&states) {
@@ -109,7 +124,13 @@ pub(super) async fn leave(session: &Session) -> Result<(), CliError> {
 
 fn render(nodes: &[Node], paint: Paint) -> String {
     let row = |node: &Node| {
-        let mut notes = node.problems.clone();
+        let count = node.problems.len();
+        let problems = match count {
+            0 => None,
+            1 => Some("1 problem".to_owned()),
+            count => Some(format!("{count} problems")),
+        };
+        let mut notes: Vec<String> = problems.into_iter().collect();
         notes.extend(node.here.then(|| "this node".to_owned()));
         notes.extend(node.authority.then(|| "authority".to_owned()));
         let short: String = node.id.chars().take(SHORT).collect();
@@ -118,7 +139,7 @@ fn render(nodes: &[Node], paint: Paint) -> String {
             plain(&short),
             plain(&node.address),
             plain(node.zone.as_deref().unwrap_or("-")),
-            toned(tone(&node.state), &node.state),
+            toned(tone(node), &node.state),
             plain(age(node.since_seconds)),
             plain(node.silent_seconds.map_or_else(|| "-".to_owned(), age)),
             plain(node.round_trip_ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1}ms"))),
@@ -129,12 +150,24 @@ fn render(nodes: &[Node], paint: Paint) -> String {
     };
     let heads =
         ["NODE", "ID", "ADDRESS", "ZONE", "STATE", "SINCE", "HEARD", "RTT", "MTU", "SUBNETS", ""];
-    table(&heads, nodes.iter().map(row).collect(), paint)
+    let mut text = table(&heads, nodes.iter().map(row).collect(), paint);
+    for node in nodes {
+        for Problem { problem, since_seconds } in &node.problems {
+            let name = node.hostname.as_deref().unwrap_or(&node.id);
+            let line = format!("\n{name}, for {}: {problem}", age(*since_seconds));
+            text.push_str(&paint.mark(Tone::Bad, &line));
+        }
+    }
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    text
 }
 
-fn tone(state: &str) -> Tone {
-    match state {
-        "alive" => Tone::Good,
+fn tone(node: &Node) -> Tone {
+    match node.state.as_str() {
+        "alive" if node.problems.is_empty() => Tone::Good,
+        "alive" => Tone::Busy,
         "suspect" => Tone::Busy,
         "dead" => Tone::Bad,
         _ => Tone::Faint,
@@ -154,7 +187,7 @@ mod tests {
               "path_mtu": null, "subnets": ["9.0.0.0/24", "9.0.7.0/24"], "problems": [] },
             { "id": "short", "hostname": null, "address": "10.0.0.2", "zone": null,
               "state": "dead", "here": false, "authority": false, "since_seconds": 5,
-              "silent_seconds": 8, "round_trip_ms": 0.4321, "path_mtu": 1450, "problems": ["did not answer and is out"] },
+              "silent_seconds": 8, "round_trip_ms": 0.4321, "path_mtu": 1450, "problems": [{ "problem": "did not answer and is out", "since_seconds": 5 }] },
         ]);
         let text = render(&understand::<Vec<Node>>(NODES, nodes).unwrap(), Paint::Plain);
         let rows: Vec<Vec<&str>> = text
@@ -175,10 +208,7 @@ mod tests {
             "this node, authority",
         ];
         assert_eq!(rows[1], first, "{text}");
-        assert_eq!(
-            rows[2][4..],
-            ["dead", "5s", "8s", "0.4ms", "1450", "-", "did not answer and is out"],
-            "{text}"
-        );
+        assert_eq!(rows[2][4..], ["dead", "5s", "8s", "0.4ms", "1450", "-", "1 problem"], "{text}");
+        assert!(text.ends_with("\n\nshort, for 5s: did not answer and is out\n"), "{text}");
     }
 }

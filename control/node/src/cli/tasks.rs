@@ -122,6 +122,14 @@ pub(super) async fn with_logs(
     Err(CliError::NothingRan { reason: nothing_runs(word, &meaning, lists)? })
 }
 
+/// Ids of the tasks of all nodes that `word` names and that have not ended.
+pub(super) async fn of_all_nodes(session: &Session, word: &str) -> Result<Vec<String>, CliError> {
+    let lists = Lists { current: session.read(ALL).await?, ended: Vec::new() };
+    let meaning = Meaning::of(word, &lists);
+    let is_meant = |task: &&Task| meaning.includes(&task.id);
+    Ok(lists.live().filter(is_meant).map(|task| task.id.clone()).collect())
+}
+
 /// What `word` means. An app that has no tasks, which only the service scheduler knows,
 /// comes before the beginning of an id.
 async fn meaning(session: &Session, word: &str, lists: &Lists) -> Result<Meaning, CliError> {

@@ -3,7 +3,8 @@
 mod settings;
 
 pub(crate) use settings::{
-    containerizer, mark, narrow_links, network_spec, networks, overlay_specs, run_root, work_dir,
+    containerizer, listener_settings, mark, narrow_links, network_spec, networks, overlay_specs,
+    run_root, work_dir,
 };
 
 use super::agent::Containers;
@@ -12,6 +13,7 @@ use super::checkpoints::Checkpoints;
 use super::core::{CLAIMS, Core, Input};
 use super::credentials::is_joined;
 use super::dns_records::DnsRecords;
+use super::health::Health;
 use super::kept::{self, Kept};
 use super::leaving::Leaving;
 use super::links::Links;
@@ -46,7 +48,7 @@ use mizzen_services::Services;
 use mizzen_store::Store;
 use mizzen_types::ids::OwnerId;
 use mizzen_types::time::Now;
-use settings::{agent_settings, listener_settings};
+use settings::agent_settings;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use tokio::sync::mpsc;
@@ -146,6 +148,7 @@ pub(crate) async fn build(
         vip_views: VipViews::default(),
         leaving: Leaving::default(),
         problems: Problems::default(),
+        health: Health::new(now.mono),
         listeners: bound,
         resolver: Vec::new(),
         resolver_sockets: Vec::new(),

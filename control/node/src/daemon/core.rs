@@ -11,6 +11,7 @@ use super::asking::Asking;
 use super::cluster::Gate;
 use super::dns_records::DnsRecords;
 use super::facts::Speaker;
+use super::health::Health;
 use super::kept::{self, Collected};
 use super::leaving::Leaving;
 use super::links::Links;
@@ -152,6 +153,8 @@ pub(crate) struct Core {
     /// Sockets of backends that left are ended beside the loop.
     pub(crate) leaving: Leaving,
     pub(crate) problems: Problems,
+    /// What others are told is wrong with this node.
+    pub(crate) health: Health,
     pub(crate) listeners: Vec<(Part, Address)>,
     pub(crate) resolver: Vec<SocketAddr>,
     /// The resolver's sockets once more.
@@ -290,6 +293,9 @@ impl Core {
         if self.policy.deadline().is_some_and(|at| at <= now.mono) {
             self.handle_policy_timeout(now.mono);
         }
+        if self.health.deadline() <= now.mono {
+            self.look_at_health(now);
+        }
         if self.collect_at <= now.mono {
             self.collect_at = now.mono + kept::LOOK;
             self.collect_sandboxes(now.wall);
@@ -314,6 +320,7 @@ impl Core {
             self.policy.deadline(),
             self.links.deadline(),
             Some(self.collect_at),
+            Some(self.health.deadline()),
             Some(self.vip_views.deadline()),
             self.names.deadline(),
         ];

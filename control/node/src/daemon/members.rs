@@ -2,6 +2,7 @@
 //! names and VIPs.
 
 mod admissions;
+mod clocks;
 mod expulsions;
 mod metrics;
 mod start;
@@ -13,6 +14,7 @@ use super::credentials::{CREDENTIALS, MEMBERS};
 use super::saves::chain;
 use super::{build, clock};
 use admissions::Desk;
+use clocks::Clocks;
 use mizzen_gossip::identity::{Credentials, Signer};
 use mizzen_gossip::join::Contact;
 use mizzen_gossip::transport::{Arrival, Channel, Event, Transport, Unsent};
@@ -55,6 +57,7 @@ pub(crate) struct Members {
     trust_at: Mono,
     /// Messages of peers that were not what they should be.
     faults: u64,
+    clocks: Clocks,
 }
 
 /// What a node without others has instead of what their sockets find.
@@ -80,6 +83,7 @@ impl Members {
             self.transport.poll_deadline(),
             self.remember_at,
             Some(self.trust_at),
+            Some(self.clocks.deadline()),
         ];
         parts.into_iter().flatten().min()
     }
@@ -111,6 +115,17 @@ impl Members {
         self.membership.nodes().get(node)?.fact.as_deref()
     }
 
+    /// The node with this id or, if it is the only one, this host name; dead ones as well.
+    pub(crate) fn find(&self, name: &str) -> Option<(OwnerId, NodeFact)> {
+        let nodes = self.membership.nodes().iter();
+        let known = nodes.filter_map(|node| Some((node.identity.node(), node.fact.as_deref()?)));
+        let is_named =
+            |(id, fact): &(&OwnerId, &NodeFact)| id.as_str() == name || fact.hostname == name;
+        let mut named = known.filter(is_named);
+        let (id, fact) = named.next()?;
+        named.next().is_none().then(|| (id.clone(), fact.clone()))
+    }
+
     /// Where a peer is.
     pub(crate) fn address_of(&self, peer: &OwnerId) -> Option<IpAddr> {
         self.membership.nodes().get(peer).map(|node| node.identity.address.ip())
@@ -133,6 +148,9 @@ impl Members {
         if self.transport.poll_deadline().is_some_and(|at| at <= now.mono) {
             self.transport.handle_timeout(now);
         }
+        if self.clocks.deadline() <= now.mono {
+            self.tell_all_the_time(now);
+        }
     }
 
     /// What has the node's secrets, to be kept.
@@ -151,6 +169,11 @@ impl Members {
 }
 
 impl Core {
+    /// Another node by its id or host name.
+    pub(crate) fn find_node(&self, name: &str) -> Option<(OwnerId, NodeFact)> {
+        self.members.as_ref()?.find(name)
+    }
+
     /// All that the node itself says has been said: others may hear it.
     pub(crate) fn begin_membership(&mut self) {
         let (store, now) = (&self.store, clock::now());
@@ -214,7 +237,13 @@ impl Core {
             Event::Message { peer, channel: Channel::Question, bytes } => {
                 self.hear_question(&peer, &bytes);
             }
-            Event::Opened(peer) => debug!(%peer, "stream opened"),
+            Event::Message { peer, channel: Channel::Clock, bytes } => {
+                members.clocks.hear(&peer, &bytes, now);
+            }
+            Event::Opened(peer) => {
+                debug!(%peer, "stream opened");
+                members.tell_time(&peer, now);
+            }
             Event::Closed { peer, reason } => {
                 debug!(%peer, reason, "stream closed");
                 self.asking.lose(&peer);
@@ -279,6 +308,7 @@ impl Core {
             Effect::Node(node, state) => self.follow_node(&node, state, now),
             Effect::Forgotten(node) => {
                 members.transport.forget(&node);
+                members.clocks.forget(&node);
                 let changes = self.view.forget(&node);
                 self.follow_changes(changes);
                 self.forget_overlay(&node);

@@ -162,12 +162,14 @@ impl Memory {
     }
 }
 
-/// Claims make no records, and their VIPs are kept under their names.
+/// Claims and problems make no records, and VIPs are kept under their names.
 fn is_kept(key: &OwnerKey) -> bool {
     match key {
         OwnerKey::Static(_) => false,
         OwnerKey::Vip(_) => true,
-        OwnerKey::Fact { key, .. } => !matches!(key, Key::VipClaim(_) | Key::VipService(_)),
+        OwnerKey::Fact { key, .. } => {
+            !matches!(key, Key::VipClaim(_) | Key::VipService(_) | Key::NodeProblems)
+        }
     }
 }
 

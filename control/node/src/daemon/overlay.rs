@@ -5,6 +5,8 @@
 mod driver;
 pub(crate) mod encryption;
 pub(crate) mod fast_path;
+mod metrics;
+mod ping;
 mod prober;
 mod share;
 mod view;

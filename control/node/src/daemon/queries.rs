@@ -53,7 +53,8 @@ impl Core {
                     Ok(answer) => return drop(reply.send(answer)),
                     Err(query) => query,
                 };
-                match self.look_up(query).or_else(|query| self.view_vips(query)) {
+                let look = self.look_up(query).or_else(|query| self.view_vips(query));
+                match look.or_else(|query| self.ping(query)) {
                     Ok(look) => drop(tokio::task::spawn_blocking(move || reply.send(look()))),
                     Err(query) => {
                         let _ = reply.send(self.answer(query));

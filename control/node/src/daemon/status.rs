@@ -30,7 +30,7 @@ impl Core {
     }
 
     /// Those that were met, and those that only show when all is added up.
-    fn all_problems(&self) -> Vec<String> {
+    pub(crate) fn all_problems(&self) -> Vec<String> {
         let overcommitted = self.agent.as_ref().and_then(mizzen_agent::Agent::overcommitted);
         let mut texts = self.problems.texts();
         texts.extend(self.vip_problem());

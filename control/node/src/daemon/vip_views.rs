@@ -150,6 +150,7 @@ impl Core {
         let exposed = Exposed { sight, histograms, singles: self.singles() };
         let (names, members) = (self.look_at_names(), self.look_at_members());
         let policy = self.look_at_policy();
+        let overlays = self.config.has(Role::Overlay).then(|| self.look_at_overlays());
         let (sender, pieces) = mpsc::channel(PIECES);
         if reply.send(pieces).is_err() {
             return;
@@ -162,7 +163,8 @@ impl Core {
                 .write(&mut writer)
                 .and_then(|()| names.iter().try_for_each(|names| names.write(&mut writer)))
                 .and_then(|()| members.iter().try_for_each(|members| members.write(&mut writer)))
-                .and_then(|()| policy.iter().try_for_each(|policy| policy.write(&mut writer)));
+                .and_then(|()| policy.iter().try_for_each(|policy| policy.write(&mut writer)))
+                .and_then(|()| overlays.iter().try_for_each(|all| all.write(&mut writer)));
         }));
     }
 
@@ -206,6 +208,11 @@ impl Core {
         vec![
             single("mizzen_agent_tasks", "Tasks that have not ended.", tasks as u64),
             single("mizzen_node_uptime_seconds", "Time since the daemon started.", uptime),
+            single(
+                "mizzen_node_problems",
+                "What is wrong with the node, as `mizzen status` lists it.",
+                self.health.count() as u64,
+            ),
             total(
                 "mizzen_vip_sockets_ended_total",
                 "Sockets and flows ended because their backend had left its VIP.",

@@ -1,6 +1,7 @@
 //! What the kernel must be able to do, as it was found by trying.
 
 use super::{Engine, Observed, Verdict, Wanted};
+use mizzen_types::encryption::PlainPackets;
 
 /// Something that a kernel can do or cannot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,6 +50,8 @@ pub enum Feature {
     Queues,
     /// Ending sockets of others.
     SocketEnd,
+    /// Links that encrypt.
+    Wireguard,
 }
 
 /// What a trial said.
@@ -83,6 +86,8 @@ enum Need {
     FastPath,
     /// Containers with addresses of their own.
     Overlay,
+    /// Encryption between nodes.
+    Encryption,
     /// The resolver's own addresses.
     Names,
     /// Nobody: there is something that does the same, which is named.
@@ -93,7 +98,7 @@ use Feature as F;
 use Need as N;
 
 #[rustfmt::skip]
-const ROWS: [Row; 22] = [
+const ROWS: [Row; 23] = [
     row(F::ConnectPrograms,   "programs at connect",               "CONFIG_BPF_SYSCALL and CONFIG_CGROUP_BPF, Linux 4.17", N::VipPrograms),
     row(F::PeerNamePrograms,  "programs at getpeername",           "CONFIG_CGROUP_BPF, Linux 5.8",                         N::VipPrograms),
     row(F::ReleasePrograms,   "programs at the end of sockets",    "CONFIG_CGROUP_BPF, Linux 5.9",                         N::VipPrograms),
@@ -110,6 +115,7 @@ const ROWS: [Row; 22] = [
     row(F::Veth,              "pairs of virtual links",            "CONFIG_VETH (modprobe veth)",                          N::Overlay),
     row(F::Bridge,            "bridges",                           "CONFIG_BRIDGE (modprobe bridge)",                      N::Overlay),
     row(F::Vxlan,             "VXLAN tunnels",                     "CONFIG_VXLAN (modprobe vxlan)",                        N::Overlay),
+    row(F::Wireguard,         "WireGuard",                         "CONFIG_WIREGUARD, Linux 5.6 (modprobe wireguard)",     N::Encryption),
     row(F::Masquerade,        "nf_tables with masquerading",       "CONFIG_NF_TABLES_INET, CONFIG_NFT_MASQ, CONFIG_NFT_CT (modprobe nft_masq)", N::Overlay),
     row(F::PortMaps,          "nf_tables with maps of ports",      "CONFIG_NFT_NAT, CONFIG_NFT_FIB_INET (modprobe nft_nat)", N::Nobody("only `hostPort` of CNI callers needs them")),
     row(F::Dummy,             "links that only hold addresses",    "CONFIG_DUMMY or CONFIG_BRIDGE (modprobe dummy)",       N::Names),
@@ -167,6 +173,12 @@ fn missing(row: &Row, words: &str, wanted: &Wanted) -> Verdict {
         (Need::Overlay, _) => {
             Verdict::error(what).because("containers cannot have addresses of their own")
         }
+        (Need::Encryption, _) if wanted.encryption == Some(PlainPackets::Taken) => {
+            Verdict::warning(what).because("packets between nodes stay plain")
+        }
+        (Need::Encryption, _) => Verdict::error(what).because(
+            "overlay.encryption is \"wireguard\": no packet of containers passes between nodes",
+        ),
         (Need::Names, _) => Verdict::error(what).because("the resolver's addresses have no link"),
     };
     verdict.remedy(remedy)
@@ -178,6 +190,7 @@ fn is_asked(need: Need, wanted: &Wanted) -> bool {
         Need::VipQueues => matches!(wanted.vips, Some(Engine::Auto | Engine::Queues)),
         Need::FastPath => wanted.overlay && wanted.fast_path,
         Need::Overlay => wanted.overlay,
+        Need::Encryption => wanted.overlay && wanted.encryption.is_some(),
         Need::Names => wanted.dns,
         Need::Nobody(_) => wanted.overlay || wanted.vips.is_some(),
     }
@@ -211,6 +224,22 @@ mod tests {
             let verdicts = judge(&observed);
             let of_it = verdicts.iter().find(|verdict| verdict.what.contains(row.name));
             assert_eq!(of_it.map(|verdict| verdict.grade), want, "{feature:?} with {engine:?}");
+        }
+    }
+
+    #[test]
+    fn encryption_that_is_wished_for_or_required() {
+        for (encryption, want) in [
+            (None, None),
+            (Some(PlainPackets::Taken), Some(Grade::Warning)),
+            (Some(PlainPackets::Refused), Some(Grade::Error)),
+        ] {
+            let mut observed = well();
+            observed.wanted.encryption = encryption;
+            observed.machine.features.insert(F::Wireguard, Probe::Missing("EOPNOTSUPP".into()));
+            let verdicts = judge(&observed);
+            let of_it = verdicts.iter().find(|verdict| verdict.what.contains("WireGuard"));
+            assert_eq!(of_it.map(|verdict| verdict.grade), want, "{encryption:?}");
         }
     }
 

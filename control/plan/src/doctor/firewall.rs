@@ -131,7 +131,7 @@ fn input_drop(observed: &Observed, chain: &Chain) -> Option<Verdict> {
     };
     let mut ports: BTreeSet<u16> =
         wanted.listeners.iter().filter(outside).map(|listener| listener.address.port()).collect();
-    ports.extend(Some(wanted.tunnel_port).filter(|_| wanted.overlay));
+    ports.extend(wanted.overlay_ports());
     ports.retain(|port| !opened(*port));
     if ports.is_empty() {
         return None;
@@ -153,7 +153,7 @@ fn of_rule(observed: &Observed, rule: &Rule) -> Option<Verdict> {
     let wanted = &observed.wanted;
     let mut ours =
         wanted.listeners.iter().map(|listener| listener.address.port()).collect::<BTreeSet<u16>>();
-    ours.extend(Some(wanted.tunnel_port).filter(|_| wanted.overlay));
+    ours.extend(wanted.overlay_ports());
     let port = rule.ports.iter().find(|port| ours.contains(port))?;
     let does = match rule.statement {
         Statement::Drop => "drops",

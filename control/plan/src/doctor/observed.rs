@@ -5,6 +5,7 @@ use super::{
     Usage,
 };
 use ipnet::IpNet;
+use mizzen_types::encryption::PlainPackets;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
@@ -49,6 +50,10 @@ pub struct Wanted {
     pub overlay_mtu: u32,
     /// UDP port of the tunnels.
     pub tunnel_port: u16,
+    /// Whether packets between nodes are encrypted, and what becomes of plain ones.
+    pub encryption: Option<PlainPackets>,
+    /// UDP port of encrypted packets.
+    pub encryption_port: u16,
     /// The node's own address.
     pub address: Option<IpAddr>,
     /// Where the node listens.
@@ -174,6 +179,16 @@ pub struct Link {
     pub addresses: Vec<IpAddr>,
     /// UDP port of its tunnels, if it is an end of some.
     pub tunnel_port: Option<u16>,
+}
+
+impl Wanted {
+    /// UDP ports on which packets of other nodes' containers arrive.
+    pub(super) fn overlay_ports(&self) -> Vec<u16> {
+        let tunnels =
+            Some(self.tunnel_port).filter(|_| self.encryption != Some(PlainPackets::Refused));
+        let encrypted = self.encryption.map(|_| self.encryption_port);
+        tunnels.into_iter().chain(encrypted).filter(|_| self.overlay).collect()
+    }
 }
 
 impl Observed {

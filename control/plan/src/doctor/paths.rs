@@ -1,10 +1,10 @@
 //! How large packets may be: this machine's link, overlays, and paths to other nodes.
 
-use super::{Observed, Told, Verdict};
-use std::net::IpAddr;
+use super::{Observed, Told, Verdict, Wanted};
 
-/// Bytes that a packet grows by in a tunnel, over IPv4 and IPv6.
+/// Bytes that a packet grows by in a tunnel, over IPv4 and IPv6, and by encryption.
 const OVERHEAD: [u32; 2] = [50, 70];
+const ENCRYPTION: [u32; 2] = [60, 80];
 /// How many narrow paths are named.
 const NAMED: usize = 3;
 
@@ -42,8 +42,8 @@ fn overlay_too_large(observed: &Observed) -> Option<Verdict> {
         return None;
     }
     let link = observed.underlay()?;
-    let v6 = observed.wanted.address.is_some_and(|address| IpAddr::is_ipv6(&address));
-    let room = link.mtu.saturating_sub(OVERHEAD[usize::from(v6)]);
+    let overhead = overhead(&observed.wanted);
+    let room = link.mtu.saturating_sub(overhead);
     let mtu = observed.wanted.overlay_mtu;
     (mtu > room).then(|| {
         let what = format!(
@@ -55,9 +55,15 @@ fn overlay_too_large(observed: &Observed) -> Option<Verdict> {
             .remedy(format!(
                 "ip link set {} mtu {}, or `overlay.mtu = {room}` on the master",
                 link.name,
-                mtu + OVERHEAD[usize::from(v6)]
+                mtu + overhead
             ))
     })
+}
+
+fn overhead(wanted: &Wanted) -> u32 {
+    let family = usize::from(wanted.address.is_some_and(|address| address.is_ipv6()));
+    let encryption = wanted.encryption.map_or(0, |_| ENCRYPTION[family]);
+    OVERHEAD[family] + encryption
 }
 
 fn narrow_paths(observed: &Observed, told: &Told) -> Option<Verdict> {

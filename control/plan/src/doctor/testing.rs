@@ -88,6 +88,8 @@ fn wanted() -> Wanted {
         networks: vec!["9.0.0.0/8".parse().unwrap()],
         overlay_mtu: 1420,
         tunnel_port: 64_000,
+        encryption: None,
+        encryption_port: 64_001,
         address: Some([10, 0, 0, 1].into()),
         listeners: vec![
             listener("dns", Transport::Udp, "198.51.100.1:53"),

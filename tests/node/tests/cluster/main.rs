@@ -11,6 +11,7 @@
 mod agents;
 mod faults;
 mod hardships;
+mod health;
 mod members;
 mod mesh;
 mod overlay;

@@ -271,3 +271,38 @@ fn asked_for_encryption_a_node_is_never_plain() {
         }
     });
 }
+
+#[test]
+fn pings_say_by_which_way_they_go_and_what_is_lost() {
+    in_lab_of(2, || {
+        let (one, two, tasks) = two();
+        await_reached(&tasks, "at first");
+        let [_, elsewhere] = &tasks;
+        let node = one.json(&["ping", "two", "-c", "2"]);
+        assert_eq!(node["path"]["kind"], "tunnel", "{node}");
+        assert_eq!((&node["path"]["link"], &node["loss"]), (&json!("vtep1024"), &json!(0.0)));
+        assert_eq!(node["path_mtu"], 1420, "{node}");
+        let task = one.json(&["ping", &elsewhere.id, "-c", "1"]);
+        assert_eq!((&task["kind"], &task["node"]), (&json!("task"), &json!("two")), "{task}");
+        assert_eq!(task["address"], elsewhere.addresses[0].to_string());
+        let here = two.json(&["ping", &elsewhere.id, "-c", "1"]);
+        assert_eq!(
+            (&here["path"]["kind"], &here["loss"]),
+            (&json!("local"), &json!(0.0)),
+            "{here}"
+        );
+        let text = one.text(&["ping", "two", "-c", "1"]);
+        assert!(text.contains("by the tunnel vtep1024 to") && text.contains("0 % lost"), "{text}");
+
+        let said = one.mizzen(&["ping", "nobody"]);
+        assert_eq!(said.code, Some(1));
+        assert!(said.stderr.contains("`nobody` is neither a node"), "{}", said.stderr);
+        let both = one.mizzen(&["ping", "web"]);
+        assert!(both.stderr.contains("several tasks"), "{}", both.stderr);
+
+        harm(&one.place(), "ip link set eth0 down");
+        let said = one.mizzen(&["ping", "two", "-c", "1"]);
+        assert_eq!(said.code, Some(1), "{}", said.stdout);
+        assert!(said.stderr.contains("two does not answer"), "{}", said.stderr);
+    });
+}

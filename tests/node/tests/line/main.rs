@@ -12,6 +12,7 @@ mod arriving;
 mod command_line;
 mod containers;
 mod dns_role;
+mod doctor;
 mod draining;
 mod healing;
 mod instances;

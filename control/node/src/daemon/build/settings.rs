@@ -153,7 +153,8 @@ fn leases(config: &Config) -> PathBuf {
     config.state_dir.join("leases")
 }
 
-pub(super) fn listener_settings(config: &Config) -> ListenerSettings {
+/// Where the node's APIs listen.
+pub(crate) fn listener_settings(config: &Config) -> ListenerSettings {
     let tcp = |address: SocketAddr| Address::Tcp(address);
     let mut listeners =
         vec![(Part::Node, Address::Unix(config.socket())), (Part::Node, tcp(config.admin.node))];

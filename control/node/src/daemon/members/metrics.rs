@@ -1,8 +1,10 @@
 //! Series of members and of what they send each other.
 
+use crate::daemon::clock;
 use crate::daemon::core::Core;
-use crate::daemon::vip_views::exposition::{Family, Gone, Writer, counter, gauge};
+use crate::daemon::vip_views::exposition::{Family, Gone, Series, Writer, counter, gauge};
 use mizzen_gossip::transport::Traffic;
+use mizzen_membership::nodes::Node;
 use mizzen_membership::swim::State;
 
 /// All that is exposed of the cluster, gathered at one moment.
@@ -11,6 +13,14 @@ pub(crate) struct MembersExposed {
     traffic: Traffic,
     faults: u64,
     owners: usize,
+    /// Other nodes that say that something is wrong with them.
+    unhealthy: usize,
+    /// Round trips to other nodes, in seconds, the shortest first.
+    round_trips: Vec<f64>,
+    /// Seconds by which others' clocks are ahead, the least first.
+    clocks: Vec<f64>,
+    /// Until the end of this node's certificate, in seconds.
+    certificate: f64,
 }
 
 impl Core {
@@ -18,7 +28,16 @@ impl Core {
     pub(crate) fn look_at_members(&self) -> Option<MembersExposed> {
         let members = self.members.as_ref()?;
         let nodes = members.membership.nodes();
+        let ill = |node: &&Node| !self.problems_said_by(node.identity.node()).is_empty();
+        let round_trips = nodes.iter().filter(|node| node.is_here());
+        let round_trips = round_trips.filter_map(|node| node.round_trip);
+        let until = members.credentials.certificate.until.0;
+        let left = until.saturating_sub(clock::now().wall.0);
         Some(MembersExposed {
+            unhealthy: nodes.iter().filter(ill).count(),
+            round_trips: sorted(round_trips.map(|span| span.as_secs_f64())),
+            clocks: sorted(members.clocks.all()),
+            certificate: left as f64 / 1e9,
             states: [
                 ("alive", nodes.count(State::Alive)),
                 ("suspect", nodes.count(State::Suspect)),
@@ -55,6 +74,19 @@ const FAULTS: Family = counter(
     "mizzen_cluster_faults_total",
     "Times that a member sent what it should not: garbage, wrong signatures, facts of others.",
 );
+
+const UNHEALTHY: Family =
+    gauge("mizzen_cluster_unhealthy_nodes", "Nodes that say that something is wrong with them.");
+const ROUND_TRIP: Family = gauge(
+    "mizzen_cluster_round_trip_seconds",
+    "Time that live nodes take to answer a datagram of this one, smoothed.",
+);
+const CLOCK: Family = gauge(
+    "mizzen_cluster_clock_ahead_seconds",
+    "Time by which clocks of other nodes are ahead of this one's.",
+);
+const CERTIFICATE: Family =
+    gauge("mizzen_cluster_certificate_seconds", "Time until this node's certificate ends.");
 
 impl MembersExposed {
     /// Writes all of it.
@@ -99,6 +131,29 @@ impl MembersExposed {
         for (family, count) in singles {
             writer.family(family, |series| series.number(&[], count as f64))?;
         }
+        writer.family(CERTIFICATE, |series| series.number(&[], self.certificate))?;
+        writer.family(UNHEALTHY, |series| series.number(&[], self.unhealthy as f64))?;
+        for (family, sorted) in [(ROUND_TRIP, &self.round_trips), (CLOCK, &self.clocks)] {
+            writer.family(family, |series| spread(series, sorted))?;
+        }
         Ok(())
     }
+}
+
+fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values
+}
+
+/// The least, the middle and the most of many: a series for each node would be as many as
+/// there are pairs of nodes.
+fn spread(series: &mut Series<'_, '_>, sorted: &[f64]) -> Result<(), Gone> {
+    let middle = sorted.get(sorted.len() / 2);
+    for (which, value) in [("least", sorted.first()), ("median", middle), ("most", sorted.last())] {
+        if let Some(value) = value {
+            series.number(&[("which", which)], *value)?;
+        }
+    }
+    Ok(())
 }

@@ -1,6 +1,7 @@
 //! How a node takes up its part in a cluster.
 
 use super::admissions::Desk;
+use super::clocks::Clocks;
 use super::{Arrivals, Members};
 use crate::config::{Config, Role};
 use crate::daemon::credentials::{self, MEMBERS, Place};
@@ -65,6 +66,7 @@ impl Members {
             remembered_until: now.mono,
             trust_at: now.mono,
             faults: 0,
+            clocks: Clocks::new(now.mono),
         };
         Ok((Some(members), Some(arrivals)))
     }

@@ -5,7 +5,8 @@ use crate::daemon::clock;
 use crate::daemon::core::Core;
 use mizzen_membership::nodes::Node;
 use mizzen_membership::swim::State;
-use mizzen_types::time::Now;
+use mizzen_types::ids::OwnerId;
+use mizzen_types::time::{Now, Wall};
 use serde_json::{Value, json};
 
 impl Core {
@@ -21,7 +22,8 @@ impl Core {
                 "state": word(State::Alive), "here": true, "authority": false,
                 "since_seconds": now.mono.since(self.started.mono).as_secs(),
                 "silent_seconds": null, "round_trip_ms": null, "path_mtu": null,
-                "subnets": [], "problems": [],
+                "clock_ahead_seconds": null, "subnets": [],
+                "problems": self.said(self.node_log.owner(), now).collect::<Vec<_>>(),
             }]);
         };
         let mut all: Vec<Value> =
@@ -38,6 +40,9 @@ impl Core {
         let shares = fact.and_then(|fact| fact.overlay.as_ref()).map(|overlay| &overlay.shares);
         let blocks = shares.into_iter().flatten().flat_map(|share| &share.blocks);
         let subnets: Vec<String> = blocks.map(ToString::to_string).collect();
+        let standing = members.problems_of(node, here).into_iter();
+        let standing = standing.map(|text| problem(&text, node.age(now).as_secs()));
+        let problems = standing.chain(self.said(node.identity.node(), now));
         json!({
             "id": node.identity.node(),
             "hostname": fact.map(|fact| &fact.hostname),
@@ -52,8 +57,15 @@ impl Core {
             "round_trip_ms": node.round_trip.map(|span| span.as_secs_f64() * 1000.0),
             "path_mtu": self.overlay.peers.path_mtu(node.identity.node()),
             "subnets": subnets,
-            "problems": members.problems_of(node, here),
+            "clock_ahead_seconds": members.clocks.ahead(node.identity.node()),
+            "problems": problems.collect::<Vec<_>>(),
         })
+    }
+
+    /// What a node says is wrong with it.
+    fn said(&self, node: &OwnerId, now: Now) -> impl Iterator<Item = Value> {
+        let age = move |since: Wall| now.wall.0.saturating_sub(since.0) / 1_000_000_000;
+        self.problems_said_by(node).iter().map(move |said| problem(&said.text, age(said.since)))
     }
 
     /// What `mizzen status` says of other nodes.
@@ -93,6 +105,10 @@ impl Members {
         }
         problems
     }
+}
+
+fn problem(text: &str, since_seconds: u64) -> Value {
+    json!({ "problem": text, "since_seconds": since_seconds })
 }
 
 fn word(state: State) -> &'static str {

@@ -3,6 +3,7 @@
 use super::super::build::{self, overlay_specs};
 use super::super::core::Core;
 use crate::config::Role;
+use mizzen_plan::overlay::OverlaySpec;
 use mizzen_store::Store;
 use mizzen_types::overlay::{NodeOverlay, OverlayClaim, OverlayGrant};
 use mizzen_types::time::Mono;
@@ -87,11 +88,7 @@ impl Core {
         let Some(grant) = &self.overlay.grant else { return };
         let specs = overlay_specs(&self.config, grant);
         let short = specs.iter().filter(|spec| {
-            let leases = std::fs::read_dir(spec.leases.join(&spec.name));
-            let used = leases.map(Iterator::count).unwrap_or_default();
-            let bits = |net: &ipnet::IpNet| net.max_prefix_len() - net.prefix_len();
-            let v4 = spec.blocks.iter().filter(|net| net.addr().is_ipv4());
-            let room: f64 = v4.map(|net| f64::from(bits(net)).exp2() - 3.0).sum();
+            let (used, room) = (leases(spec), room(spec));
             room > 0.0 && used as f64 >= NEARLY_USED * room
         });
         let lately = |name: &String| {
@@ -107,4 +104,18 @@ impl Core {
             }
         }
     }
+}
+
+/// Addresses of an overlay that have a lease on this node.
+pub(super) fn leases(spec: &OverlaySpec) -> usize {
+    let leases = std::fs::read_dir(spec.leases.join(&spec.name));
+    leases.map(Iterator::count).unwrap_or_default()
+}
+
+/// IPv4 addresses that this node can lease of an overlay: all but the first two and the last
+/// of each block.
+pub(super) fn room(spec: &OverlaySpec) -> f64 {
+    let bits = |net: &ipnet::IpNet| net.max_prefix_len() - net.prefix_len();
+    let v4 = spec.blocks.iter().filter(|net| net.addr().is_ipv4());
+    v4.map(|net| f64::from(bits(net)).exp2() - 3.0).sum()
 }

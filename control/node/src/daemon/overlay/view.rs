@@ -1,6 +1,7 @@
 //! What people and old tools read of the overlays.
 
 use super::encryption::{ENCRYPTION, Handshakes};
+use super::share::leases;
 use super::{ADDRESSES, NETWORK, PEERS, TUNNELS};
 use crate::daemon::build::overlay_specs;
 use crate::daemon::clock;
@@ -110,7 +111,6 @@ impl Core {
     }
 
     fn share(&self, spec: &OverlaySpec) -> Value {
-        let leases = std::fs::read_dir(spec.leases.join(&spec.name));
         let vni = self.overlay.grant.iter().flat_map(|grant| &grant.shares);
         let vni = vni.map(|share| &share.overlay).find(|overlay| overlay.name == spec.name);
         let second = spec.second.as_ref();
@@ -123,7 +123,7 @@ impl Core {
             "second": second.map(|s| json!({ "bridge": s.bridge, "blocks": s.blocks })),
             "tunnel": spec.tunnel,
             "mtu": spec.mtu,
-            "leases": leases.map(Iterator::count).unwrap_or_default(),
+            "leases": leases(spec),
         })
     }
 

@@ -1,0 +1,56 @@
+//! What is wrong with this node, said as a fact, so that `mizzen nodes` on any node tells.
+
+use super::core::Core;
+use super::facts::Speaker;
+use mizzen_plan::node_problems::NodeProblems;
+use mizzen_types::fact::{Fact, Key, NodeProblem};
+use mizzen_types::ids::OwnerId;
+use mizzen_types::time::{Mono, Now};
+use std::time::Duration;
+
+/// Problems that come and go faster than this are nobody else's concern.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// What the node says is wrong with it.
+#[derive(Debug)]
+pub(crate) struct Health {
+    problems: NodeProblems,
+    look_at: Mono,
+}
+
+impl Health {
+    /// Nothing is wrong yet.
+    pub(crate) fn new(now: Mono) -> Self {
+        Self { problems: NodeProblems::default(), look_at: now + LOOK }
+    }
+
+    /// When it is looked at.
+    pub(crate) fn deadline(&self) -> Mono {
+        self.look_at
+    }
+
+    /// How many problems were there at the last look.
+    pub(crate) fn count(&self) -> usize {
+        self.problems.said().len()
+    }
+}
+
+impl Core {
+    /// Says what is wrong, if that is something else than before.
+    pub(crate) fn look_at_health(&mut self, now: Now) {
+        self.health.look_at = now.mono + LOOK;
+        let texts = self.all_problems();
+        if self.health.problems.follow(&texts, now.wall) {
+            let fact = self.health.problems.fact();
+            self.say(Speaker::Node, Key::NodeProblems, fact);
+        }
+    }
+
+    /// What a node says is wrong with it; nothing of one that is not heard.
+    pub(crate) fn problems_said_by(&self, node: &OwnerId) -> &[NodeProblem] {
+        match self.view.facts_from(node, &Key::NodeProblems).next() {
+            Some((Key::NodeProblems, Fact::NodeProblems(problems))) => problems,
+            _ => &[],
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! `mizzen doctor` on a machine where things are broken on purpose, with a daemon and without.
+
+use mizzen_tests_node::node::{Node, Place, Said, run};
+use mizzen_tests_node::{SOON, in_lab, kernel, lab};
+use serde_json::Value;
+use std::net::TcpListener;
+use std::process::Command;
+
+/// What a check found that is not as it should be.
+fn findings(place: &Place, check: &str) -> Vec<(String, String)> {
+    let said = place.mizzen(&["doctor", "--json"]);
+    let document: Value = serde_json::from_str(&said.stdout).unwrap_or_else(|error| {
+        panic!("{error} in {}{}", said.stdout, said.stderr);
+    });
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let all = document["findings"].as_array().cloned().unwrap_or_default();
+    let of_it = all.iter().filter(|finding| finding["check"] == check && finding["grade"] != "ok");
+    let found = of_it.map(|finding| {
+        let is_told = finding["why"].is_string() && finding["remedy"].is_string();
+        assert!(is_told || finding["grade"] == "skipped", "{finding}");
+        (text(&finding["grade"]), text(&finding["what"]))
+    });
+    found.collect()
+}
+
+fn none() -> Vec<(String, String)> {
+    Vec::new()
+}
+
+/// The one finding of a check.
+fn the(place: &Place, check: &str, grade: &str) -> String {
+    let found = findings(place, check);
+    let [(found_grade, what)] = &found[..] else { panic!("one finding of {check}: {found:?}") };
+    assert_eq!(found_grade, grade, "{what}");
+    what.clone()
+}
+
+fn shell(place: &Place, command: &str) -> Said {
+    let said = place.shell(command);
+    assert_eq!(said.code, Some(0), "{command}: {}", said.stderr);
+    said
+}
+
+#[test]
+fn before_the_first_start() {
+    in_lab(|| {
+        let place = Place::new(&[]);
+        let before = (kernel::links(), kernel::tables(), kernel::pins());
+        assert_eq!(findings(&place, "ports"), none());
+        assert_eq!(findings(&place, "leftovers"), none());
+        assert_eq!(findings(&place, "kernel"), none(), "what tests run on can do everything");
+        assert!(the(&place, "daemon", "skipped").contains("no daemon"));
+        // The lab's resolv.conf names a resolver that does not run yet.
+        assert!(the(&place, "resolv.conf", "error").contains("no daemon runs"));
+        assert_eq!(place.mizzen(&["doctor"]).code, Some(1), "there is an error");
+
+        let listener = TcpListener::bind(lab::at(5050)).unwrap();
+        let what = the(&place, "ports", "error");
+        let pid = format!("process {}", std::process::id());
+        assert!(what.contains("master") && what.contains(&pid), "{what}");
+        drop(listener);
+        assert_eq!(findings(&place, "ports"), none());
+        assert_eq!((kernel::links(), kernel::tables(), kernel::pins()), before, "it only looks");
+    });
+}
+
+#[test]
+fn beside_a_daemon() {
+    in_lab(|| {
+        let node = Node::start(&[]);
+        let place = node.place();
+        for check in
+            ["daemon", "kernel", "settings", "ports", "leftovers", "resolv.conf", "firewall"]
+        {
+            assert_eq!(findings(&place, check), none(), "{check} of a node that is well");
+        }
+        shell(&place, "echo 0 > /proc/sys/net/ipv4/ip_forward");
+        assert!(the(&place, "settings", "error").contains("ip_forward"));
+        shell(&place, "echo 1 > /proc/sys/net/ipv4/ip_forward");
+        assert_eq!(findings(&place, "settings"), none());
+
+        shell(&place, "ip link add m-old type bridge && ip link set m-old alias 'mizzen default'");
+        assert!(the(&place, "leftovers", "warning").contains("link m-old"));
+        shell(&place, "ip link del m-old");
+
+        shell(
+            &place,
+            "nft 'add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }'",
+        );
+        assert!(the(&place, "firewall", "error").contains("chain FORWARD of table ip filter"));
+        shell(&place, "nft add rule ip filter FORWARD iifname m-dcos accept");
+        assert_eq!(findings(&place, "firewall"), none());
+        shell(
+            &place,
+            "nft 'add table ip nat; add chain ip nat OUT { type nat hook output priority -100; }; add rule ip nat OUT udp dport 53 redirect to :5353'",
+        );
+        assert!(
+            the(&place, "firewall", "warning")
+                .contains("sends elsewhere what is meant for port 53")
+        );
+        shell(&place, "nft 'delete table ip nat; delete table ip filter'");
+        assert_eq!(findings(&place, "firewall"), none());
+    });
+}
+
+#[test]
+fn after_a_daemon() {
+    in_lab(|| {
+        let mut node = Node::start(&[]);
+        let place = node.place();
+        node.kill();
+        let what = the(&place, "leftovers", "warning");
+        assert!(what.contains("m-dcos") && what.contains("nft table mizzen"), "{what}");
+        let said = place.run(&["--teardown"]);
+        assert_eq!(said.code, Some(0), "{}", said.stderr);
+        assert_eq!(findings(&place, "leftovers"), none());
+    });
+}
+
+#[test]
+fn without_rights_it_sees_less_and_says_so() {
+    in_lab(|| {
+        let mut command = Command::new("setpriv");
+        command.args(["--bounding-set", "-all", "--inh-caps", "-all"]);
+        command.arg(lab::executable("mizzen")).args(["doctor", "--json"]);
+        let said = run(command, SOON);
+        let document: Value = serde_json::from_str(&said.stdout).expect(&said.stderr);
+        assert!(document["skipped"].as_u64() >= Some(2), "{document:#}");
+        let all = document["findings"].as_array().unwrap();
+        let of_kernel = all.iter().find(|finding| finding["check"] == "kernel").unwrap();
+        assert_eq!(of_kernel["grade"], "skipped", "what was not tried is not missing: {of_kernel}");
+    });
+}
+
+#[test]
+fn wrong_configurations_are_told() {
+    in_lab(|| {
+        let file = lab::scratch("wrong.toml");
+        std::fs::write(&file, "[vip]\nengine = 'steam'\n").unwrap();
+        let said = Place::new(&[]).mizzen(&["doctor", "--config", &file.display().to_string()]);
+        assert_eq!(said.code, Some(1));
+        assert!(said.stderr.contains("vip.engine"), "{}", said.stderr);
+    });
+}
