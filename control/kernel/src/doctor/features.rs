@@ -5,8 +5,8 @@ use crate::chain;
 use mizzen_ebpf_loader::{BpfFeature, probe_bpf_feature, probe_pins};
 use mizzen_netlink::{
     AddressDeviceSpec, BridgeSpec, Conntrack, FlowFamily, FlowFilter, ForwardRule, LinkChange, Mac,
-    MasqueradeRule, Netlink, Nft, OverlayTableSpec, PortTableSpec, SocketDiag, Transport, VethPeer,
-    VethSpec, VxlanSpec,
+    MasqueradeRule, Netlink, Nft, OverlayTableSpec, PortTableSpec, PrivateKey, SocketDiag,
+    Transport, VethPeer, VethSpec, VxlanSpec, WireguardSpec,
 };
 use mizzen_nfqueue::{Engine, Options};
 use mizzen_plan::doctor::{Feature, Probe, Wanted};
@@ -23,11 +23,12 @@ use std::thread;
 type Trial = fn() -> Result<(), Box<dyn Error>>;
 
 /// What is tried in a network of its own.
-const TRIALS: [(Feature, Trial); 9] = [
+const TRIALS: [(Feature, Trial); 10] = [
     (Feature::Veth, try_veth),
     (Feature::Bridge, try_bridge),
     (Feature::Dummy, try_address_device),
     (Feature::Vxlan, try_vxlan),
+    (Feature::Wireguard, try_wireguard),
     (Feature::Masquerade, try_masquerade),
     (Feature::PortMaps, try_port_maps),
     (Feature::Conntrack, try_conntrack),
@@ -149,6 +150,18 @@ fn try_vxlan() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+fn try_wireguard() -> Result<(), Box<dyn Error>> {
+    let wireguard = WireguardSpec {
+        name: "trial-f".to_owned(),
+        mtu: 1420,
+        port: 64_001,
+        private_key: PrivateKey([7; 32]),
+        alias: "trial".to_owned(),
+    };
+    Netlink::open()?.ensure_wireguard(&wireguard)?;
+    Ok(())
+}
+
 fn try_masquerade() -> Result<(), Box<dyn Error>> {
     let link = "trial-c".to_owned();
     let network = "9.0.0.0/8".parse()?;
@@ -161,6 +174,7 @@ fn try_masquerade() -> Result<(), Box<dyn Error>> {
             ForwardRule::DropTo { link: link.clone(), network },
             ForwardRule::FitSegments { link },
         ],
+        plain: None,
     };
     Nft::open()?.ensure_overlay_table(&table)?;
     Ok(())
@@ -218,8 +232,9 @@ mod tests {
         let before = names().unwrap();
         let wanted = Wanted { pin_dir: "/sys/fs/bpf/none".to_owned(), ..Wanted::default() };
         let features = observe(&wanted);
-        for (feature, _) in TRIALS {
-            assert_eq!(features.get(&feature), Some(&Probe::Present), "{feature:?}");
+        // Not every kernel can encrypt.
+        for (feature, _) in TRIALS.iter().filter(|(feature, _)| *feature != Feature::Wireguard) {
+            assert_eq!(features.get(feature), Some(&Probe::Present), "{feature:?}");
         }
         assert_eq!(names().unwrap(), before);
     }
