@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 #[must_use]
 pub fn observe(wanted: &Wanted, daemon: Option<u32>, cgroups: Look<Cgroups>) -> Machine {
     let links = observe_links().map_err(|error| chain(&error));
-    let (chains, rules) = filters::observe(wanted);
+    let (chains, rules) = filters::observe();
     let leftovers = match &links {
         Ok(links) => marks::observe(wanted, daemon, links),
         Err(error) => Err(error.clone()),

@@ -1,17 +1,19 @@
 //! Packet filters of others, as nf_tables has them; those of iptables are among them unless
 //! somebody uses the old kernel interface.
 
+use super::marks::NAME;
 use crate::chain;
 use mizzen_netlink::{ChainState, Nft, RuleState};
-use mizzen_plan::doctor::{Base, Chain, Look, Rule, Statement, Wanted};
+use mizzen_plan::doctor::{Base, Chain, Look, Rule, Statement};
 
-/// Chains that packets come by of themselves, and all rules; without the node's own tables.
-pub(super) fn observe(wanted: &Wanted) -> (Look<Vec<Chain>>, Look<Vec<Rule>>) {
+/// Chains that packets come by of themselves, and all rules; without tables of this project.
+pub(super) fn observe() -> (Look<Vec<Chain>>, Look<Vec<Rule>>) {
     let mut nft = match Nft::open() {
         Ok(nft) => nft,
         Err(error) => return (Err(chain(&error)), Err(chain(&error))),
     };
-    let is_foreign = |table: &str| !wanted.tables.iter().any(|ours| ours == table);
+    // Tables of ports, which the plugins make, and of other nodes are no more in the way.
+    let is_foreign = |table: &str| !table.starts_with(NAME);
     let chains = nft.observe_chains().map_err(|error| chain(&error));
     let rules = nft.observe_all_rules().map_err(|error| chain(&error));
     let chains = chains.map(|all| {

@@ -13,8 +13,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// First word of marks.
-const NAME: &str = "mizzen";
+/// First word of marks, and of names of tables.
+pub(super) const NAME: &str = "mizzen";
 /// A lease is made before the link of its container; one that is older has none coming.
 const SETTLED: Duration = Duration::from_secs(60);
 

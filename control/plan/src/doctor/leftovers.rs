@@ -70,7 +70,10 @@ fn of_daemon(observed: &Observed, found: &Leftovers) -> Vec<Verdict> {
 fn orphans(observed: &Observed, found: &Leftovers) -> Option<Verdict> {
     let told = observed.told()?;
     let is_unknown = |object: &&Leftover| {
-        let made = object.name == observed.wanted.names_link || told.links.contains(&object.name);
+        let wanted = &observed.wanted;
+        let made = object.name == wanted.names_link
+            || wanted.bridges.contains(&object.name)
+            || told.links.contains(&object.name);
         object.is_ours
             && (object.is_orphan || (object.kind == "link" && !object.is_orphan && !made))
     };

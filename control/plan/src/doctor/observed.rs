@@ -40,7 +40,7 @@ pub struct Wanted {
     pub fast_path: bool,
     /// Whether packets from containers to other nodes travel in tunnels, as in DC/OS.
     pub dcos_mode: bool,
-    /// Bridges of the overlays.
+    /// Bridges that containers hang on: those of the overlays, and the node's own.
     pub bridges: Vec<String>,
     /// The link with the resolver's addresses.
     pub names_link: String,

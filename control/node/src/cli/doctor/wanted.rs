@@ -22,7 +22,7 @@ pub(super) fn of_config(config: &Config, running: Option<&BTreeSet<String>>) -> 
         overlay: config.has(Role::Overlay),
         fast_path: overlay.fast_path,
         dcos_mode: overlay.mode == Habits::Dcos,
-        bridges: overlay.names().map(|name| overlay.bridge_of(name, &config.instance)).collect(),
+        bridges: bridges(config),
         names_link: config.instance.names_link(),
         networks: overlay.all_networks(),
         overlay_mtu: overlay.mtu,
@@ -41,6 +41,12 @@ pub(super) fn of_config(config: &Config, running: Option<&BTreeSet<String>>) -> 
         pin_dir: config.instance.pin_dir(&config.vip.bpffs).display().to_string(),
         tables: vec![config.instance.filter_table(), config.instance.vip_table()],
     }
+}
+
+fn bridges(config: &Config) -> Vec<String> {
+    let overlay = &config.overlay;
+    let bridges = overlay.names().map(|name| overlay.bridge_of(name, &config.instance));
+    bridges.chain(config.bridge_network().map(|_| config.bridge.link.clone())).collect()
 }
 
 fn engine(config: &Config) -> Option<Engine> {
