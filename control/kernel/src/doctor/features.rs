@@ -157,6 +157,7 @@ fn try_wireguard() -> Result<(), Box<dyn Error>> {
         port: 64_001,
         private_key: PrivateKey([7; 32]),
         alias: "trial".to_owned(),
+        address: Ipv4Addr::new(192, 0, 2, 1).into(),
     };
     Netlink::open()?.ensure_wireguard(&wireguard)?;
     Ok(())
