@@ -116,7 +116,7 @@ impl Members {
     }
 
     /// The node with this id or, if it is the only one, this host name; dead ones as well.
-    pub(crate) fn find(&self, name: &str) -> Option<(OwnerId, NodeFact)> {
+    pub(crate) fn known(&self, name: &str) -> Option<(OwnerId, NodeFact)> {
         let nodes = self.membership.nodes().iter();
         let known = nodes.filter_map(|node| Some((node.identity.node(), node.fact.as_deref()?)));
         let is_named =
@@ -171,7 +171,7 @@ impl Members {
 impl Core {
     /// Another node by its id or host name.
     pub(crate) fn find_node(&self, name: &str) -> Option<(OwnerId, NodeFact)> {
-        self.members.as_ref()?.find(name)
+        self.members.as_ref()?.known(name)
     }
 
     /// All that the node itself says has been said: others may hear it.
