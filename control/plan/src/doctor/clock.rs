@@ -67,8 +67,9 @@ mod tests {
 
     #[test]
     fn how_far_clocks_are_apart() {
+        type Case = (&'static [f64], Option<(Grade, &'static str)>);
         #[rustfmt::skip]
-        let table: [(&[f64], Option<(Grade, &str)>); 5] = [
+        let table: [Case; 5] = [
             (&[],                None),
             (&[0.1, -0.3],       Some((Grade::Ok, "2 other nodes"))),
             (&[0.1, 2.5, 0.0],   Some((Grade::Warning, "2.5 s ahead of"))),

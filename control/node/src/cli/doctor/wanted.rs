@@ -5,7 +5,7 @@ use crate::daemon::{listener_settings, mark};
 use mizzen_http::server::Address;
 use mizzen_plan::doctor::{Engine, Listener, Transport, Wanted};
 use mizzen_types::overlay::Habits;
-use mizzen_types::resources::{Resources, Value};
+use mizzen_types::resources::{Ranges, Resources, Value};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
@@ -87,7 +87,7 @@ fn task_ports(resources: &str) -> Vec<(u16, u16)> {
         _ => None,
     });
     let port = |number: u64| u16::try_from(number).unwrap_or(u16::MAX);
-    ranges.flat_map(|ranges| ranges.iter()).map(|(a, b)| (port(a), port(b))).collect()
+    ranges.flat_map(Ranges::iter).map(|(a, b)| (port(a), port(b))).collect()
 }
 
 #[cfg(test)]
