@@ -15,8 +15,10 @@ pub fn load<T: Copy>(buffer: Buffer, offset: u32) -> Option<T> {
     // SAFETY: the helper fills in as many bytes as said or none; callers ask for plain numbers.
     unsafe {
         let size = size_of::<T>() as u32;
+        // Zero or an error below it. Linux before 6.8 knows of a number that it is not below zero, but not that it
+        // is not zero, and would follow a failed read to where its bytes are used.
         match bpf_skb_load_bytes(buffer.cast(), offset, bytes.as_mut_ptr().cast(), size) {
-            0 => Some(bytes.assume_init()),
+            0.. => Some(bytes.assume_init()),
             _ => None,
         }
     }

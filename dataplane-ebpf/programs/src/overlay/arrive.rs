@@ -26,7 +26,7 @@ pub fn arrive(buffer: Buffer, flags: u32) -> Option<i32> {
     if !maps::is_alive(receiver.link) {
         return None;
     }
-    if frame.size > receiver.mtu || frame.hops <= 1 {
+    if frame.size > receiver.mtu || frame.hops() <= 1 {
         maps::count(counter::LEFT);
         return None;
     }

@@ -3,17 +3,17 @@
 //! Whatever is unusual (options, a header that routers have to look at) is not read, and so left to
 //! the ordinary path. Ports are not looked at, so fragments pass as well.
 
-use core::mem::MaybeUninit;
+use core::mem::{MaybeUninit, offset_of};
 
 use aya_ebpf::bindings::BPF_F_RECOMPUTE_CSUM;
-use aya_ebpf::helpers::generated::bpf_skb_load_bytes;
+use aya_ebpf::helpers::generated::{bpf_skb_load_bytes, bpf_skb_store_bytes};
 use mizzen_ebpf_abi::Ip16;
 use mizzen_ebpf_abi::overlay::HardwareAddress;
 use mizzen_ebpf_core::rewrite;
 
 use crate::headers::{
-    Buffer, ETH_LENGTH, ETH_P_IP, ETH_P_IPV6, IPPROTO_TCP, IPPROTO_UDP, UDP_LENGTH, V4_END,
-    V4Header, V6_END, V6_LENGTH, V6Header, load, store,
+    Buffer, ETH_LENGTH, ETH_P_IP, ETH_P_IPV6, IPPROTO_TCP, IPPROTO_UDP, UDP_LENGTH, V4_END, V6_END,
+    V6_LENGTH, V6Header, load, store,
 };
 use crate::judging;
 
@@ -27,22 +27,66 @@ pub struct Frame {
     pub to: Ip16,
     /// Largest packet on the wire that it becomes part of (bytes, without the frame's header).
     pub size: u32,
-    /// Routers that it may still pass.
-    pub hops: u8,
-    /// What the packet carries.
-    protocol: u8,
-    /// Of an IPv4 packet; zero for others.
-    v4: V4Head,
+    /// Of an IPv4 packet, the first words of its header.
+    first: [u32; 2],
+    /// Of any packet what IPv4 has in the next one; for IPv6 without a checksum.
+    hop_word: HopWord,
 }
 
 /// What is written again when the frame of an IPv4 packet changes.
-#[derive(Clone, Copy, Default)]
+///
+/// In words: each value that outlives a call takes eight bytes of the stack, and this program may use 224 of them on
+/// Linux 6.1 (`judging/report.rs` says why).
+#[derive(Clone, Copy)]
 #[repr(C)]
 struct V4Head {
-    /// The header's first eight bytes, which stay.
-    first: [u16; 4],
-    hops_and_protocol: u16,
-    checksum: u16,
+    /// Version, service, length, number and fragment, which stay.
+    first: [u32; 2],
+    hop_word: HopWord,
+}
+
+/// Routers that it may still pass, what the packet carries, and the header's checksum: as they lie in memory.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct HopWord(u32);
+
+impl HopWord {
+    #[inline(always)]
+    fn new(hops: u8, protocol: u8, checksum: u16) -> Self {
+        let [low, high] = checksum.to_ne_bytes();
+        Self(u32::from_ne_bytes([hops, protocol, low, high]))
+    }
+
+    #[inline(always)]
+    fn hops(self) -> u8 {
+        let [hops, ..] = self.0.to_ne_bytes();
+        hops
+    }
+
+    #[inline(always)]
+    fn protocol(self) -> u8 {
+        let [_, protocol, ..] = self.0.to_ne_bytes();
+        protocol
+    }
+
+    /// After one more router.
+    #[inline(always)]
+    fn counted(self) -> Self {
+        let [hops, protocol, low, high] = self.0.to_ne_bytes();
+        let word = |hops: u8| u32::from(u16::from_ne_bytes([hops, protocol]));
+        let change = rewrite::change(0, word(hops), word(hops.wrapping_sub(1)));
+        let checksum = rewrite::replaced(u16::from_ne_bytes([low, high]), change);
+        Self::new(hops.wrapping_sub(1), protocol, checksum)
+    }
+}
+
+/// The header of IPv4, without options.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct V4Packet {
+    head: V4Head,
+    source: u32,
+    target: u32,
 }
 
 /// The headers of a frame and of its packet. The first field lets the last one be aligned.
@@ -67,6 +111,12 @@ impl Frame {
         }
     }
 
+    /// Routers that the packet may still pass.
+    #[inline(always)]
+    pub fn hops(&self) -> u8 {
+        self.hop_word.hops()
+    }
+
     /// Writes both addresses of the frame, and counts this router. Nothing if the packet was left as it is.
     #[inline(always)]
     pub fn readdress(
@@ -75,18 +125,15 @@ impl Frame {
         target: HardwareAddress,
         source: HardwareAddress,
     ) -> Option<Readdressed> {
-        let hops = self.hops.wrapping_sub(1);
         if self.from.is_v4() {
-            let [_, protocol] = self.v4.hops_and_protocol.to_ne_bytes();
-            let counted = u16::from_ne_bytes([hops, protocol]);
-            let (old, new) = (u32::from(self.v4.hops_and_protocol), u32::from(counted));
-            let checksum = rewrite::replaced(self.v4.checksum, rewrite::change(0, old, new));
-            let head = V4Head { hops_and_protocol: counted, checksum, ..self.v4 };
+            let packet = V4Head { first: self.first, hop_word: self.hop_word.counted() };
             // All at once, up to the checksum; what lies between is what it was.
-            return store(buffer, 0, &V4Frame { target, source, kind: ETH_P_IP, head }, 0)
+            return Headers { padding: 0, target, source, kind: ETH_P_IP, packet }
+                .store(buffer)
                 .map(|()| Readdressed::Whole);
         }
         store(buffer, 0, &[target, source], 0)?;
+        let hops = self.hops().wrapping_sub(1);
         // The sum of the whole packet, where hardware has worked it out, has the hop limit in it.
         match store(buffer, ETH_LENGTH + 7, &hops, u64::from(BPF_F_RECOMPUTE_CSUM)) {
             Some(()) => Some(Readdressed::Whole),
@@ -98,41 +145,33 @@ impl Frame {
     #[inline(always)]
     pub fn passes(&self, buffer: Buffer, place: u8) -> bool {
         let transport = if self.from.is_v4() { V4_END } else { V6_END };
-        judging::passes(buffer, (self.from, self.to), self.protocol, transport, place)
+        judging::passes(buffer, (self.from, self.to), self.hop_word.protocol(), transport, place)
     }
 
     /// Whether a TCP connection begins with it.
     #[inline(always)]
     pub fn begins(&self, buffer: Buffer) -> bool {
         let transport = if self.from.is_v4() { V4_END } else { V6_END };
-        self.protocol == IPPROTO_TCP
+        self.hop_word.protocol() == IPPROTO_TCP
             && load::<u8>(buffer, transport + 13).is_some_and(|flags| flags & SYN != 0)
     }
 
     #[inline(always)]
     fn read_v4(buffer: Buffer) -> Option<Self> {
-        let headers: Headers<V4Header> = Headers::load(buffer)?;
-        let packet = headers.packet;
-        if packet.version_and_length != 0x45 {
+        let headers: Headers<V4Packet> = Headers::load(buffer)?;
+        let V4Packet { head, source, target } = headers.packet;
+        let [version_and_length, _, high, low] = head.first[0].to_ne_bytes();
+        if version_and_length != 0x45 {
             return None;
         }
+        let length = u32::from(u16::from_be_bytes([high, low]));
         Some(Self {
             target: headers.target,
-            from: Ip16::from_v4_word(packet.source),
-            to: Ip16::from_v4_word(packet.target),
-            size: size(buffer, u32::from(u16::from_be(packet.length)), packet.protocol, V4_END)?,
-            hops: packet.hops,
-            protocol: packet.protocol,
-            v4: V4Head {
-                first: [
-                    u16::from_ne_bytes([packet.version_and_length, packet.service]),
-                    packet.length,
-                    packet.id,
-                    packet.fragment,
-                ],
-                hops_and_protocol: u16::from_ne_bytes([packet.hops, packet.protocol]),
-                checksum: packet.checksum,
-            },
+            from: Ip16::from_v4_word(source),
+            to: Ip16::from_v4_word(target),
+            size: size(buffer, length, head.hop_word.protocol(), V4_END)?,
+            first: head.first,
+            hop_word: head.hop_word,
         })
     }
 
@@ -151,9 +190,8 @@ impl Frame {
             from,
             to,
             size: size(buffer, length, packet.next, V6_END)?,
-            hops: packet.hops,
-            protocol: packet.next,
-            v4: V4Head::default(),
+            first: [0; 2],
+            hop_word: HopWord::new(packet.hops, packet.next, 0),
         })
     }
 }
@@ -179,23 +217,26 @@ impl<T: Copy> Headers<T> {
             let to = (&raw mut (*place).target).cast();
             let length = ETH_LENGTH + size_of::<T>() as u32;
             match bpf_skb_load_bytes(buffer.cast(), 0, to, length) {
-                0 => Some(headers.assume_init()),
+                0.. => Some(headers.assume_init()),
                 _ => None,
             }
         }
     }
-}
 
-/// The frame's header and an IPv4 packet's up to its checksum.
-#[repr(C)]
-struct V4Frame {
-    target: HardwareAddress,
-    source: HardwareAddress,
-    kind: u16,
-    head: V4Head,
+    #[inline(always)]
+    fn store(&self, buffer: Buffer) -> Option<()> {
+        let length = ETH_LENGTH + size_of::<T>() as u32;
+        // SAFETY: what lies behind the first field has no padding, and is as long as said.
+        let status = unsafe {
+            let from = core::ptr::from_ref(self).byte_add(offset_of!(Self, target));
+            bpf_skb_store_bytes(buffer, 0, from.cast(), length, 0)
+        };
+        match status {
+            0 => Some(()),
+            _ => None,
+        }
+    }
 }
-
-const _: () = assert!(size_of::<V4Frame>() == 26, "up to the checksum");
 
 /// Size on the wire of a packet of `length` bytes, or of the segments that it stands for.
 #[inline(always)]

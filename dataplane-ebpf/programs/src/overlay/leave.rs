@@ -58,7 +58,7 @@ pub fn leave(buffer: Buffer, flags: u32) -> Option<i32> {
 /// To another node: what the container hands to its router.
 #[inline(always)]
 fn away(buffer: Buffer, frame: Frame, peer: &Peer) -> Option<i32> {
-    if frame.size > peer.mtu || frame.hops <= 1 {
+    if frame.size > peer.mtu || frame.hops() <= 1 {
         // The kernel tells the sender.
         maps::count(counter::LEFT);
         return None;
