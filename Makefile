@@ -132,8 +132,8 @@ test-kernel: ## Test encryption and the eBPF programs under Debian 12's kernel, 
 	@$(IN_GUEST) --package mizzen-netlink --test wireguard -- --include-ignored --test-threads=1
 	@$(IN_GUEST) --package mizzen-kernel --test tunnels -- --include-ignored --test-threads=1
 	@$(IN_GUEST) --package mizzen-ebpf-loader --test kernel -- --test-threads=1 traffic::a_ traffic::connects
-	@$(IN_GUEST) --package mizzen-ebpf-loader --test arriving -- --test-threads=1 table:: \
-		traffic::clients traffic::large lifecycle::teardown
+	@$(IN_GUEST) --package mizzen-ebpf-loader --test arriving -- --test-threads=1 \
+		table:: traffic::clients traffic::large
 	@$(IN_GUEST) --package mizzen-ebpf-loader --test overlay -- --test-threads=1 \
 		traffic::containers_of traffic::containers_beside traffic::vips lifecycle::teardown
 	@$(IN_GUEST) --package mizzen-ebpf-loader --test policy -- --test-threads=1 \
