@@ -222,7 +222,7 @@ fn what_a_task_wrote() {
         format!("GET /v1/logs?task={TASK}&stream=stderr{rest}").leak()
     };
     let script = vec![
-        ("GET /v1/tasks ", 200, json!([task])),
+        ("GET /v1/cluster/tasks ", 200, json!([task])),
         ("GET /v1/tasks/ended ", 200, json!([])),
         (logs("&offset=0&"), 200, json!({"offset": 0, "data": "one\n"})),
         (logs("&offset=4&"), 200, json!({"offset": 4, "data": ""})),
