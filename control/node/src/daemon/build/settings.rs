@@ -94,8 +94,10 @@ pub(crate) fn networks(
     }
     let (leases, ports) = (leases(config), config.instance.port_table());
     let given = grant.into_iter().flat_map(|grant| &grant.shares).map(|share| &share.overlay.name);
-    let names = config.overlay.names().chain(given);
-    let own = names.map(|name| (name.clone(), named_configuration(name, &leases, &ports)));
+    // Most of what a node was given is in its own configuration, too.
+    let names: BTreeSet<&String> = config.overlay.names().chain(given).collect();
+    let own =
+        names.into_iter().map(|name| (name.clone(), named_configuration(name, &leases, &ports)));
     let bridge = node_bridge(config);
     let bridge = bridge.map(|bridge| (bridge.name.clone(), bridge.cni_configuration()));
     let mut networks = network_files::read(&config.agent.network_dir);
