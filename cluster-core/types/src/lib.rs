@@ -13,6 +13,7 @@ pub mod place;
 pub mod policy;
 pub mod random;
 pub mod resources;
+mod text;
 pub mod time;
 pub mod vip;
 pub mod vip_service;

@@ -3,9 +3,9 @@
 //! A policy guards the containers that it applies to. What a guarded container takes in (or sends)
 //! is only what a rule of some policy allows; no rule refuses, so their order never matters.
 
+use crate::text::as_text;
 use ipnet::IpNet;
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
@@ -14,8 +14,7 @@ use std::str::FromStr;
 const MAX_ID: usize = 63;
 
 /// What a policy is called: lower case letters, digits, `-`, `.` and `_`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(transparent)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PolicyId(String);
 
 /// A text that is no part of a policy.
@@ -242,11 +241,7 @@ impl FromStr for PolicyId {
     }
 }
 
-impl<'de> Deserialize<'de> for PolicyId {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
-    }
-}
+as_text!(PolicyId);
 
 impl fmt::Display for Ports {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -278,17 +273,7 @@ impl FromStr for Ports {
     }
 }
 
-impl Serialize for Ports {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Ports {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
-    }
-}
+as_text!(Ports);
 
 /// Digits only, and not 0: `u16::from_str` takes a sign, too.
 fn port(text: &str) -> Option<u16> {
