@@ -7,6 +7,8 @@ use crate::daemon::core::{Core, Input};
 use crate::daemon::saves::chain;
 use anyhow::Context;
 use mizzen_kernel::policy::{NetworkPolicy, PolicyMeter, PolicySpec, Refusal, Refusals};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -15,9 +17,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::{debug, info, warn};
 
-/// Refusals are looked for this often.
-const LISTEN: Duration = Duration::from_millis(100);
-/// And so many are told at once.
+/// So many refusals are told at once.
 const AT_ONCE: usize = 256;
 /// What did not go is tried again after this.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -138,16 +138,21 @@ fn ensure(programs: &mut NetworkPolicy, spec: &PolicySpec) -> PolicyReport {
     PolicyReport { problem, leases }
 }
 
+/// Tells the loop what programs refuse, and sleeps as long as they refuse nothing.
 fn listen(mut refusals: Refusals, inputs: &UnboundedSender<Input>) {
     loop {
         let found: Vec<Refusal> = std::iter::from_fn(|| refusals.take()).take(AT_ONCE).collect();
-        let is_full = found.len() == AT_ONCE;
-        // The loop has ended if nobody listens.
-        if !found.is_empty() && inputs.send(Input::Refused(found)).is_err() {
+        // The kernel wakes nobody who left something behind, so all of it is taken first.
+        if found.is_empty() {
+            let waited = poll(&mut [PollFd::new(&refusals, PollFlags::IN)], None);
+            if let Err(error) = waited
+                && error != Errno::INTR
+            {
+                return warn!(%error, "refusals are counted, and no more told one by one");
+            }
+        } else if inputs.send(Input::Refused(found)).is_err() {
+            // The loop has ended.
             return;
-        }
-        if !is_full {
-            thread::sleep(LISTEN);
         }
     }
 }
