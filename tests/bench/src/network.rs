@@ -46,9 +46,19 @@ impl Namespace {
         Ok(namespace)
     }
 
-    /// The machine's own, if this process may enter it.
+    /// The machine's own: that of the oldest process above this one that lets itself be
+    /// looked into. The very first may have rights that nobody else has.
     pub(crate) fn of_machine() -> Result<Self> {
-        let file = File::open("/proc/1/ns/net").context("cannot find the machine's network")?;
+        let mut oldest = None;
+        let mut process = std::process::id();
+        while let Ok(file) = File::open(format!("/proc/{process}/ns/net")) {
+            oldest = Some(file);
+            match parent_of(process) {
+                Some(parent) => process = parent,
+                None => break,
+            }
+        }
+        let file = oldest.context("cannot find the machine's network")?;
         Ok(Self { file, address: OnceLock::new() })
     }
 
@@ -126,6 +136,13 @@ pub(crate) fn cable(left: End<'_>, right: End<'_>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The process that started another one, unless that is the first of all.
+fn parent_of(process: u32) -> Option<u32> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
+    parent.trim().parse().ok().filter(|parent| *parent != 0)
 }
 
 fn on_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
