@@ -126,11 +126,12 @@ test: setup lint ## Everything that a change must pass (needs root for its sandb
 # The guest is another machine: root there needs no sandbox, and QEMU here needs no root.
 IN_GUEST := $(CARGO) --config 'target."cfg(unix)".runner="$(CURDIR)/tests/kernel/boot.sh"' test --quiet
 
-test-kernel: ## Test encryption and the eBPF programs under Debian 12's kernel, in QEMU (minutes)
+test-kernel: ## Test encryption and both VIP engines under Debian 12's kernel, in QEMU (minutes)
 	@packaging/setup.sh kernel
 	@tests/kernel/fetch.sh
 	@$(IN_GUEST) --package mizzen-netlink --test wireguard -- --include-ignored --test-threads=1
 	@$(IN_GUEST) --package mizzen-kernel --test tunnels -- --include-ignored --test-threads=1
+	@$(IN_GUEST) --package mizzen-nfqueue --test kernel -- --include-ignored --test-threads=1
 	@$(IN_GUEST) --package mizzen-ebpf-loader --test kernel -- --test-threads=1 traffic::a_ traffic::connects
 	@$(IN_GUEST) --package mizzen-ebpf-loader --test arriving -- --test-threads=1 \
 		table:: traffic::clients traffic::large

@@ -13,6 +13,34 @@ use crate::net::{BACKEND, Net, at, counts_when, eventually, options, tcp, udp};
 const VIP: &str = "11.0.0.1:80";
 
 #[test]
+fn it_says_how_packets_are_queued() {
+    let engine = Net::new().engine(&[]);
+    let by = ["nf_tables queue, ", "nf_tables with the xtables target NFQUEUE, "];
+    let mechanism = engine.mechanism();
+    assert!(
+        by.map(|by| format!("{by}queues 50-58")).contains(&mechanism.to_owned()),
+        "{mechanism}"
+    );
+}
+
+#[test]
+#[ignore = "needs `queue` in the kernel's nf_tables: make test-kernel"]
+fn nf_tables_queues_by_itself_where_it_can() {
+    let net = Net::new();
+    let engine = net.engine(&[]);
+    assert_eq!(engine.mechanism(), "nf_tables queue, queues 50-58");
+    let rules = net.node.run(|| {
+        let mut nft = std::process::Command::new("nft");
+        nft.args(["list", "table", "ip", "mizzen-test"]).output().expect("nft of the machine")
+    });
+    let rules = String::from_utf8_lossy(&rules.stdout).into_owned();
+    let queueing = rules.lines().filter(|rule| rule.contains("50-58")).count();
+    // TCP and UDP, from here and from elsewhere.
+    assert_eq!(queueing, 4, "{rules}");
+    assert!(rules.contains("bypass") && rules.contains("fanout"), "{rules}");
+}
+
+#[test]
 fn connections_outlive_the_engine_and_new_ones_are_refused_until_the_next_one() {
     let net = Net::new();
     let (stream, datagrams) = (net.backend.server(BACKEND), net.backend.udp_server(BACKEND));

@@ -252,6 +252,13 @@ impl Net {
         })
     }
 
+    /// Makes packets of at most so many bytes all that gets from the node to the backends and back.
+    pub fn narrow_backend_link(&self, mtu: u32) {
+        for (namespace, link) in [(&self.node, "eth1"), (&self.backend, "up")] {
+            namespace.netlink().set_link(link, &LinkChange::new().mtu(mtu)).expect("a link");
+        }
+    }
+
     pub fn teardown(&self) -> Result<(), OpenError> {
         self.node.run(|| teardown(&options()))
     }

@@ -1,13 +1,16 @@
 //! Packets of clients, near and far.
 
 use std::collections::BTreeSet;
-use std::io::{ErrorKind, Write};
-use std::net::SocketAddr;
+use std::io::{ErrorKind, Read, Write};
+use std::mem::MaybeUninit;
+use std::net::{IpAddr, SocketAddr};
 
 use mizzen_nfqueue::{Admission, BackendWanted, Masquerade, Rule};
+use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::net::{
-    BACKEND, BACKEND6, CLIENT, CLIENT6, NODE, Net, at, counts_when, ip, net, options, tcp, udp,
+    BACKEND, BACKEND6, CLIENT, CLIENT6, NODE, Namespace, Net, PATIENCE, at, counts_when, ip, net,
+    options, tcp, udp,
 };
 
 const VIP: &str = "11.0.0.1:80";
@@ -99,8 +102,56 @@ fn large_datagrams_and_long_streams_get_through_whole() {
         std::thread::scope(|scope| {
             scope.spawn(|| connection.stream.write_all(&payload).expect("it is read"));
             let mut back = vec![0; payload.len()];
-            std::io::Read::read_exact(&mut reader, &mut back).expect("all of it");
+            reader.read_exact(&mut back).expect("all of it");
             assert_eq!(back, payload);
+        });
+    }
+}
+
+#[test]
+fn a_closed_port_is_told_to_the_client_by_the_vip() {
+    let net = Net::new();
+    for (vip, closed, domain) in [
+        ("11.0.0.1:53", at("10.2.0.2:9"), Domain::IPV4),
+        ("[fd01:c::1]:53", at("[fd00:2::2]:9"), Domain::IPV6),
+    ] {
+        let vip = udp(vip, &[closed]);
+        let engine = net.engine(std::slice::from_ref(&vip));
+        for namespace in [&net.client, &net.node] {
+            let errors = errors(namespace, domain);
+            let socket = namespace.udp(if domain == Domain::IPV4 { "0.0.0.0" } else { "::" });
+            namespace.run(|| socket.connect(vip.address.socket).expect("a route"));
+            socket.send(b"x").expect("sent");
+            // The kernel finds the socket by the datagram that the error quotes.
+            refused(socket.recv(&mut [0; 8]).map(drop), "the backend's port is closed");
+            assert_eq!(sender_of_error(&errors, domain), vip.address.socket.ip());
+        }
+        assert_eq!(engine.counters()[&(vip.address, closed)].chosen, 2);
+    }
+}
+
+#[test]
+fn clients_learn_that_a_link_towards_the_backend_is_narrow() {
+    let net = Net::new();
+    net.narrow_backend_link(1400);
+    for (vip, address, client) in
+        [("11.0.0.1:53", BACKEND, CLIENT), ("[fd01:c::1]:53", BACKEND6, CLIENT6)]
+    {
+        let vip = udp(vip, &[net.backend.udp_server(address)]);
+        let _engine = net.engine(std::slice::from_ref(&vip));
+        let socket = net.client.udp(client);
+        let moment = std::time::Duration::from_millis(100);
+        socket.set_read_timeout(Some(moment)).expect("a time-out");
+        // It fits the client's link and may not be cut on the way. Once the node has said so, the
+        // client cuts what follows: but only if the error is about the VIP and not the backend.
+        let payload = vec![b'm'; 1440];
+        let asked = || {
+            socket.send_to(&payload, vip.address.socket)?;
+            socket.recv_from(&mut [0; 2_048])
+        };
+        asked().expect_err("the first one is too large");
+        crate::net::eventually("one that is answered by the VIP", || {
+            asked().is_ok_and(|(length, from)| length > 1440 && from == vip.address.socket)
         });
     }
 }
@@ -236,7 +287,7 @@ fn ports_that_are_used_again_at_once_find_their_way() {
         let connection = net.client.connect(vip.address.socket);
         let connection = connection.unwrap_or_else(|error| panic!("{n}: {error}"));
         // With a reset, the client's own system forgets the port at once; conntrack does not.
-        let socket = socket2::Socket::from(connection.stream);
+        let socket = Socket::from(connection.stream);
         socket.set_linger(Some(std::time::Duration::ZERO)).expect("TCP sockets can linger");
     }
     let established = || engine.counters().values().map(|c| c.established).sum::<u64>();
@@ -251,7 +302,7 @@ fn the_same_port_comes_to_a_backend_twice() {
     let engine = net.engine(&vips);
     let from = |to: SocketAddr| {
         net.client.run(|| {
-            let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None);
             let socket = socket.expect("a socket");
             socket.set_reuse_address(true).expect("an option");
             socket.bind(&at("10.1.0.2:4321").into()).expect("a free port");
@@ -288,6 +339,35 @@ fn ask(socket: &std::net::UdpSocket, vip: SocketAddr, payload: &[u8]) -> String 
     let (length, from) = socket.recv_from(&mut buffer).expect("an answer");
     assert_eq!(from, vip, "answers come from the VIP");
     String::from_utf8_lossy(&buffer[..length]).into_owned()
+}
+
+/// What a namespace is told by ICMP from now on.
+fn errors(namespace: &Namespace, domain: Domain) -> Socket {
+    let protocol = if domain == Domain::IPV4 { Protocol::ICMPV4 } else { Protocol::ICMPV6 };
+    let socket = namespace.run(|| Socket::new(domain, Type::RAW, Some(protocol)));
+    let socket = socket.expect("root may listen to ICMP");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+    socket
+}
+
+/// Who says first that something is unreachable. Neighbours that look for each other say other things.
+fn sender_of_error(mut errors: &Socket, domain: Domain) -> IpAddr {
+    const UNREACHABLE_V4: u8 = 3;
+    const UNREACHABLE_V6: u8 = 1;
+    loop {
+        let mut packet = [MaybeUninit::<u8>::uninit(); 512];
+        let (_, from) = errors.peek_from(&mut packet).expect("an error in time");
+        let mut packet = [0; 512];
+        let length = errors.read(&mut packet).expect("the same once more");
+        // IPv4 hands its own header over, IPv6 does not.
+        let unreachable = match domain {
+            Domain::IPV4 => packet[..length].get(20) == Some(&UNREACHABLE_V4),
+            _ => packet[..length].first() == Some(&UNREACHABLE_V6),
+        };
+        if unreachable {
+            return from.as_socket().expect("an address").ip();
+        }
+    }
 }
 
 fn refused(outcome: std::io::Result<()>, what: &str) {
