@@ -2,7 +2,7 @@
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup build install test test-kernel lint check-ebpf demo demo-cluster up bench-node bench-vip bench-dns bench-overlay plugins fuzz
+.PHONY: help setup build install test test-kernel lint check-ebpf demo demo-cluster demo-podman up bench-node bench-vip bench-dns bench-overlay plugins fuzz
 
 CARGO ?= cargo
 XTASK := $(CARGO) run --quiet --package xtask --
@@ -53,7 +53,8 @@ demo-cluster: setup ## Run an app over three nodes, cut one off, kill the master
 	@$(CARGO) build --release --workspace --quiet
 	@$(SUDO) target/release/mizzen lab --no-node --nodes 3 -- mizzen-demo --cluster
 
-demo-podman: setup ## Run two of Podman's containers over our network (needs podman)
+demo-podman: ## Run two of Podman's containers over our network
+	@packaging/setup.sh podman
 	@$(CARGO) build --release --workspace --quiet
 	@$(SUDO) unshare --net --mount tests/demo/podman.sh target/release
 

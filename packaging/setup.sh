@@ -3,6 +3,7 @@
 # Debian and its relatives; elsewhere it says what is missing.
 # `setup.sh peers`: also the balancers that ours is measured beside.
 # `setup.sh name-servers`: also the name servers that ours is measured beside.
+# `setup.sh podman`: also the container engine that runs containers over our network.
 # `setup.sh kernel`: also what imitates a machine with another kernel.
 set -eu
 
@@ -13,6 +14,8 @@ if [ "${1:-}" = peers ]; then
     needs="$needs haproxy:haproxy ipset:ipset"
 elif [ "${1:-}" = name-servers ]; then
     needs="$needs unbound:unbound named:bind9 knotd:knot nsd:nsd dnsmasq:dnsmasq-base dnsperf:dnsperf"
+elif [ "${1:-}" = podman ]; then
+    needs="$needs podman:podman perl:perl"
 elif [ "${1:-}" = kernel ]; then
     needs="$needs qemu-system-x86_64:qemu-system-x86 busybox:busybox-static"
 fi
