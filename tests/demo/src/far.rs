@@ -50,7 +50,7 @@ impl FarLoad {
         let mut seen: Seen =
             serde_json::from_slice(&output.stdout).context("what a load has seen is not JSON")?;
         for failure in &mut seen.failures {
-            *failure = format!("from node {}: {failure}", self.number);
+            failure.why = format!("from node {}: {}", self.number, failure.why);
         }
         Ok(seen)
     }

@@ -1,32 +1,17 @@
-//! Requests to a service: one at a time, or without a pause until told to stop.
+//! Requests to a service: so many, or without a pause until told to stop.
 
-use anyhow::{Context, Result, bail};
+use crate::request::{Lost, request, request_or_lost};
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-const TIMEOUT: Duration = Duration::from_secs(2);
 /// A load ends by itself after this many requests.
 const MOST_REQUESTS: u64 = 2_000_000;
-
-/// One request on a connection of its own; the answer's body, trimmed.
-pub(crate) fn request(address: SocketAddr) -> Result<String> {
-    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT).context("connect")?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
-    stream.write_all(b"GET / HTTP/1.0\r\nHost: demo\r\n\r\n").context("send")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).context("receive")?;
-    let (head, body) = answer.split_once("\r\n\r\n").context("an answer without a head")?;
-    if !head.contains(" 200 ") {
-        bail!("the answer is {}", head.lines().next().unwrap_or(head));
-    }
-    Ok(body.trim().to_owned())
-}
 
 /// `count` requests to a name, resolved anew for each one; answers counted by body.
 pub(crate) fn by_name(name: &str, port: u16, count: u32) -> Result<BTreeMap<String, u32>> {
@@ -49,7 +34,9 @@ pub(crate) fn resolve(name: &str, port: u16) -> Result<SocketAddr> {
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Seen {
     pub requests: u64,
-    pub failures: Vec<String>,
+    /// Answers by what they say: the task that gave them.
+    pub answers: BTreeMap<String, u64>,
+    pub failures: Vec<Lost>,
     pub slowest: Duration,
 }
 
@@ -57,6 +44,9 @@ impl Seen {
     /// Both together.
     pub(crate) fn and(mut self, other: Self) -> Self {
         self.requests += other.requests;
+        for (task, count) in other.answers {
+            *self.answers.entry(task).or_default() += count;
+        }
         self.failures.extend(other.failures);
         self.slowest = self.slowest.max(other.slowest);
         self
@@ -76,12 +66,11 @@ impl Load {
         let told = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
             let mut seen = Seen::default();
-            let begun = Instant::now();
             while !told.load(Ordering::Relaxed) && seen.requests < MOST_REQUESTS {
                 let started = Instant::now();
-                if let Err(error) = request(address) {
-                    let after = begun.elapsed().as_millis();
-                    seen.failures.push(format!("{error:#}, {after} ms after the first request"));
+                match request_or_lost(address) {
+                    Ok(task) => *seen.answers.entry(task).or_default() += 1,
+                    Err(lost) => seen.failures.push(lost),
                 }
                 seen.requests += 1;
                 seen.slowest = seen.slowest.max(started.elapsed());

@@ -9,9 +9,11 @@
 //! master that is killed.
 
 mod cluster;
+mod cut;
 mod far;
 mod load;
 mod node;
+mod request;
 mod steps;
 
 use anyhow::{Result, bail};

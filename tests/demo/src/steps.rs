@@ -1,7 +1,8 @@
 //! The steps of the demonstration, in order. Each shows something and checks it.
 
-use crate::load::{Load, by_name, request, resolve};
+use crate::load::{Load, by_name, resolve};
 use crate::node::{Node, await_that, json_on, show};
+use crate::request::request;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -183,13 +184,25 @@ pub(crate) fn backends() -> Result<Vec<String>> {
 
 /// The same as node `number` has it.
 pub(crate) fn backends_on(number: usize) -> Result<Vec<String>> {
+    Ok(admitted_on(number)?.into_keys().collect())
+}
+
+/// The same with their addresses.
+pub(crate) fn admitted_on(number: usize) -> Result<BTreeMap<String, SocketAddr>> {
     let vips = json_on(number, &["vips"])?;
     let vip = vips.as_array().and_then(|vips| {
         vips.iter().find(|vip| vip["name"].as_str().is_some_and(|name| name.starts_with("web.")))
     });
     let admitted = |backend: &&Value| backend["admitted"] == true;
     let list = vip.and_then(|vip| vip["backends"].as_array()).cloned().unwrap_or_default();
-    Ok(list.iter().filter(admitted).filter_map(|b| Some(b["task"].as_str()?.to_owned())).collect())
+    Ok(list
+        .iter()
+        .filter(admitted)
+        .filter_map(|backend| {
+            let address = backend["address"].as_str()?.parse().ok()?;
+            Some((backend["task"].as_str()?.to_owned(), address))
+        })
+        .collect())
 }
 
 fn await_backends(count: usize, limit: Duration) -> Result<()> {
