@@ -39,7 +39,7 @@ pub use row::{NO_HISTOGRAM, Row};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Version of everything in this crate. Maps of another version are never opened.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// Key of `VIPS`: one virtual service, `11.0.0.1:80/tcp` or its IPv6 twin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -195,6 +195,9 @@ pub struct Settings {
     pub short: u64,
     /// Nanoseconds after which a datagram flow without a datagram is over.
     pub idle: u64,
+    /// Cookie of the network namespace whose routes are the node's own: a connect from there that finds no way to its
+    /// backend speaks against the backend. Zero if unknown.
+    pub netns: u64,
 }
 
 /// Element of `HISTOGRAMS`, one for each CPU: how often a latency fell into each bucket of
@@ -221,5 +224,5 @@ const _: () = assert!(size_of::<FlowKey>() == 40, "FLOWS key is part of the ABI"
 const _: () = assert!(size_of::<Flow>() == 96, "FLOWS value is part of the ABI");
 const _: () = assert!(size_of::<Link>() == 80, "LINKS value is part of the ABI");
 const _: () = assert!(size_of::<Control>() == 8, "CONTROL value is part of the ABI");
-const _: () = assert!(size_of::<Settings>() == 48, "SETTINGS value is part of the ABI");
+const _: () = assert!(size_of::<Settings>() == 56, "SETTINGS value is part of the ABI");
 const _: () = assert!(size_of::<Histogram>() == 208, "HISTOGRAMS value is part of the ABI");

@@ -19,7 +19,7 @@ pub struct Row {
     /// What it has now: [`Row::CONNECTION`] for each connection and flow, [`Row::HANDSHAKE`] for each of them that is
     /// not answered yet.
     pub load: u64,
-    /// TCP connections that left for the backend (a missing route ends one before that), and UDP flows.
+    /// TCP connections that left for the backend, or would have, had the node a route to it; and UDP flows.
     pub started: u64,
     /// Time of a handshake, as `mizzen_ebpf_core::ewma` packs it.
     pub connect: u64,
@@ -33,10 +33,10 @@ pub struct Row {
     /// When the backend joined others or came back; zero if it need not warm up.
     pub joined: u64,
 
-    /// Times it was chosen and nothing left that is counted as started: connects that found no route, further VIPs of
-    /// one loose datagram socket.
+    /// Times it was chosen and nothing left that is counted as started: connects that failed before anything left, for
+    /// which the backend is not to blame, and further VIPs of one loose datagram socket.
     pub unstarted: u64,
-    /// TCP handshakes that failed: reset, unreachable, timed out or given up by the client.
+    /// TCP handshakes that failed: no route, reset, unreachable, timed out or given up by the client.
     pub failed: u64,
     /// Only in a VIP's own row: connects and datagrams that found no admitted backend.
     pub refused: u64,

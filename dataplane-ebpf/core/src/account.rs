@@ -8,11 +8,11 @@
 pub struct Counts {
     /// Times it was chosen: TCP connects, connected UDP sockets, UDP flows.
     pub chosen: u64,
-    /// TCP connects that left for it (the rest of the chosen ones found no route), and UDP flows.
+    /// TCP connects that left for it, or would have, had there been a route; and UDP flows.
     pub started: u64,
     /// TCP handshakes that completed, and UDP flows.
     pub established: u64,
-    /// TCP handshakes that did not.
+    /// TCP handshakes that did not, and connects that found no route.
     pub failed: u64,
     /// Established TCP connections and UDP flows that ended.
     pub closed: u64,

@@ -27,6 +27,7 @@ mod histograms;
 mod ingress;
 mod leavers;
 mod mapped;
+mod namespace;
 mod object;
 mod places;
 mod policy;
@@ -65,9 +66,10 @@ pub use mizzen_ebpf_core::words::{
     Admission, BackendWanted, Distance, Latencies, Locality, Removal, Rule, TCP, Tuning, UDP,
     VipAddress,
 };
+pub use namespace::namespace_cookie;
 pub use policy::{
     Policy, PolicyChanged, PolicyCounts, PolicyHere, PolicyMeter, PolicyPlace, Refusal, Refusals,
-    SpeakerWanted, is_policy_pinned, namespace_cookie, teardown_policy,
+    SpeakerWanted, is_policy_pinned, teardown_policy,
 };
 pub use probe::{ProbeError, probe, probe_pins};
 pub use sockets::{Socket, Stage};
@@ -117,7 +119,7 @@ impl Dataplane {
         let directory = object::pin_directory(options);
         let mut object = object::create_maps(&directory)?;
         let mut slab = Slab::open(&directory)?;
-        slab.set(words::settings(&options.tuning));
+        slab.set(words::settings(&options.tuning, namespace::own_cookie().unwrap_or_default()));
         object::attach(&mut object, &directory, &options.cgroup)?;
         let flows = Flows::open(&directory)?;
         let ingress = Ingress::open(&mut object, &directory).map_err(Arc::new);
@@ -218,7 +220,7 @@ impl Dataplane {
 
     /// Tells the programs by what to judge backends, from the next connect on.
     pub fn tune(&mut self, tuning: &Tuning) {
-        self.slab.set(words::settings(tuning));
+        self.slab.set(words::settings(tuning, self.slab.settings().netns));
     }
 
     /// By what the programs judge backends.

@@ -40,8 +40,8 @@ pub struct VipState {
     pub ids: Vec<u32>,
 }
 
-/// What programs go by.
-pub(crate) fn settings(tuning: &Tuning) -> Settings {
+/// What programs go by in a network namespace with this cookie.
+pub(crate) fn settings(tuning: &Tuning, netns: u64) -> Settings {
     let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
     Settings {
         failures: tuning.failures,
@@ -51,6 +51,7 @@ pub(crate) fn settings(tuning: &Tuning) -> Settings {
         handshake: nanos(tuning.handshake),
         short: nanos(tuning.short),
         idle: nanos(tuning.idle),
+        netns,
     }
 }
 
@@ -216,6 +217,6 @@ mod tests {
     #[test]
     fn a_tuning_survives_its_way_to_the_programs() {
         let wanted = Tuning::default();
-        assert_eq!(tuning(&settings(&wanted)), wanted);
+        assert_eq!(tuning(&settings(&wanted, 7)), wanted);
     }
 }

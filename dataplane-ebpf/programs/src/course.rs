@@ -270,7 +270,7 @@ fn end(flow: *mut Flow, answers: Option<*mut Flow>, state: u64, how: End, now: u
         if !was_open {
             standing::given_up(row);
             if how == End::Refused {
-                standing::failed(row, &(*flow).decision, now);
+                standing::failed(row, (*flow).decision.reason, now);
             }
             return;
         }

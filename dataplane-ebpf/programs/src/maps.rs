@@ -84,4 +84,5 @@ static UNSET: Settings = Settings {
     handshake: u64::MAX,
     short: 0,
     idle: u64::MAX,
+    netns: 0,
 };

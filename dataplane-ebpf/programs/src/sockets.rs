@@ -34,6 +34,15 @@ pub fn find(cookie: u64) -> Option<*mut Origin> {
     ORIGINS.get_ptr_mut(cookie)
 }
 
+/// What is known of a connect of which nothing has left.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Unsent {
+    /// It failed.
+    Failed,
+    /// Perhaps it was given up, or left by a way that no event tells of.
+    Unknown,
+}
+
 /// Takes a place for the record of the socket `cookie`; what it had before ends.
 ///
 /// Everything in it is the caller's to write. Without a place the connection works all the same; it shows its backend as
@@ -45,7 +54,8 @@ pub fn reserve(cookie: u64, now: u64) -> Option<*mut Origin> {
     // SAFETY: as in `find`.
     let present = unsafe { (&raw const (*owner).cookie).read_volatile() };
     if present == cookie {
-        count_end(origin);
+        // A socket connects once more only if that has failed.
+        count_end(origin, Unsent::Failed);
         return Some(origin);
     }
     let is_abandoned = present != 0 && is_abandoned(origin, now);
@@ -54,14 +64,14 @@ pub fn reserve(cookie: u64, now: u64) -> Option<*mut Origin> {
         && unsafe { replace(&raw mut (*owner).cookie, present, cookie) }
     {
         if is_abandoned {
-            count_end(origin);
+            count_end(origin, Unsent::Unknown);
         }
         return Some(origin);
     }
     // SAFETY: an element of a map; every writer writes the same.
     unsafe { (&raw mut (*owner).spilled).write_volatile(1) };
     if let Some(known) = ORIGINS.get_ptr_mut(cookie) {
-        count_end(known);
+        count_end(known, Unsent::Failed);
         return Some(known);
     }
     ORIGINS.insert(cookie, &BLANK, 0).ok()?;
@@ -85,14 +95,17 @@ pub fn end(origin: *mut Origin, cookie: u64, last: u8) {
     let _ = ORIGINS.remove(cookie);
 }
 
-/// Counts the end of what was chosen and has not ended.
+/// Counts the end of what was chosen and has not ended; `unsent` is what became of a connect, if nothing has left.
 #[inline(always)]
-pub fn count_end(origin: *mut Origin) {
+pub fn count_end(origin: *mut Origin, unsent: Unsent) {
     // SAFETY: an element of a map.
     let (stage, protocol) =
         unsafe { ((&raw const (*origin).stage).read_volatile(), (*origin).protocol) };
     if stage != stage::CHOSEN && stage != stage::STARTED && stage != stage::ESTABLISHED {
         return;
+    }
+    if stage == stage::CHOSEN && unsent == Unsent::Failed {
+        return standing::unreachable(origin);
     }
     let Some(row) = row_of(origin) else { return };
     // SAFETY: an element of `ROWS`.

@@ -83,7 +83,7 @@ fn retransmitted(ctx: &SockOpsContext) {
         if (*origin).stage == stage::STARTED
             && let Some(row) = row
         {
-            standing::failed(row, &(*origin).decision, sockets::now());
+            standing::failed(row, (*origin).decision.reason, sockets::now());
         }
     }
 }
@@ -103,7 +103,7 @@ fn closed(ctx: &SockOpsContext) {
                 standing::ended(row, now - (*origin).established_at, srtt(ctx), now);
             } else {
                 standing::given_up(row);
-                standing::failed(row, &(*origin).decision, now);
+                standing::failed(row, (*origin).decision.reason, now);
             }
         }
         let last = if was_open { stage::CLOSED } else { stage::FAILED };

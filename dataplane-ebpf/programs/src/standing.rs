@@ -3,13 +3,14 @@
 //! Averages are read, moved and written without a lock: two CPUs at once lose one
 //! sample, and a word is never torn.
 
-use mizzen_ebpf_abi::{Decision, Row, reason};
+use mizzen_ebpf_abi::{Origin, Row, reason};
 use mizzen_ebpf_core::bucket::bucket;
 use mizzen_ebpf_core::eject::pause;
 use mizzen_ebpf_core::ewma::{Average, micros, ticks};
 
-use crate::counts::{add, add_small, replace};
+use crate::counts::{add, add_small, replace, row_at};
 use crate::maps::{HISTOGRAMS, ROWS, settings};
+use crate::sockets::now;
 
 /// What was timed.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -139,13 +140,44 @@ pub unsafe fn succeeded(row: *mut Row, now: u64) {
     }
 }
 
-/// A handshake failed, or is late: the backend is ejected if it was one too many.
+/// A connect failed before its handshake began: nothing leads to the backend.
+///
+/// Only if it was one of this node's own: containers have routes and policies of their own, and what they lack says
+/// nothing to others.
+#[inline(always)]
+pub fn unreachable(origin: *mut Origin) {
+    // SAFETY: an element of a map, whose fields are read once each.
+    unsafe {
+        let Origin { row, epoch, netns, decision, .. } = &*origin;
+        mizzen_unreachable(*row, *epoch, u32::from(decision.reason), *netns);
+    }
+}
+
+/// [`unreachable`], as the verifier wants it: see `choose.rs`.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn mizzen_unreachable(row: u32, epoch: u32, reason: u32, netns: u64) -> u32 {
+    let Some(row) = row_at(row, epoch) else { return 0 };
+    // SAFETY: an element of `ROWS`.
+    unsafe {
+        if netns != settings().netns {
+            add(&raw mut (*row).unstarted, 1);
+            return 0;
+        }
+        add(&raw mut (*row).started, 1);
+        add(&raw mut (*row).failed, 1);
+        failed(row, reason as u8, now());
+    }
+    1
+}
+
+/// A handshake failed, or is late: the backend, which was chosen for this `reason`, is ejected if it was one too many.
 ///
 /// # Safety
 ///
 /// As for [`sample`].
 #[inline(always)]
-pub unsafe fn failed(row: *mut Row, decision: &Decision, now: u64) {
+pub unsafe fn failed(row: *mut Row, reason: u8, now: u64) {
     let settings = settings();
     // SAFETY: the caller's promise.
     unsafe {
@@ -157,7 +189,7 @@ pub unsafe fn failed(row: *mut Row, decision: &Decision, now: u64) {
             settings.failures != 0 && failures >= settings.failures
         } else {
             // Late news of connects from before the ejection say nothing new.
-            decision.reason == reason::PROBE
+            reason == reason::PROBE
         };
         if !counts {
             return;

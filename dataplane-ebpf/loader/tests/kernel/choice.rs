@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -15,7 +14,8 @@ use mizzen_ebpf_loader::{
 use mizzen_netlink::in_namespace;
 
 use crate::room::{
-    Running, at, backends, connect, eventually, in_room, reset, server, sink, slow_server, tcp,
+    Running, at, backends, connect, eventually, in_room, namespace, reset, server, sink,
+    slow_server, tcp,
 };
 use crate::{VIP, counts, spread};
 
@@ -312,16 +312,4 @@ fn clients(clients: usize, connects: u64) {
         }
     };
     thread::scope(|scope| (0..clients).for_each(|_| drop(scope.spawn(client))));
-}
-
-/// Somebody in a network namespace of his own, and its place.
-fn namespace() -> (Running, PathBuf) {
-    let mut command = Command::new("unshare");
-    let child = command.args(["--net", "cat"]).stdin(Stdio::piped()).spawn();
-    let child = Running(child.expect("unshare of util-linux"));
-    let path = PathBuf::from(format!("/proc/{}/ns/net", child.0.id()));
-    let own = std::fs::read_link("/proc/thread-self/ns/net").ok();
-    eventually("the child is in its namespace", || std::fs::read_link(&path).ok() != own);
-    in_namespace(&path, crate::room::loopback_up).expect("alive");
-    (child, path)
 }

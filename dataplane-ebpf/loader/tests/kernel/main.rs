@@ -7,6 +7,7 @@ mod datagrams;
 mod ejection;
 mod lifecycle;
 mod room;
+mod routes;
 mod survival;
 mod traffic;
 

@@ -15,7 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use mizzen_ebpf_loader::{BackendWanted, Options, Tuning, VipAddress, VipWanted};
-use mizzen_netlink::{LinkChange, Netlink};
+use mizzen_netlink::{LinkChange, Netlink, in_namespace};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
@@ -182,6 +182,18 @@ fn cgroup2_mount() -> PathBuf {
 pub fn loopback_up() {
     let mut netlink = Netlink::open().expect("a netlink socket");
     netlink.set_link("lo", &LinkChange::new().up()).expect("root");
+}
+
+/// Somebody in a network namespace of his own, and its place.
+pub fn namespace() -> (Running, PathBuf) {
+    let mut command = Command::new("unshare");
+    let child = command.args(["--net", "cat"]).stdin(Stdio::piped()).spawn();
+    let child = Running(child.expect("unshare of util-linux"));
+    let path = PathBuf::from(format!("/proc/{}/ns/net", child.0.id()));
+    let own = fs::read_link("/proc/thread-self/ns/net").ok();
+    eventually("the child is in its namespace", || fs::read_link(&path).ok() != own);
+    in_namespace(&path, loopback_up).expect("alive");
+    (child, path)
 }
 
 /// Stops those who look at the flag, also when the test fails.

@@ -130,7 +130,7 @@ fn counts_say_how_connects_ended() {
 
         let error = connect(lost.socket).expect_err("no route");
         assert_eq!(error.kind(), ErrorKind::NetworkUnreachable);
-        assert_eq!(numbers(&dataplane, lost, unreachable), [1, 0, 0, 0, 0, 0]);
+        assert_eq!(numbers(&dataplane, lost, unreachable), [1, 1, 0, 1, 0, 0]);
 
         connect(alive).expect("a direct connect");
         assert_eq!(counts(&dataplane, vip, alive).chosen, 1, "direct connects are not counted");

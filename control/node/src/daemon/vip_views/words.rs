@@ -219,10 +219,11 @@ fn standing(socket: &Socket, seen: Option<&Seen>) -> String {
     let since = seconds(socket.age);
     let stage = match (socket.stage, socket.is_open) {
         (Stage::Chosen, true) => "no packet has left yet",
-        (Stage::Chosen, false) => "no packet has left: there may be no route",
+        (Stage::Chosen, false) => "no packet has left: it was refused or given up",
         (Stage::Started, _) => "the handshake is under way",
         (Stage::Established, true) => "it is established",
         (Stage::Established, false) => "it was established and its end was not seen",
+        (Stage::Failed, _) if socket.local.is_none() => "it failed before a packet left: no route",
         (Stage::Failed, _) => "the handshake failed",
         (Stage::Closed, _) => "it has ended",
     };
