@@ -96,6 +96,12 @@ pub enum HttpError {
     /// A request that should have named its host.
     #[error("Expecting 'Host' to be present")]
     NoHost,
+    /// A change that came over the network.
+    #[error(
+        "This is changed from a node's own machine only: by the command line `mizzen`, or with the \
+         same request at the node's socket or its loopback address"
+    )]
+    NotFromHere,
     /// What was asked for is the leading master's.
     #[error("No master leads at the moment")]
     NoLeader,
@@ -126,6 +132,7 @@ impl HttpError {
             Self::NoRoute { .. } => StatusCode::NOT_FOUND,
             Self::ContentType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
+            Self::NotFromHere => StatusCode::FORBIDDEN,
             Self::UnknownCall => StatusCode::NOT_IMPLEMENTED,
             Self::Refused { status, .. } => *status,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,

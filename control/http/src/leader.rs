@@ -13,7 +13,7 @@ use axum::http::header::{
     TRANSFER_ENCODING, UPGRADE,
 };
 use axum::http::uri::PathAndQuery;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use hyper::client::conn::http1;
@@ -80,14 +80,6 @@ pub(crate) async fn to_services(State(app): State<App>, request: Request, next: 
             pass_on(&app, SocketAddr::new(address, port), request).await
         }
         leading => without_passing(leading, request, next).await,
-    }
-}
-
-/// For what every node knows and only the leading master changes: changes are passed on to it.
-pub(crate) async fn changes_to_master(app: State<App>, request: Request, next: Next) -> Response {
-    match *request.method() {
-        Method::GET | Method::HEAD => next.run(request).await,
-        _ => to_master(app, request, next).await,
     }
 }
 

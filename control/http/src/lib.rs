@@ -19,6 +19,7 @@ mod mesos_dns;
 mod node;
 mod operator;
 mod operator_api;
+mod origin;
 mod overlay_agent;
 pub mod probe;
 mod query;

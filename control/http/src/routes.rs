@@ -12,13 +12,14 @@
 //! | node | `<run-dir>/mizzen.sock` | root: the command line |
 //!
 //! Where this node does not lead, requests for master and services go to the leader, see
-//! `leader.rs`. A [`Query`] asks the core and changes nothing; the others have handlers. A
+//! `leader.rs`; what only this machine may change is in `origin.rs`. A [`Query`] asks the core and changes nothing; the others have handlers. A
 //! path that is listed answers another method with 405 and `Allow`.
 
 use crate::closing::Closing;
 use crate::core::{CoreHandle, Query};
 use crate::error::HttpError;
 use crate::limits::Limits;
+use crate::origin::changes_from_here;
 use crate::query::{ToQuery, asks};
 use crate::{
     leader, mesos_dns, node, operator, operator_api, overlay_agent, scheduler, services, vips,
@@ -116,7 +117,7 @@ const MASTER_CALLS: &[&str] = &[
     "POST /machine/up",
     "POST /overlay-master/agents/delete",
     "GET /v1/policies",
-    "GET, PUT, DELETE /v1/policies/{id}",
+    "GET /v1/policies/{id}",
     "GET /health",
     "GET /version",
     "GET /redirect",
@@ -253,11 +254,11 @@ pub(crate) fn node(app: App) -> Router {
     let master = Router::new()
         .route("/api/v1", post(operator_api::call))
         .layer(from_fn_with_state(app.clone(), leader::to_master));
-    let policies = policies().layer(from_fn_with_state(app.clone(), leader::changes_to_master));
     queries(NODE)
         .merge(services)
         .merge(master)
-        .merge(policies)
+        .merge(policies())
+        .merge(kept_by_hand())
         .route("/v1/version", get(node::version))
         .route("/v1/metrics", get(vips::metrics))
         .route("/v1/hosts/{host}", get(mesos_dns::node_hosts))
@@ -265,11 +266,6 @@ pub(crate) fn node(app: App) -> Router {
         .route("/v1/services/{service}", get(mesos_dns::node_services))
         .route("/v1/config", get(mesos_dns::not_there))
         .route("/v1/enumerate", get(mesos_dns::not_there))
-        .route("/v1/cluster/{*path}", any(services::pass_cluster))
-        .route("/v1/dns-records", any(services::pass_dns))
-        .route("/v1/dns-records/{*record}", any(services::pass_dns))
-        .route("/v1/vip-services", any(services::pass_vip))
-        .route("/v1/vip-services/{*service}", any(services::pass_vip))
         .route("/v1/vip-plan", any(services::pass_vip))
         .route("/", index("node", &[NODE], NODE_CALLS))
         .fallback(no_route)
@@ -310,6 +306,18 @@ fn policies() -> Router<App> {
     Router::new()
         .route("/v1/policies", any(services::pass_policies))
         .route("/v1/policies/{*id}", any(services::pass_policies))
+        .layer(from_fn(changes_from_here))
+}
+
+/// The cluster of nodes, and what people set by hand on this one.
+fn kept_by_hand() -> Router<App> {
+    Router::new()
+        .route("/v1/cluster/{*path}", any(services::pass_cluster))
+        .route("/v1/dns-records", any(services::pass_dns))
+        .route("/v1/dns-records/{*record}", any(services::pass_dns))
+        .route("/v1/vip-services", any(services::pass_vip))
+        .route("/v1/vip-services/{*service}", any(services::pass_vip))
+        .layer(from_fn(changes_from_here))
 }
 
 fn queries(table: &[(&str, ToQuery)]) -> Router<App> {

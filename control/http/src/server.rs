@@ -6,7 +6,10 @@ use crate::limits::Limits;
 use crate::routes::{self, App};
 use crate::stall::Stalling;
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
@@ -219,8 +222,13 @@ impl Listener {
     }
 
     fn serve(&mut self, stream: Stream, permit: Permit) {
+        let origin = stream.origin();
         let stream = TokioIo::new(Stalling::new(stream, self.limits.write_stall));
-        let service = TowerToHyperService::new(self.router.clone());
+        let routes = TowerToHyperService::new(self.router.clone());
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(origin);
+            routes.call(request)
+        });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.limits.head_wait)

@@ -1,8 +1,10 @@
 //! One listening socket, TCP or unix.
 
 use super::{Address, BindError, Part};
+use crate::origin::Origin;
 use std::fs::Permissions;
 use std::io;
+use std::net::IpAddr;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -60,14 +62,21 @@ impl Socket {
     pub async fn accept(&self) -> io::Result<Stream> {
         match &self.listener {
             Listener::Tcp(listener) => {
-                let (stream, _) = listener.accept().await?;
+                let (stream, peer) = listener.accept().await?;
                 stream.set_nodelay(true)?;
-                Ok(Stream::Tcp(stream))
+                Ok(Stream::Tcp(stream, origin(peer.ip())))
             }
             Listener::Unix { listener, .. } => {
                 listener.accept().await.map(|(stream, _)| Stream::Unix(stream))
             }
         }
+    }
+}
+
+fn origin(peer: IpAddr) -> Origin {
+    match peer.to_canonical().is_loopback() {
+        true => Origin::Machine,
+        false => Origin::Network,
     }
 }
 
@@ -117,8 +126,18 @@ impl Drop for SocketFile {
 
 /// An accepted connection.
 pub enum Stream {
-    Tcp(TcpStream),
+    Tcp(TcpStream, Origin),
     Unix(UnixStream),
+}
+
+impl Stream {
+    /// Where its client is.
+    pub fn origin(&self) -> Origin {
+        match self {
+            Self::Tcp(_, origin) => *origin,
+            Self::Unix(_) => Origin::Machine,
+        }
+    }
 }
 
 impl AsyncRead for Stream {
@@ -128,7 +147,7 @@ impl AsyncRead for Stream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Tcp(stream, _) => Pin::new(stream).poll_read(cx, buffer),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
         }
     }
@@ -141,7 +160,7 @@ impl AsyncWrite for Stream {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tcp(stream, _) => Pin::new(stream).poll_write(cx, bytes),
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }
@@ -152,29 +171,52 @@ impl AsyncWrite for Stream {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Self::Tcp(stream, _) => Pin::new(stream).poll_write_vectored(cx, slices),
             Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
         match self {
-            Self::Tcp(stream) => stream.is_write_vectored(),
+            Self::Tcp(stream, _) => stream.is_write_vectored(),
             Self::Unix(stream) => stream.is_write_vectored(),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tcp(stream, _) => Pin::new(stream).poll_flush(cx),
             Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tcp(stream, _) => Pin::new(stream).poll_shutdown(cx),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_the_machine_itself() {
+        #[rustfmt::skip]
+        let table = [
+            ("127.0.0.1",          Origin::Machine),
+            ("127.8.9.1",          Origin::Machine),
+            ("::1",                Origin::Machine),
+            ("::ffff:127.0.0.1",   Origin::Machine),
+            ("192.0.2.1",          Origin::Network),
+            ("::ffff:192.0.2.1",   Origin::Network),
+            ("fe80::1",            Origin::Network),
+            ("0.0.0.0",            Origin::Network),
+        ];
+        for (peer, want) in table {
+            assert_eq!(origin(peer.parse().unwrap()), want, "{peer}");
         }
     }
 }

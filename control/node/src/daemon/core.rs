@@ -35,7 +35,7 @@ use crate::notify::{Notice, notify};
 use mizzen_agent::task::{Ended, Started};
 use mizzen_agent::{Agent, Answer, LaunchFailure, Record};
 use mizzen_dns_server::Server;
-use mizzen_http::core::{CoreRequest, QueryReply};
+use mizzen_http::core::{CoreRequest, QueryReply, ServicesRequest};
 use mizzen_http::server::{Address, Part};
 use mizzen_kernel::endings::{Ended as VipsEnded, Endings};
 use mizzen_kernel::network::{Report, own_addresses};
@@ -108,6 +108,8 @@ pub(crate) enum Input {
     Collected(Collected),
     /// What a peer asked by this number is found.
     LookedUp(OwnerId, u64, QueryReply),
+    /// A peer asks this node's master, under this number, to change a policy.
+    ChangeAsked(OwnerId, u64, ServicesRequest),
 }
 
 /// Everything that a node decides with.
@@ -256,6 +258,9 @@ impl Core {
             (Input::Collected(collected), _) => self.note_collected(&collected),
             (Input::LookedUp(peer, number, reply), _) => {
                 self.answer_peer(&peer, number, reply, now);
+            }
+            (Input::ChangeAsked(peer, number, request), _) => {
+                self.change_for_peer(&peer, number, &request, now);
             }
             (_, None) => {}
         }

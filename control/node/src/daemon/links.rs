@@ -53,6 +53,11 @@ impl Links {
         self.leading.subscribe()
     }
 
+    /// The node whose master leads, if that is another one.
+    pub(crate) fn leading_node(&self) -> Option<&OwnerId> {
+        self.elsewhere.as_ref().map(|(leader, _)| &leader.node)
+    }
+
     /// The master of another node, if that one leads.
     pub(crate) fn leader(&self) -> Option<&LeaderFact> {
         self.elsewhere.as_ref().map(|(_, fact)| fact)

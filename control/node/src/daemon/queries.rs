@@ -37,7 +37,7 @@ impl Core {
                     Addressee::VipServices => self.vip_services_request(&request),
                     Addressee::DnsRecords => self.dns_records_request(&request),
                     Addressee::Cluster => self.cluster_request(&request),
-                    Addressee::Policies => self.policies_request(&request),
+                    Addressee::Policies => return self.serve_policies(request, reply),
                 };
                 let _ = reply.send(answer);
             }

@@ -33,6 +33,16 @@ fn set(node: &Node, ingress: &Value) {
     let _ = node.text(&["policy", "apply", &file.display().to_string()]);
 }
 
+/// What a stranger gets who wants the policy removed at a master's API: the status.
+fn by_the_network(master: &Node) -> String {
+    let status = master.json(&["status"]);
+    let url = format!("http://{}:5050/v1/policies/web", status["address"].as_str().unwrap());
+    let shell = |words: &str| master.place().shell(&format!("curl -s {words} {url}")).stdout;
+    assert!(shell("-X DELETE").contains("socket"), "the answer says how");
+    assert!(shell("").contains("applies_to"), "it may be read");
+    shell("-o /dev/null -w '%{http_code}' -X DELETE")
+}
+
 fn ids(node: &Node) -> Vec<String> {
     let all = node.json(&["policy", "ls"])["policies"].as_array().cloned().unwrap_or_default();
     all.iter().filter_map(|policy| policy["id"].as_str().map(str::to_owned)).collect()
@@ -54,6 +64,10 @@ fn policies_hold_on_every_node_while_masters_and_daemons_are_away() {
         await_open(&b, &a, "for its like");
         set(&one, &json!([{ "peers": [{ "name": "others" }] }]));
         await_closed(&a, &b, "for all but others");
+
+        assert_eq!(by_the_network(&one), "403", "one's API is open to strangers");
+        assert_eq!((ids(&one), ids(&two)), (vec!["web".to_owned()], vec!["web".to_owned()]));
+        assert!(!passes(&a, &b), "it was opened from the network");
 
         one.kill();
         await_listed(&two, &[("one", "dead"), ("two", "alive")]);
