@@ -3,21 +3,15 @@
 //! Links, leases and published ports are read anew in each pass, so whoever made a container, it is
 //! found here; plugins know nothing of it.
 
-use mizzen_cni_core::AttachmentKey;
-use mizzen_cni_core::ipam::LeaseRecord;
-use mizzen_cni_core::plan::host_link;
+use crate::leases::{LeasesError, observe_leases};
 use mizzen_cni_core::portmap::DEFAULT_TABLE;
 use mizzen_ebpf_loader::{FastPath, FastPathWanted, LoadError, teardown_fast_path};
 pub use mizzen_ebpf_loader::{FastPathChanged, FastPathMeter};
 use mizzen_netlink::{LinkState, Netlink, NetlinkError, Nft, PortEntry};
-use mizzen_plan::overlay::{
-    Between, Desired, Hooked, OverlaySpec, Seen, SeenLease, SeenLink, plan_fast_path,
-};
+use mizzen_plan::overlay::{Between, Desired, Hooked, OverlaySpec, Seen, SeenLink, plan_fast_path};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::io;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The fast path could not be followed.
 #[derive(Debug, thiserror::Error)]
@@ -26,14 +20,8 @@ pub enum FastPathError {
     #[error("cannot look for containers")]
     Observe(#[from] NetlinkError),
     /// The leases cannot be read.
-    #[error("cannot read the leases in {}", path.display())]
-    Leases {
-        /// Where they are.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Leases(#[from] LeasesError),
     /// The kernel does not take the programs.
     #[error(transparent)]
     Programs(#[from] LoadError),
@@ -136,36 +124,6 @@ fn seen_link(link: &LinkState) -> SeenLink {
 
 /// The queue of a link that sends at once.
 const NO_QUEUE: &str = "noqueue";
-
-/// Who has which address of an overlay.
-pub(crate) fn observe_leases(
-    spec: &OverlaySpec,
-) -> Result<Vec<(IpAddr, SeenLease)>, FastPathError> {
-    let directory = spec.leases.join(&spec.name);
-    let failed = |source| FastPathError::Leases { path: directory.clone(), source };
-    let entries = match fs::read_dir(&directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(failed)?,
-    };
-    let mut leases = Vec::new();
-    for entry in entries {
-        let name = entry.map_err(failed)?.file_name();
-        let Some(address) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
-        // One that was released meanwhile, or is damaged, is nobody's.
-        let Ok(bytes) = fs::read(directory.join(&name)) else { continue };
-        if let Ok(record) = serde_json::from_slice(&bytes) {
-            leases.push((address, seen_lease(spec, address, record)));
-        }
-    }
-    Ok(leases)
-}
-
-fn seen_lease(spec: &OverlaySpec, address: IpAddr, record: LeaseRecord) -> SeenLease {
-    let network = record.network.as_ref().unwrap_or(&spec.name);
-    let first = record.addresses.first().copied().unwrap_or(address);
-    let key = AttachmentKey { container_id: record.container_id, ifname: record.ifname };
-    SeenLease { link: host_link(network, &key), container: key.container_id, first }
-}
 
 /// Addresses of containers that ports of this host lead to, by our table or by the one that
 /// the plugin has for other runtimes.

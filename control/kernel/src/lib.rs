@@ -5,12 +5,13 @@
 //! [`fast_path`] what passes by bridges and routes; [`policy`] who may talk to whom; [`vips`] keeps the balancer's tables, [`ingress`] its programs on links. All observe before they
 //! act, so a restart is an ordinary pass, and mark what is theirs (names that
 //! carry the instance, a table and a pin directory of their own) and touch nothing
-//! else. What *should* be is decided in `control/plan`. [`doctor`] only looks.
+//! else. What *should* be is decided in `control/plan`. [`doctor`] only looks, and so does [`leases`].
 
 pub mod doctor;
 pub mod endings;
 pub mod fast_path;
 pub mod ingress;
+pub mod leases;
 pub mod network;
 pub mod path_mtu;
 pub mod policy;

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use crate::fast_path::{FastPathError, observe_leases};
+use crate::leases::{LeasesError, observe_leases};
 
 /// Policies could not be followed.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +26,7 @@ pub enum PolicyError {
     Links(#[source] NetlinkError),
     /// The leases cannot be read.
     #[error("cannot tell whose addresses are whose")]
-    Leases(#[source] FastPathError),
+    Leases(#[source] LeasesError),
     /// The kernel does not take the programs.
     #[error(transparent)]
     Programs(#[from] LoadError),

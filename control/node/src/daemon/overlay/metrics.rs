@@ -45,7 +45,7 @@ impl Core {
     pub(crate) fn look_at_overlays(&self) -> OverlayExposed {
         let grant = self.overlay.grant.as_ref();
         let specs = grant.map(|grant| overlay_specs(&self.config, grant)).unwrap_or_default();
-        let overlays = specs.iter().map(|spec| (spec.name.clone(), leases(spec), room(spec)));
+        let overlays = specs.iter().map(|spec| (spec.name.clone(), leases(spec).len(), room(spec)));
         let peers = &self.overlay.peers;
         let paths = peers.entries().filter_map(|(node, _)| peers.path_mtu(node));
         let registry = self.master.as_ref().and_then(mizzen_master::Master::overlays);

@@ -2,11 +2,14 @@
 
 use super::super::build::{self, overlay_specs};
 use super::super::core::Core;
+use super::super::saves::chain;
 use crate::config::Role;
+use mizzen_kernel::leases::observe_addresses;
 use mizzen_plan::overlay::OverlaySpec;
 use mizzen_store::Store;
 use mizzen_types::overlay::{NodeOverlay, OverlayClaim, OverlayGrant};
 use mizzen_types::time::Mono;
+use std::net::IpAddr;
 use std::time::Duration;
 use tracing::{info, warn};
 
@@ -87,10 +90,7 @@ impl Core {
     pub(crate) fn want_addresses(&mut self, now: Mono) {
         let Some(grant) = &self.overlay.grant else { return };
         let specs = overlay_specs(&self.config, grant);
-        let short = specs.iter().filter(|spec| {
-            let (used, room) = (leases(spec), room(spec));
-            room > 0.0 && used as f64 >= NEARLY_USED * room
-        });
+        let short = specs.iter().filter(|spec| is_short(spec, &leases(spec)));
         let lately = |name: &String| {
             self.overlay.asked.get(name).is_some_and(|at| now.since(*at) < ASK_AGAIN)
         };
@@ -107,9 +107,19 @@ impl Core {
 }
 
 /// Addresses of an overlay that have a lease on this node.
-pub(super) fn leases(spec: &OverlaySpec) -> usize {
-    let leases = std::fs::read_dir(spec.leases.join(&spec.name));
-    leases.map(Iterator::count).unwrap_or_default()
+pub(super) fn leases(spec: &OverlaySpec) -> Vec<IpAddr> {
+    let directory = spec.leases.join(&spec.name);
+    observe_addresses(&directory).unwrap_or_else(|error| {
+        warn!(error = chain(&error), "leases are not counted");
+        Vec::new()
+    })
+}
+
+/// Whether the IPv4 addresses of the node's blocks are nearly used up.
+fn is_short(spec: &OverlaySpec, leases: &[IpAddr]) -> bool {
+    let ours = |at: &&IpAddr| at.is_ipv4() && spec.blocks.iter().any(|net| net.contains(*at));
+    let (used, room) = (leases.iter().filter(ours).count(), room(spec));
+    room > 0.0 && used as f64 >= NEARLY_USED * room
 }
 
 /// IPv4 addresses that this node can lease of an overlay: all but the first two and the last
@@ -118,4 +128,45 @@ pub(super) fn room(spec: &OverlaySpec) -> f64 {
     let bits = |net: &ipnet::IpNet| net.max_prefix_len() - net.prefix_len();
     let v4 = spec.blocks.iter().filter(|net| net.addr().is_ipv4());
     v4.map(|net| f64::from(bits(net)).exp2() - 3.0).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(blocks: &[&str]) -> OverlaySpec {
+        OverlaySpec {
+            name: "dcos".to_owned(),
+            networks: Vec::new(),
+            blocks: blocks.iter().map(|block| block.parse().unwrap()).collect(),
+            bridge: "m-dcos".to_owned(),
+            second: None,
+            tunnel: "vtep1024".to_owned(),
+            mtu: 1420,
+            leases: "/nowhere".into(),
+            resolver: None,
+        }
+    }
+
+    #[test]
+    fn another_block_is_asked_for_when_addresses_of_the_blocks_are_used_up() {
+        let leased = |count: u8, net: &str| -> Vec<IpAddr> {
+            (2..count + 2).map(|last| format!("{net}{last}").parse().unwrap()).collect()
+        };
+        let both = [leased(100, "9.0.0."), leased(200, "fd01:b::")].concat();
+        #[rustfmt::skip]
+        let table = [
+            ("few of a /29",            &["9.0.0.0/29"][..],               leased(4, "9.0.0."),   false),
+            ("all of a /29",            &["9.0.0.0/29"],                   leased(5, "9.0.0."),   true),
+            ("most of a /24",           &["9.0.0.0/24"],                   leased(228, "9.0.0."), true),
+            ("of both families",        &["9.0.0.0/24", "fd01:b::/80"],    both,                  false),
+            ("half of two",             &["9.0.0.0/29", "9.0.1.0/29"],     leased(5, "9.0.0."),   false),
+            ("those of a former block", &["9.0.1.0/29"],                   leased(5, "9.0.0."),   false),
+            ("IPv6 alone has no end",   &["fd01:b::/80"],                  leased(200, "fd01:b::"), false),
+            ("none",                    &["9.0.0.0/29"],                   vec![],                false),
+        ];
+        for (name, blocks, leases, want) in table {
+            assert_eq!(is_short(&spec(blocks), &leases), want, "{name}");
+        }
+    }
 }

@@ -123,7 +123,7 @@ impl Core {
             "second": second.map(|s| json!({ "bridge": s.bridge, "blocks": s.blocks })),
             "tunnel": spec.tunnel,
             "mtu": spec.mtu,
-            "leases": leases(spec),
+            "leases": leases(spec).len(),
         })
     }
 

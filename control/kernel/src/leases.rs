@@ -1,0 +1,89 @@
+//! Leases of addresses as the CNI plugins keep them: a file per address, which is its name. All
+//! other names beside them are the plugins' own: locks, lists of a container's addresses, the
+//! address given last.
+
+use mizzen_cni_core::AttachmentKey;
+use mizzen_cni_core::ipam::LeaseRecord;
+use mizzen_cni_core::plan::host_link;
+use mizzen_plan::overlay::{OverlaySpec, SeenLease};
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+/// The leases cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read the leases in {}", path.display())]
+pub struct LeasesError {
+    /// Where they are.
+    pub path: PathBuf,
+    /// Why.
+    #[source]
+    pub source: io::Error,
+}
+
+/// The addresses that have a lease in a directory; none if there is no such directory.
+///
+/// # Errors
+///
+/// [`LeasesError`] if it cannot be listed.
+pub fn observe_addresses(directory: &Path) -> Result<Vec<IpAddr>, LeasesError> {
+    let failed = |source| LeasesError { path: directory.to_owned(), source };
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(failed)?,
+    };
+    let mut addresses = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(failed)?.file_name();
+        addresses.extend(name.to_str().and_then(|name| name.parse::<IpAddr>().ok()));
+    }
+    Ok(addresses)
+}
+
+/// Who has which address of an overlay.
+pub(crate) fn observe_leases(spec: &OverlaySpec) -> Result<Vec<(IpAddr, SeenLease)>, LeasesError> {
+    let directory = spec.leases.join(&spec.name);
+    let addresses = observe_addresses(&directory)?.into_iter();
+    // One that was released meanwhile, or is damaged, is nobody's.
+    let seen = addresses.filter_map(|address| {
+        let record = read_lease(&directory.join(address.to_string()))?;
+        Some((address, seen_lease(spec, address, record)))
+    });
+    Ok(seen.collect())
+}
+
+/// Whose a lease is; nobody's if it is gone or damaged.
+pub(crate) fn read_lease(path: &Path) -> Option<LeaseRecord> {
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
+}
+
+fn seen_lease(spec: &OverlaySpec, address: IpAddr, record: LeaseRecord) -> SeenLease {
+    let network = record.network.as_ref().unwrap_or(&spec.name);
+    let first = record.addresses.first().copied().unwrap_or(address);
+    let key = AttachmentKey { container_id: record.container_id, ifname: record.ifname };
+    SeenLease { link: host_link(network, &key), container: key.container_id, first }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn only_names_that_are_addresses_are_leases() {
+        let temp = tempfile::tempdir().unwrap();
+        let directory = temp.path().join("dcos");
+        assert_eq!(observe_addresses(&directory).unwrap(), [] as [IpAddr; 0], "no directory yet");
+        fs::create_dir(&directory).unwrap();
+        let make = |name: &str| fs::write(directory.join(name), "{}").unwrap();
+        let others =
+            ["last-reserved", "last-reserved.1", "lock-overlay-0a", "lock-removal", ".of-mz1"];
+        others.iter().for_each(|name| make(name));
+        assert_eq!(observe_addresses(&directory).unwrap(), [] as [IpAddr; 0], "all were released");
+        let leased = ["9.0.0.2", "9.0.0.3", "fd01:b::2"];
+        leased.iter().for_each(|name| make(name));
+        let found: BTreeSet<IpAddr> = observe_addresses(&directory).unwrap().into_iter().collect();
+        assert_eq!(found, leased.iter().map(|name| name.parse().unwrap()).collect());
+    }
+}
