@@ -78,12 +78,24 @@ pub struct Certificate {
 }
 
 impl Certificate {
-    /// When a new one is asked for: a third of its time before its end.
+    /// How long until a new one is asked for: until the last third of its time begins. One that
+    /// does not count yet is renewed at once: the clock by which it was made was ahead, and
+    /// nobody takes it for months.
     #[must_use]
-    pub fn renew_at(&self) -> Wall {
+    pub fn renew_in(&self, now: Wall) -> Duration {
+        if now < self.from {
+            return Duration::ZERO;
+        }
         let life =
             self.until.0.saturating_sub(self.from.0).saturating_sub(BEFORE.as_nanos() as u64);
-        Wall(self.until.0 - life / 3)
+        let at = self.until.0 - life / 3;
+        Duration::from_nanos(at.saturating_sub(now.0))
+    }
+
+    /// Whether its time has come and is not over.
+    #[must_use]
+    pub fn counts_at(&self, now: Wall) -> bool {
+        self.from <= now && now < self.until
     }
 
     /// Whose it is, if the authority made it and it counts at `at`.
@@ -230,4 +242,39 @@ fn signed_by(der: &CertificateDer<'_>, message: &[u8], signature: &[u8]) -> Resu
     certificate
         .verify_signature(webpki::ring::ED25519, message, signature)
         .map_err(|_| TrustError::Signature)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: u64 = 3600;
+    const DAY: u64 = 24 * HOUR;
+
+    fn at(seconds: u64) -> Wall {
+        Wall((1_800_000_000 + seconds) * 1_000_000_000)
+    }
+
+    #[test]
+    fn when_a_certificate_counts_and_when_the_next_one_is_asked_for() {
+        // Made after 100 days, for 90: it counts from an hour before.
+        let made = 100 * DAY;
+        let (from, until) = (at(made - HOUR), at(made + 90 * DAY));
+        let certificate = Certificate { der: Vec::new(), from, until };
+        #[rustfmt::skip]
+        let table = [
+            ("just made",                made,                60 * DAY,     true),
+            ("a clock a little behind",  made - HOUR,         60 * DAY + HOUR, true),
+            ("half of its time",         made + 45 * DAY,     15 * DAY,     true),
+            ("two thirds of it",         made + 60 * DAY,     0,            true),
+            ("its last second",          made + 90 * DAY - 1, 0,            true),
+            ("its end",                  made + 90 * DAY,     0,            false),
+            ("made by a clock ahead",    made - 61 * DAY,     0,            false),
+            ("the second before it",     made - HOUR - 1,     0,            false),
+        ];
+        for (name, now, wait, counts) in table {
+            assert_eq!(certificate.renew_in(at(now)), Duration::from_secs(wait), "{name}");
+            assert_eq!(certificate.counts_at(at(now)), counts, "{name}");
+        }
+    }
 }

@@ -6,7 +6,7 @@
 //!
 //! A datagram is: format, epoch (4), sender (8), counter (8), what was sealed, tag (16).
 
-use crate::certificate::{Root, TrustError};
+use crate::certificate::{BEFORE, Root, TrustError};
 use crate::text;
 use mizzen_types::time::{Mono, Now, Wall};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
@@ -54,6 +54,15 @@ impl std::fmt::Debug for Epoch {
 }
 
 impl Epoch {
+    /// Whether the next key is made: this one has been there for `rotation`, or was made by a
+    /// clock that was ahead, and would stay until that time has come once more.
+    #[must_use]
+    pub fn is_due(&self, rotation: Duration, now: Wall) -> bool {
+        let age = Duration::from_nanos(now.0.saturating_sub(self.made.0));
+        let ahead = Duration::from_nanos(self.made.0.saturating_sub(now.0));
+        age >= rotation || ahead > BEFORE
+    }
+
     /// What the authority signs.
     pub(crate) fn message(&self) -> Vec<u8> {
         let mut message = SIGN.to_vec();
@@ -364,6 +373,24 @@ mod tests {
         assert!(a.retire(at(4300)));
         let older = b.seal(b"y", at(3642)).unwrap();
         assert_eq!(a.open(&mut older.clone()), Err(Refused::Epoch));
+    }
+
+    #[test]
+    fn a_key_made_by_a_clock_that_was_ahead_is_replaced() {
+        let (hour, day) = (3600, 86_400);
+        let authority = Authority::generate(START).unwrap();
+        let made = 100 * day;
+        let epoch = authority.new_epoch(1, at(made).wall).unwrap();
+        for (name, now, want) in [
+            ("just made", made, false),
+            ("half a day old", made + day / 2, false),
+            ("a day old", made + day, true),
+            ("the clock was set back a little", made - hour, false),
+            ("the clock was set right", made - 61 * day, true),
+        ] {
+            let rotation = Duration::from_secs(day);
+            assert_eq!(epoch.is_due(rotation, at(now).wall), want, "{name}");
+        }
     }
 
     #[test]

@@ -98,8 +98,8 @@ fn kept(store: &Store, joining: &Joining) -> anyhow::Result<Option<Place>> {
                  and one that began a cluster needs a new state directory"
             );
         }
-        if credentials.certificate.until <= clock::now().wall {
-            // It slept too long; its name and its key are still its own.
+        if !credentials.certificate.counts_at(clock::now().wall) {
+            // It slept too long, or a clock was ahead when it came in; its name and its key are still its own.
             return Ok(None);
         }
     }

@@ -120,17 +120,16 @@ impl Core {
         if !members.membership.is_refused() {
             self.problems.solve(IDENTITY);
         }
-        if members.is_expelled() {
-            self.problems.report(CLUSTER, EXPELLED.to_owned());
+        match members.why_unheard(now.wall) {
+            Some(text) => self.problems.report(CLUSTER, text),
+            None => self.problems.solve(CLUSTER),
         }
-        let renew_at = members.credentials.certificate.renew_at();
-        let left = Duration::from_nanos(renew_at.0.saturating_sub(now.wall.0));
+        let left = members.credentials.certificate.renew_in(now.wall);
         members.trust_at = now.mono + left.min(rotation / 4).clamp(LOOK_AGAIN, LOOK);
         members.rotate(rotation, now);
         if !left.is_zero() {
             return;
         }
-        let ended = now.wall >= members.credentials.certificate.until;
         let me = members.credentials.node.clone();
         let public_key = members.credentials.key.public();
         if members.has_authority() {
@@ -142,11 +141,6 @@ impl Core {
         }
         for authority in members.authorities() {
             members.transport.ask_renewal(&authority, &public_key, now.mono);
-        }
-        if ended {
-            let text = "this node's certificate has ended, so no other node speaks with it; \
-                        start it with --join and a new token";
-            self.problems.report(CLUSTER, text.to_owned());
         }
     }
 
@@ -267,6 +261,25 @@ impl Members {
         desk.authority.certify(node, key, standing, life).map_err(|error| chain(&error))
     }
 
+    /// Why no other node speaks with this one.
+    fn why_unheard(&self, now: Wall) -> Option<String> {
+        let certificate = &self.credentials.certificate;
+        if self.is_expelled() {
+            return Some(EXPELLED.to_owned());
+        }
+        if certificate.counts_at(now) {
+            return None;
+        }
+        let text = if now < certificate.from {
+            "this node's certificate does not count yet, so no other node speaks with it: set the \
+             clock right or, if it was ahead before, start it with --join and a new token"
+        } else {
+            "this node's certificate has ended, so no other node speaks with it; start it with \
+             --join and a new token"
+        };
+        Some(text.to_owned())
+    }
+
     fn take_certificate(&mut self, certificate: Certificate) -> Result<(), String> {
         let checked = certificate.check(&self.credentials.root, clock::now().wall);
         let node = checked.map_err(|error| chain(&error))?;
@@ -286,7 +299,7 @@ impl Members {
         let Some(desk) = &self.desk else { return };
         let mut issued = self.transport.issued();
         let Some(newest) = issued.epochs.last() else { return };
-        if Duration::from_nanos(now.wall.0.saturating_sub(newest.made.0)) < rotation {
+        if !newest.is_due(rotation, now.wall) {
             return;
         }
         let number = newest.number + 1;
