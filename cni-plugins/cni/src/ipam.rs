@@ -15,19 +15,19 @@ use crate::leases::{Holder, LeaseStore};
 pub(crate) fn handle(request: &Request) -> Result<Option<Value>, PluginError> {
     let teardown = TeardownConfig::read(&request.config)?;
     let directory = lease_directory(&request.config, &request.network)?;
-    let store = || LeaseStore::open(&teardown.data_dir, directory, &request.network);
+    let store = || LeaseStore::open(Holder::Ipam, &teardown.data_dir, directory, &request.network);
     let config = || crate::state::completed(&request.config, &teardown.data_dir);
     match &request.command {
         Command::Add(attachment) => {
             let config = IpamConfig::read(&config()?)?;
             let store = store()?;
-            let _lock = store.lock(Holder::Ipam, &attachment.key)?;
+            let _lock = store.lock(&attachment.key)?;
             let result = take(&store, &config, attachment)?;
             Ok(Some(result.to_json(request.version)))
         }
         Command::Del(attachment) => {
             let store = store()?;
-            let _lock = store.lock(Holder::Ipam, &attachment.key)?;
+            let _lock = store.lock(&attachment.key)?;
             store.release(&attachment.key)?;
             Ok(None)
         }
@@ -72,7 +72,7 @@ pub(crate) fn status(store: &LeaseStore, config: &IpamConfig) -> Result<(), Plug
 fn collect(store: &LeaseStore, request: &Request) -> Result<(), PluginError> {
     let valid = valid_attachments(&request.config)?;
     for key in plan_gc(&valid, &[], &store.owned()?).into_keys() {
-        let _lock = store.lock(Holder::Ipam, &key)?;
+        let _lock = store.lock(&key)?;
         store.release(&key)?;
     }
     Ok(store.remove_damaged()?)

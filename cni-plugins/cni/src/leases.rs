@@ -14,16 +14,18 @@ use std::io::{self, Read, Write};
 use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
 use mizzen_cni_core::AttachmentKey;
+use mizzen_cni_core::config::{OWN_IPAM, OWN_OVERLAY};
 use mizzen_cni_core::error::Code;
 use mizzen_cni_core::ipam::{LeaseRecord, Pool, PoolError};
 use mizzen_cni_core::plan::host_link;
+use mizzen_netlink::booted;
 use rustix::fs::{FlockOperation, flock};
 
 /// The leases of one network, or of the overlay that several share.
 pub(crate) struct LeaseStore {
+    holder: Holder,
     dir: PathBuf,
     network: String,
 }
@@ -33,13 +35,23 @@ pub(crate) struct ContainerLock {
     _file: File,
 }
 
-/// Which plugin holds a lock. They are kept apart because one may run inside the other.
+/// Which plugin takes leases and holds locks. Locks are kept apart because one may run inside
+/// the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Holder {
     /// `mizzen-overlay`.
     Overlay,
     /// `mizzen-ipam` on its own.
     Ipam,
+}
+
+impl Holder {
+    fn plugin(self) -> &'static str {
+        match self {
+            Self::Overlay => OWN_OVERLAY,
+            Self::Ipam => OWN_IPAM,
+        }
+    }
 }
 
 /// A lease that could not be read or made.
@@ -78,6 +90,7 @@ impl LeaseStore {
     /// Opens the leases in `directory`, for a container of `network`; makes the directory if
     /// need be.
     pub(crate) fn open(
+        holder: Holder,
         data_dir: &Path,
         directory: &str,
         network: &str,
@@ -85,21 +98,17 @@ impl LeaseStore {
         let dir = data_dir.join(directory);
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&dir);
         made.map_err(|source| failed("create directory", &dir, source))?;
-        Ok(Self { dir, network: network.to_owned() })
+        Ok(Self { holder, dir, network: network.to_owned() })
     }
 
     /// Waits until no other process works on the container of `key`.
     ///
     /// There are 256 locks per plugin for all containers, so that nobody has to remove lock files,
     /// which cannot be done without a race.
-    pub(crate) fn lock(
-        &self,
-        holder: Holder,
-        key: &AttachmentKey,
-    ) -> Result<ContainerLock, LeaseError> {
+    pub(crate) fn lock(&self, key: &AttachmentKey) -> Result<ContainerLock, LeaseError> {
         let name = host_link(&self.network, key);
         let digits = name.get(name.len() - 2..).unwrap_or_default();
-        let holder = match holder {
+        let holder = match self.holder {
             Holder::Overlay => "overlay",
             Holder::Ipam => "ipam",
         };
@@ -181,7 +190,7 @@ impl LeaseStore {
         {
             return Err(pool.not_given(*address).into());
         }
-        let mut record = LeaseRecord::new(&self.network, key);
+        let mut record = LeaseRecord::new(self.holder.plugin(), &self.network, key);
         let taken = pools
             .iter()
             .enumerate()
@@ -371,13 +380,6 @@ fn remove(path: &Path) -> Result<(), LeaseError> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", path, error)),
         _ => Ok(()),
     }
-}
-
-/// When the machine was started, by today's clock.
-fn booted() -> SystemTime {
-    let since = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    let since = Duration::from_secs(u64::try_from(since.tv_sec).unwrap_or_default());
-    SystemTime::now().checked_sub(since).unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 fn failed(request: &'static str, path: &Path, source: io::Error) -> LeaseError {

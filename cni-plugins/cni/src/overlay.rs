@@ -36,7 +36,7 @@ pub(crate) fn handle(request: &Request) -> Result<Option<Value>, PluginError> {
         Command::Del(_) | Command::Gc | Command::Version => None,
     };
     let directory = lease_directory(&request.config, &request.network)?;
-    let store = LeaseStore::open(&teardown.data_dir, directory, &request.network)?;
+    let store = LeaseStore::open(Holder::Overlay, &teardown.data_dir, directory, &request.network)?;
     let overlay = Overlay { request, teardown, store };
     match (&request.command, &config) {
         (Command::Add(attachment), Some(config)) => {
@@ -74,7 +74,7 @@ impl Overlay<'_> {
         {
             return Err(PluginError::HostNamespace { netns: netns.clone() });
         }
-        let _lock = self.store.lock(Holder::Overlay, &attachment.key)?;
+        let _lock = self.store.lock(&attachment.key)?;
         let mut kernel = Kernel::open(netns)?;
         let lease = self.take_lease(config, attachment)?;
         let mut undo = vec![Undo::ReleaseLease];
@@ -88,7 +88,7 @@ impl Overlay<'_> {
     /// Removes the link first: while it is there, its address must not be given away,
     /// so the lease stays if the link does.
     fn del(&self, attachment: &Attachment) -> Result<(), PluginError> {
-        let _lock = self.store.lock(Holder::Overlay, &attachment.key)?;
+        let _lock = self.store.lock(&attachment.key)?;
         self.remove_link(&mut Netlink::open()?, &attachment.key)?;
         self.release_lease(attachment)
     }
@@ -127,7 +127,7 @@ impl Overlay<'_> {
         let leases: Vec<(IpAddr, AttachmentKey)> = self.store.owned()?;
         let links = self.marked_links(&mut netlink, &leases)?;
         for (key, remains) in plan_gc(&valid, &links, &leases) {
-            let _lock = self.store.lock(Holder::Overlay, &key)?;
+            let _lock = self.store.lock(&key)?;
             for link in remains.links {
                 self.condemn(&mut netlink, &link)?;
             }

@@ -25,6 +25,9 @@ pub const DEFAULT_MTU: u32 = 1420;
 /// Where leases and locks are kept by default.
 pub const DEFAULT_DATA_DIR: &str = "/var/lib/mizzen/cni";
 
+/// The `type` of our own main plugin.
+pub const OWN_OVERLAY: &str = "mizzen-overlay";
+
 /// The `type` of our own address plugin.
 pub const OWN_IPAM: &str = "mizzen-ipam";
 

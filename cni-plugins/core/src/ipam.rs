@@ -204,6 +204,10 @@ pub struct LeaseRecord {
     pub container_id: String,
     /// Its interface.
     pub ifname: String,
+    /// The plugin that a runtime called: `mizzen-overlay`, which makes the container's link as
+    /// well, or `mizzen-ipam` below another one. Records of before do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plugin: Option<String>,
     /// The network through which it was asked for: several, of several runtimes, may share an
     /// overlay. Records of before have none and belong to whoever asks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -218,12 +222,13 @@ impl LeaseRecord {
     /// The version that we write.
     pub const VERSION: u32 = 1;
 
-    /// The lease of `key` in `network`, still without addresses.
+    /// The lease of `key` in `network` by `plugin`, still without addresses.
     #[must_use]
-    pub fn new(network: &str, key: &AttachmentKey) -> Self {
+    pub fn new(plugin: &str, network: &str, key: &AttachmentKey) -> Self {
         let AttachmentKey { container_id, ifname } = key.clone();
-        let network = Some(network.to_owned());
-        Self { version: Self::VERSION, container_id, ifname, network, addresses: Vec::new() }
+        let (plugin, network) = (Some(plugin.to_owned()), Some(network.to_owned()));
+        let (version, addresses) = (Self::VERSION, Vec::new());
+        Self { version, container_id, ifname, plugin, network, addresses }
     }
 
     /// Whether it is of this network.

@@ -1,7 +1,8 @@
 //! What the kernel knows of its clock. No file tells, so it is asked by its own call.
 
+use rustix::time::{ClockId, clock_gettime};
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// How the clock is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +31,14 @@ pub fn observe_clock() -> io::Result<ClockSync> {
         synchronised: state.status & libc::STA_UNSYNC == 0,
         max_error: Duration::from_micros(micros),
     })
+}
+
+/// When the machine was started, by today's clock.
+#[must_use]
+pub fn booted() -> SystemTime {
+    let since = clock_gettime(ClockId::Boottime);
+    let since = Duration::from_secs(u64::try_from(since.tv_sec).unwrap_or_default());
+    SystemTime::now().checked_sub(since).unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 #[cfg(test)]

@@ -46,7 +46,7 @@ mod wireguard;
 
 pub use address::{AddressState, DuplicateDetection};
 pub use bridge::{AddressDeviceSpec, BridgeSpec};
-pub use clock::{ClockSync, observe_clock};
+pub use clock::{ClockSync, booted, observe_clock};
 pub use connection::Netlink;
 pub use conntrack::{Conntrack, FlowFamily, FlowFilter};
 pub use error::NetlinkError;

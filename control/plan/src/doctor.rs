@@ -26,7 +26,7 @@ pub use daemon::{Daemon, PeerTold, Told};
 pub use disk::{Directory, Disk};
 pub use features::{Feature, Probe};
 pub use firewall::{Base, Chain, Rule, Statement};
-pub use leftovers::{Leftover, Leftovers};
+pub use leftovers::{Leftover, Leftovers, Purpose};
 pub use limits::Usage;
 pub use observed::{Engine, Link, Listener, Look, Machine, Observed, Transport, User, Wanted};
 pub use ports::{Holder, Socket};

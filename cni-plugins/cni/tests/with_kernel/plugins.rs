@@ -53,7 +53,8 @@ fn leases_are_private_files_and_are_given_in_turn() {
     let lease: Value = serde_json::from_str(&lease).unwrap();
     assert_eq!(
         lease,
-        json!({ "version": 1, "containerId": "c1", "ifname": "eth0", "network": "dcos", "addresses": ["9.0.5.2"] })
+        json!({ "version": 1, "containerId": "c1", "ifname": "eth0", "plugin": "mizzen-overlay",
+            "network": "dcos", "addresses": ["9.0.5.2"] })
     );
 
     host.call("DEL", &container("c1", &pod)).result();

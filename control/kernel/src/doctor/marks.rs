@@ -2,16 +2,18 @@
 
 use super::files::read;
 use crate::chain;
+use crate::leases::{observe_addresses, read_lease};
 use crate::tunnels::PROTOCOL;
+use mizzen_cni_core::config::OWN_IPAM;
 use mizzen_cni_core::ipam::LeaseRecord;
 use mizzen_cni_core::plan::read_alias;
 use mizzen_cni_core::portmap::DEFAULT_TABLE;
-use mizzen_netlink::{Netlink, NetlinkError, Nft, Selector};
-use mizzen_plan::doctor::{Leftover, Leftovers, Link, Look, Wanted};
+use mizzen_netlink::{Netlink, NetlinkError, Nft, Selector, booted};
+use mizzen_plan::doctor::{Leftover, Leftovers, Link, Look, Purpose, Wanted};
 use mizzen_types::mountinfo::{self, Mount};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// First word of marks, and of names of tables.
 pub(super) const NAME: &str = "mizzen";
@@ -37,7 +39,7 @@ pub(super) fn observe(wanted: &Wanted, daemon: Option<u32>, links: &[Link]) -> L
 }
 
 fn ours(kind: &'static str, name: String) -> Leftover {
-    Leftover { kind, name, is_ours: true, is_orphan: false }
+    Leftover { kind, name, is_ours: true, purpose: Purpose::There }
 }
 
 fn of_links(wanted: &Wanted, links: &[Link]) -> Vec<Leftover> {
@@ -46,7 +48,7 @@ fn of_links(wanted: &Wanted, links: &[Link]) -> Vec<Leftover> {
         let is_ours = alias == wanted.mark;
         let is_node = alias.split(' ').next() == Some(NAME);
         let (kind, name) = ("link", link.name.clone());
-        (is_ours || is_node).then_some(Leftover { kind, name, is_ours, is_orphan: false })
+        (is_ours || is_node).then_some(Leftover { kind, name, is_ours, purpose: Purpose::There })
     };
     links.iter().filter_map(object).collect()
 }
@@ -71,7 +73,7 @@ fn of_tables(wanted: &Wanted) -> Result<Vec<Leftover>, NetlinkError> {
         let is_shared = name == DEFAULT_TABLE;
         let is_node = name == NAME || name.starts_with("mizzen-");
         let found = is_ours || (is_node && !is_shared);
-        found.then_some(Leftover { kind: "nft table", name, is_ours, is_orphan: false })
+        found.then_some(Leftover { kind: "nft table", name, is_ours, purpose: Purpose::There })
     };
     Ok(tables.into_iter().filter_map(object).collect())
 }
@@ -114,24 +116,47 @@ fn is_populated(cgroup: &Path) -> bool {
     has_some(cgroup.to_owned()) || below.filter(|path| path.is_dir()).any(has_some)
 }
 
-/// Leases of addresses whose container has no link.
+/// Leases of addresses that nobody may have any more.
 fn of_leases(wanted: &Wanted, links: &[Link]) -> Vec<Leftover> {
     let root = Path::new(&wanted.state_dir).join("leases");
-    let overlays = fs::read_dir(root).into_iter().flatten().flatten();
-    let files =
-        overlays.flat_map(|overlay| fs::read_dir(overlay.path()).into_iter().flatten().flatten());
-    let orphan = |file: fs::DirEntry| {
-        let age = file.metadata().ok()?.modified().ok()?.elapsed().ok()?;
-        let record: LeaseRecord = serde_json::from_str(&read(file.path()).ok()?).ok()?;
-        let has_link = links
-            .iter()
-            .filter_map(|link| read_alias(link.alias.as_deref()?))
-            .any(|(_, key)| key.container_id == record.container_id && key.ifname == record.ifname);
-        let name = file.path().display().to_string();
-        let is_orphan = age > SETTLED && !has_link;
-        is_orphan.then_some(Leftover { kind: "lease", name, is_ours: true, is_orphan })
+    let overlays = fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
+    let files = overlays.flat_map(|overlay| {
+        let addresses = observe_addresses(&overlay).unwrap_or_default().into_iter();
+        addresses.map(move |address| overlay.join(address.to_string()))
+    });
+    let booted = booted();
+    let left = |path: PathBuf| {
+        let made = fs::metadata(&path).ok()?.modified().ok()?;
+        let purpose = purpose_of(&read_lease(&path)?, made, booted, links);
+        let name = path.display().to_string();
+        (purpose != Purpose::There).then_some(Leftover {
+            kind: "lease",
+            name,
+            is_ours: true,
+            purpose,
+        })
     };
-    files.filter_map(orphan).collect()
+    files.filter_map(left).collect()
+}
+
+/// Whether the container of a lease is there, by the link that `mizzen-overlay` gave it.
+fn purpose_of(
+    record: &LeaseRecord,
+    made: SystemTime,
+    booted: SystemTime,
+    links: &[Link],
+) -> Purpose {
+    let mut marks = links.iter().filter_map(|link| read_alias(link.alias.as_deref()?));
+    if marks.any(|(_, key)| key == record.key()) {
+        return Purpose::There;
+    }
+    if made < booted {
+        return Purpose::Gone;
+    }
+    // Below other main plugins the link bears none of our marks.
+    let may_be_there = record.plugin.as_deref() == Some(OWN_IPAM);
+    let is_new = made.elapsed().is_ok_and(|age| age < SETTLED);
+    if may_be_there || is_new { Purpose::There } else { Purpose::Unclear }
 }
 
 /// Whether a daemon of another node runs in the network of this process.
@@ -197,17 +222,37 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let leases = temp.path().join("leases/dcos");
         fs::create_dir_all(&leases).unwrap();
-        let record = r#"{"version":1,"containerId":"c-1","ifname":"eth0"}"#;
-        fs::write(leases.join("9.0.0.2"), record).unwrap();
         let state_dir = temp.path().display().to_string();
         let wanted = Wanted { state_dir, ..Wanted::default() };
-        assert_eq!(of_leases(&wanted, &[]), [], "its container may be on its way");
-        let old = std::time::SystemTime::now() - SETTLED * 2;
-        let file = fs::File::options().write(true).open(leases.join("9.0.0.2")).unwrap();
-        file.set_modified(old).unwrap();
-        assert_eq!(of_leases(&wanted, &[]).len(), 1);
-        let alias = Some("mizzen-cni dcos c-1 eth0".to_owned());
-        let link = Link { name: "x".to_owned(), alias, ..Link::default() };
-        assert_eq!(of_leases(&wanted, &[link]), []);
+        let found = |links: &[Link]| -> Vec<Purpose> {
+            of_leases(&wanted, links).iter().map(|lease| lease.purpose).collect()
+        };
+        let lease = |plugin: Option<&str>, made: SystemTime| {
+            let record = serde_json::json!({
+                "version": 1, "containerId": "c-1", "ifname": "eth0", "plugin": plugin,
+            });
+            // A container's list is as old as the lease, and none.
+            for name in ["9.0.0.2", ".of-mz0123"] {
+                fs::write(leases.join(name), record.to_string()).unwrap();
+                let file = fs::File::options().write(true).open(leases.join(name)).unwrap();
+                file.set_modified(made).unwrap();
+            }
+        };
+        let now = SystemTime::now();
+        let (settled, before) = (now - SETTLED * 2, booted() - SETTLED);
+        for (name, plugin, made, want) in [
+            ("its container may be on its way", Some("mizzen-overlay"), now, None),
+            ("its link is gone", Some("mizzen-overlay"), settled, Some(Purpose::Unclear)),
+            ("made before plugins said who they are", None, settled, Some(Purpose::Unclear)),
+            ("its link bears no mark", Some("mizzen-ipam"), settled, None),
+            ("of before the start, anybody's", Some("mizzen-ipam"), before, Some(Purpose::Gone)),
+            ("of before the start", Some("mizzen-overlay"), before, Some(Purpose::Gone)),
+        ] {
+            lease(plugin, made);
+            assert_eq!(found(&[]), want.into_iter().collect::<Vec<_>>(), "{name}");
+            let alias = Some("mizzen-cni dcos c-1 eth0".to_owned());
+            let link = Link { name: "x".to_owned(), alias, ..Link::default() };
+            assert_eq!(found(&[link]), [], "{name}");
+        }
     }
 }

@@ -23,9 +23,20 @@ pub struct Leftover {
     pub name: String,
     /// Whether it is of this node, by its mark; else of a node of another name.
     pub is_ours: bool,
-    /// Whether what it was made for is gone: a link of a container without one, a lease
-    /// that nobody holds.
-    pub is_orphan: bool,
+    /// What it was made for.
+    pub purpose: Purpose,
+}
+
+/// Whether what an object was made for is there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Purpose {
+    /// As far as anybody looked, it is.
+    #[default]
+    There,
+    /// Only somebody else knows: an address whose container has no link of ours.
+    Unclear,
+    /// It is gone for good: an address that was leased before the machine was started.
+    Gone,
 }
 
 /// How many are named.
@@ -35,6 +46,7 @@ pub(super) fn judge(observed: &Observed) -> Vec<Verdict> {
     of_look(&observed.machine.leftovers, "what former nodes left", |found| {
         let mut verdicts = of_daemon(observed, found);
         verdicts.extend(orphans(observed, found));
+        verdicts.extend(unclear(observed, found));
         verdicts.extend(of_others(found));
         if verdicts.is_empty() {
             verdicts.push(Verdict::ok("nothing is left of former nodes and containers"));
@@ -74,7 +86,7 @@ fn orphans(observed: &Observed, found: &Leftovers) -> Option<Verdict> {
         let made = object.name == wanted.names_link
             || wanted.bridges.contains(&object.name)
             || told.links.contains(&object.name);
-        object.is_ours && (object.is_orphan || (object.kind == "link" && !made))
+        object.is_ours && (object.purpose == Purpose::Gone || (object.kind == "link" && !made))
     };
     let all: Vec<&Leftover> = found.objects.iter().filter(is_unknown).collect();
     let first = all.first()?;
@@ -89,6 +101,23 @@ fn orphans(observed: &Observed, found: &Leftovers) -> Option<Verdict> {
     ))
     .because("it takes an address or a name that a container may be given next")
     .remedy(remedy);
+    Some(verdict)
+}
+
+/// Addresses of which only their containers' runtimes know whether they are used.
+fn unclear(observed: &Observed, found: &Leftovers) -> Option<Verdict> {
+    observed.told()?;
+    let is_unclear = |object: &&Leftover| object.is_ours && object.purpose == Purpose::Unclear;
+    let all: Vec<&Leftover> = found.objects.iter().filter(is_unclear).collect();
+    let first = all.first()?;
+    let verdict =
+        Verdict::warning(format!("no container's link is known for this: {}", listed(&all)))
+            .because("if the container ended without its runtime's DEL, nobody frees the address")
+            .remedy(format!(
+                "check with its runtime whether the container in {} is there; if it is not, its \
+                 DEL frees the address",
+                first.name
+            ));
     Some(verdict)
 }
 
@@ -133,26 +162,30 @@ mod tests {
     use super::super::testing::well;
     use super::*;
 
-    fn object(kind: &'static str, name: &str, is_ours: bool, is_orphan: bool) -> Leftover {
-        Leftover { kind, name: name.into(), is_ours, is_orphan }
+    fn object(kind: &'static str, name: &str, is_ours: bool) -> Leftover {
+        Leftover { kind, name: name.into(), is_ours, purpose: Purpose::There }
+    }
+
+    fn lease(name: &str, purpose: Purpose) -> Leftover {
+        Leftover { kind: "lease", name: name.into(), is_ours: true, purpose }
     }
 
     #[test]
     fn what_is_left_of_whom() {
-        let bridge = || object("link", "m-dcos", true, false);
+        let bridge = || object("link", "m-dcos", true);
         /// What is left, how many containers run, whether the daemon does, what is said.
         type Case = (&'static str, Vec<Leftover>, usize, bool, Option<&'static str>);
         #[rustfmt::skip]
         let table: [Case; 9] = [
             ("all is the daemon's",      vec![bridge()],                                 0, true,  None),
-            ("an unknown link",          vec![object("link", "m-old", true, false)],     0, true,  Some("link m-old")),
-            ("a lease of nobody",        vec![object("lease", "9.0.0.9", true, true)],   0, true,  Some("lease 9.0.0.9")),
-            ("not torn down",            vec![bridge(), object("nft table", "mizzen", true, false)], 0, false, Some("link m-dcos, nft table mizzen")),
+            ("an unknown link",          vec![object("link", "m-old", true)],     0, true,  Some("link m-old")),
+            ("a lease of nobody",        vec![lease("9.0.0.9", Purpose::Gone)],   0, true,  Some("lease 9.0.0.9")),
+            ("not torn down",            vec![bridge(), object("nft table", "mizzen", true)], 0, false, Some("link m-dcos, nft table mizzen")),
             ("containers run on",        vec![bridge()],                                 3, false, Some("3 containers run")),
-            ("of another one",           vec![object("link", "m-dcos-b", false, false)], 0, true,  Some("link m-dcos-b")),
-            ("four of them",             (1..5).map(|n| object("route", &format!("r{n}"), true, false)).collect(), 0, false, Some("4 routes (r1, r2, r3, …)")),
+            ("of another one",           vec![object("link", "m-dcos-b", false)], 0, true,  Some("link m-dcos-b")),
+            ("four of them",             (1..5).map(|n| object("route", &format!("r{n}"), true)).collect(), 0, false, Some("4 routes (r1, r2, r3, …)")),
             ("nothing",                  vec![],                                         0, false, None),
-            ("routes of the daemon",     vec![object("route", "9.0.1.0/24", true, false)], 0, true, None),
+            ("routes of the daemon",     vec![object("route", "9.0.1.0/24", true)], 0, true, None),
         ];
         for (name, objects, running, runs, want) in table {
             let mut observed = well();
@@ -172,9 +205,23 @@ mod tests {
     }
 
     #[test]
+    fn an_address_is_freed_by_hand_only_if_nobody_can_have_it() {
+        for (purpose, want) in [(Purpose::Gone, "rm 9.0.0.9"), (Purpose::Unclear, "check with")] {
+            let mut observed = well();
+            let objects = vec![lease("9.0.0.9", purpose)];
+            observed.machine.leftovers = Ok(Leftovers { objects, running: 0, others_run: false });
+            let verdicts = judge(&observed);
+            assert_eq!(verdicts.len(), 1, "{verdicts:?}");
+            let remedy = verdicts[0].remedy.as_deref().unwrap_or_default();
+            assert!(remedy.starts_with(want), "{remedy}");
+            assert_eq!(verdicts[0].grade, Grade::Warning);
+        }
+    }
+
+    #[test]
     fn what_others_have_is_theirs_while_they_run() {
         let mut observed = well();
-        let objects = vec![object("link", "m-dcos-b", false, false)];
+        let objects = vec![object("link", "m-dcos-b", false)];
         observed.machine.leftovers = Ok(Leftovers { objects, running: 0, others_run: true });
         assert_eq!(judge(&observed)[0].grade, Grade::Ok);
     }

@@ -2,8 +2,8 @@
 
 use super::{
     Base, Cgroups, Chain, ClockState, Daemon, Directory, Disk, Engine, Feature, Holder, Leftover,
-    Leftovers, Link, Listener, Machine, Observed, PeerTold, Probe, Socket, Told, Transport, Usage,
-    User, Wanted,
+    Leftovers, Link, Listener, Machine, Observed, PeerTold, Probe, Purpose, Socket, Told,
+    Transport, Usage, User, Wanted,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -56,11 +56,16 @@ pub(super) fn ill() -> Observed {
     machine.directories[0].mode = 0o777;
     machine.resolv_conf = Ok(String::new());
     machine.links.as_mut().map(|links| links[0].mtu = 1300).unwrap_or_default();
-    let orphan = Leftover { kind: "lease", name: "9.0.0.9".into(), is_ours: true, is_orphan: true };
-    let other =
-        Leftover { kind: "link", name: "m-dcos-b".into(), is_ours: false, is_orphan: false };
-    machine.leftovers =
-        Ok(Leftovers { objects: vec![orphan, other], running: 0, others_run: false });
+    let object = |kind, name: &str, is_ours, purpose| {
+        let name = name.to_owned();
+        Leftover { kind, name, is_ours, purpose }
+    };
+    let objects = vec![
+        object("lease", "9.0.0.9", true, Purpose::Gone),
+        object("lease", "9.0.0.10", true, Purpose::Unclear),
+        object("link", "m-dcos-b", false, Purpose::There),
+    ];
+    machine.leftovers = Ok(Leftovers { objects, running: 0, others_run: false });
     if let Daemon::Running(told) = &mut observed.daemon {
         told.problems = vec!["vip: no room".into()];
         told.peers =
