@@ -2,9 +2,12 @@
 
 use super::{again, await_listed, first, id, joining, lab_command, token};
 use mizzen_tests_node::apps::{self, WEB_VIP, server};
-use mizzen_tests_node::node::Node;
-use mizzen_tests_node::{SOON, eventually, in_lab_of, lab};
+use mizzen_tests_node::node::{Node, Place};
+use mizzen_tests_node::{SOON, eventually, http, in_lab_of, lab};
 use serde_json::{Value, json};
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
 /// An app on the host's network, behind the VIP [`WEB_VIP`].
 fn web() -> Value {
@@ -67,6 +70,55 @@ fn an_app_of_one_node_is_reached_from_the_other_until_the_cable_is_pulled() {
         }
         eventually("the backend is back", SOON, || (backends(&two) == 1).then_some(()));
         assert!(ask(&two, &address).is_some());
+    });
+}
+
+/// The state of node two and whether its backend takes connections, both of one moment; nothing
+/// if the state changed meanwhile.
+fn seen_of_two() -> Option<(String, bool)> {
+    let at = SocketAddr::from(([127, 0, 0, 1], 62080));
+    let state = || {
+        let nodes = http::get(at, "/v1/cluster/nodes").ok()?.json();
+        let two = nodes.as_array()?.iter().find(|node| node["hostname"] == "two")?.clone();
+        two["state"].as_str().map(str::to_owned)
+    };
+    let before = state()?;
+    let vips = http::get(at, "/v1/vips").ok()?.json();
+    // Backends that take no connections are not listed.
+    let has_backend = |row: &Value| row["backend"].as_array().is_some_and(|all| !all.is_empty());
+    let admitted = vips.as_array()?.iter().any(has_backend);
+    (state()? == before).then_some((before, admitted))
+}
+
+#[test]
+fn a_suspect_gets_no_new_connections() {
+    in_lab_of(2, || {
+        let one = first(&[]);
+        let (host, token) = (lab::address().to_string(), token(&one, 1));
+        let two = Place::at(2, &["--hostname", "two", "--join", &host, "--token", &token]).start();
+        let mut app = web();
+        app["constraints"] = json!([["hostname", "CLUSTER", "two"]]);
+        assert_eq!(apps::post(&app).status, 201);
+        let vip = apps::vip_address(&one, WEB_VIP);
+        let alive = ("alive".to_owned(), true);
+        let connect = || TcpStream::connect_timeout(&vip, Duration::from_secs(5));
+        // Suspicion lasts little more than a second: a slow machine may see it the next time only.
+        eventually("a suspect is seen", SOON * 4, || {
+            eventually("its backend is admitted", SOON * 2, || {
+                (seen_of_two() == Some(alive.clone()) && connect().is_ok()).then_some(())
+            });
+            lab_command(&["lab", "--cut", "2"]);
+            let suspect = eventually("it is noticed", SOON, || {
+                let (state, admitted) = seen_of_two()?;
+                (state != "alive").then_some((state == "suspect").then_some(admitted))
+            });
+            // Not by silence: nobody there could say so.
+            let refused = connect().map_err(|error| error.kind() != ErrorKind::TimedOut);
+            lab_command(&["lab", "--heal", "2"]);
+            assert_eq!(refused.err(), Some(true), "it is refused here");
+            suspect.map(|admitted| assert!(!admitted, "a suspect's backend is admitted"))
+        });
+        drop(two);
     });
 }
 
