@@ -338,4 +338,4 @@ impl AgentBlocks {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -5,5 +5,6 @@ mod bench;
 mod drains;
 mod lives;
 mod maintenance;
+mod overlays;
 mod simulation;
 mod ways;

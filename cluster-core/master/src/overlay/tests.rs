@@ -12,7 +12,7 @@ pub(super) fn definition(name: &str, pools: &[(&str, u8)]) -> OverlayDefinition 
     OverlayDefinition { name: name.into(), vni: None, pools, mtu: 1420 }
 }
 
-pub(super) fn settings(network: &str, prefix: u8) -> OverlaySettings {
+pub(crate) fn settings(network: &str, prefix: u8) -> OverlaySettings {
     OverlaySettings {
         vtep_network: "44.128.0.0/20".parse().unwrap(),
         vtep_network6: Some("fd01:a::/64".parse().unwrap()),

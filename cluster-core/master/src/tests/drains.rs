@@ -8,7 +8,7 @@ use mizzen_api::v1::TaskState;
 use mizzen_api::v1::framework_info::capability::Type as Capability;
 use serde_json::{Value, json};
 
-fn drain(agent: &str, more: &Value) -> Value {
+pub(super) fn drain(agent: &str, more: &Value) -> Value {
     let mut part = json!({ "agent_id": { "value": agent } });
     part.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     json!({ "type": "DRAIN_AGENT", "drain_agent": part })
@@ -22,7 +22,7 @@ fn reactivate(agent: &str) -> Value {
     json!({ "type": "REACTIVATE_AGENT", "reactivate_agent": { "agent_id": { "value": agent } } })
 }
 
-fn mark_gone(agent: &str) -> Value {
+pub(super) fn mark_gone(agent: &str) -> Value {
     json!({ "type": "MARK_AGENT_GONE", "mark_agent_gone": { "agent_id": { "value": agent } } })
 }
 

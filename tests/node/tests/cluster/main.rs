@@ -9,6 +9,7 @@
 )]
 
 mod agents;
+mod blocks;
 mod faults;
 mod hardships;
 mod health;

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// Node two, which runs containers and joins by `token`.
-fn joining(token: &str) -> Place {
+pub(super) fn joining(token: &str) -> Place {
     let host = lab::address().to_string();
     Place::at(2, &["--hostname", "two", "--join", &host, "--token", token])
 }
@@ -38,7 +38,8 @@ pub(super) fn two() -> (Node, Node, [Task; 2]) {
     (one, two, tasks)
 }
 
-fn await_agents(count: usize) {
+/// Waits until so many agents are there.
+pub(super) fn await_agents(count: usize) {
     eventually("all agents have registered", SOON, || {
         let agents = http::get(lab::at(5050), "/slaves").ok()?.json();
         let agents = agents["slaves"].as_array()?;
@@ -76,7 +77,8 @@ fn peer(node: &Node) -> Value {
     peers[0].clone()
 }
 
-fn block(node: &Node) -> Value {
+/// The blocks that a node has of the first overlay.
+pub(super) fn block(node: &Node) -> Value {
     node.json(&["overlay"])["overlays"][0]["blocks"].clone()
 }
 
