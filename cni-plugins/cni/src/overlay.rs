@@ -131,6 +131,8 @@ impl Overlay<'_> {
             for link in remains.links {
                 self.condemn(&mut netlink, &link)?;
             }
+            // One whose ADD was killed before it was marked.
+            self.remove_link(&mut netlink, &key)?;
             self.store.release(&key)?;
         }
         match &self.teardown.delegate {

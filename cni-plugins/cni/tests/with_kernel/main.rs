@@ -5,6 +5,7 @@
 mod chains;
 mod garbage;
 mod host;
+mod killed;
 mod plugins;
 mod ports;
 #[path = "../../../netlink/tests/support/mod.rs"]

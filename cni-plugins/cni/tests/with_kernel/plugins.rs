@@ -6,7 +6,6 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Child;
-use std::time::{Duration, Instant};
 
 use crate::host::{Host, IPAM, OVERLAY, address, container, ip, ip_tool};
 use crate::support::{Namespace, connect};
@@ -270,31 +269,6 @@ fn a_second_add_is_refused_and_the_first_stays() {
     let words = host.call("ADD", &container("c1", &pod)).refusal(101);
     assert!(words.contains("9.0.5.2"), "{words}");
     assert!(host.check("c1", &pod, &result).success);
-}
-
-/// Killed anywhere between its first instruction and its answer, a plugin leaves what
-/// one DEL removes.
-#[test]
-fn del_cleans_up_after_a_killed_add() {
-    let host = Host::new();
-    let input = host.config.to_string();
-    let mut finished = 0;
-    for at in 0..60u32 {
-        let pod = Namespace::new();
-        let target = container("c1", &pod);
-        let mut child = host.start(host.command(OVERLAY, "ADD", &target), input.as_bytes());
-        // Where the kill falls is the point of the loop, not a synchronisation.
-        let until = Instant::now() + Duration::from_micros(150) * at;
-        while Instant::now() < until {
-            std::hint::spin_loop();
-        }
-        child.kill().unwrap();
-        finished += u32::from(child.wait().unwrap().success());
-        assert!(host.call("DEL", &target).success);
-        host.assert_nothing_left(&format!("killed at {at}"));
-        assert_eq!(pod.netlink().observe_link("eth0").unwrap(), None);
-    }
-    assert!(finished < 60, "no ADD was ever killed");
 }
 
 #[test]
