@@ -8,15 +8,19 @@
 //! longest first.
 //!
 //! What an agent says it had before is believed as long as nobody else has it, so that a
-//! registry that was lost comes back from the agents.
+//! registry that was lost comes back from the agents. What agents of DC/OS have can be
+//! adopted, see `foreign.rs`.
 
 mod blocks;
 mod forecast;
+mod foreign;
 mod settings;
 mod view;
 
 pub use blocks::Pool;
 pub use forecast::Usage;
+pub use foreign::AdoptError;
+pub(crate) use foreign::foreign_id;
 pub use settings::{OverlayDefinition, OverlaySettings, SettingsError};
 pub use view::agent_state;
 
@@ -59,6 +63,9 @@ struct AgentBlocks {
     number: u32,
     /// Its blocks by the name of their overlay, also of overlays that are not configured now.
     blocks: BTreeMap<String, Vec<Block>>,
+    /// Whether it is an agent of DC/OS that has not become one of ours.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    foreign: bool,
 }
 
 /// A block that an agent has.
@@ -120,11 +127,11 @@ impl Overlays {
         claim: &OverlayClaim,
         now: Wall,
     ) -> Option<OverlayGrant> {
-        if !self.agents.contains_key(id) {
+        if !self.agents.contains_key(id) && !self.take_over(id, address) {
             let number = self.claimed_number(claim).or_else(|| self.free_number())?;
             self.common.freed_numbers.retain(|freed| *freed != number);
             let blocks = BTreeMap::new();
-            let record = AgentBlocks { format: FORMAT, address, number, blocks };
+            let record = AgentBlocks { format: FORMAT, address, number, blocks, foreign: false };
             self.agents.insert(id.clone(), record);
         }
         if let Some(agent) = self.agents.get_mut(id) {
@@ -216,6 +223,9 @@ impl Overlays {
     /// Gives an agent a block of every pool of which it has none; whether it got one.
     fn provide(&mut self, id: &AgentId, now: Wall) -> bool {
         let mut changed = false;
+        if self.agents.get(id).is_some_and(|agent| agent.foreign) {
+            return changed; // it takes nothing from us
+        }
         for overlay in self.settings.overlays.clone() {
             for pool in &overlay.pools {
                 let has = self.agents.get(id).is_some_and(|agent| agent.has(&overlay.name, pool));
@@ -312,12 +322,18 @@ impl Overlays {
     }
 
     fn claimed_number(&self, claim: &OverlayClaim) -> Option<u32> {
-        let network = self.settings.vtep_network;
-        let address = claim.vtep.iter().find(|address| IpNet::V4(network).contains(*address))?;
-        let offset = number(*address).checked_sub(u32::from(network.network()).into())?;
-        let claimed = u32::try_from(offset).ok()?;
+        let claimed = claim.vtep.iter().find_map(|address| self.number_of(*address))?;
         let free = !self.agents.values().any(|agent| agent.number == claimed);
-        (free && (1..=self.numbers()).contains(&claimed)).then_some(claimed)
+        free.then_some(claimed)
+    }
+
+    /// The number that an address of an end of the tunnels goes with.
+    fn number_of(&self, address: IpAddr) -> Option<u32> {
+        let network = self.settings.vtep_network;
+        let inside = IpNet::V4(network).contains(&address);
+        let offset = number(address).checked_sub(u32::from(network.network()).into())?;
+        let found = u32::try_from(offset).ok().filter(|_| inside)?;
+        (1..=self.numbers()).contains(&found).then_some(found)
     }
 
     fn free_number(&self) -> Option<u32> {

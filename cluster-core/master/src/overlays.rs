@@ -1,10 +1,12 @@
 //! Agents are told what they have of the overlays.
 
-use crate::overlay::Overlays;
+use crate::overlay::{AdoptError, Overlays, foreign_id};
 use crate::{Effect, Master};
 use mizzen_api::link::ToAgent;
+use mizzen_types::fact::{Fact, Key};
 use mizzen_types::ids::AgentId;
 use mizzen_types::overlay::{OverlayClaim, OverlayGrant};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 /// Why an agent keeps what it has.
@@ -29,8 +31,28 @@ pub enum ReleaseError {
 impl Master {
     /// Gives addresses away from now on.
     pub fn adopt_overlays(&mut self, overlays: Overlays) {
+        let foreign: Vec<IpAddr> = overlays.foreign().collect();
         self.overlays = Some(overlays);
         self.save_overlays();
+        for address in foreign {
+            self.say_foreign(address);
+        }
+    }
+
+    /// Adopts what agents of DC/OS have, by what their master's `/overlay-master/state` says;
+    /// returns the addresses of those that are no agents of this cluster.
+    ///
+    /// # Errors
+    ///
+    /// [`AdoptError`]; then nothing has changed.
+    pub fn adopt_foreign_agents(&mut self, state: &[u8]) -> Result<Vec<IpAddr>, AdoptError> {
+        let now = self.now.wall;
+        let overlays = self.overlays.as_mut().ok_or(AdoptError::Habits)?;
+        let adopted = overlays.adopt(state, now)?;
+        for address in &adopted {
+            self.follow_foreign(*address);
+        }
+        Ok(adopted)
     }
 
     /// Who has which addresses.
@@ -47,6 +69,7 @@ impl Master {
     /// [`ReleaseError`] names the first one that keeps its addresses.
     pub fn release_agents(&mut self, addresses: &[IpAddr]) -> Result<(), ReleaseError> {
         let overlays = self.overlays.as_ref().ok_or(ReleaseError::NoOverlays)?;
+        let was_foreign: BTreeSet<IpAddr> = overlays.foreign().collect();
         let mut gone = Vec::new();
         for address in addresses {
             let there: Vec<AgentId> = overlays.agents_at(*address).cloned().collect();
@@ -61,6 +84,9 @@ impl Master {
         for id in gone {
             self.release_overlays(&id);
         }
+        for address in addresses.iter().filter(|address| was_foreign.contains(address)) {
+            self.say_foreign(*address);
+        }
         Ok(())
     }
 
@@ -73,10 +99,14 @@ impl Master {
         let address = self.agents.get(id)?.peer;
         let overlays = self.overlays.as_mut()?;
         let before = overlays.record(id);
+        let was_foreign = overlays.is_foreign(address);
         let grant = overlays.welcome(id, address, claim, self.now.wall);
         let after = overlays.record(id);
         if before != after {
             self.save_overlays_of(id);
+        }
+        if was_foreign {
+            self.follow_foreign(address);
         }
         grant
     }
@@ -103,6 +133,19 @@ impl Master {
                 self.tell_agent(&other, ToAgent::Overlay(grant));
             }
         }
+    }
+
+    /// An agent of DC/OS has been adopted, is one of ours by now, or is gone.
+    fn follow_foreign(&mut self, address: IpAddr) {
+        self.save_overlays_of(&foreign_id(address));
+        self.say_foreign(address);
+    }
+
+    /// Says how the containers of a DC/OS agent are reached, or takes it back.
+    fn say_foreign(&mut self, address: IpAddr) {
+        let fact = self.overlays.as_ref().and_then(|overlays| overlays.foreign_fact(address));
+        let value = fact.map(|fact| Box::new(Fact::ForeignAgent(fact)));
+        self.effects.push_back(Effect::Fact { key: Key::ForeignAgent(address), value });
     }
 
     /// Whether an agent can be reached, or may come back with its tasks.

@@ -52,6 +52,9 @@ pub enum Key {
     Policy(PolicyId),
     /// What is wrong with the node; nothing is said while nothing is.
     NodeProblems,
+    /// A DC/OS agent with this address that is no node of this cluster yet, written by the
+    /// leading master.
+    ForeignAgent(IpAddr),
 }
 
 /// What the owner says.
@@ -76,6 +79,8 @@ pub enum Fact {
     Policy(Box<Policy>),
     /// See [`NodeProblem`].
     NodeProblems(Vec<NodeProblem>),
+    /// How the containers of a DC/OS agent are reached.
+    ForeignAgent(NodeOverlay),
 }
 
 /// One line of an owner log.

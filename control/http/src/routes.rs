@@ -165,6 +165,7 @@ const NODE_CALLS: &[&str] = &[
     "POST /v1/cluster/tokens",
     "POST /v1/cluster/expel",
     "POST /v1/cluster/leave",
+    "POST /v1/cluster/overlay-agents",
     "GET /v1/dns-records",
     "GET, DELETE /v1/dns-records/{name}",
     "GET, PUT, DELETE /v1/dns-records/{name}/{type}",

@@ -7,6 +7,7 @@ mod cni;
 mod daemon;
 mod dns;
 mod invocation;
+mod overlay;
 mod policy;
 mod vip;
 
@@ -17,6 +18,7 @@ pub use cni::{CniCommand, CniInstallArgs, CniPlaces};
 pub use daemon::{LabArgs, NodeArgs};
 pub use dns::{DnsArgs, DnsCommand, DnsImportArgs, DnsQuestion, DnsRmArgs, DnsSetArgs};
 pub use invocation::{Invocation, command};
+pub use overlay::{OverlayAdoptArgs, OverlayArgs, OverlayCommand};
 pub use policy::{
     PolicyApplyArgs, PolicyCommand, PolicyDropsArgs, PolicyExplainArgs, PolicyIdArgs, PolicyRmArgs,
 };
@@ -199,7 +201,7 @@ Examples:
     #[command(
         after_help = "Examples:\n  mizzen overlay\n  mizzen overlay --json | jq .registry.usage"
     )]
-    Overlay(Output),
+    Overlay(OverlayArgs),
     /// List VIPs and their backends, or what a change would do to them
     #[command(after_help = "\
 --plan FILE shows what `mizzen run FILE` would change about VIPs and names, or what

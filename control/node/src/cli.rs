@@ -94,7 +94,7 @@ pub fn run(
 async fn dispatch(session: &Session, command: Command) -> Result<(), CliError> {
     match command {
         Command::Status(output) => session.show("/v1/status", output, status::render).await,
-        Command::Overlay(output) => session.show("/v1/overlay", output, overlay::render).await,
+        Command::Overlay(args) => overlay::run(session, &args).await,
         Command::Ping(args) => ping::run(session, &args).await,
         Command::Apps(output) => apps::run(session, output).await,
         Command::Run(args) => deploy::run(session, &args).await,

@@ -21,4 +21,4 @@ pub use fast_path::{Between, Hooked, Seen, SeenLease, SeenLink, plan_fast_path};
 pub use healing::Healing;
 pub use local::{Naming, OverlaySpec, specs};
 pub use node_bridge::NodeBridge;
-pub use peers::{Own, OwnEncryption, PeerProblem, Peers, encryption_mtu};
+pub use peers::{Own, OwnEncryption, PeerProblem, Peers, encryption_mtu, foreign_peer, is_foreign};

@@ -87,6 +87,7 @@ impl fmt::Display for OwnerKey {
                 Key::NodeProblems => write!(f, "problems of node {owner}"),
                 Key::DnsRecord(name, kind) => write!(f, "{kind} of {name}, set on {owner}"),
                 Key::Policy(id) => write!(f, "policy {id}, said by {owner}"),
+                Key::ForeignAgent(address) => write!(f, "agent {address}, said by {owner}"),
             },
         }
     }

@@ -48,7 +48,8 @@ impl Overlays {
                 let given: Vec<Wall> = given.map(|block| block.since).collect();
                 let name = Some(overlay.name.clone());
                 let mut usage = usage(name, pool.network.to_string(), pool.blocks(), &given, now);
-                let waits = self.agents.values().filter(|agent| !agent.has(&overlay.name, pool));
+                let ours = self.agents.values().filter(|agent| !agent.foreign);
+                let waits = ours.filter(|agent| !agent.has(&overlay.name, pool));
                 usage.waiting = waits.count();
                 found.push(usage);
             }

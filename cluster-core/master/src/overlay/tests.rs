@@ -258,3 +258,75 @@ fn records_of_a_version_to_come_are_refused() {
     let error = Overlays::from_records(settings, [record]).unwrap_err();
     assert!(error.to_string().contains("format 2"), "{error}");
 }
+
+/// What DC/OS' master says of agents: last byte of the address, number, overlay, block.
+fn state(agents: &[(u8, u8, &str, &str)]) -> Vec<u8> {
+    let agent = |(last, number, overlay, block): &(u8, u8, &str, &str)| {
+        serde_json::json!({ "ip": address(*last), "overlays": [{
+            "info": { "name": overlay }, "subnet": block,
+            "backend": { "vxlan": {
+                "vtep_ip": format!("44.128.0.{number}/20"),
+                "vtep_mac": format!("70:b3:d5:80:00:{number:02x}"),
+            } },
+        }] })
+    };
+    let agents: Vec<serde_json::Value> = agents.iter().map(agent).collect();
+    serde_json::json!({ "network": {}, "agents": agents }).to_string().into_bytes()
+}
+
+fn of_dcos() -> OverlaySettings {
+    OverlaySettings { habits: Habits::Dcos, ..settings("9.0.0.0/8", 24) }
+}
+
+#[test]
+fn agents_of_dcos_keep_what_they_have_until_they_come() {
+    let settings = of_dcos();
+    let mut overlays = registry(&settings);
+    assert_eq!(come(&mut overlays, "a", 1), "9.0.0.0/24");
+    let said = state(&[(7, 7, "dcos", "9.0.1.0/24"), (8, 2, "dcos", "9.0.9.0/24")]);
+    for _ in 0..2 {
+        let adopted = overlays.adopt(&said, NOW).unwrap();
+        assert_eq!(adopted, [address(7), address(8)], "also when it is said again");
+    }
+    let fact = overlays.foreign_fact(address(7)).unwrap();
+    assert_eq!(fact.underlay, [address(7)]);
+    assert_eq!(fact.vtep[0].to_string(), "44.128.0.7");
+    assert_eq!(
+        (fact.shares[0].vni, fact.shares[0].blocks[0].to_string().as_str()),
+        (1024, "9.0.1.0/24")
+    );
+
+    let mut overlays = restarted(&overlays, &settings);
+    assert_eq!(come(&mut overlays, "b", 2), "9.0.2.0/24", "another machine gets another block");
+    assert_eq!(overlays.grant(&"b".into()).unwrap().vtep.mac.to_string(), "70:b3:d5:80:00:03");
+    assert_eq!(come(&mut overlays, "c", 7), "9.0.1.0/24", "this one has what it had");
+    assert_eq!(overlays.grant(&"c".into()).unwrap().vtep.mac.to_string(), "70:b3:d5:80:00:07");
+    assert_eq!(overlays.foreign().collect::<Vec<_>>(), [address(8)]);
+    assert_eq!(overlays.adopt(&said, NOW).unwrap(), [address(8)], "the other one is ours");
+
+    // One that never comes is gone for good if an operator says so.
+    overlays.release(&foreign_id(address(8)), NOW).unwrap();
+    assert_eq!(overlays.foreign().count(), 0);
+}
+
+#[test]
+fn what_agents_of_dcos_cannot_have() {
+    #[rustfmt::skip]
+    let table = [
+        ("a block that is given", (7, 7, "dcos", "9.0.0.0/24"),  "9.0.0.0/24 belongs to agent a"),
+        ("a block of others",     (7, 7, "dcos", "10.0.0.0/24"), "10.0.0.0/24 is no block of the overlay `dcos`"),
+        ("another overlay",       (7, 7, "blue", "9.0.1.0/24"),  "there is no overlay `blue` here (`overlay.networks`)"),
+        ("an end that is given",  (7, 1, "dcos", "9.0.1.0/24"),  "its end of the tunnels, 44.128.0.1, is that of agent a"),
+    ];
+    for (name, agent, want) in table {
+        let mut overlays = registry(&of_dcos());
+        come(&mut overlays, "a", 1);
+        let before = overlays.clone();
+        let error = overlays.adopt(&state(&[(9, 9, "dcos", "9.0.9.0/24"), agent]), NOW);
+        assert_eq!(error.unwrap_err().to_string(), format!("agent 10.0.0.7: {want}"), "{name}");
+        assert_eq!(overlays, before, "{name}: nothing is changed");
+    }
+    let mut ours = registry(&settings("9.0.0.0/8", 24));
+    assert!(matches!(ours.adopt(&state(&[]), NOW), Err(AdoptError::Habits)));
+    assert!(matches!(ours.adopt(b"[]", NOW), Err(AdoptError::Form(_))));
+}

@@ -1,7 +1,12 @@
 //! `mizzen overlay`.
 
+use super::error::CliError;
+use super::files::read;
+use super::session::{Session, print, print_json};
 use super::table::{Field, Paint, Tone, age, plain, render as table, toned};
+use crate::args::{OverlayAdoptArgs, OverlayArgs, OverlayCommand};
 use serde::Deserialize;
+use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// What lasts longer than this is not worth a forecast: a year, in seconds.
@@ -67,6 +72,9 @@ struct Peer {
     blocks: BTreeMap<String, Vec<String>>,
     #[serde(default = "yes")]
     alive: bool,
+    /// Whether it is an agent of DC/OS.
+    #[serde(default)]
+    foreign: bool,
     reached: bool,
     mtu: Option<u32>,
     encryption: Option<PeerEncryption>,
@@ -88,6 +96,27 @@ struct Usage {
     total: f64,
     exhausted_in_seconds: Option<u64>,
     waiting: u64,
+}
+
+pub(super) async fn run(session: &Session, args: &OverlayArgs) -> Result<(), CliError> {
+    match &args.command {
+        Some(OverlayCommand::Adopt(args)) => adopt(session, args).await,
+        None => session.show("/v1/overlay", args.output, render).await,
+    }
+}
+
+async fn adopt(session: &Session, args: &OverlayAdoptArgs) -> Result<(), CliError> {
+    let text = read(&args.file)?;
+    let state: Value = serde_json::from_str(&text)
+        .map_err(|source| CliError::Json { path: args.file.clone(), source })?;
+    let answer = session.send("POST", "/v1/cluster/overlay-agents", Some(&state)).await?;
+    if args.output.json {
+        return print_json(&answer);
+    }
+    let adopted = answer["adopted"].as_array().into_iter().flatten();
+    let lines: Vec<String> =
+        adopted.map(|address| format!("{}\n", address.as_str().unwrap_or_default())).collect();
+    print(&lines.concat())
 }
 
 /// This node's end of the tunnels, its blocks, the other nodes, what is left, and what is wrong.
@@ -183,6 +212,7 @@ fn encrypted_peer(of: &Peer) -> Vec<Field> {
 fn peer(peer: &Peer) -> [Field; 5] {
     let state = match (peer.reached, peer.problems.is_empty()) {
         _ if !peer.alive => toned(Tone::Bad, "not heard"),
+        (true, true) if peer.foreign => toned(Tone::Busy, "of DC/OS"),
         (true, true) => toned(Tone::Good, "reached"),
         (true, false) => toned(Tone::Busy, "in part"),
         (false, true) => toned(Tone::Faint, "no block"),

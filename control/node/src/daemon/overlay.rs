@@ -20,8 +20,9 @@ use encryption::EncryptionPart;
 use fast_path::{FastPathPart, Look};
 use mizzen_kernel::network::NetworkSpec;
 use mizzen_kernel::tunnels::{PROTOCOL, RemovalMonitor, TunnelReport, Tunnels, underlay_mtu};
+use mizzen_membership::identity::node_of;
 use mizzen_membership::view::Change;
-use mizzen_plan::overlay::{Desired, Healing, Own, PeerChange, PeerEntries, Peers};
+use mizzen_plan::overlay::{Desired, Healing, Own, PeerChange, PeerEntries, Peers, foreign_peer};
 use mizzen_store::Store;
 use mizzen_types::fact::{Fact, Key};
 use mizzen_types::ids::OwnerId;
@@ -185,21 +186,26 @@ impl Core {
         self.follow_grant();
     }
 
-    /// Takes over what another node says of its share.
+    /// Takes over what another node says of its share, or a master of those of DC/OS' agents.
     pub(crate) fn follow_overlay(&mut self, change: &Change) {
-        if change.key != Key::Node {
-            return;
-        }
-        let fact = match &change.after {
-            Some(Fact::Node(node)) => node.overlay.as_ref(),
-            _ => None,
-        };
-        let changes = match fact {
-            // A node that nobody hears may be one whose daemon is down: its containers run on.
-            None if self.view.is_hidden(&change.owner) => {
-                self.overlay.peers.set_dead(&change.owner)
+        let hidden = self.view.is_hidden(&change.owner);
+        let changes = match (&change.key, &change.after) {
+            (Key::Node, Some(Fact::Node(node))) => {
+                self.overlay.peers.apply(&change.owner, node.overlay.as_ref())
             }
-            fact => self.overlay.peers.apply(&change.owner, fact),
+            // A node that nobody hears may be one whose daemon is down: its containers run on.
+            (Key::Node, _) if hidden => self.overlay.peers.set_dead(&change.owner),
+            (Key::Node, _) => self.overlay.peers.apply(&change.owner, None),
+            (Key::ForeignAgent(address), Some(Fact::ForeignAgent(fact)))
+                if node_of(&change.owner) != change.owner =>
+            {
+                self.overlay.peers.apply(&foreign_peer(*address), Some(fact))
+            }
+            // While no master is heard, what it said holds.
+            (Key::ForeignAgent(address), None) if !hidden => {
+                self.overlay.peers.apply(&foreign_peer(*address), None)
+            }
+            _ => return,
         };
         self.overlay.probe_moved(&changes);
         self.make_tunnels(changes);

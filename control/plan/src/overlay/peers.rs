@@ -31,6 +31,8 @@ pub use problem::PeerProblem;
 /// Bytes that a packet grows by in a tunnel: outer IP, UDP, VXLAN, inner Ethernet.
 const OVERHEAD_V4: u32 = 20 + 8 + 8 + 14;
 const OVERHEAD_V6: u32 = 40 + 8 + 8 + 14;
+/// What names of DC/OS' agents begin with; nodes are called by UUIDs.
+const FOREIGN: &str = "foreign-";
 /// No path is so narrow that IPv6 does not fit.
 const LEAST_MTU: u32 = 1280;
 
@@ -49,6 +51,18 @@ pub struct Own {
     pub gateways: BTreeMap<String, Vec<IpAddr>>,
     /// What it encrypts by, if it does.
     pub encryption: Option<OwnEncryption>,
+}
+
+/// What a DC/OS agent that is no node of this cluster is called among [`Peers`].
+#[must_use]
+pub fn foreign_peer(address: IpAddr) -> OwnerId {
+    OwnerId::new(format!("{FOREIGN}{address}"))
+}
+
+/// Whether a peer is such an agent.
+#[must_use]
+pub fn is_foreign(peer: &OwnerId) -> bool {
+    peer.as_str().starts_with(FOREIGN)
 }
 
 /// The other nodes.
@@ -340,9 +354,10 @@ impl Peers {
         wins.then(|| PeerProblem::Taken { overlay, block, by: by.clone() })
     }
 
-    /// Who comes first has what several claim.
-    fn rank<'a>(&self, node: &'a OwnerId) -> (bool, bool, &'a OwnerId) {
-        (*node != self.here, self.dead.contains(node), node)
+    /// Who comes first has what several claim; nodes that speak for themselves before those
+    /// of which others do.
+    fn rank<'a>(&self, node: &'a OwnerId) -> (bool, bool, bool, &'a OwnerId) {
+        (*node != self.here, is_foreign(node), self.dead.contains(node), node)
     }
 
     /// Why a node's end of the tunnels is not believed.

@@ -172,6 +172,10 @@ impl Core {
                 only(method, "POST")?;
                 self.expel_node(&request.body)
             }
+            "/v1/cluster/overlay-agents" => {
+                only(method, "POST")?;
+                self.adopt_overlay_agents(&request.body)
+            }
             path => Err(refuse(404, format!("There is nothing at {path}"))),
         }
     }

@@ -7,11 +7,12 @@ use crate::daemon::build::overlay_specs;
 use crate::daemon::clock;
 use crate::daemon::core::Core;
 use crate::daemon::queries::role_is_off;
+use crate::daemon::replies::{Answer, json as document, refuse};
 use crate::daemon::vip_views::metrics::{Single, single, total};
 use mizzen_http::core::{OperatorReply, QueryReply};
 use mizzen_master::ReleaseError;
-use mizzen_master::overlay::agent_state;
-use mizzen_plan::overlay::OverlaySpec;
+use mizzen_master::overlay::{AdoptError, agent_state};
+use mizzen_plan::overlay::{OverlaySpec, is_foreign};
 use mizzen_types::fact::{Fact, Key, NodeFact};
 use mizzen_types::ids::OwnerId;
 use mizzen_types::overlay::NodeOverlay;
@@ -56,6 +57,22 @@ impl Core {
             Err(error @ ReleaseError::Present { .. }) => refused(409, error.to_string()),
             Err(error) => refused(404, error.to_string()),
         }
+    }
+
+    /// `POST /v1/cluster/overlay-agents`: the agents of a DC/OS cluster, in the form of its
+    /// `/overlay-master/state`, keep what they have.
+    pub(crate) fn adopt_overlay_agents(&mut self, state: &[u8]) -> Answer {
+        let Some(master) = self.master.as_mut() else {
+            let leader = self.links.leader().map(|leader| leader.hostname.as_str());
+            let leader = leader.unwrap_or("nobody, at present");
+            return Err(refuse(409, format!("the master has to be told so; {leader} leads")));
+        };
+        let adopted = master.adopt_foreign_agents(state).map_err(|error| match error {
+            AdoptError::Form(_) => refuse(400, error.to_string()),
+            AdoptError::Habits | AdoptError::Agent { .. } => refuse(409, error.to_string()),
+        })?;
+        self.settle();
+        Ok(document(200, &json!({ "adopted": adopted })))
     }
 
     /// `GET /v1/overlay`: everything, for `mizzen overlay`.
@@ -141,6 +158,7 @@ impl Core {
             "mac": fact.mac,
             "blocks": blocks.collect::<Map<_, _>>(),
             "alive": !self.overlay.peers.is_dead(node),
+            "foreign": is_foreign(node),
             "reached": reached.is_some(),
             "path_mtu": self.overlay.peers.path_mtu(node),
             "mtu": mtu,
@@ -160,7 +178,8 @@ impl Core {
     /// Whether a node that is alive says that it has this address, and blocks.
     fn is_said(&self, address: IpAddr) -> bool {
         let fact = |(node, fact): (&OwnerId, &NodeOverlay)| {
-            !self.overlay.peers.is_dead(node) && fact.underlay.contains(&address)
+            let speaks = !self.overlay.peers.is_dead(node) && !is_foreign(node);
+            speaks && fact.underlay.contains(&address)
         };
         self.overlay.peers.facts().any(fact)
             || self.overlay.grant.is_some() && self.config.address == address

@@ -213,6 +213,23 @@ fn the_dead_are_reached_until_somebody_has_their_blocks() {
 }
 
 #[test]
+fn a_node_that_speaks_for_itself_has_what_was_said_of_it_before() {
+    let mut peers = peers(dcos());
+    let block = node(2, &[("dcos", 1024, &["9.0.2.0/24"])]);
+    let before = foreign_peer(ip("10.0.0.2"));
+    peers.apply(&before, Some(&block));
+    assert_eq!(routes(&peers, before.as_str()), "9.0.2.0/24 via 44.128.0.2");
+    peers.apply(&"z".into(), Some(&block));
+    assert_eq!(routes(&peers, "z"), "9.0.2.0/24 via 44.128.0.2");
+    assert_eq!(routes(&peers, before.as_str()), "");
+    peers.apply(&before, None);
+    assert_eq!(
+        (routes(&peers, "z").as_str(), problems(&peers)),
+        ("9.0.2.0/24 via 44.128.0.2", vec![])
+    );
+}
+
+#[test]
 fn narrow_paths_have_smaller_packets() {
     let fact = node(2, &[("dcos", 1024, &["9.0.1.0/24"])]);
     let mtu = |peers: &Peers| peers.entries[&"a".into()].routes[0].mtu;
