@@ -106,7 +106,7 @@ fn observe(spec: &FastPathSpec) -> Result<Seen, FastPathError> {
     let links = Netlink::open()?.observe_links()?.iter().map(seen_link).collect();
     let mut leases = BTreeMap::new();
     for overlay in &spec.overlays {
-        leases.extend(observe_leases(overlay)?);
+        leases.extend(observe_leases(&overlay.leases, &overlay.name)?);
     }
     Ok(Seen { links, leases, published: observe_published(&spec.port_table)? })
 }

@@ -5,7 +5,7 @@
 use mizzen_cni_core::AttachmentKey;
 use mizzen_cni_core::ipam::LeaseRecord;
 use mizzen_cni_core::plan::host_link;
-use mizzen_plan::overlay::{OverlaySpec, SeenLease};
+use mizzen_plan::overlay::SeenLease;
 use std::fs;
 use std::io;
 use std::net::IpAddr;
@@ -41,14 +41,17 @@ pub fn observe_addresses(directory: &Path) -> Result<Vec<IpAddr>, LeasesError> {
     Ok(addresses)
 }
 
-/// Who has which address of an overlay.
-pub(crate) fn observe_leases(spec: &OverlaySpec) -> Result<Vec<(IpAddr, SeenLease)>, LeasesError> {
-    let directory = spec.leases.join(&spec.name);
+/// Who has which address of a network whose leases are below `leases`.
+pub(crate) fn observe_leases(
+    leases: &Path,
+    network: &str,
+) -> Result<Vec<(IpAddr, SeenLease)>, LeasesError> {
+    let directory = leases.join(network);
     let addresses = observe_addresses(&directory)?.into_iter();
     // One that was released meanwhile, or is damaged, is nobody's.
     let seen = addresses.filter_map(|address| {
         let record = read_lease(&directory.join(address.to_string()))?;
-        Some((address, seen_lease(spec, address, record)))
+        Some((address, seen_lease(network, address, record)))
     });
     Ok(seen.collect())
 }
@@ -58,8 +61,8 @@ pub(crate) fn read_lease(path: &Path) -> Option<LeaseRecord> {
     serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
 
-fn seen_lease(spec: &OverlaySpec, address: IpAddr, record: LeaseRecord) -> SeenLease {
-    let network = record.network.as_ref().unwrap_or(&spec.name);
+fn seen_lease(network: &str, address: IpAddr, record: LeaseRecord) -> SeenLease {
+    let network = record.network.as_deref().unwrap_or(network);
     let first = record.addresses.first().copied().unwrap_or(address);
     let key = AttachmentKey { container_id: record.container_id, ifname: record.ifname };
     SeenLease { link: host_link(network, &key), container: key.container_id, first }

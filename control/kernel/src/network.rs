@@ -274,14 +274,20 @@ fn ensure_table(spec: &NetworkSpec) -> Result<Ensured<()>, NetworkError> {
     nft.ensure_overlay_table(&table).map_err(kernel("table of filter rules"))
 }
 
-/// What leaves the containers' networks gets the node's address.
+/// What leaves the containers' networks gets the node's address. Between containers of this node
+/// everybody is seen as who he is, because policies judge by that.
 fn masquerade(spec: &NetworkSpec) -> Vec<MasqueradeRule> {
     let overlays = &spec.overlays;
     let networks: Vec<IpNet> = overlays.iter().flat_map(|o| o.networks.clone()).collect();
+    let bridges = |overlay: &OverlaySpec| {
+        let second = overlay.second.iter().map(|second| second.bridge.clone());
+        [overlay.bridge.clone()].into_iter().chain(second).collect::<Vec<String>>()
+    };
+    let own = spec.bridge.iter().map(|bridge| bridge.link.clone());
     let rules = overlays.iter().flat_map(|overlay| {
+        let inside = bridges(overlay).into_iter().chain([overlay.tunnel.clone()]);
+        let inside: Vec<String> = inside.chain(own.clone()).collect();
         let second = overlay.second.iter();
-        let bridges = [&overlay.bridge].into_iter().chain(second.clone().map(|s| &s.bridge));
-        let inside: Vec<String> = bridges.chain([&overlay.tunnel]).cloned().collect();
         let blocks = overlay.blocks.iter().chain(second.flat_map(|second| &second.blocks));
         let rule = |block: &IpNet| {
             let v4 = block.addr().is_ipv4();
@@ -291,11 +297,11 @@ fn masquerade(spec: &NetworkSpec) -> Vec<MasqueradeRule> {
         };
         blocks.map(rule).collect::<Vec<_>>()
     });
-    // Nobody else knows these addresses, not even the containers of an overlay.
+    // Other nodes do not know these addresses, not even the containers of an overlay.
     let bridge = spec.bridge.iter().map(|bridge| MasqueradeRule {
         source: bridge.network,
         except: vec![bridge.network],
-        inside: vec![bridge.link.clone()],
+        inside: own.clone().chain(overlays.iter().flat_map(bridges)).collect(),
     });
     rules.chain(bridge).collect()
 }

@@ -11,7 +11,7 @@ pub use mizzen_ebpf_loader::{
     PolicyChanged, PolicyCounts, PolicyMeter, PolicyPlace, Refusal, Refusals,
 };
 use mizzen_netlink::{Netlink, NetlinkError};
-use mizzen_plan::overlay::{OverlaySpec, SeenLease};
+use mizzen_plan::overlay::{NodeBridge, OverlaySpec, SeenLease};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -39,6 +39,8 @@ pub struct PolicySpec {
     pub wanted: PolicyWanted,
     /// The node's shares.
     pub overlays: Vec<OverlaySpec>,
+    /// The network of this node alone.
+    pub bridge: Option<NodeBridge>,
     /// Files of network namespaces, by container. Connects of these are refused at once, those of others on their way.
     pub namespaces: BTreeMap<String, PathBuf>,
 }
@@ -48,7 +50,7 @@ pub struct PolicySpec {
 pub struct Pass {
     /// What differed.
     pub changed: PolicyChanged,
-    /// Whose addresses of the node's overlays are whose: containers' ids.
+    /// Whose addresses of the node's overlays, and of its own bridge, are whose: containers' ids.
     pub leases: BTreeMap<IpAddr, String>,
 }
 
@@ -80,8 +82,10 @@ impl NetworkPolicy {
     /// [`PolicyError`]; what was enforced before goes on.
     pub fn ensure(&mut self, spec: &PolicySpec) -> Result<Pass, PolicyError> {
         let mut leases = Vec::new();
-        for overlay in &spec.overlays {
-            leases.extend(observe_leases(overlay).map_err(PolicyError::Leases)?);
+        let overlays = spec.overlays.iter().map(|overlay| (&overlay.leases, &overlay.name));
+        let bridge = spec.bridge.iter().map(|bridge| (&bridge.leases, &bridge.name));
+        for (directory, network) in overlays.chain(bridge) {
+            leases.extend(observe_leases(directory, network).map_err(PolicyError::Leases)?);
         }
         let here = self.observe(spec, &leases)?;
         let changed = self.programs.follow(&spec.wanted, &here)?;

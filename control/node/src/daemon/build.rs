@@ -3,8 +3,8 @@
 mod settings;
 
 pub(crate) use settings::{
-    containerizer, listener_settings, mark, narrow_links, network_spec, networks, overlay_specs,
-    run_root, work_dir,
+    containerizer, listener_settings, mark, narrow_links, network_spec, networks, node_bridge,
+    overlay_specs, run_root, work_dir,
 };
 
 use super::agent::Containers;

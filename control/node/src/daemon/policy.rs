@@ -13,7 +13,7 @@ mod views;
 
 pub(crate) use driver::PolicyReport;
 
-use super::build::overlay_specs;
+use super::build::{node_bridge, overlay_specs};
 use super::clock;
 use super::core::Core;
 use super::saves::{Saves, chain};
@@ -212,6 +212,7 @@ impl Core {
         let others = self.policy.leases.iter().filter(|(_, container)| !own.contains(*container));
         Ground {
             blocks: specs.iter().flat_map(|spec| spec.blocks.iter().copied()).collect(),
+            bridge: node_bridge(&self.config).map(|bridge| bridge.network),
             leases: others.map(|(address, _)| *address).collect(),
             overlays: specs.into_iter().map(|spec| (spec.name, spec.networks)).collect(),
             host,
@@ -293,6 +294,7 @@ impl Core {
         PolicySpec {
             wanted: self.policy.planner.wanted().clone(),
             overlays: specs,
+            bridge: node_bridge(&self.config),
             namespaces: namespaces.collect(),
         }
     }

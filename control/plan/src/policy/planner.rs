@@ -19,6 +19,9 @@ pub struct Ground {
     pub overlays: BTreeMap<String, Vec<IpNet>>,
     /// The node's own blocks of them.
     pub blocks: Vec<IpNet>,
+    /// The network of this node alone: every node may have these addresses, so they are somebody
+    /// else's elsewhere.
+    pub bridge: Option<IpNet>,
     /// The node's own addresses, those of its bridges and of its resolver among them.
     pub host: BTreeSet<IpAddr>,
     /// Addresses that containers of this node have, whoever made them.
@@ -64,6 +67,7 @@ pub struct PolicyPlanner {
 #[derive(Debug, PartialEq, Eq)]
 struct Seated {
     task: Task,
+    /// Those that mean it here; none of one on another node's own bridge.
     addresses: BTreeSet<IpAddr>,
 }
 
@@ -129,6 +133,7 @@ impl PolicyPlanner {
         }
         let same_networks = self.ground.overlays == ground.overlays
             && self.ground.blocks == ground.blocks
+            && self.ground.bridge == ground.bridge
             && self.ground.host == ground.host
             && self.ground.between == ground.between;
         let before = std::mem::replace(&mut self.ground, ground);
@@ -169,10 +174,14 @@ impl PolicyPlanner {
     pub fn apply(&mut self, owner: &OwnerId, key: &Key, fact: Option<&Fact>) {
         let Key::Task(..) = key else { return };
         let after = match fact {
-            Some(Fact::Task(fact)) if !fact.reachable_addresses().is_empty() => Some(Seated {
-                task: Task::new(fact),
-                addresses: fact.reachable_addresses().iter().map(IpAddr::to_canonical).collect(),
-            }),
+            Some(Fact::Task(fact)) if !fact.container_addresses.is_empty() => {
+                let addresses = match *owner == self.here {
+                    true => &fact.container_addresses,
+                    false => fact.reachable_addresses(),
+                };
+                let addresses = addresses.iter().map(IpAddr::to_canonical).collect();
+                Some(Seated { task: Task::new(fact), addresses })
+            }
             _ => None,
         };
         let source = (owner.clone(), key.clone());
@@ -216,7 +225,12 @@ impl PolicyPlanner {
             let (kind, overlay) = (Kind::Container, self.overlay_of(&network));
             Subject { kind, overlay, networks: &[network], task: Some(task) }.is_meant(selector)
         };
-        !self.seats.keys().any(is_meant)
+        // On another node's own bridge, where this node knows no address.
+        let elsewhere = self.tasks.values().filter(|seated| seated.addresses.is_empty());
+        let (kind, overlay, networks) = (Kind::Container, None, &[][..]);
+        let mut elsewhere =
+            elsewhere.map(|seated| Subject { kind, overlay, networks, task: Some(&seated.task) });
+        !self.seats.keys().any(is_meant) && !elsewhere.any(|task| task.is_meant(selector))
     }
 
     /// How many classes there are.
@@ -246,8 +260,13 @@ impl PolicyPlanner {
     /// Networks that are of interest as such.
     fn networks(&self) -> impl Iterator<Item = IpNet> {
         let named = self.compiled.selectors.iter().filter_map(|selector| selector.address);
-        let overlays = self.ground.overlays.values().flatten().chain(&self.ground.blocks);
-        overlays.copied().chain(named)
+        let overlays = self.ground.overlays.values().flatten();
+        overlays.chain(self.own_networks()).copied().chain(named)
+    }
+
+    /// Networks whose addresses only containers of this node have.
+    fn own_networks(&self) -> impl Iterator<Item = &IpNet> {
+        self.ground.blocks.iter().chain(&self.ground.bridge)
     }
 
     /// Finds out whose a network is now.
@@ -303,7 +322,7 @@ impl PolicyPlanner {
             return None;
         }
         let is_in = |known: &IpNet| known.contains(network);
-        if self.ground.blocks.iter().any(is_in) {
+        if self.own_networks().any(is_in) {
             return Some((Kind::Pending, None));
         }
         let inside = self.overlay_of(network).is_some();
@@ -313,13 +332,15 @@ impl PolicyPlanner {
     /// The task with an address, of those who have the block that it is in.
     pub(super) fn task_at(&self, address: IpAddr) -> Option<&Task> {
         let has = |owner: &OwnerId| {
-            let blocks = match *owner == self.here {
-                true => &self.ground.blocks,
-                false => &self.neighbours.get(owner)?.blocks,
-            };
-            blocks.iter().any(|block| block.contains(&address)).then_some(())
+            let is_in = |block: &IpNet| block.contains(&address);
+            match *owner == self.here {
+                true => self.own_networks().any(is_in),
+                false => {
+                    self.neighbours.get(owner).is_some_and(|peer| peer.blocks.iter().any(is_in))
+                }
+            }
         };
-        let source = self.seats.get(&address)?.iter().find(|(owner, _)| has(owner).is_some())?;
+        let source = self.seats.get(&address)?.iter().find(|(owner, _)| has(owner))?;
         self.tasks.get(source).map(|seated| &seated.task)
     }
 

@@ -214,3 +214,53 @@ fn everything_wrong_with_a_file_is_told_and_nothing_is_changed() {
         assert_eq!((gone.code, gone.stdout.as_str()), (Some(1), "shop-db\nshop-web\n"));
     });
 }
+
+#[test]
+fn containers_of_the_nodes_own_bridge_are_guarded_too() {
+    in_lab(|| {
+        let mut node = start();
+        let bridged = |id: &str, port: u16| {
+            let mut app = apps::bridged_web(port);
+            app["id"] = json!(id);
+            app["labels"] = json!({ "app": id.trim_start_matches('/') });
+            app
+        };
+        let run = |app: &Value| {
+            let task = apps::deploy(&node, app).remove(0);
+            apps::await_server(&task);
+            task
+        };
+        let db = run(&bridged("/db", 31_080));
+        let (near, other) = (run(&bridged("/near", 31_081)), run(&bridged("/other", 31_082)));
+        let far = deploy(&node, "/far", "dcos");
+        for from in [&near, &other, &far] {
+            await_open(from, &db, "without a policy");
+        }
+        apply(&node, &guard(&json!([{ "labels": { "app": "near" } }])), &[]);
+        await_closed(&other, &db, "by policy");
+        await_closed(&far, &db, "by policy");
+        await_open(&near, &db, "by policy");
+        await_open(&other, &near, "because nothing guards it");
+        assert_eq!(db.ask("/").status, 200, "its own node reaches it");
+        assert_eq!(
+            explained(&node, &other, &db),
+            format!(
+                "{PORT}/tcp is refused: policy db guards the receiver, and no ingress rule allows it"
+            )
+        );
+        let place = node.place();
+        node.kill();
+        assert!(!passes(&other, &db) && !connects(&other, &db), "without a daemon");
+        assert!(passes(&near, &db) && connects(&near, &db), "without a daemon");
+        let node = place.start();
+        let _ = node.text(&["policy", "rm", "db"]);
+        await_open(&other, &db, "again");
+        let closed = json!([{
+            "id": "out", "applies_to": { "labels": { "app": "near" } }, "egress": [],
+        }]);
+        apply(&node, &closed, &[]);
+        await_closed(&near, &db, "because it may send nothing");
+        await_closed(&near, &far, "because it may send nothing");
+        await_open(&other, &db, "because nothing guards it");
+    });
+}

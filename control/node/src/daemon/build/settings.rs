@@ -110,7 +110,7 @@ pub(crate) fn networks(
 }
 
 /// The network of this node alone.
-fn node_bridge(config: &Config) -> Option<NodeBridge> {
+pub(crate) fn node_bridge(config: &Config) -> Option<NodeBridge> {
     Some(NodeBridge {
         name: config.bridge.name.clone(),
         network: config.bridge_network()?.into(),

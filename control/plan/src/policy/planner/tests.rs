@@ -351,3 +351,39 @@ fn explanations_are_the_judge_s() {
     let want = "80/tcp is refused: policy far guards the sender, and overlays web and dcos are apart: no ingress rule of the receiver names the sender's";
     assert_eq!(serde_json::to_value(asked).unwrap()["words"][0], want);
 }
+
+#[test]
+fn tasks_of_a_nodes_own_bridge_are_guarded_on_their_node_only() {
+    let (server, client, stranger) = ("172.31.254.2", "172.31.254.3", "172.31.254.4");
+    let bridged = |app: &str, at: &str| {
+        let reach = mizzen_types::fact::Reach::Node;
+        TaskFact { container_reach: reach, ..task(app, &[("app", app)], &[at]) }
+    };
+    let mut planner = cluster();
+    let bridge = Some(net("172.31.254.0/24"));
+    planner.set_ground(Ground { bridge, ..ground() });
+    say(&mut planner, HERE, &bridged("bridged", server));
+    say(&mut planner, HERE, &bridged("client", client));
+    let rule =
+        json!({ "peers": [{ "labels": { "app": "client" } }, { "labels": { "app": "far" } }] });
+    set(
+        &mut planner,
+        &json!([{ "id": "a", "applies_to": { "labels": { "app": "bridged" } }, "ingress": [rule] }]),
+    );
+    assert_eq!(verdict(&planner, client, server, 80), PASS);
+    assert_eq!(verdict(&planner, DB, server, 80), REFUSE);
+    assert_eq!(verdict(&planner, WORLD, server, 80), REFUSE);
+    assert_eq!(verdict(&planner, "192.0.2.1", server, 80), PASS, "the node itself");
+    assert_eq!(verdict(&planner, stranger, server, 80), REFUSE, "nobody knows who that is");
+    assert_eq!(verdict(&planner, DB, stranger, 80), REFUSE, "it may be a guarded one");
+    assert_eq!(verdict(&planner, FAR, server, 80), PASS, "a bridge is no overlay to be apart from");
+    assert_eq!(verdict(&planner, server, DB, 80), PASS);
+
+    // Another node's task has the address of one of ours, and is another one all the same.
+    say(&mut planner, "n2", &bridged("elsewhere", client));
+    assert_eq!(verdict(&planner, client, server, 80), PASS);
+    let meant = |name: &str| Selector { name: Some(name.to_owned()), ..Selector::default() };
+    assert!(!planner.is_idle(&meant("elsewhere")) && planner.is_idle(&meant("nobody")));
+    assert_eq!(planner.addresses_called("elsewhere"), BTreeSet::new());
+    assert_eq!(planner.addresses_called("client"), [ip(client)].into());
+}
