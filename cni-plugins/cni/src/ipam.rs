@@ -16,7 +16,8 @@ pub(crate) fn handle(request: &Request) -> Result<Option<Value>, PluginError> {
     let teardown = TeardownConfig::read(&request.config)?;
     let directory = lease_directory(&request.config, &request.network)?;
     let store = || LeaseStore::open(Holder::Ipam, &teardown.data_dir, directory, &request.network);
-    let config = || crate::state::completed(&request.config, &teardown.data_dir);
+    let completed = || crate::state::completed(&request.config, &teardown.data_dir);
+    let config = || completed().map(|completed| completed.config);
     match &request.command {
         Command::Add(attachment) => {
             let config = IpamConfig::read(&config()?)?;

@@ -8,6 +8,7 @@
 //! found again by a name that follows from the container's, so that DEL can clean up
 //! after a plugin that was killed anywhere on its way.
 
+mod daemon;
 mod delegate;
 mod error;
 mod ipam;

@@ -22,7 +22,7 @@ use serde_json::Value;
 use crate::error::PluginError;
 use crate::kernel::Kernel;
 use crate::leases::{Holder, LeaseStore};
-use crate::{delegate, ipam, state};
+use crate::{daemon, delegate, ipam, state};
 
 /// Does what `request` asks of the overlay plugin.
 pub(crate) fn handle(request: &Request) -> Result<Option<Value>, PluginError> {
@@ -30,8 +30,8 @@ pub(crate) fn handle(request: &Request) -> Result<Option<Value>, PluginError> {
     // What cannot be read must not make a directory.
     let config = match &request.command {
         Command::Add(_) | Command::Check(_) | Command::Status => {
-            let config = state::completed(&request.config, &teardown.data_dir)?;
-            Some(OverlayConfig::read(&config)?)
+            let completed = state::completed(&request.config, &teardown.data_dir)?;
+            Some((OverlayConfig::read(&completed.config)?, completed.daemon))
         }
         Command::Del(_) | Command::Gc | Command::Version => None,
     };
@@ -39,14 +39,17 @@ pub(crate) fn handle(request: &Request) -> Result<Option<Value>, PluginError> {
     let store = LeaseStore::open(Holder::Overlay, &teardown.data_dir, directory, &request.network)?;
     let overlay = Overlay { request, teardown, store };
     match (&request.command, &config) {
-        (Command::Add(attachment), Some(config)) => {
+        (Command::Add(attachment), Some((config, daemon))) => {
             let result = overlay.add(config, attachment)?;
+            if let Some(socket) = daemon {
+                daemon::tell(socket);
+            }
             Ok(Some(result.to_json(request.version)))
         }
-        (Command::Check(attachment), Some(config)) => {
+        (Command::Check(attachment), Some((config, _))) => {
             overlay.check(config, attachment).map(|()| None)
         }
-        (Command::Status, Some(config)) => overlay.status(config).map(|()| None),
+        (Command::Status, Some((config, _))) => overlay.status(config).map(|()| None),
         (Command::Del(attachment), _) => overlay.del(attachment).map(|()| None),
         (Command::Gc, _) => overlay.collect().map(|()| None),
         _ => Ok(None),
@@ -154,7 +157,7 @@ impl Overlay<'_> {
     ) -> Result<Vec<(String, AttachmentKey)>, PluginError> {
         let links = netlink.observe_links()?;
         let named = state::completed(&self.request.config, &self.teardown.data_dir).ok();
-        let named = named.and_then(|config| Some(config.get("bridge")?.as_str()?.to_owned()));
+        let named = named.and_then(|all| Some(all.config.get("bridge")?.as_str()?.to_owned()));
         let bridge_name = self.teardown.bridge.as_ref().or(named.as_ref());
         let bridge = links.iter().find(|link| Some(&link.name) == bridge_name);
         let bridge = bridge.map(|link| link.index);

@@ -1,19 +1,29 @@
 //! The daemon's word on its overlays, read from its file.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use mizzen_cni_core::state::{OverlaysState, STATE_FILE, STATE_VERSION, complete, named_overlay};
 use serde_json::{Map, Value};
 
 use crate::error::PluginError;
 
+/// A configuration that says everything.
+pub(crate) struct Completed {
+    /// With the share of the overlay that it only named.
+    pub(crate) config: Map<String, Value>,
+    /// Where the daemon listens whose overlay it named.
+    pub(crate) daemon: Option<PathBuf>,
+}
+
 /// `config` with the share of the overlay that it only names.
 pub(crate) fn completed(
     config: &Map<String, Value>,
     data_dir: &Path,
-) -> Result<Map<String, Value>, PluginError> {
-    let Some(overlay) = named_overlay(config) else { return Ok(config.clone()) };
+) -> Result<Completed, PluginError> {
+    let Some(overlay) = named_overlay(config) else {
+        return Ok(Completed { config: config.clone(), daemon: None });
+    };
     let path = data_dir.join(STATE_FILE);
     let unreadable = |source: io::Error| PluginError::State {
         overlay: overlay.to_owned(),
@@ -26,5 +36,5 @@ pub(crate) fn completed(
         let words = format!("its format is {}, and we read {STATE_VERSION}", state.version);
         return Err(unreadable(io::Error::new(io::ErrorKind::InvalidData, words)));
     }
-    Ok(complete(config, &state)?)
+    Ok(Completed { config: complete(config, &state)?, daemon: state.socket })
 }

@@ -2,10 +2,11 @@
 //!
 //! The daemon writes `overlays.json` into the directory of the leases whenever its share of
 //! an overlay changes, complete and at once. A plugin reads it at ADD, so it works from the
-//! last known state while the daemon is away, and costs no conversation while it is there.
+//! last known state while the daemon is away, and needs no answer while it is there.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -27,6 +28,9 @@ pub struct OverlaysState {
     pub version: u32,
     /// The overlays, by name.
     pub overlays: BTreeMap<String, OverlayShare>,
+    /// Where the daemon wants to be told of containers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub socket: Option<PathBuf>,
 }
 
 /// This node's share of an overlay.

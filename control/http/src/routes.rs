@@ -166,6 +166,7 @@ const NODE_CALLS: &[&str] = &[
     "POST /v1/cluster/expel",
     "POST /v1/cluster/leave",
     "POST /v1/cluster/overlay-agents",
+    "POST /v1/cni/attached",
     "GET /v1/dns-records",
     "GET, DELETE /v1/dns-records/{name}",
     "GET, PUT, DELETE /v1/dns-records/{name}/{type}",
@@ -314,6 +315,7 @@ fn policies() -> Router<App> {
 fn kept_by_hand() -> Router<App> {
     Router::new()
         .route("/v1/cluster/{*path}", any(services::pass_cluster))
+        .route("/v1/cni/attached", post(services::pass_attached))
         .route("/v1/dns-records", any(services::pass_dns))
         .route("/v1/dns-records/{*record}", any(services::pass_dns))
         .route("/v1/vip-services", any(services::pass_vip))

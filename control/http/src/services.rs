@@ -37,6 +37,14 @@ pub async fn pass_policies(
     pass_to(&app, Addressee::Policies, request, app.limits.services_body).await
 }
 
+/// A CNI plugin connected a container of another runtime.
+pub async fn pass_attached(
+    State(app): State<App>,
+    request: Request,
+) -> Result<Response, HttpError> {
+    pass_to(&app, Addressee::Attached, request, app.limits.services_body).await
+}
+
 async fn pass_to(
     app: &App,
     to: Addressee,

@@ -42,6 +42,8 @@ pub struct NetworkSpec {
     pub port_table: String,
     /// Where other callers find the CNI configuration.
     pub cni_directory: PathBuf,
+    /// Where other callers tell the daemon of their containers.
+    pub socket: PathBuf,
 }
 
 impl NetworkSpec {
@@ -172,7 +174,7 @@ pub fn ensure_network(spec: &NetworkSpec) -> Report {
         report.note(ensure_table(spec));
     }
     if !spec.overlays.is_empty() {
-        let state = format!("{:#}\n", cni_state(&spec.overlays));
+        let state = format!("{:#}\n", cni_state(&spec.overlays, &spec.socket));
         report.note(ensure_file(&cni_state_file(&spec.leases), &state));
     }
     report

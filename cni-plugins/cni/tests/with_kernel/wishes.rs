@@ -2,7 +2,9 @@
 //! have gone through before it.
 
 use std::collections::BTreeSet;
+use std::io::{Read, Write};
 use std::net::IpAddr;
+use std::os::unix::net::UnixListener;
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -249,4 +251,45 @@ fn killed_plugins_give_no_address_twice() {
     assert!(killed > 0);
     assert_eq!(host.leases(), given);
     assert_eq!(host.pairs().len(), given.len());
+}
+
+#[test]
+fn the_daemon_is_told_before_the_runtime_and_holds_nothing_up() {
+    let (mut host, pod) = (Host::new(), Namespace::new());
+    let socket = host.dir.path().join("mizzen.sock");
+    host.config = json!({
+        "cniVersion": "1.0.0", "name": "dcos", "type": "mizzen-overlay", "overlay": "blue",
+        "ipam": { "dataDir": host.dir.path() },
+    });
+    let state = json!({ "version": 1, "socket": socket, "overlays": { "blue": {
+        "bridge": "m-blue", "mtu": 1400, "blocks": [{ "subnet": "9.0.5.0/29" }],
+    } } });
+    std::fs::write(host.dir.path().join("overlays.json"), state.to_string()).unwrap();
+    let add = |id: &str, host: &Host| {
+        assert_ne!(host.add(id, &pod), Value::Null);
+        assert!(host.call("DEL", &container(id, &pod)).success);
+    };
+    add("away", &host);
+
+    let daemon = UnixListener::bind(&socket).unwrap();
+    let links = std::thread::scope(|scope| {
+        let told = scope.spawn(|| {
+            let (mut stream, _) = daemon.accept().unwrap();
+            let mut request = [0; 256];
+            let length = stream.read(&mut request).unwrap();
+            let links = host.pairs().len();
+            stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap();
+            (String::from_utf8_lossy(&request[..length]).into_owned(), links)
+        });
+        assert_ne!(host.add("there", &pod), Value::Null);
+        let (request, links) = told.join().unwrap();
+        assert!(request.starts_with("POST /v1/cni/attached HTTP/1.1\r\n"), "{request}");
+        links
+    });
+    assert_eq!(links, 1, "the link was there when the daemon was told");
+    assert!(host.call("DEL", &container("there", &pod)).success);
+    // One that takes requests and answers none.
+    add("silent", &host);
+    drop(daemon);
+    add("gone", &host);
 }

@@ -75,6 +75,8 @@ pub enum Addressee {
     Cluster,
     /// Network policies: below `/v1/policies`.
     Policies,
+    /// Another runtime's containers: `/v1/cni/attached`.
+    Attached,
 }
 
 /// What becomes of a framework's call.

@@ -126,6 +126,7 @@ impl Node {
             filter_table: "mizzen-test".into(),
             port_table: "mizzen-test-ports".into(),
             cni_directory: files.path().join("cni"),
+            socket: files.path().join("mizzen.sock"),
         };
         let namespace = Namespace::new();
         let tunnels = namespace.run(|| Tunnels::open(MARK.into()).unwrap());

@@ -5,6 +5,7 @@
 //! holds on. Policies are in this node's store, programs and maps are pinned.
 
 mod api;
+mod attached;
 mod driver;
 mod drops;
 mod exposed;
@@ -18,6 +19,7 @@ use super::clock;
 use super::core::Core;
 use super::saves::{Saves, chain};
 use crate::config::{Config, Role};
+use attached::Attached;
 use driver::{Driver, Look};
 use drops::Drops;
 use ipnet::IpNet;
@@ -61,6 +63,8 @@ pub(crate) struct PolicyPart {
     silent: BTreeSet<OwnerId>,
     /// Whose addresses are in use here: containers by their addresses.
     leases: BTreeMap<IpAddr, String>,
+    /// Who waits until links of containers are judged.
+    attached: Attached,
     /// When the kernel is given what has changed.
     at: Option<Mono>,
     /// Not before this.
@@ -87,6 +91,7 @@ impl PolicyPart {
             drops: Drops::default(),
             silent: BTreeSet::new(),
             leases: BTreeMap::new(),
+            attached: Attached::default(),
             at: None,
             hold: Mono(0),
             // It may be; what it was is known when policies have met the facts again.
@@ -240,7 +245,7 @@ impl Core {
     pub(crate) fn resync_policy(&mut self) {
         self.follow_policy_ground();
         if self.policy.is_active {
-            self.give_policy(Look::Everything);
+            let _ = self.give_policy(Look::Everything);
         }
     }
 
@@ -259,23 +264,22 @@ impl Core {
         }
         if self.policy.at.is_some_and(|at| at <= now) {
             self.policy.at = None;
-            self.give_policy(Look::Changes);
+            let _ = self.give_policy(Look::Changes);
         }
     }
 
-    /// Gives the kernel what it is to go by.
-    fn give_policy(&mut self, look: Look) {
+    /// Gives the kernel what it is to go by; returns the number under which that is reported.
+    fn give_policy(&mut self, look: Look) -> Option<u64> {
         let now = clock::now().mono;
         let wanted = self.policy.planner.wanted();
         if now < self.policy.hold && !wanted.is_idle() {
             self.policy.at = Some(self.policy.hold);
-            return;
+            return None;
         }
         self.policy.is_active = !self.policy.planner.policies().is_empty();
         let opens_ways = wanted.opens_ways();
-        if let Some(driver) = &self.policy.driver {
-            driver.give(self.policy_spec(), look);
-        }
+        let spec = self.policy_spec();
+        let number = self.policy.driver.as_mut().map(|driver| driver.give(spec, look));
         self.tell_of_enforcement();
         // The filter lets pass what was judged.
         if self.policy.opens_ways != opens_ways {
@@ -283,6 +287,7 @@ impl Core {
             self.overlay.expect_pass();
             self.ensure_network();
         }
+        number
     }
 
     fn policy_spec(&self) -> PolicySpec {
@@ -301,6 +306,7 @@ impl Core {
 
     /// What came of giving it to the kernel.
     pub(crate) fn note_policy_pass(&mut self, report: PolicyReport) {
+        self.policy.attached.answer(report.number, report.problem.as_deref());
         self.policy.unenforced = report.problem;
         self.tell_of_enforcement();
         if let Some(leases) = report.leases.filter(|leases| *leases != self.policy.leases) {

@@ -38,6 +38,7 @@ impl Core {
                     Addressee::DnsRecords => self.dns_records_request(&request),
                     Addressee::Cluster => self.cluster_request(&request),
                     Addressee::Policies => return self.serve_policies(request, reply),
+                    Addressee::Attached => return self.judge_attached(reply),
                 };
                 let _ = reply.send(answer);
             }

@@ -189,11 +189,11 @@ pub(super) fn with_ports(name: &str, main: &Value, port_table: &str) -> Value {
 }
 
 /// What configurations that only name an overlay are completed with, and the plugins read
-/// while the daemon is away (format 1).
+/// while the daemon is away (format 1). On `socket` they tell the daemon of containers.
 #[must_use]
-pub fn cni_state(specs: &[OverlaySpec]) -> Value {
+pub fn cni_state(specs: &[OverlaySpec], socket: &Path) -> Value {
     let shares = specs.iter().map(|spec| (spec.name.clone(), spec.state()));
-    json!({ "version": 1, "overlays": shares.collect::<Map<_, _>>() })
+    json!({ "version": 1, "overlays": shares.collect::<Map<_, _>>(), "socket": socket })
 }
 
 /// Where the plugins find that state, beside the leases.
@@ -272,7 +272,8 @@ mod tests {
         let ranges = &spec.cni_configuration()["ipam"]["ranges"];
         assert_eq!(ranges[0][1]["subnet"], "9.0.7.0/24");
         assert_eq!(ranges[1][0]["gateway"], "fd01:b::1");
-        let state = cni_state(&[spec]);
+        let state = cni_state(&[spec], Path::new("/run/mizzen/mizzen.sock"));
+        assert_eq!(state["socket"], "/run/mizzen/mizzen.sock");
         assert_eq!(state["overlays"]["dcos"]["blocks"][2]["gateway"], "9.0.7.1");
     }
 

@@ -6,8 +6,10 @@ use mizzen_tests_node::apps::{self, PORT, Task};
 use mizzen_tests_node::node::Node;
 use mizzen_tests_node::{SOON, eventually, in_lab, lab};
 use serde_json::{Value, json};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 /// Longer than a connection takes, and shorter than its first packet is sent again.
@@ -262,5 +264,75 @@ fn containers_of_the_nodes_own_bridge_are_guarded_too() {
         await_closed(&near, &db, "because it may send nothing");
         await_closed(&near, &far, "because it may send nothing");
         await_open(&other, &db, "because nothing guards it");
+    });
+}
+
+/// A container that another runtime connects, and a server in it.
+struct Foreign {
+    child: Child,
+    server: TcpListener,
+}
+
+impl Foreign {
+    fn attach(id: &str) -> Self {
+        let mut command = Command::new("unshare");
+        command.args(["--net", "sh", "-c", "echo ready; exec sleep 600"]);
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let netns = format!("/proc/{}/ns/net", child.id());
+        let leases = Path::new(&std::env::var_os("MIZZEN_STATE_DIR").unwrap()).join("leases");
+        let plugin = lab::executable("mizzen-overlay");
+        let network = json!({ "cniVersion": "1.0.0", "name": "pods", "type": "mizzen-overlay",
+            "overlay": "dcos", "ipam": { "type": "mizzen-ipam", "dataDir": leases } });
+        let mut add = Command::new(&plugin);
+        add.env("CNI_COMMAND", "ADD").env("CNI_CONTAINERID", id).env("CNI_NETNS", &netns);
+        add.env("CNI_IFNAME", "eth0").env("CNI_PATH", plugin.parent().unwrap());
+        let mut add = add.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        add.stdin.take().unwrap().write_all(network.to_string().as_bytes()).unwrap();
+        let said = add.wait_with_output().unwrap().stdout;
+        let said: Value = serde_json::from_slice(&said).unwrap();
+        let address = said["ips"][0]["address"].as_str().expect("an address");
+        let address: IpAddr = address.split('/').next().unwrap().parse().unwrap();
+        let server =
+            in_namespace(Path::new(&netns), || TcpListener::bind((address, PORT)).unwrap());
+        Self { child, server: server.unwrap() }
+    }
+
+    fn is_reached_from(&self, from: &Task) -> bool {
+        let (path, to) = (format!("/proc/{}/ns/net", from.pid), self.server.local_addr().unwrap());
+        in_namespace(Path::new(&path), || TcpStream::connect_timeout(&to, SHORT).is_ok()).unwrap()
+    }
+}
+
+impl Drop for Foreign {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_container_of_another_runtime_is_guarded_when_the_daemon_says_so() {
+    in_lab(|| {
+        let node = start();
+        let near = deploy(&node, "/near", "dcos");
+        let told = || {
+            let words = "curl -s -o /dev/null -w '%{http_code}' --unix-socket \
+                         $MIZZEN_RUN_DIR/mizzen.sock -X POST http://localhost/v1/cni/attached";
+            node.place().shell(words).stdout
+        };
+        assert_eq!(told(), "204", "without a policy");
+        let open = Foreign::attach("open");
+        assert!(open.is_reached_from(&near), "without a policy");
+        drop(open);
+        let all = json!([{ "id": "all", "applies_to": {}, "ingress": [] }]);
+        apply(&node, &all, &[]);
+        let foreign = Foreign::attach("guarded");
+        // What the plugin has said already; it waits no longer than a runtime should.
+        assert_eq!(told(), "204");
+        assert!(!foreign.is_reached_from(&near), "by policy");
+        let _ = node.text(&["policy", "rm", "all"]);
+        eventually("it is open again", SOON, || foreign.is_reached_from(&near).then_some(()));
     });
 }

@@ -63,6 +63,7 @@ pub(crate) fn network_spec(
         filter_table: config.instance.filter_table(),
         port_table: config.instance.port_table(),
         cni_directory: config.run_dir.join("cni"),
+        socket: config.socket(),
     }
 }
 

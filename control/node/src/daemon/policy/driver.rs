@@ -26,6 +26,8 @@ const AGAIN: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Driver {
     orders: Sender<Order>,
+    /// How many were given.
+    given: u64,
     /// What reads the programs' counts.
     pub(super) meter: PolicyMeter,
 }
@@ -33,6 +35,7 @@ pub(super) struct Driver {
 /// What programs are to go by.
 #[derive(Debug)]
 struct Order {
+    number: u64,
     spec: PolicySpec,
     look: Look,
 }
@@ -49,6 +52,8 @@ pub(super) enum Look {
 /// What came of a pass.
 #[derive(Debug)]
 pub(crate) struct PolicyReport {
+    /// Of the order that it was about; those before are done, too.
+    pub(super) number: u64,
     /// Why policies are not in force.
     pub(super) problem: Option<String>,
     /// Containers by their addresses, if they could be found.
@@ -56,10 +61,13 @@ pub(crate) struct PolicyReport {
 }
 
 impl Driver {
-    /// Has programs go by this from now on.
-    pub(super) fn give(&self, spec: PolicySpec, look: Look) {
+    /// Has programs go by this from now on. The report with the number that is returned, or a
+    /// later one, tells that they do.
+    pub(super) fn give(&mut self, spec: PolicySpec, look: Look) -> u64 {
+        self.given += 1;
         // The thread ends with the process only.
-        let _ = self.orders.send(Order { spec, look });
+        let _ = self.orders.send(Order { number: self.given, spec, look });
+        self.given
     }
 
     /// Counts of these rules begin anew.
@@ -95,7 +103,7 @@ pub(super) fn start(config: &Config, inputs: UnboundedSender<Input>) -> anyhow::
         .name("refusals".to_owned())
         .spawn(move || listen(refusals, &inputs))
         .context("cannot start the thread that listens for refusals")?;
-    Ok(Driver { orders, meter })
+    Ok(Driver { orders, given: 0, meter })
 }
 
 fn run(mut programs: NetworkPolicy, orders: &Receiver<Order>, inputs: &UnboundedSender<Input>) {
@@ -107,7 +115,7 @@ fn run(mut programs: NetworkPolicy, orders: &Receiver<Order>, inputs: &Unbounded
         if order.look == Look::Everything {
             programs.recheck();
         }
-        let report = ensure(&mut programs, &order.spec);
+        let report = ensure(&mut programs, &order);
         let wait = if report.problem.is_some() { AGAIN } else { Duration::MAX };
         // The loop has ended if nobody listens.
         if inputs.send(Input::Policy(report)).is_err() {
@@ -121,10 +129,11 @@ fn run(mut programs: NetworkPolicy, orders: &Receiver<Order>, inputs: &Unbounded
     }
 }
 
-fn ensure(programs: &mut NetworkPolicy, spec: &PolicySpec) -> PolicyReport {
-    let (changed, leases) = match programs.ensure(spec) {
+fn ensure(programs: &mut NetworkPolicy, order: &Order) -> PolicyReport {
+    let number = order.number;
+    let (changed, leases) = match programs.ensure(&order.spec) {
         Ok(pass) => (pass.changed, Some(pass.leases)),
-        Err(error) => return PolicyReport { problem: Some(chain(&error)), leases: None },
+        Err(error) => return PolicyReport { number, problem: Some(chain(&error)), leases: None },
     };
     if changed.classes + changed.rulings > 0 {
         let (classes, rulings) = (changed.classes, changed.rulings);
@@ -135,7 +144,7 @@ fn ensure(programs: &mut NetworkPolicy, spec: &PolicySpec) -> PolicyReport {
     }
     let problem = changed.errors.first();
     let problem = problem.map(|(link, error)| format!("link {link} is not judged: {error}"));
-    PolicyReport { problem, leases }
+    PolicyReport { number, problem, leases }
 }
 
 /// Tells the loop what programs refuse, and sleeps as long as they refuse nothing.
