@@ -47,9 +47,9 @@ sections:
   dns [--quick] [--only ROW] [--among NAME,NAME…]
           figures of names, beside those of other servers; rows:
           authority, change, forwarding, enumerate, restart
-  overlay [--quick] [--only ROW] [--among NAME,NAME…]
+  overlay [--quick | --hour] [--only ROW] [--among NAME,NAME…]
           figures of the overlay, beside those of others; rows:
-          path, beside, cni, peers, twenty";
+          path, beside, cni, peers, members, twenty";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

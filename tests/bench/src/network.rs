@@ -62,6 +62,15 @@ impl Namespace {
         Ok(Self { file, address: OnceLock::new() })
     }
 
+    /// That of a process, with the same settings as all others.
+    pub(crate) fn of_process(process: u32) -> Result<Self> {
+        let path = format!("/proc/{process}/ns/net");
+        let file = File::open(&path).with_context(|| format!("cannot open {path}"))?;
+        let namespace = Self { file, address: OnceLock::new() };
+        namespace.tune()?;
+        Ok(namespace)
+    }
+
     /// Writes the settings; again once something tracks connections.
     pub(crate) fn tune(&self) -> Result<()> {
         self.within(|| {

@@ -1,10 +1,14 @@
 //! What the overlay costs: packets between containers, of two nodes and of one; connecting a
-//! container by CNI and letting it go; reaching a thousand other nodes; and twenty nodes from nothing.
+//! container by CNI and letting it go; reaching a thousand other nodes; the membership of
+//! thousands; and twenty nodes from nothing.
 
 mod cni;
 mod host;
+mod members;
+mod pair;
 mod path;
 mod peers;
+mod resident;
 pub(crate) mod twenty;
 
 use crate::report::Report;
@@ -13,11 +17,12 @@ use crate::sandbox::Sandbox;
 use anyhow::Result;
 
 /// All parts.
-const ROWS: [Row<Bench>; 5] = [
+const ROWS: [Row<Bench>; 6] = [
     ("path", path::run),
     ("beside", path::run_beside),
     ("cni", cni::run),
     ("peers", peers::run),
+    ("members", members::run),
     ("twenty", twenty::run),
 ];
 

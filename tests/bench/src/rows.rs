@@ -21,6 +21,8 @@ pub(crate) struct Options {
 enum Length {
     /// Until the figures are good.
     Full,
+    /// Likewise, and an hour for what may never happen.
+    Hour,
     /// To see that it works.
     Quick,
 }
@@ -33,6 +35,7 @@ impl Options {
         while let Some(word) = words.next() {
             match *word {
                 "--quick" => options.length = Length::Quick,
+                "--hour" => options.length = Length::Hour,
                 "--only" => {
                     let name = words.next().context("--only needs the name of a row")?;
                     let known = rows.iter().any(|(known, _)| known == name);
@@ -55,9 +58,14 @@ impl Options {
     /// As many, or a few to see that it works.
     pub(crate) fn rounds(&self, full: u32, quick: u32) -> u32 {
         match self.length {
-            Length::Full => full,
+            Length::Full | Length::Hour => full,
             Length::Quick => quick,
         }
+    }
+
+    /// Whether what may never happen is waited for as long as an hour.
+    pub(crate) fn takes_an_hour(&self) -> bool {
+        self.length == Length::Hour
     }
 
     /// Whether the one of this name is to be measured.
@@ -98,6 +106,8 @@ mod tests {
         assert!(all.only.is_none() && all.rounds(9, 1) == 9 && all.has("nsd"));
         let one = parse(&["--only", "scale", "--quick"]).unwrap();
         assert_eq!((one.only.as_deref(), one.rounds(9, 1)), (Some("scale"), 1));
+        let hour = parse(&["--hour"]).unwrap();
+        assert!(hour.takes_an_hour() && hour.rounds(9, 1) == 9 && !all.takes_an_hour());
         let some = parse(&["--among", "mizzen nfqueue,iptables"]).unwrap();
         assert!(some.has("mizzen nfqueue") && some.has("iptables") && !some.has("nsd"));
         for bad in [&["--only"][..], &["--only", "x"], &["--slow"], &["--among"]] {

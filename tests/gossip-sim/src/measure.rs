@@ -26,6 +26,12 @@ pub struct Spreads {
 }
 
 impl Spreads {
+    /// Each of them.
+    #[must_use]
+    pub fn all(&self) -> &[Spread] {
+        &self.spreads
+    }
+
     /// The median of each.
     #[must_use]
     pub fn median(&self) -> Spread {

@@ -4,7 +4,7 @@
 //! Each process is started as a runtime does it: variables, the configuration on standard
 //! input, and a wait for its end. Variants take turns.
 
-use super::Bench;
+use super::{Bench, resident};
 use crate::network::Namespace;
 use crate::report::{Report, Row};
 use crate::sandbox::ourselves;
@@ -28,6 +28,7 @@ const OURS: &str = "mizzen-overlay";
 const BRIDGE: &str = "bridge + host-local";
 const MASQUERADE: &str = "bridge + host-local, ipMasq";
 const KERNEL: &str = "ip link del";
+const RESIDENT: &str = "plugin in memory";
 
 /// A configuration and its plugins.
 struct Contestant {
@@ -54,6 +55,9 @@ pub(super) fn run(bench: &Bench, report: &mut Report) -> Result<()> {
         }
         for round in 0..waves {
             stage.at_once(round % 2 == 1)?;
+        }
+        for _ in 0..bench.options.rounds(5, 1) {
+            stage.resident()?;
         }
         Ok(())
     })?;
@@ -121,7 +125,21 @@ impl Stage {
         Ok(())
     }
 
+    /// What our plugin has in memory during an ADD.
+    fn resident(&mut self) -> Result<()> {
+        let ours = self.contestants.first().context("nobody takes part")?;
+        let peak = resident::peak(&mut self.command(ours, "ADD", 0)?)?;
+        self.finish(self.start(ours, "DEL", 0)?)?;
+        self.figures.entry((OURS, RESIDENT)).or_default().push(peak);
+        Ok(())
+    }
+
     fn start(&self, contestant: &Contestant, verb: &str, pod: usize) -> Result<Child> {
+        let mut command = self.command(contestant, verb, pod)?;
+        command.spawn().with_context(|| format!("cannot start {command:?}"))
+    }
+
+    fn command(&self, contestant: &Contestant, verb: &str, pod: usize) -> Result<Command> {
         let mut command = Command::new(&contestant.plugin);
         let directory = contestant.plugin.parent().unwrap_or(Path::new("/"));
         command
@@ -134,7 +152,7 @@ impl Stage {
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .stdin(contestant.input()?)
             .stdout(Stdio::null());
-        command.spawn().with_context(|| format!("cannot start {command:?}"))
+        Ok(command)
     }
 
     fn finish(&self, mut child: Child) -> Result<()> {
@@ -158,6 +176,7 @@ impl Stage {
             let ratio = Ratio::paired(figures, bases);
             report.add(Row::new(metric, who, "ms", figures).ratio(ratio, base).ratio_at_most(goal));
         }
+        report.add(Row::new(RESIDENT, OURS, "MiB", of(OURS, RESIDENT)).at_most(3.0));
         report.note("a plugin's process from its start to its end; the kernel's removal is that of the `ip` tool's process");
     }
 }

@@ -10,6 +10,7 @@
 
 use super::Bench;
 use super::host::{Attached, Host, answering, end, serve};
+use super::pair::{Guarded, Pair};
 use crate::generator::{Generator, Seat, Targets, Work};
 use crate::network::{End, Namespace, cable};
 use crate::paired::turn;
@@ -24,6 +25,9 @@ use std::process::Child;
 const BASE: &str = "kernel VXLAN + bridge";
 const OURS: &str = "mizzen";
 
+const NODES: &str = "mizzen's nodes";
+const POLICIES: &str = "mizzen's nodes, policies";
+
 const BRIDGE: &str = "kernel bridge";
 
 /// Rounds before those that count.
@@ -37,13 +41,17 @@ const ROUND_TRIP: &str = "round trip";
 const CPU: &str = "CPU of a round trip";
 const STREAM: &str = "one stream, one core";
 
+const METRICS: [(&str, &str); 3] = [(ROUND_TRIP, "µs"), (CPU, "µs"), (STREAM, "MiB/s")];
+
 /// A client and a server, and what is between them; the fields keep it there.
 struct Way {
     name: &'static str,
     target: IpAddr,
     hosts: Vec<Host>,
-    /// Of the contestant that needs no host.
-    bare: Option<(Namespace, Namespace, Child)>,
+    /// Client and server of the contestants that need no host made by hand.
+    ends: Option<(Namespace, Namespace, Child)>,
+    /// Of those that are containers of our nodes.
+    _pair: Option<Pair>,
 }
 
 /// Of a contestant, by metric.
@@ -63,6 +71,11 @@ pub(super) fn run(bench: &Bench, report: &mut Report) -> Result<()> {
             ways.push(Way::over_nodes(sandbox, name, attached)?);
         }
     }
+    for (name, guarded) in [(NODES, Guarded::Nobody), (POLICIES, Guarded::Everybody)] {
+        if bench.options.has(name) {
+            ways.push(Way::of_daemons(sandbox, name, guarded)?);
+        }
+    }
     let figures = measure(bench, &ways)?;
     let goal = |metric, row: Row| match metric {
         ROUND_TRIP => row.ratio_at_most(0.78),
@@ -70,6 +83,8 @@ pub(super) fn run(bench: &Bench, report: &mut Report) -> Result<()> {
         _ => row.ratio_at_least(1.15),
     };
     rows("two nodes", &ways, BASE, &figures, goal, report);
+    cost_of_policies(&figures, report);
+    report.note("mizzen's nodes: two daemons and what they made of it; containers of an app, MTU 1420; with policies both are guarded in both directions, and rules let them pass");
     report.note("client and server on one core; 1,000 other nodes in the fast path's table");
     report.note("mizzen: VIPs are translated at the container's sockets, as they are for mizzen's own containers");
     Ok(())
@@ -103,7 +118,17 @@ impl Way {
         )?;
         let child = serve(sandbox, &server)?;
         let target = IpAddr::from([10, 9, 9, 2]);
-        Ok(Self { name, target, hosts: Vec::new(), bare: Some((client, server, child)) })
+        let ends = Some((client, server, child));
+        Ok(Self { name, target, hosts: Vec::new(), ends, _pair: None })
+    }
+
+    /// A container each on two nodes of ours.
+    fn of_daemons(sandbox: &Sandbox, name: &'static str, guarded: Guarded) -> Result<Self> {
+        let pair = Pair::start(sandbox, guarded)?;
+        let [(client, _), (server, target)] = pair.containers()?;
+        let child = serve(sandbox, &server)?;
+        let ends = Some((client, server, child));
+        Ok(Self { name, target, hosts: Vec::new(), ends, _pair: Some(pair) })
     }
 
     /// A container each on two hosts.
@@ -120,7 +145,7 @@ impl Way {
             host.attach(sandbox, &name.replace([' ', ','], ""), attached)?;
         }
         hosts[1].serve(sandbox, 0)?;
-        Ok(Self { name, target, hosts, bare: None })
+        Ok(Self { name, target, hosts, ends: None, _pair: None })
     }
 
     /// Two containers on one host.
@@ -130,11 +155,11 @@ impl Way {
         let target = host.add(3)?;
         host.attach(sandbox, &name.replace([' ', ','], ""), attached)?;
         host.serve(sandbox, 1)?;
-        Ok(Self { name, target, hosts: vec![host], bare: None })
+        Ok(Self { name, target, hosts: vec![host], ends: None, _pair: None })
     }
 
     fn client(&self) -> Result<&Namespace> {
-        match (&self.bare, self.hosts.first()) {
+        match (&self.ends, self.hosts.first()) {
             (Some((client, ..)), _) => Ok(client),
             (None, Some(host)) => host.container(0),
             (None, None) => anyhow::bail!("nobody there"),
@@ -144,7 +169,7 @@ impl Way {
 
 impl Drop for Way {
     fn drop(&mut self) {
-        if let Some((.., server)) = &mut self.bare {
+        if let Some((.., server)) = &mut self.ends {
             end(server);
         }
     }
@@ -186,6 +211,17 @@ fn measure(bench: &Bench, ways: &[Way]) -> Result<Figures> {
     Ok(figures)
 }
 
+/// What policies add to the same nodes without any.
+fn cost_of_policies(figures: &Figures, report: &mut Report) {
+    for (metric, unit) in METRICS {
+        let of = |name| figures.get(&(name, metric));
+        if let (Some(with), Some(without)) = (of(POLICIES), of(NODES)) {
+            let row = Row::new(&format!("policies: {metric}"), POLICIES, unit, with);
+            report.add(row.ratio(Ratio::paired(with, without), NODES));
+        }
+    }
+}
+
 fn rows(
     place: &str,
     ways: &[Way],
@@ -195,7 +231,7 @@ fn rows(
     report: &mut Report,
 ) {
     let empty = Vec::new();
-    for (metric, unit) in [(ROUND_TRIP, "µs"), (CPU, "µs"), (STREAM, "MiB/s")] {
+    for (metric, unit) in METRICS {
         let of = |name: &'static str| figures.get(&(name, metric)).unwrap_or(&empty);
         for way in ways {
             let row = Row::new(&format!("{place}: {metric}"), way.name, unit, of(way.name));
