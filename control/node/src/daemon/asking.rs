@@ -255,7 +255,7 @@ impl Core {
             Ok(Word::Answer { number, answer }) => self.asking.answer(peer, number, answer.into()),
             Ok(Word::Change { number, method, path, body }) => {
                 let (query, accept, body) = (String::new(), String::new(), body.into_bytes());
-                let request = ServicesRequest { method, path, query, accept, body };
+                let request = Box::new(ServicesRequest { method, path, query, accept, body });
                 // What changes something is not begun while peers are still heard.
                 let _ = self.inputs.send(Input::ChangeAsked(peer.clone(), number, request));
             }

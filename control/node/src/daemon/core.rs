@@ -109,7 +109,7 @@ pub(crate) enum Input {
     /// What a peer asked by this number is found.
     LookedUp(OwnerId, u64, QueryReply),
     /// A peer asks this node's master, under this number, to change a policy.
-    ChangeAsked(OwnerId, u64, ServicesRequest),
+    ChangeAsked(OwnerId, u64, Box<ServicesRequest>),
 }
 
 /// Everything that a node decides with.
