@@ -46,9 +46,19 @@ fn of_cgroups(observed: &Observed, cgroups: &Cgroups) -> Vec<Verdict> {
     if verdicts.is_empty() {
         let v2 = cgroups.unified.as_deref().map_or_else(String::new, |at| format!(", v2 at {at}"));
         let controllers = cgroups.controllers.join(", ");
-        verdicts.push(Verdict::ok(format!("controllers {controllers}{v2}")));
+        let vips = vips_for(observed, cgroups).map_or_else(String::new, |who| format!(", {who}"));
+        verdicts.push(Verdict::ok(format!("controllers {controllers}{v2}{vips}")));
     }
     verdicts
+}
+
+/// Which programs of the machine's own network VIPs are for, if not for all of them.
+fn vips_for(observed: &Observed, cgroups: &Cgroups) -> Option<String> {
+    let wanted = &observed.wanted;
+    let by_programs = matches!(wanted.vips, Some(Engine::Auto | Engine::Programs));
+    let narrow = cgroups.unified.as_ref().is_some_and(|all| *all != wanted.vip_cgroup);
+    let text = || format!("VIPs for programs below {} only (vip.cgroup)", wanted.vip_cgroup);
+    (by_programs && narrow).then(text)
 }
 
 #[cfg(test)]
@@ -71,5 +81,17 @@ mod tests {
         let remedy = verdicts[0].remedy.as_deref();
         assert_eq!(remedy, Some("mizzen node --vip-cgroup /sys/fs/cgroup/unified"));
         assert!(verdicts[1].what.ends_with("pids"), "{}", verdicts[1].what);
+    }
+
+    #[test]
+    fn vips_that_are_not_for_all_programs() {
+        let mut observed = well();
+        assert!(!judge(&observed)[0].what.contains("VIPs"));
+        observed.wanted.vip_cgroup = "/sys/fs/cgroup/apps".to_owned();
+        let what = &judge(&observed)[0].what;
+        assert!(
+            what.ends_with("VIPs for programs below /sys/fs/cgroup/apps only (vip.cgroup)"),
+            "{what}"
+        );
     }
 }
