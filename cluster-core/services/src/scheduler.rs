@@ -25,6 +25,7 @@ use crate::store::{self, Key, Record, SavedStateError};
 use crate::version::Version;
 use mizzen_api::v1;
 use mizzen_api::v1::scheduler::{Call, call};
+use mizzen_types::error::chain;
 use mizzen_types::random::Dice;
 use mizzen_types::time::{Mono, Now};
 use serde::Serialize;
@@ -43,6 +44,9 @@ pub enum Effect {
         /// What; `None` removes it.
         value: Option<Vec<u8>>,
     },
+    /// A record stays as it was before because what it should be cannot be written; the text
+    /// says which one and why. No such record is known.
+    Lost(String),
     /// Send a call to the master, on the stream of the current subscription.
     Call(Box<Call>),
 }
@@ -206,8 +210,10 @@ impl Services {
     }
 
     fn save<T: Serialize>(&mut self, key: &Key<'_>, value: &T) {
-        let value = Some(store::write(value));
-        self.effects.push_back(Effect::Save { key: key.text(), value });
+        self.effects.push_back(match store::write(key, value) {
+            Ok(bytes) => Effect::Save { key: key.text(), value: Some(bytes) },
+            Err(error) => Effect::Lost(chain(&error)),
+        });
     }
 
     fn forget(&mut self, key: &Key<'_>) {

@@ -12,7 +12,7 @@ use crate::version::Version;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// Format of the records; readers accept the previous one too, once there is one.
+/// Format of the records.
 pub const FORMAT: u16 = 1;
 
 /// Why saved state cannot be used.
@@ -31,6 +31,15 @@ pub enum SavedStateError {
         key: String,
         /// Its format.
         format: u16,
+    },
+    /// A value that has no bytes; no such value is known.
+    #[error("record '{key}' cannot be written")]
+    Unwritable {
+        /// Its key.
+        key: String,
+        /// Why not.
+        #[source]
+        source: serde_json::Error,
     },
     /// A record that does not parse.
     #[error("saved record '{key}' cannot be read")]
@@ -107,9 +116,9 @@ impl Key<'_> {
 }
 
 /// The bytes of a record.
-pub(crate) fn write<T: Serialize>(value: &T) -> Vec<u8> {
-    // Every kept type has string keys and no failing serialiser of its own.
-    serde_json::to_vec(&Envelope { format: FORMAT, value }).unwrap_or_default()
+pub(crate) fn write<T: Serialize>(key: &Key<'_>, value: &T) -> Result<Vec<u8>, SavedStateError> {
+    serde_json::to_vec(&Envelope { format: FORMAT, value })
+        .map_err(|source| SavedStateError::Unwritable { key: key.text(), source })
 }
 
 /// Reads a record.
@@ -147,11 +156,13 @@ mod tests {
     #[test]
     fn records_survive() {
         let app = app(json!({"labels": {"a": "b"}}));
-        let key = Key::App(&app.id).text();
-        assert_eq!(read(&key, &write(&app)).unwrap(), Record::App(Box::new(app)));
+        let key = Key::App(&app.id);
+        let bytes = write(&key, &app).unwrap();
+        assert_eq!(read(&key.text(), &bytes).unwrap(), Record::App(Box::new(app.clone())));
         let copy = instance("web.instance-1._app.1");
-        let key = Key::Instance(&copy.task_id).text();
-        assert_eq!(read(&key, &write(&copy)).unwrap(), Record::Instance(Box::new(copy)));
+        let key = Key::Instance(&copy.task_id);
+        let bytes = write(&key, &copy).unwrap();
+        assert_eq!(read(&key.text(), &bytes).unwrap(), Record::Instance(Box::new(copy.clone())));
     }
 
     #[test]

@@ -103,6 +103,7 @@ impl World {
                 Effect::Save { key, value: None } => {
                     self.disk.remove(&key);
                 }
+                Effect::Lost(text) => panic!("{text}"),
                 Effect::Call(call) => {
                     let operations = call.accept.iter().flat_map(|accept| &accept.operations);
                     for task in operations.flat_map(|o| o.launch.iter()).flat_map(|l| &l.task_infos)

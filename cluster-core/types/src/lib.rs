@@ -5,6 +5,7 @@
 
 pub mod container;
 pub mod encryption;
+pub mod error;
 pub mod fact;
 pub mod ids;
 pub mod mountinfo;
@@ -12,6 +13,7 @@ pub mod overlay;
 pub mod place;
 pub mod policy;
 pub mod random;
+pub mod record;
 pub mod resources;
 mod text;
 pub mod time;

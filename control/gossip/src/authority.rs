@@ -78,14 +78,17 @@ impl Authority {
     }
 
     /// To be kept where nobody else can read it.
-    #[must_use]
-    pub fn to_bytes(&self) -> Vec<u8> {
+    ///
+    /// # Errors
+    ///
+    /// [`TrustError`] if it cannot be written.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, TrustError> {
         let kept = Kept {
             name: self.name.clone(),
             key: self.key.serialize_der(),
             certificate: self.root.der().to_vec(),
         };
-        serde_json::to_vec(&kept).unwrap_or_default()
+        serde_json::to_vec(&kept).map_err(|_| TrustError::Secret { request: "write" })
     }
 
     /// What [`to_bytes`](Self::to_bytes) wrote.

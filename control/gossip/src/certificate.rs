@@ -36,7 +36,7 @@ pub enum TrustError {
         #[source]
         source: rcgen::Error,
     },
-    /// ring says no more than that.
+    /// No more is said than that: ring does not, and what others say may hold the key.
     #[error("cannot {request} a key")]
     Secret {
         /// What was to be done, as a verb.

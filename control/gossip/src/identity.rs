@@ -1,20 +1,27 @@
 //! What a node proves itself by.
 
-use crate::authority::{PUBLIC_KEY, generate_key, read_key};
+use crate::authority::PUBLIC_KEY;
 use crate::certificate::{Certificate, Root, TrustError, is_authority_credential};
 use crate::issued::{Expulsions, Issued};
 use crate::text;
 use mizzen_membership::exchange::Keys;
 use mizzen_types::ids::OwnerId;
 use parking_lot::RwLock;
-use rcgen::{KeyPair, PublicKeyData, SigningKey};
+use ring::rand::SystemRandom;
+use ring::signature::{Ed25519KeyPair, KeyPair};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// The secret key of a node.
 #[derive(Clone)]
-pub struct NodeKey(Arc<KeyPair>);
+pub struct NodeKey(Arc<Pair>);
+
+struct Pair {
+    /// Signs, which never fails for a key of this kind.
+    key: Ed25519KeyPair,
+    pkcs8: Vec<u8>,
+}
 
 impl std::fmt::Debug for NodeKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -29,13 +36,14 @@ impl NodeKey {
     ///
     /// [`TrustError`] if the machine has no randomness.
     pub fn generate() -> Result<Self, TrustError> {
-        Ok(Self(Arc::new(generate_key()?)))
+        let made = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new());
+        Self::from_bytes(made.map_err(|_| TrustError::Secret { request: "make" })?.as_ref())
     }
 
     /// To be kept where nobody else can read it (PKCS #8).
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        self.0.serialize_der()
+        self.0.pkcs8.clone()
     }
 
     /// What [`to_bytes`](Self::to_bytes) wrote.
@@ -44,24 +52,23 @@ impl NodeKey {
     ///
     /// [`TrustError`] if it is not that.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, TrustError> {
-        Ok(Self(Arc::new(read_key(bytes)?)))
+        let key = Ed25519KeyPair::from_pkcs8_maybe_unchecked(bytes)
+            .map_err(|_| TrustError::Secret { request: "read" })?;
+        Ok(Self(Arc::new(Pair { key, pkcs8: bytes.to_vec() })))
     }
 
     /// Its public half.
     #[must_use]
     pub fn public(&self) -> [u8; PUBLIC_KEY] {
         let mut key = [0; PUBLIC_KEY];
-        let bytes = self.0.der_bytes();
-        let length = bytes.len().min(PUBLIC_KEY);
-        key[..length].copy_from_slice(&bytes[..length]);
+        key.copy_from_slice(self.0.key.public_key().as_ref());
         key
     }
 
     /// Signs.
     #[must_use]
     pub fn sign(&self, message: &[u8]) -> Vec<u8> {
-        // Ed25519 needs no randomness and refuses nothing.
-        self.0.sign(message).unwrap_or_default()
+        self.0.key.sign(message).as_ref().to_vec()
     }
 
     pub(crate) fn to_tls(&self) -> PrivateKeyDer<'static> {
@@ -97,8 +104,11 @@ struct Kept {
 
 impl Credentials {
     /// To be kept where nobody else can read it, with what the authority issued.
-    #[must_use]
-    pub fn to_bytes(&self, issued: &Issued) -> Vec<u8> {
+    ///
+    /// # Errors
+    ///
+    /// [`TrustError`] if it cannot be written.
+    pub fn to_bytes(&self, issued: &Issued) -> Result<Vec<u8>, TrustError> {
         let kept = Kept {
             node: self.node.clone(),
             key: self.key.to_bytes(),
@@ -106,7 +116,7 @@ impl Credentials {
             root: self.root.der().to_vec(),
             issued: issued.clone(),
         };
-        serde_json::to_vec(&kept).unwrap_or_default()
+        serde_json::to_vec(&kept).map_err(|_| TrustError::Secret { request: "write" })
     }
 
     /// What [`to_bytes`](Self::to_bytes) wrote.
@@ -238,12 +248,12 @@ mod tests {
     #[test]
     fn what_is_kept_comes_back_and_says_nothing_in_logs() {
         let authority = Authority::generate(NOW).unwrap();
-        let again = Authority::from_bytes(&authority.to_bytes()).unwrap();
+        let again = Authority::from_bytes(&authority.to_bytes().unwrap()).unwrap();
         let a = credentials(&again, "a");
         let epoch = again.new_epoch(1, NOW).unwrap();
         let expulsions = again.expel(&Expulsions::default(), &"b".into(), 1, NOW).unwrap();
         let issued = Issued { epochs: vec![epoch], expulsions };
-        let (b, kept) = Credentials::from_bytes(&a.to_bytes(&issued)).unwrap();
+        let (b, kept) = Credentials::from_bytes(&a.to_bytes(&issued).unwrap()).unwrap();
         assert_eq!((b.key.public(), b.node, kept), (a.key.public(), a.node.clone(), issued));
         let (text, secret) = (format!("{a:?} {again:?}"), text::encode(&a.key.to_bytes()));
         assert!(!text.contains(&secret) && text.contains("NodeKey(…)"));

@@ -40,14 +40,26 @@ pub enum Content<M> {
     Unknown,
 }
 
-/// Bytes that are no frame.
+/// Bytes that are no frame, or one whose message cannot be taken as it is.
 #[derive(Debug, thiserror::Error)]
-#[error("{} bytes that came over a link are no frame", .length)]
-pub struct FrameError {
-    /// How many came.
-    pub length: usize,
-    /// What is wrong with them.
-    pub source: prost::DecodeError,
+pub enum FrameError {
+    /// It is no protobuf.
+    #[error("{length} bytes that came over a link are no frame")]
+    Bytes {
+        /// How many came.
+        length: usize,
+        /// What is wrong with them.
+        source: prost::DecodeError,
+    },
+    /// Its words about the overlays are unreadable. Without them the message would say that
+    /// there is nothing, and blocks that are in use would be given to others.
+    #[error("what a frame of session {session} says about the overlays is unreadable")]
+    Overlay {
+        /// Number of the session.
+        session: u64,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
 }
 
 /// A message of one of the two directions.
@@ -57,7 +69,7 @@ pub trait LinkMessage: Sized {
     fn into_body(self) -> Body;
     /// The message in a frame's body; `None` if it is not of this direction.
     #[doc(hidden)]
-    fn from_body(body: Body) -> Option<Self>;
+    fn from_body(body: Body) -> Result<Option<Self>, serde_json::Error>;
 }
 
 impl<M: LinkMessage> Frame<M> {
@@ -76,16 +88,20 @@ impl<M: LinkMessage> Frame<M> {
     ///
     /// # Errors
     ///
-    /// [`FrameError`] if it is no frame at all.
+    /// [`FrameError`] if it is no frame at all, or one that would lose something.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, FrameError> {
         let wire =
-            Wire::decode(bytes).map_err(|source| FrameError { length: bytes.len(), source })?;
+            Wire::decode(bytes).map_err(|source| FrameError::Bytes { length: bytes.len(), source })?;
+        let session = wire.session;
+        let overlay = |source| FrameError::Overlay { session, source };
         let content = match wire.body {
             Some(Body::Reset(taken)) => Content::Reset { taken },
-            Some(body) => M::from_body(body).map_or(Content::Unknown, Content::Message),
+            Some(body) => {
+                M::from_body(body).map_err(overlay)?.map_or(Content::Unknown, Content::Message)
+            }
             None => Content::Unknown,
         };
-        Ok(Self { session: wire.session, sequence: wire.sequence, content })
+        Ok(Self { session, sequence: wire.sequence, content })
     }
 }
 
@@ -271,10 +287,10 @@ impl LinkMessage for ToMaster {
         }
     }
 
-    fn from_body(body: Body) -> Option<Self> {
-        Some(match body {
+    fn from_body(body: Body) -> Result<Option<Self>, serde_json::Error> {
+        Ok(Some(match body {
             Body::Register(Register { agent, frameworks, tasks, overlay }) => {
-                let overlay = from_json(&overlay).unwrap_or_default();
+                let overlay = from_json(&overlay)?.unwrap_or_default();
                 Self::Register { agent, frameworks, tasks, overlay }
             }
             Body::MoreAddresses(overlay) => Self::MoreAddresses { overlay },
@@ -284,8 +300,8 @@ impl LinkMessage for ToMaster {
                 Self::StatusUpdate { framework_id, status, latest_state }
             }
             Body::Pong(Empty {}) => Self::Pong,
-            _ => return None,
-        })
+            _ => return Ok(None),
+        }))
     }
 }
 
@@ -315,13 +331,18 @@ impl LinkMessage for ToAgent {
         }
     }
 
-    fn from_body(body: Body) -> Option<Self> {
-        Some(match body {
+    fn from_body(body: Body) -> Result<Option<Self>, serde_json::Error> {
+        Ok(Some(match body {
             Body::Registered(Registered { agent_id, duty, overlay }) => {
-                Self::Registered { agent_id, duty: duty.duty()?, overlay: from_json(&overlay) }
+                let overlay = from_json(&overlay)?;
+                let Some(duty) = duty.duty() else { return Ok(None) };
+                Self::Registered { agent_id, duty, overlay }
             }
-            Body::Overlay(grant) => Self::Overlay(from_json(&grant)?),
-            Body::Duty(duty) => Self::Duty(duty.duty()?),
+            Body::Overlay(grant) => Self::Overlay(serde_json::from_str(&grant)?),
+            Body::Duty(duty) => match duty.duty() {
+                Some(duty) => Self::Duty(duty),
+                None => return Ok(None),
+            },
             Body::ShutOut(message) => Self::ShutOut { message },
             Body::Introduce(Empty {}) => Self::Introduce,
             Body::Ping(Empty {}) => Self::Ping,
@@ -334,8 +355,8 @@ impl LinkMessage for ToAgent {
                 Self::Acknowledge { framework_id, task_id, uuid }
             }
             Body::ShutdownFramework(framework_id) => Self::ShutdownFramework { framework_id },
-            _ => return None,
-        })
+            _ => return Ok(None),
+        }))
     }
 }
 
@@ -345,8 +366,9 @@ fn to_json(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
 
-fn from_json<T: DeserializeOwned>(text: &str) -> Option<T> {
-    serde_json::from_str(text).ok()
+/// No text says nothing; any other one must be readable.
+fn from_json<T: DeserializeOwned>(text: &str) -> Result<Option<T>, serde_json::Error> {
+    if text.is_empty() { Ok(None) } else { serde_json::from_str(text).map(Some) }
 }
 
 #[cfg(test)]
@@ -428,5 +450,37 @@ mod tests {
         let other = Frame { session: 1, sequence: 2, content: other }.into_bytes();
         assert_eq!(Frame::<ToMaster>::from_bytes(&other).unwrap().content, Content::Unknown);
         assert!(Frame::<ToMaster>::from_bytes(b"garbage").is_err());
+    }
+
+    #[test]
+    fn blocks_that_cannot_be_read_are_not_no_blocks() {
+        let register = |overlay: &str| {
+            let (agent, overlay) = (v1::AgentInfo::default(), overlay.to_owned());
+            let register = Register { agent, frameworks: vec![], tasks: vec![], overlay };
+            let wire = Wire { session: 4, sequence: 0, body: Some(Body::Register(register)) };
+            Frame::<ToMaster>::from_bytes(&wire.encode_to_vec())
+        };
+        let Content::Message(ToMaster::Register { overlay, .. }) = register("").unwrap().content
+        else {
+            panic!("no registration");
+        };
+        assert_eq!(overlay, OverlayClaim::default(), "an agent that has none says nothing");
+        for unreadable in ["{", "{\"blocks\":{\"dcos\":[\"nowhere\"]}}"] {
+            let error = register(unreadable).unwrap_err();
+            let text = "what a frame of session 4 says about the overlays is unreadable";
+            assert_eq!(error.to_string(), text, "{unreadable}");
+        }
+        for body in [
+            Body::Overlay(String::new()),
+            Body::Registered(Registered {
+                agent_id: v1::AgentId::default(),
+                duty: Duty::Serve.into(),
+                overlay: "[]".to_owned(),
+            }),
+        ] {
+            let wire = Wire { session: 4, sequence: 1, body: Some(body) };
+            let read = Frame::<ToAgent>::from_bytes(&wire.encode_to_vec());
+            assert!(matches!(read, Err(FrameError::Overlay { session: 4, .. })), "{read:?}");
+        }
     }
 }

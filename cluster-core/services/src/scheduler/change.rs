@@ -5,9 +5,10 @@ use crate::app::{App, normal};
 use crate::app_id::AppId;
 use crate::deployment::{self, Deployment, MAX_DEPLOYMENTS};
 use crate::problem::Refusal;
-use crate::store::Key;
+use crate::store::{self, Key};
 use crate::task;
 use crate::version::Version;
+use mizzen_types::error::chain;
 use mizzen_types::time::Now;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -49,8 +50,8 @@ impl Services {
     ///
     /// # Errors
     ///
-    /// A [`Refusal`] if apps are locked, unknown, depend on each other in a circle,
-    /// or too many deployments are under way; nothing has changed then.
+    /// A [`Refusal`] if apps are locked, unknown, depend on each other in a circle, cannot be
+    /// written down, or too many deployments are under way; nothing has changed then.
     pub(crate) fn deploy(
         &mut self,
         changes: BTreeMap<AppId, Change>,
@@ -67,6 +68,7 @@ impl Services {
         }
         let version = self.next_version(changes.keys(), now);
         let targets = self.targets(changes, version)?;
+        check_writable(&targets)?;
         self.check_circles(&targets)?;
         let originals: Targets =
             targets.keys().map(|id| (id.clone(), self.app(id).cloned())).collect();
@@ -229,6 +231,17 @@ fn date(app: &mut App, old: Option<&App>, version: Version) {
     if let Some(old) = old.filter(|old| old.same_config(app)) {
         app.version_info.last_config_change_at = old.config();
     }
+}
+
+/// What has no record is not promised.
+fn check_writable(targets: &Targets) -> Result<(), Refusal> {
+    for (id, app) in targets {
+        if let Some(app) = app {
+            store::write(&Key::App(id), app)
+                .map_err(|error| Refusal::other(500, chain(&error)))?;
+        }
+    }
+    Ok(())
 }
 
 fn circle(ids: &[AppId]) -> Refusal {

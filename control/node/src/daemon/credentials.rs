@@ -148,7 +148,7 @@ async fn enter(store: &Store, node: &OwnerId, joining: &Joining) -> anyhow::Resu
         }
     };
     store.write(&[
-        (CREDENTIALS.to_owned(), Some(joined.credentials.to_bytes(&joined.issued))),
+        (CREDENTIALS.to_owned(), Some(joined.credentials.to_bytes(&joined.issued)?)),
         (CONTACTS.to_owned(), Some(serde_json::to_vec(&joined.contacts)?)),
         (NODE_KEY.to_owned(), None),
     ])?;
@@ -169,8 +169,8 @@ fn begin(store: &Store, node: &OwnerId, life: Duration) -> anyhow::Result<Place>
     let credentials = Credentials { node: node.clone(), key, certificate, root };
     let issued = Issued { epochs: vec![epoch], ..Issued::default() };
     store.write(&[
-        (AUTHORITY.to_owned(), Some(authority.to_bytes())),
-        (CREDENTIALS.to_owned(), Some(credentials.to_bytes(&issued))),
+        (AUTHORITY.to_owned(), Some(authority.to_bytes()?)),
+        (CREDENTIALS.to_owned(), Some(credentials.to_bytes(&issued)?)),
         (format!("{NAMES}{node}"), Some(public_key.to_vec())),
     ])?;
     let mut tokens = Tokens::default();

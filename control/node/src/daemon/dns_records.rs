@@ -6,27 +6,30 @@ use super::core::Core;
 use super::explained::Hosts;
 use super::facts::Speaker;
 use super::replies::{Answer, Refusal, bad, json, only, refuse};
-use super::saves::{Saves, chain, saved};
+use super::saves::{Saves, chain, saved, written};
 use crate::config::Role;
 use mizzen_dns_core::by_hand::{check, parse_key};
 use mizzen_dns_core::{DnsName, RecordType};
 use mizzen_http::core::{ServicesReply, ServicesRequest};
 use mizzen_types::fact::{DnsRecordFact, Fact, Key};
 use mizzen_types::ids::OwnerId;
+use mizzen_types::record;
 use mizzen_types::time::{Mono, Now};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value, json as document};
 use std::collections::BTreeMap;
 use std::str::FromStr;
-use tracing::{info, warn};
+use tracing::info;
 
 /// Where records begin, in the store and on the node's port.
 const PREFIX: &str = "dns-record/";
 const COLLECTION: &str = "/v1/dns-records";
-/// Format of a record in the store; a reader takes the previous one, too.
+/// Format of a record in the store.
 const FORMAT: u16 = 1;
 /// The part's name in problems.
 const RECORDS: &str = "dns records' store";
+/// Those that cannot be read, in problems.
+const UNREADABLE: &str = "dns records that are lost";
 
 /// A name without its last dot, and a type.
 type Which = (String, String);
@@ -36,14 +39,6 @@ type Which = (String, String);
 pub(crate) struct DnsRecords {
     records: BTreeMap<Which, DnsRecordFact>,
     saves: Saves,
-}
-
-/// A record in the store.
-#[derive(Debug, Serialize, Deserialize)]
-struct Saved {
-    format: u16,
-    #[serde(flatten)]
-    record: DnsRecordFact,
 }
 
 /// The body of a PUT.
@@ -84,17 +79,19 @@ impl DnsRecords {
 impl Core {
     /// Takes up what was set on a former process.
     pub(crate) fn adopt_dns_records(&mut self) -> anyhow::Result<()> {
+        let mut lost = Vec::new();
         for (which, value) in saved(&self.store, PREFIX)? {
-            match (which.split_once('/'), serde_json::from_slice::<Saved>(&value)) {
-                (Some((name, kind)), Ok(Saved { format: FORMAT, record })) => {
+            let wrong = match (which.split_once('/'), record::read(FORMAT, &value)) {
+                (Some((name, kind)), Ok(record)) => {
                     self.set_record((name.to_owned(), kind.to_owned()), record);
+                    continue;
                 }
-                (_, Ok(Saved { format, .. })) => {
-                    warn!(record = which, format, "the record is of another version");
-                }
-                (_, Err(error)) => warn!(record = which, %error, "the record is unreadable"),
-            }
+                (None, _) => "it has no type".to_owned(),
+                (_, Err(error)) => chain(&error),
+            };
+            lost.push(format!("record {which} is not answered: {wrong}"));
         }
+        self.problems.report_all(UNREADABLE, &lost);
         Ok(())
     }
 
@@ -217,12 +214,13 @@ impl Core {
     ) -> Result<(), Refusal> {
         let now = clock::now();
         let key = format!("{}/{}", which.0, which.1);
-        self.dns_records.saves.push(&key, after.and_then(record));
+        let (after, before) = (written(FORMAT, after)?, written(FORMAT, before)?);
+        self.dns_records.saves.push(&key, after);
         let Err(error) = self.dns_records.saves.flush(&self.store, now.mono) else {
             self.problems.solve(RECORDS);
             return Ok(());
         };
-        self.dns_records.saves.push(&key, before.and_then(record));
+        self.dns_records.saves.push(&key, before);
         let words = chain(&error);
         let refusal = refuse(503, format!("the change cannot be written down: {words}"));
         self.problems.report(RECORDS, words);
@@ -242,10 +240,6 @@ impl Core {
         };
         self.view.facts().filter_map(row).collect()
     }
-}
-
-fn record(record: &DnsRecordFact) -> Option<Vec<u8>> {
-    serde_json::to_vec(&Saved { format: FORMAT, record: record.clone() }).ok()
 }
 
 fn shown((name, kind): &Which, fact: &DnsRecordFact, node: &OwnerId, hosts: &Hosts) -> Value {

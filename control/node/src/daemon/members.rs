@@ -15,6 +15,7 @@ use super::saves::chain;
 use super::{build, clock};
 use admissions::Desk;
 use clocks::Clocks;
+use mizzen_gossip::certificate::TrustError;
 use mizzen_gossip::identity::{Credentials, Signer};
 use mizzen_gossip::join::Contact;
 use mizzen_gossip::transport::{Arrival, Channel, Event, Transport, Unsent};
@@ -154,7 +155,7 @@ impl Members {
     }
 
     /// What has the node's secrets, to be kept.
-    fn kept(&self) -> Vec<u8> {
+    fn kept(&self) -> Result<Vec<u8>, TrustError> {
         self.credentials.to_bytes(&self.transport.issued())
     }
 
@@ -263,9 +264,7 @@ impl Core {
                 }
             }
             Event::Issued => {
-                let kept = members.kept();
-                self.node_saves.push(CREDENTIALS, Some(kept));
-                self.flush_node(now);
+                self.keep_credentials(now);
             }
             Event::Expelled(node) => self.follow_expulsion(&node, now),
             Event::Applied { applicant, reply } => {

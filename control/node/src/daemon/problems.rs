@@ -19,6 +19,11 @@ impl Problems {
         }
     }
 
+    /// This part has all of these, or is well.
+    pub(crate) fn report_all(&mut self, part: &'static str, texts: &[String]) {
+        if texts.is_empty() { self.solve(part) } else { self.report(part, texts.join("; ")) }
+    }
+
     /// This part is well.
     pub(crate) fn solve(&mut self, part: &'static str) {
         if self.by_part.remove(part).is_some() {

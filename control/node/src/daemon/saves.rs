@@ -4,8 +4,11 @@
 //! effects that rely on it. If the disk refuses, that queue stops at the record and
 //! is tried again; nothing that relies on it is done meanwhile, nothing is lost.
 
+use super::replies::{Refusal, refuse};
 use mizzen_store::{Store, StoreError, Write};
+use mizzen_types::record;
 use mizzen_types::time::Mono;
+use serde::Serialize;
 use std::error::Error;
 use std::time::Duration;
 
@@ -57,6 +60,16 @@ impl Saves {
             }
         }
     }
+}
+
+/// What a request wants to be written down; nothing removes the record. A value that has no
+/// bytes fails the request, and its record stays as it is.
+pub(crate) fn written<T: Serialize>(
+    format: u16,
+    value: Option<&T>,
+) -> Result<Option<Vec<u8>>, Refusal> {
+    let bytes = value.map(|value| record::write(format, value)).transpose();
+    bytes.map_err(|error| refuse(500, format!("the change has no record: {}", chain(&error))))
 }
 
 /// Every record of a part, without the part's prefix.

@@ -12,6 +12,8 @@ use tracing::{error, info};
 
 /// The part's name in problems.
 const RECORDS: &str = "services' records";
+/// Those that cannot be written, in problems.
+const LOST: &str = "services' records that are lost";
 
 impl Core {
     /// Carries out what the service scheduler wants; says whether it wanted anything.
@@ -21,6 +23,7 @@ impl Core {
             while !self.services_gate.is_holding() {
                 match self.services.as_mut().and_then(Services::poll_effect) {
                     Some(Effect::Save { key, value }) => self.services_gate.save(&key, value),
+                    Some(Effect::Lost(text)) => self.problems.report(LOST, text),
                     Some(effect) => self.services_gate.hold(effect),
                     None => break,
                 }
@@ -31,6 +34,7 @@ impl Core {
                     self.call_for_services(*call, now);
                 }
                 Passed::Effect(Effect::Save { key, value }) => self.services_gate.save(&key, value),
+                Passed::Effect(Effect::Lost(text)) => self.problems.report(LOST, text),
                 Passed::Nothing => {
                     self.problems.solve(RECORDS);
                     return worked;

@@ -5,43 +5,37 @@ use super::clock;
 use super::core::Core;
 use super::facts::Speaker;
 use super::replies::{Answer, Refusal, bad, empty, json, only, refuse};
-use super::saves::{Saves, chain, saved};
+use super::saves::{Saves, chain, saved, written};
 use crate::config::Role;
 use mizzen_http::core::{ServicesReply, ServicesRequest};
 use mizzen_http::server::Address;
 use mizzen_plan::vip::LabelError;
 use mizzen_plan::vip_service::{Shown, VIP_ZONE, read_body, show};
 use mizzen_types::fact::{Fact, Key};
+use mizzen_types::record;
 use mizzen_types::time::{Mono, Now};
 use mizzen_types::vip::{Protocol, VipKey};
 use mizzen_types::vip_service::{VipServiceFact, VipServiceId};
-use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use tracing::{info, warn};
+use tracing::info;
 
 /// Where services begin, in the store and on the node's port.
 const PREFIX: &str = "vip-service/";
 const COLLECTION: &str = "/v1/vip-services";
 const PLAN: &str = "/v1/vip-plan";
-/// Format of a record; a reader takes the previous one, too.
+/// Format of a record.
 const FORMAT: u16 = 1;
 /// The part's name in problems.
 const RECORDS: &str = "vip services' records";
+/// Those that cannot be read, in problems.
+const UNREADABLE: &str = "vip services that are lost";
 
 /// What was registered on this node.
 #[derive(Debug)]
 pub(crate) struct Registered {
     services: BTreeMap<VipServiceId, VipServiceFact>,
     saves: Saves,
-}
-
-/// A record in the store.
-#[derive(Debug, Serialize, Deserialize)]
-struct Saved {
-    format: u16,
-    #[serde(flatten)]
-    service: VipServiceFact,
 }
 
 impl Default for Registered {
@@ -60,16 +54,19 @@ impl Registered {
 impl Core {
     /// Takes up what was registered on a former process.
     pub(crate) fn adopt_services(&mut self) -> anyhow::Result<()> {
+        let mut lost = Vec::new();
         for (id, value) in saved(&self.store, PREFIX)? {
-            match (id.parse::<VipServiceId>(), serde_json::from_slice::<Saved>(&value)) {
-                (Ok(id), Ok(Saved { format: FORMAT, service })) => self.register(id, service),
-                (Err(error), _) => warn!(service = id, %error, "the record has no service's name"),
-                (_, Err(error)) => warn!(service = id, %error, "the record is unreadable"),
-                (_, Ok(Saved { format, .. })) => {
-                    warn!(service = id, format, "the record is of another version");
+            let wrong = match (id.parse::<VipServiceId>(), record::read(FORMAT, &value)) {
+                (Ok(id), Ok(service)) => {
+                    self.register(id, service);
+                    continue;
                 }
-            }
+                (Err(error), _) => chain(&error),
+                (_, Err(error)) => chain(&error),
+            };
+            lost.push(format!("service {id} is not served: {wrong}"));
         }
+        self.problems.report_all(UNREADABLE, &lost);
         Ok(())
     }
 
@@ -196,12 +193,13 @@ impl Core {
     ) -> Result<(), Refusal> {
         let now = clock::now();
         let key = id.to_string();
-        self.registered.saves.push(&key, after.and_then(record));
+        let (after, before) = (written(FORMAT, after)?, written(FORMAT, before)?);
+        self.registered.saves.push(&key, after);
         let Err(error) = self.registered.saves.flush(&self.store, now.mono) else {
             self.problems.solve(RECORDS);
             return Ok(());
         };
-        self.registered.saves.push(&key, before.and_then(record));
+        self.registered.saves.push(&key, before);
         let words = chain(&error);
         let refusal = refuse(503, format!("the change cannot be written down: {words}"));
         self.problems.report(RECORDS, words);
@@ -222,10 +220,6 @@ impl Core {
         shown.notes = unnamed.into_iter().chain(problems).collect();
         shown
     }
-}
-
-fn record(service: &VipServiceFact) -> Option<Vec<u8>> {
-    serde_json::to_vec(&Saved { format: FORMAT, service: service.clone() }).ok()
 }
 
 fn missing(id: &VipServiceId) -> Refusal {

@@ -68,8 +68,8 @@ impl Core {
             .authority
             .certify(node, &public_key, Standing::Member, (now.wall, life))
             .map_err(|error| unable(chain(&error)))?;
-        let record = desk.tokens.get(&applicant.token);
-        let record = record.and_then(|record| serde_json::to_vec(record).ok());
+        let record = desk.tokens.get(&applicant.token).map(serde_json::to_vec).transpose();
+        let record = record.map_err(|error| unable(chain(&error)))?;
         // What lets a node in is used up before the node hears of it.
         self.store
             .write(&[
@@ -103,12 +103,22 @@ impl Core {
         match members.take_certificate(certificate) {
             Ok(()) => {
                 info!("this node's certificate was renewed");
-                let kept = members.kept();
-                self.node_saves.push(CREDENTIALS, Some(kept));
-                self.flush_node(now);
                 self.problems.solve(CLUSTER);
+                self.keep_credentials(now);
             }
             Err(reason) => warn!(reason, "the new certificate of this node is of no use"),
+        }
+    }
+
+    /// Writes down what the node proves itself by, and what the authority issued.
+    pub(super) fn keep_credentials(&mut self, now: Now) {
+        let Some(members) = self.members.as_ref() else { return };
+        match members.kept() {
+            Ok(kept) => {
+                self.node_saves.push(CREDENTIALS, Some(kept));
+                self.flush_node(now);
+            }
+            Err(error) => self.problems.report(CLUSTER, chain(&error)),
         }
     }
 
@@ -192,7 +202,8 @@ impl Core {
         let Some(desk) = members.desk.as_mut() else { return Err(elsewhere) };
         let token = desk.tokens.make(desk.authority.root(), (ttl, wanted.uses), now);
         let token = token.map_err(|error| refuse(500, chain(&error)))?;
-        let record = desk.tokens.get(&token.id()).and_then(|r| serde_json::to_vec(r).ok());
+        let record = desk.tokens.get(&token.id()).map(serde_json::to_vec).transpose();
+        let record = record.map_err(|error| refuse(500, chain(&error)))?;
         let mut batch = vec![(format!("{TOKENS}{}", token.id()), record)];
         batch.extend(desk.tokens.forget(now).into_iter().map(|id| (format!("{TOKENS}{id}"), None)));
         self.store.write(&batch).map_err(|error| refuse(503, chain(&error)))?;

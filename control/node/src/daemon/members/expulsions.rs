@@ -45,7 +45,7 @@ impl Core {
         }
         let issued = members.expulsion_of(&node, life, now)?;
         // It is out even if this process ends before anybody hears of it.
-        let kept = members.credentials.to_bytes(&issued);
+        let kept = members.credentials.to_bytes(&issued).map_err(|error| unable(&error))?;
         self.store
             .write(&[(CREDENTIALS.to_owned(), Some(kept))])
             .map_err(|error| refuse(503, chain(&error)))?;

@@ -9,7 +9,7 @@ use crate::daemon::clock;
 use crate::daemon::core::Core;
 use crate::daemon::facts::Speaker;
 use crate::daemon::replies::{Refusal, refuse};
-use crate::daemon::saves::{chain, saved};
+use crate::daemon::saves::{chain, saved, written};
 use mizzen_membership::identity::node_of;
 use mizzen_plan::policy::RuleNumbers;
 use mizzen_plan::policy::spread::{Heard, Keeper, Policies, Said, hear};
@@ -17,28 +17,20 @@ use mizzen_store::Store;
 use mizzen_types::fact::{Fact, Key};
 use mizzen_types::ids::OwnerId;
 use mizzen_types::policy::{Policy, PolicyId};
+use mizzen_types::record;
 use mizzen_types::time::Mono;
-use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
 /// Where policies begin in the store.
 pub(super) const PREFIX: &str = "policy/";
 /// Key of the rules' numbers in the store.
 const NUMBERS: &str = "policy-numbers";
-/// Format of a record; a reader takes the previous one, too.
+/// Format of a record.
 const FORMAT: u16 = 1;
 /// The records' name in problems.
 const RECORDS: &str = "policies' records";
 /// Those that cannot be read, in problems.
 const UNREADABLE: &str = "policies that are lost";
-
-/// A record in the store.
-#[derive(Debug, Serialize, Deserialize)]
-struct Saved {
-    format: u16,
-    #[serde(flatten)]
-    policy: Policy,
-}
 
 /// The numbers that rules had on a former process.
 pub(super) fn kept_numbers(store: &Store) -> anyhow::Result<RuleNumbers> {
@@ -54,19 +46,19 @@ impl Core {
     /// Takes up what was kept by a former process. A master says it again.
     pub(crate) fn adopt_policies(&mut self) -> anyhow::Result<()> {
         let mut policies = Policies::new();
+        let mut lost = Vec::new();
         for (id, value) in saved(&self.store, PREFIX)? {
-            let read = serde_json::from_slice::<Saved>(&value).map_err(|error| error.to_string());
-            let wrong = match (id.parse::<PolicyId>(), read) {
-                (Ok(id), Ok(Saved { format: FORMAT, policy })) => {
+            let wrong = match (id.parse::<PolicyId>(), record::read(FORMAT, &value)) {
+                (Ok(id), Ok(policy)) => {
                     policies.insert(id, policy);
                     continue;
                 }
-                (_, Ok(Saved { format, .. })) => format!("it is of format {format}"),
-                (_, Err(error)) => error,
+                (Err(error), _) => chain(&error),
+                (_, Err(error)) => chain(&error),
             };
-            let text = format!("policy {id} is not in force, its record is unreadable: {wrong}");
-            self.problems.report(UNREADABLE, text);
+            lost.push(format!("policy {id} is not in force: {wrong}"));
         }
+        self.problems.report_all(UNREADABLE, &lost);
         if self.policy.is_resumed && !policies.is_empty() && self.members.is_some() {
             self.policy.hold = clock::now().mono + super::WARM_UP;
         }
@@ -104,7 +96,7 @@ impl Core {
             Heard::Followed(ids) => {
                 info!(changed = ids.len(), count = said.policies.len(), "the master's policies");
                 for id in ids {
-                    self.policy.saves.push(id.as_str(), said.policies.get(&id).and_then(record));
+                    self.keep_heard_policy(&id, said.policies.get(&id));
                 }
                 self.flush_policy_records(clock::now().mono);
                 self.set_policies(said.policies);
@@ -123,10 +115,11 @@ impl Core {
             Some(policy) => policies.insert(id.clone(), policy.clone()),
             None => policies.remove(id),
         };
-        self.policy.saves.push(id.as_str(), policy.and_then(record));
+        let (after, before) = (written(FORMAT, policy)?, written(FORMAT, before.as_ref())?);
+        self.policy.saves.push(id.as_str(), after);
         if let Err(error) = self.policy.saves.flush(&self.store, clock::now().mono) {
             // The disk may have taken it all the same, so what was there is written again.
-            self.policy.saves.push(id.as_str(), before.as_ref().and_then(record));
+            self.policy.saves.push(id.as_str(), before);
             let words = chain(&error);
             let refusal = refuse(503, format!("the change cannot be written down: {words}"));
             self.problems.report(RECORDS, words);
@@ -136,6 +129,17 @@ impl Core {
         self.say_policy(id, policy);
         self.set_policies(policies);
         Ok(())
+    }
+
+    /// Queues what a master elsewhere says; nothing is forgotten because it cannot be written.
+    fn keep_heard_policy(&mut self, id: &PolicyId, policy: Option<&Policy>) {
+        match policy.map(|policy| record::write(FORMAT, policy)).transpose() {
+            Ok(bytes) => self.policy.saves.push(id.as_str(), bytes),
+            Err(error) => {
+                let text = format!("policy {id} is not kept: {}", chain(&error));
+                self.problems.report(UNREADABLE, text);
+            }
+        }
     }
 
     /// Writes what waits for the disk. What it says holds meanwhile.
@@ -153,8 +157,11 @@ impl Core {
         let numbers = self.policy.planner.numbers().clone();
         let given = self.policy.planner.set_policies(policies);
         if *self.policy.planner.numbers() != numbers {
-            let bytes = serde_json::to_vec(self.policy.planner.numbers()).ok();
-            self.node_saves.push(NUMBERS, bytes);
+            // Counters would begin anew if these were lost, and nothing else.
+            match serde_json::to_vec(self.policy.planner.numbers()) {
+                Ok(bytes) => self.node_saves.push(NUMBERS, Some(bytes)),
+                Err(error) => self.problems.report(RECORDS, chain(&error)),
+            }
         }
         if let Some(driver) = &self.policy.driver {
             driver.reset(given);
@@ -178,8 +185,4 @@ impl Core {
         );
         self.problems.report(BELIEVED, text);
     }
-}
-
-fn record(policy: &Policy) -> Option<Vec<u8>> {
-    serde_json::to_vec(&Saved { format: FORMAT, policy: policy.clone() }).ok()
 }
