@@ -6,6 +6,7 @@ use crate::launch::Launched;
 use crate::process::{Stat, open};
 use crate::rundir::{LaunchRecord, RunDir};
 use crate::wait::Ended;
+use mizzen_types::error::chain;
 use rustix::process::{Signal, pidfd_send_signal};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -209,7 +210,7 @@ impl Containerizer {
         };
         let running = record.launcher.is_running().unwrap_or_else(|error| {
             // What cannot be told is left alone: `wait` tells when it is known.
-            tracing::warn!(container = %id, %error, "cannot look after the launcher");
+            tracing::warn!(container = %id, error = chain(&error), "cannot look after the launcher");
             true
         });
         // Without a first process it hung between Go and Forked, where nothing is lost.

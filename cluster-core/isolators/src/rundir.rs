@@ -13,6 +13,7 @@
 use crate::cni::Attachment;
 use crate::process::ProcessIdentity;
 use mizzen_types::container::{ExitRecord, FORMAT, LaunchSpec};
+use mizzen_types::error::chain;
 use rustix::mount::{UnmountFlags, unmount};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -105,7 +106,7 @@ impl RunDir {
     /// up, because the cgroups know the container's processes as well.
     pub fn read_record_or_warn(&self) -> Option<LaunchRecord> {
         self.read_record().unwrap_or_else(|error| {
-            tracing::warn!(directory = %self.path.display(), %error, "cannot read launcher.json");
+            tracing::warn!(directory = %self.path.display(), error = chain(&error), "cannot read launcher.json");
             None
         })
     }
@@ -119,7 +120,7 @@ impl RunDir {
     /// As [`Self::read_pid`], for those who cannot try again.
     pub fn read_pid_or_warn(&self) -> Option<u32> {
         self.read_pid().unwrap_or_else(|error| {
-            tracing::warn!(directory = %self.path.display(), %error, "cannot read pid");
+            tracing::warn!(directory = %self.path.display(), error = chain(&error), "cannot read pid");
             None
         })
     }

@@ -9,6 +9,7 @@ use crate::containerizer::{Container, Containerizer, Inner};
 use crate::process::exited;
 use crate::rundir::{RunDir, is_unreadable};
 use mizzen_types::container::Exit;
+use mizzen_types::error::chain;
 use std::io;
 use std::time::Duration;
 use tokio::time::sleep;
@@ -42,7 +43,7 @@ impl Containerizer {
             match self.inner.await_end(id, &run_dir, &container).await {
                 Ok(ended) => return ended,
                 Err(error) if pause == FIRST_PAUSE => {
-                    tracing::warn!(container = %id, %error, "cannot watch the launcher, trying again");
+                    tracing::warn!(container = %id, error = chain(&error), "cannot watch the launcher, trying again");
                 }
                 Err(_) => {}
             }
@@ -94,7 +95,7 @@ impl Inner {
     /// Reads how a container ended, after its launcher did.
     pub(crate) fn observe_end(&self, id: &str, run_dir: &RunDir) -> Ended {
         self.try_observe_end(id, run_dir).unwrap_or_else(|error| {
-            tracing::warn!(container = %id, %error, "cannot read how it ended");
+            tracing::warn!(container = %id, error = chain(&error), "cannot read how it ended");
             Ended { exit: Exit::Unknown, oom: self.cgroups.observe_oom(id) }
         })
     }
@@ -105,7 +106,7 @@ impl Inner {
             Ok(Some(record)) => record.exit,
             Ok(None) => Exit::Unknown,
             Err(error) if is_unreadable(&error) => {
-                tracing::warn!(container = %id, %error, "cannot understand how it ended");
+                tracing::warn!(container = %id, error = chain(&error), "cannot understand how it ended");
                 Exit::Unknown
             }
             Err(error) => return Err(error),

@@ -4,9 +4,10 @@
 
 mod common;
 
-use common::{Node, chain, runs, until};
+use common::{Node, runs, until};
 use mizzen_isolators::{LaunchFailure, LauncherError, SignalError};
 use mizzen_types::container::{CommandSpec, Exit, MountSpec};
+use mizzen_types::error::chain;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;

@@ -4,9 +4,10 @@
 
 mod common;
 
-use common::{Node, chain, runs, until};
+use common::{Node, runs, until};
 use mizzen_isolators::{LaunchFailure, LaunchRequest, NetworkRequest};
 use mizzen_types::container::{Exit, NetworkMode};
+use mizzen_types::error::chain;
 use serde_json::{Value, json};
 use std::fs;
 

@@ -8,6 +8,7 @@ mod ports;
 
 use mizzen_api::resources::from_v1;
 use mizzen_api::v1;
+use mizzen_types::error::chain;
 use mizzen_types::ids::{AgentId, check_id};
 use mizzen_types::resources::Resources;
 use std::collections::BTreeSet;
@@ -249,17 +250,6 @@ fn check_limits(task: &v1::TaskInfo, resources: &Resources) -> Result<(), String
         }
     }
     Ok(())
-}
-
-/// An error and its sources, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

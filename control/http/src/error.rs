@@ -5,12 +5,13 @@ use axum::http::StatusCode;
 use axum::http::header::{CONNECTION, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use mizzen_api::codec::DecodeError;
+use mizzen_types::error::chain;
 use std::net::SocketAddr;
 
 /// The two encodings, as the texts below name them.
 const BOTH_TYPES: &str = "'application/json' or 'application/x-protobuf'";
 
-/// A refusal; its text is the answer's body.
+/// A refusal; its text, with its cause, is the answer's body.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
     /// No such route.
@@ -106,7 +107,7 @@ pub enum HttpError {
     #[error("No master leads at the moment")]
     NoLeader,
     /// The leading master did not answer.
-    #[error("The leading master at {address} does not answer: {source}")]
+    #[error("The leading master at {address} does not answer")]
     Leader {
         /// Where it should be.
         address: SocketAddr,
@@ -120,7 +121,7 @@ pub enum HttpError {
     #[error("The answer cannot be written")]
     Answer,
     /// The core did not answer.
-    #[error("{0}")]
+    #[error(transparent)]
     Core(#[from] CoreError),
 }
 
@@ -159,7 +160,7 @@ impl IntoResponse for HttpError {
         // Most refusals come before the body was read; what is left of it on the
         // connection is not worth keeping that open, and the client is told so.
         let headers = [(CONTENT_TYPE, "text/plain; charset=utf-8"), (CONNECTION, "close")];
-        (self.status(), headers, format!("{self}\n")).into_response()
+        (self.status(), headers, format!("{}\n", chain(&self))).into_response()
     }
 }
 

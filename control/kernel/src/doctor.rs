@@ -8,9 +8,9 @@ mod filters;
 mod marks;
 mod sockets;
 
-use crate::chain;
 use mizzen_netlink::{LinkState, Netlink, NetlinkError, observe_clock, observe_sysctl};
 use mizzen_plan::doctor::{Cgroups, ClockState, Link, Look, Machine, User, Wanted, setting_names};
+use mizzen_types::error::chain;
 use rustix::process::geteuid;
 use std::collections::BTreeMap;
 

@@ -17,16 +17,3 @@ pub mod path_mtu;
 pub mod policy;
 pub mod tunnels;
 pub mod vips;
-
-use std::error::Error;
-
-/// An error with all of its causes, as one text.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    text
-}

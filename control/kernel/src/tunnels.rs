@@ -10,7 +10,6 @@
 
 pub mod encryption;
 
-use crate::chain;
 use encryption::{Encrypting, forgotten_ways};
 use ipnet::IpNet;
 use mizzen_netlink::{
@@ -21,6 +20,7 @@ use mizzen_netlink::{
 use mizzen_plan::overlay::desired::{DCOS_TABLE, ENCRYPTION_TABLE};
 use mizzen_plan::overlay::{Desired, PeerChange, PeerEntries, Tunnel};
 use mizzen_types::encryption::PlainPackets;
+use mizzen_types::error::chain;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 

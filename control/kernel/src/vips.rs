@@ -246,9 +246,14 @@ impl Vips {
     }
 
     /// Ends flows of datagrams that fell silent. To be called once a minute or so.
-    pub fn expire_flows(&mut self) {
-        if let Self::Ebpf(dataplane) = self {
-            dataplane.expire_flows();
+    ///
+    /// # Errors
+    ///
+    /// [`MapError`] if the kernel refuses; the rest is done the next time.
+    pub fn expire_flows(&mut self) -> Result<(), MapError> {
+        match self {
+            Self::Ebpf(dataplane) => dataplane.expire_flows(),
+            Self::Queues(_) | Self::Off => Ok(()),
         }
     }
 }

@@ -7,6 +7,7 @@ use crate::logging::{self, LogHandle};
 use crate::{FAILURE, USAGE, daemon};
 use anyhow::Context;
 use mizzen_gossip::token::Token;
+use mizzen_types::error::chain;
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -159,7 +160,7 @@ pub struct Reloaded {
 pub fn reload(frame: &Frame, current: &Config) -> Result<Reloaded, Vec<ConfigError>> {
     let new = frame.loader.load().inspect_err(|errors| {
         for error in errors {
-            tracing::error!(%error, "configuration not reloaded");
+            tracing::error!(error = chain(&error), "configuration not reloaded");
         }
     })?;
     let mut refused = Vec::new();

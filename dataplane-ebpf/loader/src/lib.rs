@@ -308,13 +308,11 @@ impl Dataplane {
 
     /// Frees what unconnected datagram sockets and arriving flows that fell silent still hold, and takes off the backends'
     /// loads what nobody else will: connections whose records were pushed out of a full table. To be called now and then.
-    pub fn expire_flows(&mut self) {
-        if let Err(error) = self.try_expire_flows() {
-            tracing::warn!(%error, "cannot look for flows that fell silent");
-        }
-    }
-
-    fn try_expire_flows(&mut self) -> Result<(), MapError> {
+    ///
+    /// # Errors
+    ///
+    /// [`MapError::Request`] if the kernel refuses; the rest is done the next time.
+    pub fn expire_flows(&mut self) -> Result<(), MapError> {
         let mut recount = Recount::begin(&self.slab)?;
         sockets::expire(&self.slab, &mut recount)?;
         self.flows.expire(&self.slab, &mut recount)?;

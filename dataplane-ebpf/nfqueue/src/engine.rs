@@ -1,6 +1,7 @@
 //! The engine: rules, threads and the tables between them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -103,10 +104,13 @@ impl Engine {
             return Ok(());
         }
         if let Err(error) = self.routes.forget_others() {
-            tracing::warn!(%error, "cannot remove routes to former VIPs");
+            tracing::warn!(error = &error as &dyn Error, "cannot remove routes to former VIPs");
         }
         if let Err(error) = watch::adopt(&self.shared, &mut conntrack()?) {
-            tracing::warn!(%error, "connections of a former process are not counted");
+            tracing::warn!(
+                error = &error as &dyn Error,
+                "connections of a former process are not counted"
+            );
         }
         for worker in std::mem::take(&mut self.waiting) {
             self.spawn("vip-queue", move || worker.run())?;
@@ -279,7 +283,7 @@ impl Engine {
             self.retire(vip, &before, None);
         }
         if let Err(error) = self.routes.remove(vip.socket.ip()) {
-            tracing::warn!(%vip, %error, "cannot remove the route");
+            tracing::warn!(%vip, error = &error as &dyn Error, "cannot remove the route");
         }
     }
 

@@ -8,6 +8,7 @@
 //! A packet is always let go: translated where there is a backend, else to be refused by a
 //! rule, as it would be if nobody listened here.
 
+use std::error::Error;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -180,7 +181,7 @@ impl Worker {
         self.choose(now);
         self.look(now);
         if let Err(error) = self.entries.write(&self.shared, &mut self.flows, now) {
-            tracing::warn!(%error, "cannot write entries of conntrack");
+            tracing::warn!(error = &error as &dyn Error, "cannot write entries of conntrack");
         }
         self.note();
         if let Err(error) = self.verdicts() {

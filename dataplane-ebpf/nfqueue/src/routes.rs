@@ -6,6 +6,7 @@
 //! of them gets a route of its own where the machine has none.
 
 use std::collections::{BTreeMap, HashMap};
+use std::error::Error;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -63,7 +64,7 @@ impl Routes {
             match routes.netlink.ensure_route(&route) {
                 // A machine without IPv6 has no programs that would want the route.
                 Err(error) if network.addr().is_ipv6() => {
-                    tracing::info!(%network, %error, "no route to IPv6 VIPs");
+                    tracing::info!(%network, error = &error as &dyn Error, "no route to IPv6 VIPs");
                 }
                 other => drop(other?),
             }
@@ -210,7 +211,7 @@ impl Paths {
             return *path;
         }
         let path = self.netlink.look_up_path(backend).unwrap_or_else(|error| {
-            tracing::debug!(%backend, %error, "no path");
+            tracing::debug!(%backend, error = &error as &dyn Error, "no path");
             None
         });
         if self.known.len() >= MOST_PATHS {

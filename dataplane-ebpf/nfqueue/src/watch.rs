@@ -6,6 +6,7 @@
 //! each stands for several.
 
 use std::collections::BTreeSet;
+use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -95,7 +96,10 @@ impl Watcher {
                 Ok(Order::End) | Err(RecvTimeoutError::Disconnected) => return,
             };
             if let Err(error) = done {
-                tracing::warn!(%error, "cannot read or change entries of conntrack");
+                tracing::warn!(
+                    error = &error as &dyn Error,
+                    "cannot read or change entries of conntrack"
+                );
             }
             self.tick(now());
         }
@@ -106,14 +110,14 @@ impl Watcher {
             self.expire = now + TICK;
             self.shared.flows.lock().expire(now);
             if let Err(error) = self.doubt(now) {
-                tracing::debug!(%error, "cannot look up handshakes");
+                tracing::debug!(error = &error as &dyn Error, "cannot look up handshakes");
             }
             self.count(now);
         }
         if now >= self.audit {
             self.audit = now + AUDIT;
             if let Err(error) = self.audit(now) {
-                tracing::debug!(%error, "cannot look up old connections");
+                tracing::debug!(error = &error as &dyn Error, "cannot look up old connections");
             }
         }
     }

@@ -90,8 +90,8 @@ impl<M: LinkMessage> Frame<M> {
     ///
     /// [`FrameError`] if it is no frame at all, or one that would lose something.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, FrameError> {
-        let wire =
-            Wire::decode(bytes).map_err(|source| FrameError::Bytes { length: bytes.len(), source })?;
+        let wire = Wire::decode(bytes)
+            .map_err(|source| FrameError::Bytes { length: bytes.len(), source })?;
         let session = wire.session;
         let overlay = |source| FrameError::Overlay { session, source };
         let content = match wire.body {

@@ -188,14 +188,3 @@ pub async fn until(mut condition: impl FnMut() -> bool) {
     };
     tokio::time::timeout(Duration::from_secs(30), patience).await.expect("it never happens");
 }
-
-/// An error with all its causes.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text += &format!(": {cause}");
-        next = cause.source();
-    }
-    text
-}

@@ -237,8 +237,7 @@ fn date(app: &mut App, old: Option<&App>, version: Version) {
 fn check_writable(targets: &Targets) -> Result<(), Refusal> {
     for (id, app) in targets {
         if let Some(app) = app {
-            store::write(&Key::App(id), app)
-                .map_err(|error| Refusal::other(500, chain(&error)))?;
+            store::write(&Key::App(id), app).map_err(|error| Refusal::other(500, chain(&error)))?;
         }
     }
     Ok(())

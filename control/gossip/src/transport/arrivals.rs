@@ -7,6 +7,7 @@ use crate::issued::{Expulsions, Issued};
 use crate::join::Admission;
 use crate::text;
 use crate::token::{Applicant, Refusal};
+use mizzen_types::error::chain;
 use mizzen_types::ids::OwnerId;
 use mizzen_types::time::{Mono, Now};
 use serde::{Deserialize, Serialize};
@@ -144,7 +145,7 @@ impl Transport {
     /// What a peer knows of the authority's.
     pub(super) fn learn_from_peer(&mut self, issued: &Issued, now: Now) {
         if let Err(error) = self.learn(issued, now) {
-            tracing::warn!(%error, "something that the authority did not issue");
+            tracing::warn!(error = chain(&error), "something that the authority did not issue");
         }
     }
 

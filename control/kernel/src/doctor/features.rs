@@ -1,7 +1,6 @@
 //! What the kernel can do, found out by doing it: programs are loaded and dropped, links and
 //! rules are made in a network namespace that is gone at once.
 
-use crate::chain;
 use mizzen_ebpf_loader::{BpfFeature, probe_bpf_feature, probe_pins};
 use mizzen_netlink::{
     AddressDeviceSpec, BridgeSpec, Conntrack, FlowFamily, FlowFilter, ForwardRule, LinkChange, Mac,
@@ -10,6 +9,7 @@ use mizzen_netlink::{
 };
 use mizzen_nfqueue::{Engine, Options};
 use mizzen_plan::doctor::{Feature, Probe, Wanted};
+use mizzen_types::error::chain;
 use nix::sched::{CloneFlags, unshare};
 use std::collections::BTreeMap;
 use std::error::Error;

@@ -2,9 +2,9 @@
 //! somebody uses the old kernel interface.
 
 use super::marks::NAME;
-use crate::chain;
 use mizzen_netlink::{ChainState, Nft, RuleState};
 use mizzen_plan::doctor::{Base, Chain, Look, Rule, Statement};
+use mizzen_types::error::chain;
 
 /// Chains that packets come by of themselves, and all rules; without tables of this project.
 pub(super) fn observe() -> (Look<Vec<Chain>>, Look<Vec<Rule>>) {

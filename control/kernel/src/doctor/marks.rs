@@ -1,7 +1,6 @@
 //! Everything in the kernel and on the disk that bears a mark of this project.
 
 use super::files::read;
-use crate::chain;
 use crate::leases::{observe_addresses, read_lease};
 use crate::tunnels::PROTOCOL;
 use mizzen_cni_core::config::OWN_IPAM;
@@ -10,6 +9,7 @@ use mizzen_cni_core::plan::read_alias;
 use mizzen_cni_core::portmap::DEFAULT_TABLE;
 use mizzen_netlink::{Netlink, NetlinkError, Nft, Selector, booted};
 use mizzen_plan::doctor::{Leftover, Leftovers, Link, Look, Purpose, Wanted};
+use mizzen_types::error::chain;
 use mizzen_types::mountinfo::{self, Mount};
 use std::fs;
 use std::path::{Path, PathBuf};

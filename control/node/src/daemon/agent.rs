@@ -7,7 +7,6 @@ use super::checkpoints::Checkpoints;
 use super::core::{Core, Input};
 use super::facts::Speaker;
 use super::kept::Kept;
-use super::saves::chain;
 use super::{cluster::LOCAL_LINK, sandbox};
 use mizzen_agent::health::Target;
 use mizzen_agent::task::{Ended, Started};
@@ -19,6 +18,7 @@ use mizzen_isolators::{
     CommandOutcome, Containerizer, CpuLimit, LaunchError, LaunchRequest, Limits, NetworkRequest,
 };
 use mizzen_types::container::Exit;
+use mizzen_types::error::chain;
 use mizzen_types::ids::ContainerId;
 use mizzen_types::time::Now;
 use std::io;
@@ -64,7 +64,7 @@ impl Core {
             Effect::Checkpoint(record) => self.checkpoint(&containers, &record, now),
             Effect::Forget(container) => {
                 if let Err(error) = containers.kept.retire(&containers.checkpoints, &container) {
-                    warn!(%container, %error, "cannot put away the record of a container");
+                    warn!(%container, error = chain(&error), "cannot put away the record of a container");
                 }
             }
             Effect::SaveId(id) => {

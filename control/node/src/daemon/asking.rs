@@ -7,6 +7,7 @@ use super::core::{Core, Input};
 use super::replies::{Refusal, refuse};
 use mizzen_gossip::transport::Channel;
 use mizzen_http::core::{Query, QueryReply, ServicesReply, ServicesRequest};
+use mizzen_types::error::chain;
 use mizzen_types::fact::{Fact, Key};
 use mizzen_types::ids::OwnerId;
 use mizzen_types::time::Now;
@@ -264,7 +265,7 @@ impl Core {
                 self.asking.changed(peer, number, answer);
             }
             // Of a later version; who waits for an answer gives up.
-            Err(error) => debug!(%peer, %error, "a question that is not understood"),
+            Err(error) => debug!(%peer, error = chain(&error), "a question that is not understood"),
         }
     }
 
@@ -293,7 +294,7 @@ impl Core {
         let bytes = serde_json::to_vec(word).unwrap_or_default();
         let Some(members) = self.members.as_mut() else { return };
         if let Err(error) = members.send(node, Channel::Question, &bytes, now) {
-            debug!(%node, %error, "a question or an answer is not sent");
+            debug!(%node, error = chain(&error), "a question or an answer is not sent");
             self.asking.lose(node);
         }
     }

@@ -3,13 +3,14 @@
 
 use super::core::Core;
 use super::facts::Speaker;
-use super::saves::{Saves, chain};
+use super::saves::Saves;
 use super::streams::Delivery;
 use mizzen_api::v1::master;
 use mizzen_api::v1::scheduler::{Call, Event};
 use mizzen_http::core::{OperatorReply, SchedulerReply};
 use mizzen_master::{Effect, LinkId, Master};
 use mizzen_store::Store;
+use mizzen_types::error::chain;
 use mizzen_types::time::{Mono, Now};
 use tracing::warn;
 

@@ -8,6 +8,7 @@
 use super::Serving;
 use super::agent::Containers;
 use super::asking::Asking;
+use super::clock;
 use super::cluster::Gate;
 use super::dns_records::DnsRecords;
 use super::facts::Speaker;
@@ -28,7 +29,6 @@ use super::task_pages::{After, TaskPage};
 use super::vip_engine::vip_tuning;
 use super::vip_services::Registered;
 use super::vip_views::VipViews;
-use super::{clock, saves};
 use crate::config::Config;
 use crate::node::{Frame, Reloaded, reload};
 use crate::notify::{Notice, notify};
@@ -48,6 +48,7 @@ use mizzen_membership::view::View;
 use mizzen_plan::vip::Planner;
 use mizzen_services::Services;
 use mizzen_store::Store;
+use mizzen_types::error::chain;
 use mizzen_types::fact::{Fact, Key, NodeFact};
 use mizzen_types::ids::{ContainerId, OwnerId};
 use mizzen_types::time::{Mono, Now};
@@ -350,11 +351,11 @@ impl Core {
         }
         match own_addresses() {
             Ok(addresses) => self.planner.set_own_addresses(addresses),
-            Err(error) => debug!(error = saves::chain(&error), "own addresses cannot be listed"),
+            Err(error) => debug!(error = chain(&error), "own addresses cannot be listed"),
         }
         match self.vips.reconcile(&self.planner.specs()) {
             Ok(()) => self.problems.solve("vip"),
-            Err(error) => self.vips_failed(&saves::chain(&error)),
+            Err(error) => self.vips_failed(&chain(&error)),
         }
         self.end_sockets();
     }
@@ -399,7 +400,7 @@ impl Core {
         }
         match self.node_saves.flush(&self.store, now.mono) {
             Ok(()) => self.problems.solve("node's records"),
-            Err(error) => self.problems.report("node's records", saves::chain(&error)),
+            Err(error) => self.problems.report("node's records", chain(&error)),
         }
     }
 
@@ -425,8 +426,7 @@ impl Core {
         if report.errors.is_empty() {
             self.problems.solve("network");
         } else {
-            let texts: Vec<String> =
-                report.errors.iter().map(|error| saves::chain(error)).collect();
+            let texts: Vec<String> = report.errors.iter().map(|error| chain(error)).collect();
             self.problems.report("network", texts.join("; "));
         }
     }

@@ -12,6 +12,7 @@ use mizzen_gossip::issued::Issued;
 use mizzen_gossip::join::{Contact, join};
 use mizzen_gossip::token::Tokens;
 use mizzen_store::Store;
+use mizzen_types::error::chain;
 use mizzen_types::ids::OwnerId;
 use std::time::Duration;
 use tracing::{info, warn};
@@ -141,7 +142,7 @@ async fn enter(store: &Store, node: &OwnerId, joining: &Joining) -> anyhow::Resu
         match join(&joining.hosts, &token, (node, &key)).await {
             Ok(joined) => break joined,
             Err(error) if error.is_passing() && clock::now().mono.since(started) < PATIENCE => {
-                info!(error = super::saves::chain(&error), "waiting for the cluster");
+                info!(error = chain(&error), "waiting for the cluster");
                 tokio::time::sleep(PAUSE).await;
             }
             Err(error) => return Err(error).context("cannot join the cluster"),

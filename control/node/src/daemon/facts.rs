@@ -3,9 +3,9 @@
 
 use super::clock;
 use super::core::{CLAIMS, Core};
-use super::saves::chain;
 use mizzen_dns_core::depends_on_places;
 use mizzen_membership::view::Change;
+use mizzen_types::error::chain;
 use mizzen_types::fact::{Fact, Key};
 use mizzen_types::ids::OwnerId;
 use mizzen_types::place::Moved;

@@ -1,10 +1,10 @@
 //! `GET /v1/dns` of a name in no zone of ours, or of an alias of one: it is asked for, as any
 //! program on the node would ask.
 
-use super::saves::chain;
 use mizzen_dns_core::RecordType;
 use mizzen_dns_server::{Answered, AnsweredRecord, Whom, ask};
 use mizzen_http::core::QueryReply;
+use mizzen_types::error::chain;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -9,6 +9,7 @@ use super::core::{Core, Input};
 use crate::config::Config;
 use mizzen_agent::{MAX_SHOWN, Record, Retention};
 use mizzen_api::v1;
+use mizzen_types::error::chain;
 use mizzen_types::ids::ContainerId;
 use mizzen_types::time::Wall;
 use std::collections::BTreeSet;
@@ -148,7 +149,9 @@ impl Core {
         tokio::task::spawn_blocking(move || {
             match containers.kept.recover(&containers.checkpoints, started) {
                 Ok(records) => containers.tell(Input::Recovered(records)),
-                Err(error) => warn!(%error, "cannot look for sandboxes of ended tasks"),
+                Err(error) => {
+                    warn!(error = chain(&error), "cannot look for sandboxes of ended tasks")
+                }
             }
         });
     }

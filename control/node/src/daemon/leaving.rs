@@ -3,9 +3,9 @@
 //! One look at a time: what leaves meanwhile waits for the next one.
 
 use super::core::{Core, Input};
-use super::saves::chain;
 use mizzen_kernel::endings::{Ended, Endings};
 use mizzen_kernel::vips::Leaver;
+use mizzen_types::error::chain;
 use tracing::{info, warn};
 
 /// What waits, and what was done.
@@ -37,7 +37,11 @@ impl Core {
             Ok(Some(table)) => table,
             Ok(None) => return self.leaving.endings = Some(endings),
             Err(error) => {
-                warn!(%error, backends = leavers.len(), "sockets of backends that left stay open");
+                warn!(
+                    error = chain(&error),
+                    backends = leavers.len(),
+                    "sockets of backends that left stay open"
+                );
                 return self.leaving.endings = Some(endings);
             }
         };

@@ -3,7 +3,6 @@
 
 use super::cluster::LOCAL_LINK;
 use super::core::Core;
-use super::saves::chain;
 use mizzen_agent::way::{Leader, Standing, Way};
 use mizzen_api::link::{ToAgent, ToMaster};
 use mizzen_gossip::transport::Channel;
@@ -11,6 +10,7 @@ use mizzen_http::core::Leading;
 use mizzen_master::LinkId;
 use mizzen_master::ways::Ways;
 use mizzen_membership::identity::node_of;
+use mizzen_types::error::chain;
 use mizzen_types::fact::{Fact, Key, LeaderFact};
 use mizzen_types::ids::OwnerId;
 use mizzen_types::time::{Mono, Now};
@@ -215,7 +215,7 @@ impl Core {
     fn send_link(&mut self, to: &OwnerId, bytes: &[u8], now: Now) {
         let Some(members) = self.members.as_mut() else { return };
         if let Err(error) = members.send(to, Channel::Link, bytes, now) {
-            debug!(node = %to, %error, "what an agent and its master have to say waits");
+            debug!(node = %to, error = chain(&error), "what an agent and its master have to say waits");
             self.link_broken(to, now);
         }
     }

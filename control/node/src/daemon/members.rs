@@ -11,7 +11,6 @@ mod views;
 
 use super::core::Core;
 use super::credentials::{CREDENTIALS, MEMBERS};
-use super::saves::chain;
 use super::{build, clock};
 use admissions::Desk;
 use clocks::Clocks;
@@ -23,6 +22,7 @@ use mizzen_membership::identity::node_of;
 use mizzen_membership::membership::{Effect, Membership, Report};
 use mizzen_membership::nodes::Node;
 use mizzen_membership::swim::{self, State};
+use mizzen_types::error::chain;
 use mizzen_types::fact::{Entry, Key, NodeFact};
 use mizzen_types::ids::OwnerId;
 use mizzen_types::time::{Mono, Now};

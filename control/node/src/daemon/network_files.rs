@@ -1,8 +1,8 @@
 //! Networks that the operator of a machine brought: CNI configurations in a directory, as
 //! Mesos reads those of `--network_cni_config_dir`.
 
-use super::saves::chain;
 use mizzen_cni_core::list::NetworkList;
+use mizzen_types::error::chain;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;

@@ -13,7 +13,6 @@ mod view;
 
 use super::build::{self, narrow_links, overlay_specs};
 use super::core::{Core, Input};
-use super::saves::chain;
 use crate::config::{Config, Role};
 use driver::Order;
 use encryption::EncryptionPart;
@@ -24,6 +23,7 @@ use mizzen_membership::identity::node_of;
 use mizzen_membership::view::Change;
 use mizzen_plan::overlay::{Desired, Healing, Own, PeerChange, PeerEntries, Peers, foreign_peer};
 use mizzen_store::Store;
+use mizzen_types::error::chain;
 use mizzen_types::fact::{Fact, Key};
 use mizzen_types::ids::OwnerId;
 use mizzen_types::overlay::OverlayGrant;

@@ -7,6 +7,7 @@ use super::forwarded::{self, onward};
 use mizzen_dns_core::{DnsName, RecordType};
 use mizzen_dns_server::Whom;
 use mizzen_http::core::{Addressee, CoreRequest, Query, QueryReply};
+use mizzen_types::error::chain;
 use mizzen_types::fact::{Fact, Key};
 use mizzen_types::ids::OwnerId;
 use serde_json::{Value, json};
@@ -136,7 +137,7 @@ impl Core {
         match self.names.explain(name, kind, &self.hosts(), clock::now().wall) {
             None => role_is_off("dns"),
             Some(Ok(document)) => QueryReply::Json(document),
-            Some(Err(error)) => QueryReply::Bad(super::saves::chain(&error)),
+            Some(Err(error)) => QueryReply::Bad(chain(&error)),
         }
     }
 

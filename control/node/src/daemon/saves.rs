@@ -6,10 +6,10 @@
 
 use super::replies::{Refusal, refuse};
 use mizzen_store::{Store, StoreError, Write};
+use mizzen_types::error::chain;
 use mizzen_types::record;
 use mizzen_types::time::Mono;
 use serde::Serialize;
-use std::error::Error;
 use std::time::Duration;
 
 const RETRY: Duration = Duration::from_secs(1);
@@ -79,15 +79,4 @@ pub(crate) fn saved(store: &Store, prefix: &str) -> Result<Vec<(String, Vec<u8>)
         (key.strip_prefix(prefix).unwrap_or(&key).to_owned(), value)
     };
     Ok(records.into_iter().map(strip).collect())
-}
-
-/// An error with all of its causes, on one line.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

@@ -8,6 +8,7 @@ use super::clock;
 use crate::config::Config;
 use crate::instance::SOCKET_NAME;
 use mizzen_dns_server::handover::{self, FD_NAME, Holder};
+use mizzen_types::error::chain;
 use sd_notify::NotifyState;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -36,7 +37,9 @@ pub(crate) fn inherited(config: &Config) -> Vec<OwnedFd> {
     match handover::passed(|name| std::env::var(name).ok()) {
         Ok(passed) if !passed.is_empty() => return passed,
         Ok(_) => {}
-        Err(error) => warn!(%error, "what systemd kept of the resolver's sockets is unusable"),
+        Err(error) => {
+            warn!(error = chain(&error), "what systemd kept of the resolver's sockets is unusable")
+        }
     }
     // No holder is the usual case.
     handover::take(&config.run_dir.join(HOLDER)).unwrap_or_default()
@@ -49,7 +52,7 @@ pub(crate) fn leave(config: &Config, sockets: &[OwnedFd]) {
         false => hold(&config.run_dir, sockets),
     };
     if let Err(error) = left {
-        warn!(%error, "a restart will lose questions that come meanwhile");
+        warn!(error = chain(&error), "a restart will lose questions that come meanwhile");
     }
 }
 
@@ -135,7 +138,7 @@ fn fill(path: &Path, sockets: &[OwnedFd]) {
         match handover::keep(path, sockets) {
             Ok(()) => return,
             Err(error) if clock::now().mono.since(begun) > START => {
-                warn!(%error, "a restart will lose questions that come meanwhile");
+                warn!(error = chain(&error), "a restart will lose questions that come meanwhile");
                 return;
             }
             Err(_) => std::thread::sleep(Duration::from_millis(10)),

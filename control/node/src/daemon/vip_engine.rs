@@ -1,13 +1,13 @@
 //! What balances VIPs on this machine: programs, queued packets, or nothing.
 
 use super::core::Core;
-use super::saves::chain;
 use crate::config::{Config, Role, VipEngine};
 use anyhow::Context;
 use ipnet::IpNet;
 use mizzen_kernel::vips::{
     self, Masquerade, Options as ProgramOptions, QueueOptions, Tuning, Vips,
 };
+use mizzen_types::error::chain;
 use std::net::Ipv6Addr;
 use tracing::debug;
 

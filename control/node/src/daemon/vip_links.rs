@@ -1,9 +1,9 @@
 //! Links that VIP traffic may arrive by, followed as they come and go.
 
 use super::core::{Core, Input};
-use super::saves::chain;
 use crate::config::Role;
 use mizzen_kernel::ingress::{LinkMonitor, follow_links};
+use mizzen_types::error::chain;
 use mizzen_types::time::Mono;
 use std::collections::BTreeSet;
 use std::thread;
@@ -38,7 +38,9 @@ impl Core {
         });
         match watching {
             Ok(Ok(_)) => {}
-            Ok(Err(error)) => warn!(%error, "links are looked at once a minute only"),
+            Ok(Err(error)) => {
+                warn!(error = chain(&error), "links are looked at once a minute only")
+            }
             Err(error) => warn!(error = chain(&error), "links are looked at once a minute only"),
         }
     }

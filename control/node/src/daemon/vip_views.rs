@@ -28,7 +28,6 @@ use super::clock;
 use super::core::Core;
 use super::lookups::Lookup;
 use super::queries::role_is_off;
-use super::saves::chain;
 use crate::config::Role;
 use asked::{End, Pair};
 use ejections::{Ejected, LOOK};
@@ -36,6 +35,7 @@ use exposition::{Gone, Writer};
 use metrics::{Exposed, single, total};
 use mizzen_http::core::{Explained, MetricsEncoding, MetricsReply, Query, QueryReply};
 use mizzen_kernel::vips::{Latencies, Socket, Vips, udp_clients};
+use mizzen_types::error::chain;
 use mizzen_types::time::{Mono, Now};
 use mizzen_types::vip::VipKey;
 use recent::{Minutes, Recent};
@@ -77,8 +77,10 @@ impl Core {
             self.vip_views.expire_at = now.mono + EXPIRY;
             let has_vips = self.planner.keys().next().is_some();
             // Flows of the last service outlive it by their time-out.
-            if has_vips || self.vip_views.had_vips {
-                self.vips.expire_flows();
+            if (has_vips || self.vip_views.had_vips)
+                && let Err(error) = self.vips.expire_flows()
+            {
+                tracing::warn!(error = chain(&error), "cannot look for flows that fell silent");
             }
             self.vip_views.had_vips = has_vips;
         }

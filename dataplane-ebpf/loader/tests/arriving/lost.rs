@@ -22,13 +22,13 @@ fn a_backend_is_rid_of_flows_that_were_pushed_out() {
         counts_when(&dataplane, tcp(VIP), server, "both count", has(2));
         drop(lost);
 
-        dataplane.expire_flows();
+        dataplane.expire_flows().unwrap();
         let counts = dataplane.counters().expect("readable maps")[&(tcp(VIP), server)];
         assert_eq!(counts.in_flight, 2, "once may be chance");
-        dataplane.expire_flows();
+        dataplane.expire_flows().unwrap();
         let counts = dataplane.counters().expect("readable maps")[&(tcp(VIP), server)];
         assert_eq!((counts.in_flight, counts.closed, counts.failed), (1, 1, 0));
-        dataplane.expire_flows();
+        dataplane.expire_flows().unwrap();
         assert!(held.echoes(b"still"));
         drop(held);
         let counts = counts_when(&dataplane, tcp(VIP), server, "the other ended", has(0));

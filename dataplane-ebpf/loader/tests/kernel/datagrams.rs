@@ -42,11 +42,11 @@ fn a_flow_that_falls_silent_ends() {
         let loose = UdpSocket::bind("0.0.0.0:0").expect("a socket");
         let tied = connected(vip.socket);
         loose.send_to(b"?", vip.socket).expect("translated");
-        dataplane.expire_flows();
+        dataplane.expire_flows().unwrap();
         assert_eq!(flows(&dataplane, vip, backend), (2, 2, 0), "neither is silent yet");
         dataplane.tune(&Tuning { idle: Duration::from_millis(20), ..Tuning::default() });
         eventually("the unconnected one is over", || {
-            dataplane.expire_flows();
+            dataplane.expire_flows().unwrap();
             flows(&dataplane, vip, backend) == (2, 1, 1)
         });
         loose.send_to(b"?", vip.socket).expect("translated");

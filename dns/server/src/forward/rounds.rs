@@ -7,6 +7,7 @@
 use super::cache::Failure;
 use crate::upstream::{Pool, Question, UpstreamError};
 use mizzen_dns_core::{Choice, Notice, Relayed};
+use mizzen_types::error::chain;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -53,6 +54,10 @@ pub(super) async fn ask(
                     let said = said.clone();
                     tokio::spawn(async move {
                         let answer = pool.ask(number, &question, end).await;
+                        if let Err(error) = &answer {
+                            let upstream = pool.address(number).map(tracing::field::display);
+                            debug!(upstream, error = chain(error), "upstream gave no answer");
+                        }
                         // Whoever asked may have his answer from another one.
                         let _ = said.send(answer).await;
                     });
@@ -92,7 +97,7 @@ async fn listen(
         match answer {
             Ok(answer) if answer.is_whole() => return Some(answer),
             Ok(answer) => excuse = excuse.or(Some(answer)),
-            Err(error) => debug!(%error, "upstream gave no answer"),
+            Err(_) => {}
         }
     }
     excuse

@@ -6,6 +6,7 @@
 use super::UpstreamError;
 use super::question::{Extension, Padding, Question, Spelling};
 use mizzen_dns_core::{Relayed, Sent, Unfit};
+use mizzen_types::error::chain;
 use parking_lot::Mutex;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -84,7 +85,7 @@ impl Plain {
             Datagram::Cut(answer) => match self.by_tcp(&bytes, &sent).await {
                 Ok(whole) => Ok(whole),
                 Err(error) => {
-                    debug!(upstream = %self.address, %error, "cut answer could not be completed");
+                    debug!(upstream = %self.address, error = chain(&error), "cut answer could not be completed");
                     Ok(answer)
                 }
             },

@@ -3,6 +3,7 @@
 use super::UpstreamError;
 use crate::forward::ForwardError;
 use mizzen_dns_core::Upstream;
+use mizzen_types::error::chain;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -40,7 +41,7 @@ impl Trust {
         let mut roots = RootCertStore::empty();
         let native = rustls_native_certs::load_native_certs();
         for error in &native.errors {
-            warn!(%error, "some of this machine's certificates cannot be read");
+            warn!(error = chain(&error), "some of this machine's certificates cannot be read");
         }
         roots.add_parsable_certificates(native.certs);
         if let Some(path) = extra {

@@ -3,7 +3,6 @@
 
 use super::super::build;
 use super::super::core::Core;
-use super::super::saves::chain;
 use crate::config::{Config, Role};
 use anyhow::Context;
 use mizzen_kernel::tunnels::encryption::{handshakes, prepare};
@@ -11,6 +10,7 @@ use mizzen_netlink::{KEY_BYTES, NetlinkError, PrivateKey, WireguardSpec};
 use mizzen_plan::overlay::{EncryptedPeer, OwnEncryption, Trust, encryption_mtu};
 use mizzen_store::Store;
 use mizzen_types::encryption::{PlainPackets, PublicKey, WireguardEnd};
+use mizzen_types::error::chain;
 use mizzen_types::ids::OwnerId;
 use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::{Value, json};

@@ -3,11 +3,11 @@
 
 use crate::config::{Config, Role};
 use crate::daemon::core::{Core, Input};
-use crate::daemon::saves::chain;
 use crate::daemon::{build, clock};
 use anyhow::Context;
 use mizzen_kernel::fast_path::{FastPathError, FastPathMeter, FastPathSpec, OverlayPath, teardown};
 use mizzen_plan::overlay::{Between, Hooked};
+use mizzen_types::error::chain;
 use mizzen_types::time::Mono;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;

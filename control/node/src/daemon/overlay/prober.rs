@@ -3,6 +3,7 @@
 use crate::daemon::core::Input;
 use anyhow::Context;
 use mizzen_kernel::path_mtu::probe_path;
+use mizzen_types::error::chain;
 use mizzen_types::ids::OwnerId;
 use std::net::IpAddr;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -41,7 +42,9 @@ fn run(questions: &Receiver<Question>, inputs: &UnboundedSender<Input>) {
                     return;
                 }
             }
-            Err(error) => debug!(%peer, %address, %error, "the path cannot be probed"),
+            Err(error) => {
+                debug!(%peer, %address, error = chain(&error), "the path cannot be probed")
+            }
         }
     }
 }

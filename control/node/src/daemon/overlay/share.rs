@@ -2,7 +2,7 @@
 
 use super::super::build::{self, overlay_specs};
 use super::super::core::Core;
-use super::super::saves::chain;
+use mizzen_types::error::chain;
 use crate::config::Role;
 use mizzen_kernel::leases::observe_addresses;
 use mizzen_plan::overlay::OverlaySpec;

@@ -4,9 +4,9 @@
 use crate::config::Config;
 use crate::daemon::clock;
 use crate::daemon::core::{Core, Input};
-use crate::daemon::saves::chain;
 use anyhow::Context;
 use mizzen_kernel::policy::{NetworkPolicy, PolicyMeter, PolicySpec, Refusal, Refusals};
+use mizzen_types::error::chain;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use std::collections::BTreeMap;
