@@ -124,7 +124,7 @@ Examples:
     /// Remove an app and end its tasks
     #[command(after_help = "Example:\n  mizzen rm web")]
     Rm(RmArgs),
-    /// List the tasks of this node
+    /// List the tasks of all nodes
     #[command(after_help = "Examples:\n  mizzen tasks\n  mizzen tasks web\n  mizzen tasks --json")]
     Tasks(TasksArgs),
     /// Print what a task wrote

@@ -21,6 +21,7 @@ mod overlay;
 mod ping;
 mod policy;
 mod progress;
+mod screen;
 mod session;
 mod status;
 mod table;

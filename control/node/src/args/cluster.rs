@@ -1,4 +1,4 @@
-//! Of `mizzen nodes`, `mizzen ping` and `mizzen join-token`.
+//! Of `mizzen nodes`, `mizzen ping`, `mizzen join-token` and `mizzen expel`.
 
 use super::Output;
 use clap::Args;

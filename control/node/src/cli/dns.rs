@@ -1,19 +1,17 @@
 //! `mizzen dns`: what the resolver answers, and why it leaves something out.
 
 use super::error::CliError;
+use super::screen::{Form, Screen};
 use super::session::{Session, encode, print, print_json, understand};
 use super::table::{Paint, Tone, plain, render as table, toned};
 use super::{dns_import, dns_records};
 use crate::args::{DnsArgs, DnsCommand, DnsQuestion};
 use serde::Deserialize;
 use serde_json::Value;
-use std::io::IsTerminal;
 use std::time::Duration;
 
 /// Between two looks at an answer.
 const LOOK: Duration = Duration::from_millis(500);
-/// Goes to the upper left corner of an empty screen.
-const CLEAR: &str = "\u{1b}[H\u{1b}[2J";
 
 /// An answer of the resolver, explained.
 #[derive(Debug, Deserialize)]
@@ -66,61 +64,45 @@ pub(super) async fn run(session: &Session, args: &DnsArgs) -> Result<(), CliErro
         Some(DnsCommand::Ls(output)) => dns_records::ls(session, *output).await,
         Some(DnsCommand::Zones(output)) => dns_records::zones(session, *output).await,
         Some(DnsCommand::ImportConfig(args)) => dns_import::run(args),
-        None if args.question.watch => tokio::select! {
-            ended = watch(session, &args.question) => ended,
-            _ = tokio::signal::ctrl_c() => Ok(()),
-        },
+        None if args.question.watch => {
+            let form = Form::of(args.question.output);
+            let screen = Screen::new(form, "without --watch all is shown");
+            form.watch(watch(session, &args.question, screen)).await
+        }
         None => once(session, &args.question).await,
     }
 }
 
 /// Shows the answer whenever it is another one.
-async fn watch(session: &Session, args: &DnsQuestion) -> Result<(), CliError> {
-    let form = match (args.output.json, std::io::stdout().is_terminal()) {
-        (true, _) => Form::Lines,
-        (false, true) => Form::Screen,
-        (false, false) => Form::Blocks,
-    };
-    let mut watch = Watch { form, shown: None };
+async fn watch(session: &Session, args: &DnsQuestion, mut screen: Screen) -> Result<(), CliError> {
+    let mut shown = Shown::default();
     loop {
-        let (value, answer) = ask(session, args).await?;
-        if let Some(text) = watch.next(&value, &answer, session.paint) {
-            print(&text)?;
+        match screen.outlive(ask(session, args).await)? {
+            Some((value, answer)) if shown.is_other(&value) => {
+                screen.show(&match screen.form() {
+                    Form::Lines => format!("{value}\n"),
+                    Form::Screen | Form::Blocks => render(&answer, session.paint),
+                })?
+            }
+            Some(_) => {}
+            // What was shown is not there any more.
+            None => shown = Shown::default(),
         }
         tokio::time::sleep(LOOK).await;
     }
 }
 
-/// How answers follow each other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Form {
-    /// Each in the place of the one before.
-    Screen,
-    /// One below the other.
-    Blocks,
-    /// Each a line of JSON.
-    Lines,
-}
-
 /// What was shown last.
-struct Watch {
-    form: Form,
-    shown: Option<Value>,
-}
+#[derive(Default)]
+struct Shown(Option<Value>);
 
-impl Watch {
-    /// What to print, if the answer is another one.
-    fn next(&mut self, value: &Value, answer: &Answer, paint: Paint) -> Option<String> {
+impl Shown {
+    /// Whether an answer is another one than before, which it is the next time no more.
+    fn is_other(&mut self, value: &Value) -> bool {
         let content = comparable(value);
-        if self.shown.as_ref() == Some(&content) {
-            return None;
-        }
-        self.shown = Some(content);
-        Some(match self.form {
-            Form::Screen => format!("{CLEAR}{}", render(answer, paint)),
-            Form::Blocks => format!("{}\n", render(answer, paint)),
-            Form::Lines => format!("{value}\n"),
-        })
+        let is_other = self.0.as_ref() != Some(&content);
+        self.0 = Some(content);
+        is_other
     }
 }
 
@@ -309,21 +291,11 @@ LEFT OUT   WHY
             json!({ "name": "web.mesos", "type": "A", "rcode": "NOERROR", "zone": "mesos",
                     "serial": serial, "answers": answers, "left_out": [] })
         };
-        for (form, head, end) in
-            [(Form::Screen, CLEAR, "\n"), (Form::Blocks, "web.", "\n\n"), (Form::Lines, "{", "\n")]
-        {
-            let mut watch = Watch { form, shown: None };
-            let mut drawn = |value: Value| {
-                let answer = serde_json::from_value(value.clone()).unwrap();
-                watch.next(&value, &answer, Paint::Plain)
-            };
-            let first = drawn(at(&["9.0.0.2", "9.0.0.3"], 1, 1)).expect("the first is shown");
-            assert!(first.starts_with(head) && first.ends_with(end), "{first:?}");
-            // Older, elsewhere another name changed, and in another order: the same.
-            assert_eq!(drawn(at(&["9.0.0.3", "9.0.0.2"], 2, 2)), None);
-            let other = drawn(at(&["9.0.0.3"], 3, 3)).expect("another one is shown");
-            assert!(other.contains("9.0.0.3") && !other.contains("9.0.0.2"), "{other:?}");
-        }
+        let mut shown = Shown::default();
+        assert!(shown.is_other(&at(&["9.0.0.2", "9.0.0.3"], 1, 1)), "the first is shown");
+        // Older, elsewhere another name changed, and in another order: the same.
+        assert!(!shown.is_other(&at(&["9.0.0.3", "9.0.0.2"], 2, 2)));
+        assert!(shown.is_other(&at(&["9.0.0.3"], 3, 3)), "another one is shown");
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! `mizzen nodes`, `mizzen join-token`, `mizzen expel` and `mizzen leave`.
 
 use super::error::CliError;
+use super::screen::{Form, Screen};
 use super::session::{Session, print, print_json, understand};
 use super::table::{Paint, Tone, age, plain, render as table, toned};
-use super::watch::{SHOW_CURSOR, Screen};
 use crate::args::{ExpelArgs, JoinTokenArgs, NodesArgs};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::io::IsTerminal;
 use std::time::Duration;
 
@@ -51,15 +51,8 @@ pub(super) async fn run(session: &Session, args: &NodesArgs) -> Result<(), CliEr
             false => print(&render(&understand::<Vec<Node>>(NODES, nodes)?, session.paint)),
         };
     }
-    let is_screen = std::io::stdout().is_terminal() && !args.output.json;
-    let ended = tokio::select! {
-        ended = watch(session, args, is_screen) => ended,
-        _ = tokio::signal::ctrl_c() => Ok(()),
-    };
-    if is_screen {
-        print(SHOW_CURSOR)?;
-    }
-    ended
+    let form = Form::of(args.output);
+    form.watch(watch(session, Screen::new(form, "`mizzen nodes` shows all"))).await
 }
 
 /// How a node stands, without the times: its id, its state, what is wrong.
@@ -72,25 +65,21 @@ fn standing(node: &Node) -> Standing {
 
 /// Shows the list again and again: on a terminal in its place, elsewhere whenever a node is
 /// in another state.
-async fn watch(session: &Session, args: &NodesArgs, is_screen: bool) -> Result<(), CliError> {
-    let mut screen = Screen::new();
+async fn watch(session: &Session, mut screen: Screen) -> Result<(), CliError> {
     let mut shown: Option<Vec<Standing>> = None;
     loop {
-        let answer: Value = session.get(NODES).await?;
-        let nodes: Vec<Node> = understand(NODES, answer.clone())?;
-        let states = nodes.iter().map(standing).collect();
-        if is_screen {
-            screen.draw(&render(&nodes, session.paint))?;
-        } else if shown.as_ref() != Some(&states) {
-            match args.output.json {
-                true => print(&format!("{answer}\n"))?,
-                false => {
-                    let gap = if shown.is_none() { "" } else { "\n" };
-                    print(&format!("{gap}{}", render(&nodes, session.paint)))?;
-                }
+        if let Some(answer) = screen.outlive(session.get(NODES).await)? {
+            let nodes: Vec<Node> = understand(NODES, answer.clone())?;
+            let states = nodes.iter().map(standing).collect();
+            let is_other = shown.as_ref() != Some(&states);
+            shown = Some(states);
+            match screen.form() {
+                Form::Screen => screen.show(&render(&nodes, session.paint))?,
+                Form::Blocks if is_other => screen.show(&render(&nodes, session.paint))?,
+                Form::Lines if is_other => screen.show(&format!("{answer}\n"))?,
+                Form::Blocks | Form::Lines => {}
             }
         }
-        shown = Some(states);
         tokio::time::sleep(LOOK).await;
     }
 }

@@ -3,13 +3,13 @@
 //! The node only counts; what happened between two looks is worked out here.
 
 use super::error::CliError;
-use super::session::{Session, print};
+use super::screen::{Form, Screen};
+use super::session::Session;
 use super::table::{Field, Paint, Tone, plain, render as table, toned};
 use super::vips::{Backend, Vip, average, count, failures, millis, path, state};
 use crate::args::VipsArgs;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, VecDeque};
-use std::io::IsTerminal;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -22,25 +22,11 @@ const HEIGHTS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '�
 
 /// Looks until it is told to stop, or often enough.
 pub(super) async fn run(session: &Session, args: &VipsArgs) -> Result<(), CliError> {
-    let form = match (args.output.json, std::io::stdout().is_terminal()) {
-        (true, _) => Form::Lines,
-        (false, true) => Form::Screen,
-        (false, false) => Form::Blocks,
-    };
-    let mut screen = Screen { form, lines: 0 };
-    let looking = look(session, args, &mut screen);
-    let ended = tokio::select! {
-        ended = looking => ended,
-        _ = tokio::signal::ctrl_c() => Ok(()),
-    };
-    // The cursor comes back, however it ended.
-    if form == Form::Screen {
-        print(SHOW_CURSOR)?;
-    }
-    ended
+    let form = Form::of(args.output);
+    form.watch(look(session, args, Screen::new(form, "`mizzen vips WHICH` shows some"))).await
 }
 
-async fn look(session: &Session, args: &VipsArgs, screen: &mut Screen) -> Result<(), CliError> {
+async fn look(session: &Session, args: &VipsArgs, mut screen: Screen) -> Result<(), CliError> {
     let path = path(args.which.as_deref());
     let mut ticks = tokio::time::interval(args.interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -50,93 +36,20 @@ async fn look(session: &Session, args: &VipsArgs, screen: &mut Screen) -> Result
         ticks.tick().await;
         let vips: Result<Vec<Value>, CliError> = session.read(&path).await;
         let at = Instant::now();
-        match vips {
-            Ok(vips) => {
-                let is_first = history.at.is_none();
-                let vips = history.take(vips, at)?;
-                // Nothing happened before the first look, which only a person wants to see.
-                if is_first && screen.form != Form::Screen {
-                    continue;
-                }
-                shown += u32::from(!is_first);
-                screen.show(&vips, session.paint)?;
-            }
-            // It may be back in a moment.
-            Err(CliError::NoNode { .. }) if screen.form == Form::Screen && history.at.is_some() => {
-                screen.draw("the node does not answer\n")?;
-            }
-            Err(error) => return Err(error),
+        let Some(vips) = screen.outlive(vips)? else { continue };
+        let is_first = history.at.is_none();
+        let vips = history.take(vips, at)?;
+        // Nothing happened before the first look, which only a person wants to see.
+        if is_first && screen.form() != Form::Screen {
+            continue;
         }
+        shown += u32::from(!is_first);
+        screen.show(&match screen.form() {
+            Form::Lines => format!("{}\n", line(&vips)),
+            Form::Screen | Form::Blocks => render(&vips, session.paint),
+        })?;
     }
     Ok(())
-}
-
-/// How looks are shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Form {
-    /// Each in the place of the one before.
-    Screen,
-    /// One below the other.
-    Blocks,
-    /// A line of JSON for each.
-    Lines,
-}
-
-/// What was shown.
-#[derive(Debug)]
-pub(super) struct Screen {
-    form: Form,
-    /// Lines of the present table.
-    lines: usize,
-}
-
-/// To be printed at the end, if something was drawn.
-pub(super) const SHOW_CURSOR: &str = "\u{1b}[?25h\u{1b}[?7h";
-/// Long lines are cut, or the table would not be where it is looked for.
-const HIDE_CURSOR: &str = "\u{1b}[?25l\u{1b}[?7l";
-
-impl Screen {
-    fn show(&mut self, vips: &[Watched], paint: Paint) -> Result<(), CliError> {
-        match self.form {
-            Form::Lines => print(&format!("{}\n", line(vips))),
-            Form::Blocks => {
-                let gap = if self.lines == 0 { "" } else { "\n" };
-                self.lines = 1;
-                print(&format!("{gap}{}", render(vips, paint)))
-            }
-            Form::Screen => self.draw(&render(vips, paint)),
-        }
-    }
-
-    /// A terminal on which nothing is shown yet.
-    pub(super) fn new() -> Self {
-        Self { form: Form::Screen, lines: 0 }
-    }
-
-    /// Shows a text in the place of the one before.
-    pub(super) fn draw(&mut self, text: &str) -> Result<(), CliError> {
-        let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok();
-        // Some terminals do not tell how high they are.
-        let room = size.map(|size| size.ws_row).filter(|rows| *rows > 1).unwrap_or(24);
-        let (text, lines) = fit(text, usize::from(room) - 1);
-        let up = match self.lines {
-            0 => String::new(),
-            lines => format!("\u{1b}[{lines}A\r\u{1b}[J"),
-        };
-        self.lines = lines;
-        print(&format!("{HIDE_CURSOR}{up}{text}"))
-    }
-}
-
-/// As many lines as there is room for, and their number.
-fn fit(text: &str, room: usize) -> (String, usize) {
-    let all = text.lines().count();
-    if all <= room {
-        return (text.to_owned(), all);
-    }
-    let kept: String =
-        text.lines().take(room.saturating_sub(1)).map(|line| format!("{line}\n")).collect();
-    (format!("{kept}… {} more; `mizzen vips WHICH` shows some\n", all + 1 - room), room)
 }
 
 /// A VIP, and what its backends did since the last look.
@@ -396,14 +309,5 @@ mod tests {
         assert_eq!(line(&[8.0, 8.0], 4), "  ██");
         assert_eq!(line(&[0.0; 60], 60), "▁".repeat(30));
         assert_eq!(line(&[5.0], 60).trim_start(), "█");
-    }
-
-    #[test]
-    fn a_long_table_is_cut() {
-        let text = "a\nb\nc\nd\n";
-        assert_eq!(fit(text, 4), (text.to_owned(), 4));
-        let (cut, lines) = fit(text, 3);
-        assert_eq!((lines, cut.lines().count()), (3, 3));
-        assert!(cut.starts_with("a\nb\n… 2 more"), "{cut}");
     }
 }
