@@ -15,7 +15,7 @@ pub use agents::{AgentArgs, AgentsArgs, AgentsCommand, DrainArgs};
 pub use apps::{LogsArgs, RmArgs, RunArgs, ScaleArgs, TasksArgs};
 pub use cluster::{ExpelArgs, JoinTokenArgs, NodesArgs, PingArgs};
 pub use cni::{CniCommand, CniInstallArgs, CniPlaces};
-pub use daemon::{LabArgs, NodeArgs};
+pub use daemon::{LabArgs, NodeArgs, Secret};
 pub use dns::{DnsArgs, DnsCommand, DnsImportArgs, DnsQuestion, DnsRmArgs, DnsSetArgs};
 pub use invocation::{Invocation, command};
 pub use overlay::{OverlayAdoptArgs, OverlayArgs, OverlayCommand};
@@ -394,6 +394,14 @@ mod tests {
             assert_eq!(backends, ["192.0.2.7:80", "192.0.2.8:80@3"]);
             assert_eq!(set.rule, Some(Rule::Random));
         }
+    }
+
+    #[test]
+    fn a_token_is_in_no_log() {
+        let line = parse(&["mizzen", "node", "--join", "a", "--token", "mzn1_secret"]).unwrap();
+        let Command::Node(node) = &line.command else { panic!("no node") };
+        assert_eq!(node.token.as_ref().map(Secret::reveal), Some("mzn1_secret"));
+        assert!(!format!("{line:?}").contains("secret"), "{line:?}");
     }
 
     #[test]

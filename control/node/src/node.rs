@@ -1,6 +1,6 @@
 //! `mizzen node`: everything that has to stand before the daemon runs.
 
-use crate::args::NodeArgs;
+use crate::args::{NodeArgs, Secret};
 use crate::config::{Applies, CLUSTER_PORT, Config, ConfigError, Loader, Origin};
 use crate::lock::{Access, StateLock, ensure_dir};
 use crate::logging::{self, LogHandle};
@@ -29,7 +29,7 @@ pub struct Frame {
 pub struct Joining {
     /// `HOST:PORT` of nodes of it; empty if it was told of none.
     pub hosts: Vec<String>,
-    token: Option<String>,
+    token: Option<Secret>,
     token_file: Option<PathBuf>,
 }
 
@@ -51,15 +51,16 @@ impl Joining {
     ///
     /// That its file cannot be read, or that it is no token.
     pub fn token(&self) -> anyhow::Result<Option<Token>> {
-        let text = match (&self.token_file, &self.token) {
+        let token = match (&self.token_file, &self.token) {
             _ if !self.is_asked() => return Ok(None),
             (Some(path), _) => {
                 let text = std::fs::read_to_string(path);
-                Some(text.with_context(|| format!("cannot read {}", path.display()))?)
+                Token::parse(&text.with_context(|| format!("cannot read {}", path.display()))?)
             }
-            (None, text) => text.clone(),
+            (None, Some(text)) => Token::parse(text.reveal()),
+            (None, None) => return Ok(None),
         };
-        text.map(|text| Ok(Token::parse(&text)?)).transpose()
+        Ok(Some(token?))
     }
 }
 

@@ -18,13 +18,38 @@ pub struct NodeArgs {
     pub join: Vec<String>,
     /// What `mizzen join-token` printed there
     #[arg(long, env = "MIZZEN_JOIN_TOKEN", hide_env_values = true, value_name = "TOKEN")]
-    pub token: Option<String>,
+    pub token: Option<Secret>,
     /// Read the token from FILE
     #[arg(long, value_name = "FILE", conflicts_with = "token")]
     pub token_file: Option<PathBuf>,
     /// Hold the sockets of the daemon of this run directory while it is away
     #[arg(long, hide = true, value_name = "DIR")]
     pub hold_sockets: Option<PathBuf>,
+}
+
+/// A text that nobody may read in a log. What it means is found out where it is used: clap
+/// repeats what it refuses.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(…)")
+    }
 }
 
 /// Of `mizzen lab`.

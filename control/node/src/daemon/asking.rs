@@ -15,11 +15,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::VecDeque;
 use std::collections::btree_map::{BTreeMap, Entry};
-use tokio::sync::oneshot;
+use std::sync::Arc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tracing::debug;
 
 /// So many questions may wait for other nodes; the oldest one gives way.
 const WAITING: usize = 256;
+/// So many questions of one peer are looked into at once, each by a thread.
+const AT_ONCE: usize = 8;
 /// So many tasks of other nodes are remembered after they were asked about.
 const REMEMBERED: usize = 256;
 
@@ -28,6 +31,8 @@ const REMEMBERED: usize = 256;
 pub(crate) struct Asking {
     number: u64,
     waiting: BTreeMap<u64, (OwnerId, Waiting)>,
+    /// Threads that each peer may still have at work.
+    threads: BTreeMap<OwnerId, Arc<Semaphore>>,
     /// Where tasks ran that were asked about: what they wrote last is read after their end.
     ran: VecDeque<(String, OwnerId)>,
 }
@@ -81,7 +86,10 @@ impl From<QueryReply> for Answer {
             QueryReply::Json(value) => Self::Found(value),
             QueryReply::NotFound(text) => Self::NotThere(text),
             QueryReply::Bad(text) => Self::Bad(text),
-            other => Self::Bad(format!("no answer for another node: {other:?}")),
+            // Only documents answer what is asked here.
+            QueryReply::Text(..) | QueryReply::File(_) | QueryReply::Pieces(_) => {
+                Self::Bad("the answer is none for another node".to_owned())
+            }
         }
     }
 }
@@ -156,6 +164,15 @@ impl Asking {
         for (_, (_, reply)) in lost {
             reply.give_up(node);
         }
+        self.threads.retain(|peer, left| peer != node || left.available_permits() < AT_ONCE);
+    }
+
+    /// Leave to look into a question of a peer, given back when it is dropped; none while as
+    /// many of its questions are looked into as may be.
+    fn admit(&mut self, peer: &OwnerId) -> Option<OwnedSemaphorePermit> {
+        let left = self.threads.entry(peer.clone());
+        let left = left.or_insert_with(|| Arc::new(Semaphore::new(AT_ONCE)));
+        Arc::clone(left).try_acquire_owned().ok()
     }
 
     fn remember(&mut self, task: &str, node: &OwnerId) {
@@ -242,16 +259,23 @@ impl Core {
     }
 
     /// A peer asks something, or answers.
-    pub(crate) fn hear_question(&mut self, peer: &OwnerId, bytes: &[u8]) {
+    pub(crate) fn hear_question(&mut self, peer: &OwnerId, bytes: &[u8], now: Now) {
         match serde_json::from_slice(bytes) {
             Ok(Word::Logs { number, task, stream, offset, length }) => {
+                let Some(leave) = self.asking.admit(peer) else {
+                    let answer = Answer::Bad("the task's node is busy; ask again".to_owned());
+                    return self.say_to_node(peer, &Word::Answer { number, answer }, now);
+                };
                 let Ok(look) = self.look_up(Query::Logs { task, stream, offset, length }) else {
                     return;
                 };
                 let (inputs, peer) = (self.inputs.clone(), peer.clone());
-                // If the loop has ended, nobody waits.
-                let send = move || inputs.send(Input::LookedUp(peer, number, look()));
-                drop(tokio::task::spawn_blocking(send));
+                drop(tokio::task::spawn_blocking(move || {
+                    let answer = look();
+                    drop(leave);
+                    // If the loop has ended, nobody waits.
+                    inputs.send(Input::LookedUp(peer, number, answer))
+                }));
             }
             Ok(Word::Answer { number, answer }) => self.asking.answer(peer, number, answer.into()),
             Ok(Word::Change { number, method, path, body }) => {
@@ -342,6 +366,22 @@ mod tests {
         let said = answer.try_recv().unwrap();
         let text = String::from_utf8(said.body).unwrap();
         assert!(said.status == 503 && text.contains("may have reached it"), "{text}");
+    }
+
+    #[test]
+    fn one_peer_has_so_many_threads_at_work_and_no_more() {
+        let mut asking = Asking::default();
+        let at_work: Vec<_> = (0..AT_ONCE).filter_map(|_| asking.admit(&node("a"))).collect();
+        assert_eq!(at_work.len(), AT_ONCE);
+        assert!(asking.admit(&node("a")).is_none(), "one too many");
+        assert!(asking.admit(&node("b")).is_some(), "another peer's are its own");
+        asking.lose(&node("a"));
+        assert!(asking.admit(&node("a")).is_none(), "a new stream has no more");
+        drop(at_work);
+        assert!(asking.admit(&node("a")).is_some());
+        asking.lose(&node("a"));
+        asking.lose(&node("b"));
+        assert!(asking.threads.is_empty(), "peers that are gone are forgotten");
     }
 
     #[test]

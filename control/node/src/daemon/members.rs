@@ -236,7 +236,7 @@ impl Core {
                 self.link_message(&peer, &bytes, now);
             }
             Event::Message { peer, channel: Channel::Question, bytes } => {
-                self.hear_question(&peer, &bytes);
+                self.hear_question(&peer, &bytes, now);
             }
             Event::Message { peer, channel: Channel::Clock, bytes } => {
                 members.clocks.hear(&peer, &bytes, now);
