@@ -4,7 +4,7 @@
 //! *when it was*: what people and disks see. Pure code gets both as a [`Now`].
 
 use serde::{Deserialize, Serialize};
-use std::ops::{Add, Sub};
+use std::ops::{Add, RangeInclusive, Sub};
 use std::time::Duration;
 
 /// Nanoseconds since boot. Never goes back, means nothing after a reboot.
@@ -60,9 +60,51 @@ pub struct Now {
     pub wall: Wall,
 }
 
+/// A day.
+pub const DAY: Duration = Duration::from_secs(86_400);
+
+/// Reads a time as people write it: a whole number with its unit (`ms`, `s`, `m`, `h`, `d`),
+/// or `0`. None if it is none, or lies outside of `range`.
+#[must_use]
+pub fn parse(text: &str, range: RangeInclusive<Duration>) -> Option<Duration> {
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let number: u64 = number.parse().ok()?;
+    let millis = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        "" if number == 0 => 1,
+        _ => return None,
+    };
+    let time = Duration::from_millis(number.checked_mul(millis)?);
+    range.contains(&time).then_some(time)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_as_people_write_them() {
+        let millis = |millis| Some(Duration::from_millis(millis));
+        #[rustfmt::skip]
+        let table = [
+            ("0",   millis(0)),       ("250ms", millis(250)),       ("10s", millis(10_000)),
+            ("2m",  millis(120_000)), ("1h",    millis(3_600_000)), ("1d",  millis(86_400_000)),
+            ("25h", None),            ("10",    None),              ("s",   None),
+            ("",    None),            ("-1s",   None),              ("1 s", None),
+            ("1.5s", None),           ("1w",    None),              ("99999999999999999999d", None),
+            ("9999999999999999d", None),
+        ];
+        for (text, want) in table {
+            assert_eq!(parse(text, Duration::ZERO..=DAY), want, "{text}");
+        }
+        let some = Duration::from_millis(1)..=DAY;
+        assert_eq!((parse("0", some.clone()), parse("0s", some)), (None, None), "nothing");
+    }
 
     #[test]
     fn spans_saturate() {

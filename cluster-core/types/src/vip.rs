@@ -1,9 +1,11 @@
 //! Virtual addresses: what is wanted of the balancer.
 
 use crate::ids::{FrameworkId, TaskId};
+use crate::time;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 /// The transports that a VIP can have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -129,24 +131,12 @@ impl Default for Millis {
 }
 
 impl Millis {
-    /// The longest that a policy may say: a day.
-    pub const MAX: Self = Self(86_400_000);
-
     /// Reads `0` or a number with its unit, such as `500ms`, `10s` or `2m`; nothing
-    /// longer than [`Self::MAX`].
+    /// longer than a day.
     #[must_use]
     pub fn from_text(text: &str) -> Option<Self> {
-        let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-        let (number, unit) = text.split_at(split);
-        let number: u32 = number.parse().ok()?;
-        let millis = match unit {
-            "ms" => Some(number),
-            "s" => number.checked_mul(1_000),
-            "m" => number.checked_mul(60_000),
-            "" if number == 0 => Some(0),
-            _ => None,
-        };
-        millis.map(Self).filter(|millis| *millis <= Self::MAX)
+        let time = time::parse(text, Duration::ZERO..=time::DAY)?;
+        u32::try_from(time.as_millis()).ok().map(Self)
     }
 }
 
@@ -403,7 +393,7 @@ mod tests {
         let table = [
             ("0",     Some(0)),      ("500ms", Some(500)), ("10s", Some(10_000)), ("2m", Some(120_000)),
             ("1440m", Some(86_400_000)), ("1441m", None),  ("10",  None),         ("-1s", None),
-            ("1h",    None),         ("s",     None),      ("",    None),         ("99999999999s", None),
+            ("1h",    Some(3_600_000)), ("s",  None),      ("",    None),         ("99999999999s", None),
         ];
         for (text, want) in table {
             let found = Millis::from_text(text);

@@ -405,6 +405,24 @@ mod tests {
     }
 
     #[test]
+    fn times_have_the_same_units_everywhere() {
+        for time in ["90s", "10m", "1h", "1d"] {
+            assert!(parse(&["mizzen", "drain", "a", "--grace", time]).is_ok(), "{time}");
+            assert!(parse(&["mizzen", "join-token", "--ttl", time]).is_ok(), "{time}");
+        }
+        assert!(parse(&["mizzen", "drain", "a", "--grace", "0"]).is_ok());
+        for (command, option, time) in [
+            ("drain", "--grace", "25h"),
+            ("join-token", "--ttl", "31d"),
+            ("join-token", "--ttl", "0"),
+        ] {
+            let name = (command == "drain").then_some("a");
+            let words = ["mizzen", command].into_iter().chain(name).chain([option, time]);
+            assert!(parse(&words.collect::<Vec<_>>()).is_err(), "{command} {time}");
+        }
+    }
+
+    #[test]
     fn the_lab_takes_any_command() {
         let line = parse(&["mizzen", "lab", "--nodes", "2", "--", "sh", "-c", "exit 3"]).unwrap();
         let Command::Lab(lab) = line.command else { panic!("no lab") };

@@ -2,7 +2,7 @@
 
 use super::Output;
 use clap::{Args, Subcommand};
-use mizzen_types::vip::Millis;
+use mizzen_types::time;
 use std::time::Duration;
 
 /// Of `mizzen agents`.
@@ -40,8 +40,8 @@ Example:
 pub struct DrainArgs {
     /// Agent's id, the beginning of one, or its host's name
     pub agent: String,
-    /// Longest time that a task may take to end: 0, 500ms, 10s, 2m [default: each task's own]
-    #[arg(long, value_name = "TIME", value_parser = time)]
+    /// Longest time that a task may take to end: 0, 500ms, 10s, 1h [default: each task's own]
+    #[arg(long, value_name = "TIME", value_parser = grace)]
     pub grace: Option<Duration>,
     /// Take the agent out for good once nothing is left on it
     #[arg(long)]
@@ -67,8 +67,8 @@ pub struct AgentArgs {
     pub output: Output,
 }
 
-fn time(text: &str) -> Result<Duration, String> {
-    Millis::from_text(text)
-        .map(|millis| Duration::from_millis(u64::from(millis.0)))
-        .ok_or_else(|| "not 0 or a time with its unit, such as 500ms, 10s or 2m".to_owned())
+fn grace(text: &str) -> Result<Duration, String> {
+    time::parse(text, Duration::ZERO..=time::DAY).ok_or_else(|| {
+        "not 0 or a time with its unit, such as 500ms, 10s or 1h, at most a day".to_owned()
+    })
 }

@@ -2,6 +2,7 @@
 
 use super::Output;
 use clap::Args;
+use mizzen_types::time;
 use std::time::Duration;
 
 /// Of `mizzen nodes`.
@@ -33,7 +34,7 @@ pub struct PingArgs {
 #[derive(Debug, Args)]
 pub struct JoinTokenArgs {
     /// How long the token lets somebody in: 90s, 10m, 24h
-    #[arg(long, default_value = "1h", value_name = "TIME", value_parser = time)]
+    #[arg(long, default_value = "1h", value_name = "TIME", value_parser = ttl)]
     pub ttl: Duration,
     /// How many nodes it lets in
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -53,20 +54,8 @@ pub struct ExpelArgs {
     pub output: Output,
 }
 
-fn time(text: &str) -> Result<Duration, String> {
-    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(split);
-    let unit = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        "d" => 86_400,
-        _ => 0,
-    };
-    let seconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
-    seconds
-        .map(Duration::from_secs)
-        .filter(|ttl| !ttl.is_zero() && *ttl <= MAX_TTL)
+fn ttl(text: &str) -> Result<Duration, String> {
+    time::parse(text, Duration::from_secs(1)..=MAX_TTL)
         .ok_or_else(|| "not a time with its unit, such as 90s, 10m or 24h, at most 30d".to_owned())
 }
 

@@ -5,6 +5,7 @@ use super::{LogFormat, Role, VipEngine};
 use crate::instance::{Instance, MAX_LINK_BYTES};
 use ipnet::Ipv4Net;
 use mizzen_plan::ingress::{IngressRule, RuleError};
+use mizzen_types::time;
 use serde::Serializer;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -13,6 +14,8 @@ use std::time::Duration;
 
 /// In seconds.
 const DAY: u64 = 86_400;
+/// The shortest time that counts as one.
+const SHORTEST: Duration = Duration::from_millis(1);
 
 type Read<T> = Result<T, String>;
 
@@ -209,32 +212,14 @@ pub(super) fn attributes(text: &str) -> Read<String> {
 
 /// A positive time of at most a day with its unit: `250ms`, `1s`, `2m`.
 pub(super) fn duration(text: &str) -> Read<Duration> {
-    let longest = Duration::from_secs(DAY);
-    time(text, longest).ok_or_else(|| "a time with its unit, such as 250ms, 1s or 2m".to_owned())
+    time::parse(text, SHORTEST..=time::DAY)
+        .ok_or_else(|| "a time with its unit, such as 250ms, 1s or 2m".to_owned())
 }
 
 /// A positive time of at most ten years with its unit: `30m`, `12h`, `7d`.
 pub(super) fn span(text: &str) -> Read<Duration> {
-    let longest = Duration::from_secs(3650 * DAY);
-    time(text, longest).ok_or_else(|| "a time with its unit, such as 30m, 12h or 7d".to_owned())
-}
-
-fn time(text: &str, longest: Duration) -> Option<Duration> {
-    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(split);
-    let number: u64 = number.parse().ok()?;
-    let seconds = match unit {
-        "ms" => {
-            return Some(Duration::from_millis(number)).filter(|d| !d.is_zero() && *d <= longest);
-        }
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        "d" => DAY,
-        _ => return None,
-    };
-    let duration = number.checked_mul(seconds).map(Duration::from_secs);
-    duration.filter(|duration| !duration.is_zero() && *duration <= longest)
+    time::parse(text, SHORTEST..=3650 * time::DAY)
+        .ok_or_else(|| "a time with its unit, such as 30m, 12h or 7d".to_owned())
 }
 
 /// Writes each as its text.
