@@ -77,25 +77,6 @@ impl Allocator {
         self.look_at(id, Trigger::Now);
     }
 
-    /// Replaces what an agent has and can.
-    pub fn update_agent(&mut self, id: &AgentId, spec: AgentSpec) {
-        let Some(agent) = self.agents.get_mut(id) else { return };
-        if agent.spec == spec {
-            return;
-        }
-        self.total.subtract(&agent.quantities);
-        agent.spec = spec;
-        agent.measure();
-        self.total.add(&agent.quantities);
-        self.look_at(id, Trigger::Now);
-    }
-
-    /// The agent's attributes changed: what was refused may now be welcome.
-    pub fn agent_attributes_changed(&mut self, id: &AgentId) {
-        self.filters.clear_agent(id);
-        self.look_at(id, Trigger::Now);
-    }
-
     /// Removes an agent and all that is held of it.
     pub fn remove_agent(&mut self, id: &AgentId) {
         let Some(agent) = self.agents.remove(id) else { return };

@@ -215,12 +215,6 @@ impl Cgroups {
         self.mounts().into_iter().map(|mount| self.directory(mount, id)).collect()
     }
 
-    /// The container's directory in the v2 hierarchy, where there is one.
-    #[must_use]
-    pub fn unified_directory(&self, id: &str) -> Option<PathBuf> {
-        self.layout.unified().map(|mount| self.directory(mount, id))
-    }
-
     fn directory(&self, mount: &Path, id: &str) -> PathBuf {
         mount.join(&self.root).join(id)
     }

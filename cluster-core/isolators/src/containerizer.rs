@@ -188,12 +188,6 @@ impl Containerizer {
         self.inner.cgroups.statistics(id)
     }
 
-    /// The container's directory in the cgroup v2 hierarchy, where there is one.
-    #[must_use]
-    pub fn unified_cgroup(&self, id: &str) -> Option<PathBuf> {
-        self.inner.cgroups.unified_directory(id)
-    }
-
     /// Removes the cgroup root, after all containers have been destroyed.
     ///
     /// # Errors

@@ -35,6 +35,29 @@ pub enum Vips {
     Off,
 }
 
+/// Which engine balances.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EngineKind {
+    /// Programs in the kernel.
+    Ebpf,
+    /// Queued first packets and conntrack.
+    Nfqueue,
+    /// None.
+    Off,
+}
+
+impl EngineKind {
+    /// Its name, as the configuration spells it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Ebpf => "ebpf",
+            Self::Nfqueue => "nfqueue",
+            Self::Off => "off",
+        }
+    }
+}
+
 /// What the balancer could not do.
 #[derive(Debug, thiserror::Error)]
 pub enum VipsError {
@@ -91,13 +114,13 @@ impl Vips {
         }
     }
 
-    /// The engine's name, as the configuration spells it.
+    /// Which engine it is.
     #[must_use]
-    pub fn engine(&self) -> &'static str {
+    pub fn engine(&self) -> EngineKind {
         match self {
-            Self::Ebpf(_) => "ebpf",
-            Self::Queues(_) => "nfqueue",
-            Self::Off => "off",
+            Self::Ebpf(_) => EngineKind::Ebpf,
+            Self::Queues(_) => EngineKind::Nfqueue,
+            Self::Off => EngineKind::Off,
         }
     }
 

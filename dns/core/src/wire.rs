@@ -52,15 +52,6 @@ impl Data {
         matches!(kind, A | AAAA | CNAME | NS | PTR | SOA | SRV | TXT | MX | SVCB | HTTPS)
     }
 
-    /// The data if they are raw and have a form of their own; else what they are.
-    #[must_use]
-    pub fn cooked(self) -> Self {
-        match self {
-            Self::Raw { kind, bytes } => Self::from_bytes(kind, &bytes),
-            other => other,
-        }
-    }
-
     /// Reads what [`Self::push_bytes`] wrote.
     pub(crate) fn from_bytes(kind: u16, bytes: &[u8]) -> Self {
         Self::known(kind, bytes).unwrap_or_else(|| Self::Raw { kind, bytes: bytes.to_vec() })

@@ -115,12 +115,6 @@ impl Resources {
         wanted.is_empty() || self.0.iter().any(|mine| mine.contains(&wanted))
     }
 
-    /// Whether the numbers are there, whatever their properties.
-    #[must_use]
-    pub fn contains_quantities(&self, quantities: &Quantities) -> bool {
-        self.quantities().contains(quantities)
-    }
-
     /// Amounts by name; ranges and sets count their members, shared ones once.
     #[must_use]
     pub fn quantities(&self) -> Quantities {

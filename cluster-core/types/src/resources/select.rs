@@ -68,18 +68,6 @@ impl Resources {
         self.filter(|resource| !resource.shared)
     }
 
-    /// Numbers only.
-    #[must_use]
-    pub fn scalars(&self) -> Self {
-        self.filter(|resource| matches!(resource.value, Value::Scalar(_)))
-    }
-
-    /// Volumes that outlive their tasks.
-    #[must_use]
-    pub fn persistent_volumes(&self) -> Self {
-        self.filter(Resource::is_persistent_volume)
-    }
-
     /// Those of one name.
     #[must_use]
     pub fn named(&self, name: &str) -> Self {
@@ -145,16 +133,6 @@ impl Resources {
         self.map(|resource| {
             let mut resource = resource.clone();
             resource.reservations.push(reservation.clone());
-            Some(resource)
-        })
-    }
-
-    /// The same without the topmost reservation.
-    #[must_use]
-    pub fn pop_reservation(&self) -> Self {
-        self.map(|resource| {
-            let mut resource = resource.clone();
-            resource.reservations.pop();
             Some(resource)
         })
     }

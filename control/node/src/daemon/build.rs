@@ -38,6 +38,7 @@ use mizzen_http::core::{CoreHandle, CoreRequest, channel};
 use mizzen_http::server::Listeners;
 use mizzen_isolators::Launched;
 use mizzen_kernel::network::{NetworkSpec, ensure_network};
+use mizzen_kernel::vips::EngineKind;
 use mizzen_master::Master;
 use mizzen_master::overlay::Overlays;
 use mizzen_master::registry::Registry;
@@ -161,7 +162,7 @@ pub(crate) async fn build(
         store,
         config,
     };
-    if core.vips.engine() == "nfqueue" {
+    if core.vips.engine() == EngineKind::Nfqueue {
         core.planner.avoid_own_ports();
     }
     if let Some(problem) = vips.problem {

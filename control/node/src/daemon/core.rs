@@ -41,7 +41,7 @@ use mizzen_kernel::endings::{Ended as VipsEnded, Endings};
 use mizzen_kernel::network::{Report, own_addresses};
 use mizzen_kernel::policy::Refusal;
 use mizzen_kernel::tunnels::TunnelReport;
-use mizzen_kernel::vips::Vips;
+use mizzen_kernel::vips::{EngineKind, Vips};
 use mizzen_master::Master;
 use mizzen_membership::log::OwnerLog;
 use mizzen_membership::view::View;
@@ -346,7 +346,7 @@ impl Core {
 
     /// Compares the balancer's tables with the plan, and mends them.
     pub(crate) fn reconcile_vips(&mut self) {
-        if self.vips.engine() == "off" {
+        if self.vips.engine() == EngineKind::Off {
             return;
         }
         match own_addresses() {

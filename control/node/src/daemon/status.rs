@@ -76,7 +76,7 @@ impl Core {
         if config.has(Role::Vip) {
             let specs = self.planner.specs();
             let backends: usize = specs.values().map(|spec| spec.backends.len()).sum();
-            let engine = self.vips.engine();
+            let engine = self.vips.engine().word();
             let (ejected, out) = self.idle_backends();
             let part = json!({
                 "engine": engine, "mechanism": self.vips.mechanism(), "count": specs.len(), "backends": backends,

@@ -3,6 +3,7 @@
 use super::core::{Core, Input};
 use crate::config::Role;
 use mizzen_kernel::ingress::{LinkMonitor, follow_links};
+use mizzen_kernel::vips::EngineKind;
 use mizzen_types::error::chain;
 use mizzen_types::time::Mono;
 use std::collections::BTreeSet;
@@ -19,7 +20,7 @@ const PROBLEM: &str = "vip links";
 impl Core {
     /// Attaches to the links that there are, and listens for others.
     pub(crate) fn watch_links(&mut self) {
-        if self.vips.engine() != "ebpf" && !self.has_fast_path() {
+        if self.vips.engine() != EngineKind::Ebpf && !self.has_fast_path() {
             return;
         }
         let monitor = LinkMonitor::open();

@@ -34,7 +34,7 @@ use ejections::{Ejected, LOOK};
 use exposition::{Gone, Writer};
 use metrics::{Exposed, single, total};
 use mizzen_http::core::{Explained, MetricsEncoding, MetricsReply, Query, QueryReply};
-use mizzen_kernel::vips::{Latencies, Socket, Vips, udp_clients};
+use mizzen_kernel::vips::{EngineKind, Latencies, Socket, Vips, udp_clients};
 use mizzen_types::error::chain;
 use mizzen_types::time::{Mono, Now};
 use mizzen_types::vip::VipKey;
@@ -280,7 +280,7 @@ fn minuteman_backend(text: &str, sight: &Sight, minutes: &Minutes) -> QueryReply
     QueryReply::Json(found.unwrap_or_else(|| json!({ "error": "invalid_backend" })))
 }
 
-fn explain_vip(text: &str, sight: &Sight, engine: &str) -> QueryReply {
+fn explain_vip(text: &str, sight: &Sight, engine: EngineKind) -> QueryReply {
     let end: End = match text.parse() {
         Ok(end) => end,
         Err(error) => return QueryReply::Bad(error.to_string()),
@@ -289,7 +289,7 @@ fn explain_vip(text: &str, sight: &Sight, engine: &str) -> QueryReply {
     let vips: Vec<Value> = found.map(|seen| explain::vip(seen, sight)).collect();
     match vips.is_empty() {
         true => QueryReply::NotFound(words::nothing_there(&end, sight)),
-        false => QueryReply::Json(json!({ "engine": engine, "vips": vips })),
+        false => QueryReply::Json(json!({ "engine": engine.word(), "vips": vips })),
     }
 }
 
@@ -297,7 +297,7 @@ fn explain_connection(
     text: &str,
     sight: &Sight,
     mut sockets: Vec<Socket>,
-    engine: &str,
+    engine: EngineKind,
 ) -> QueryReply {
     let pair: Pair = match text.parse() {
         Ok(pair) => pair,
@@ -322,7 +322,7 @@ fn explain_connection(
     };
     let vips = explain::find(sight, socket).map(|seen| explain::vip(seen, sight));
     QueryReply::Json(json!({
-        "engine": engine,
+        "engine": engine.word(),
         "connection": explain::connection(socket, sight),
         "vips": vips.into_iter().collect::<Vec<_>>(),
     }))

@@ -6,6 +6,7 @@ use crate::daemon::core::{Core, Input};
 use crate::daemon::{build, clock};
 use anyhow::Context;
 use mizzen_kernel::fast_path::{FastPathError, FastPathMeter, FastPathSpec, OverlayPath, teardown};
+use mizzen_kernel::vips::EngineKind;
 use mizzen_plan::overlay::{Between, Hooked};
 use mizzen_types::error::chain;
 use mizzen_types::time::Mono;
@@ -113,7 +114,7 @@ impl Core {
 
     fn fast_path_spec(&self) -> Option<FastPathSpec> {
         // Queued packets are translated where the fast path does not come by.
-        if !self.config.overlay.fast_path || self.vips.engine() == "nfqueue" {
+        if !self.config.overlay.fast_path || self.vips.engine() == EngineKind::Nfqueue {
             return None;
         }
         let grant = self.overlay.grant.as_ref()?;
@@ -130,7 +131,7 @@ impl Core {
     fn hooked(&self) -> Hooked {
         // Only the root of the hierarchy lacks this file.
         let is_everybody = !self.config.vip.cgroup.join("cgroup.events").exists();
-        if is_everybody || self.vips.engine() != "ebpf" {
+        if is_everybody || self.vips.engine() != EngineKind::Ebpf {
             return Hooked::All;
         }
         let records = self.containers.as_ref().map(|containers| containers.checkpoints.list());

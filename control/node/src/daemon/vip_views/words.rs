@@ -6,7 +6,7 @@ use super::odds::{Choice, Method};
 use super::sight::{Seen, Sight, State};
 use mizzen_ebpf_core::ewma::FLOOR;
 use mizzen_ebpf_core::select::{Load, SPILL};
-use mizzen_kernel::vips::{Reason, Socket, Stage};
+use mizzen_kernel::vips::{EngineKind, Reason, Socket, Stage};
 use mizzen_types::vip::{Distance, Locality, Rule, Withheld};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -57,7 +57,12 @@ pub(crate) fn connection(
 }
 
 /// Why nothing is known of a connection, and what is near it.
-pub(crate) fn unknown(pair: &Pair, sight: &Sight, sockets: &[Socket], engine: &str) -> String {
+pub(crate) fn unknown(
+    pair: &Pair,
+    sight: &Sight,
+    sockets: &[Socket],
+    engine: EngineKind,
+) -> String {
     let Pair { from, to } = pair;
     let mut words = vec![format!("no connection from {from} to {} is known", typed(to))];
     let vips: Vec<&Seen> = sight.vips.iter().filter(|seen| to.is_vip(seen)).collect();
@@ -67,7 +72,7 @@ pub(crate) fn unknown(pair: &Pair, sight: &Sight, sockets: &[Socket], engine: &s
     let mut kept: Vec<&Socket> = sockets.iter().filter(of_vip).collect();
     if vips.is_empty() && !leads(sight, to) {
         words.push(nothing_there(to, sight));
-    } else if engine == "off" {
+    } else if engine == EngineKind::Off {
         words.push("vip.engine is off on this node, so nothing is balanced here".to_owned());
     } else {
         words.push(format!(
@@ -87,7 +92,7 @@ pub(crate) fn unknown(pair: &Pair, sight: &Sight, sockets: &[Socket], engine: &s
                     .to_owned(),
             );
         }
-        if engine == "nfqueue" {
+        if engine == EngineKind::Nfqueue {
             words.push("the engine nfqueue knows connections while they are open".to_owned());
         }
     }
