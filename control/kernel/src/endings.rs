@@ -9,6 +9,7 @@ use mizzen_ebpf_loader::{Leaver, MapError, Socket, SocketTable, TCP, VipAddress}
 use mizzen_netlink::{
     ConnectedSocket, NetlinkError, Removed, SocketDiag, Transport, in_namespace, netns_cookie,
 };
+use mizzen_types::mountinfo::{self, Mount};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
@@ -199,18 +200,15 @@ fn own_namespace() -> impl Iterator<Item = PathBuf> {
 
 /// Those that have a name, as `ip netns` gives.
 fn mounted_namespaces() -> impl Iterator<Item = PathBuf> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let points: Vec<PathBuf> = mounts.lines().filter_map(mounted_namespace).collect();
-    points.into_iter()
+    named_namespaces(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default())
 }
 
-/// The place of a namespace in a line of mountinfo; names with spaces in them are left out.
-fn mounted_namespace(line: &str) -> Option<PathBuf> {
-    let (mount, kind) = line.split_once(" - ")?;
-    let mut fields = mount.split(' ').skip(3);
-    let (root, point) = (fields.next()?, fields.next()?);
-    let is_network = kind.starts_with("nsfs ") && root.starts_with("net:[");
-    (is_network && !point.contains('\\')).then(|| PathBuf::from(point))
+fn named_namespaces(mounts: &str) -> impl Iterator<Item = PathBuf> + use<> {
+    let is_network = |mount: &Mount| {
+        mount.file_system == "nsfs" && mount.root.to_string_lossy().starts_with("net:[")
+    };
+    let networks = mountinfo::parse(mounts).into_iter().filter(is_network);
+    networks.map(|mount| mount.mount_point)
 }
 
 fn namespaces_of_processes() -> impl Iterator<Item = PathBuf> {
@@ -232,13 +230,14 @@ mod tests {
         #[rustfmt::skip]
         let table = [
             ("590 20 0:4 net:[4026532300] /run/netns/blue rw shared:5 - nsfs nsfs rw", Some("/run/netns/blue")),
-            ("590 20 0:4 net:[4026532300] /run/net\\040ns/x rw - nsfs nsfs rw",        None),
+            ("590 20 0:4 net:[4026532300] /run/net\\040ns/x rw - nsfs nsfs rw",        Some("/run/net ns/x")),
             ("591 20 0:4 mnt:[4026532301] /run/mnt/blue rw - nsfs nsfs rw",            None),
             ("592 20 0:5 / /proc rw - proc proc rw",                                   None),
             ("garbage",                                                                None),
         ];
         for (line, want) in table {
-            assert_eq!(mounted_namespace(line), want.map(PathBuf::from), "{line}");
+            let found = named_namespaces(line).next();
+            assert_eq!(found, want.map(PathBuf::from), "{line}");
         }
     }
 }

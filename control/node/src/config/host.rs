@@ -1,5 +1,6 @@
 //! What the machine says about itself, for defaults.
 
+use mizzen_types::mountinfo::{self, Mount};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 
@@ -87,11 +88,8 @@ impl HostFacts {
 /// Where `mountinfo` (the text of `/proc/self/mountinfo`) has the v2 hierarchy.
 #[must_use]
 pub fn cgroup2_mount(mountinfo: &str) -> Option<PathBuf> {
-    mountinfo.lines().find_map(|line| {
-        let (left, right) = line.split_once(" - ")?;
-        (right.split(' ').next() == Some("cgroup2"))
-            .then(|| left.split(' ').nth(4).map(PathBuf::from))?
-    })
+    let is_unified = |mount: &Mount| mount.file_system == "cgroup2";
+    mountinfo::parse(mountinfo).into_iter().find(is_unified).map(|mount| mount.mount_point)
 }
 
 /// First the address from which the machine reaches others, then the rest.

@@ -10,6 +10,7 @@
 //! processes itself.
 
 use super::error::LabError;
+use mizzen_types::mountinfo;
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal};
 use std::collections::BTreeSet;
@@ -152,23 +153,14 @@ fn enable_controllers(group: &Path) {
 
 fn hierarchies(mountinfo: &str) -> Vec<Hierarchy> {
     let mut found: Vec<Hierarchy> = Vec::new();
-    for line in mountinfo.lines() {
-        let Some((left, right)) = line.split_once(" - ") else { continue };
-        let left: Vec<&str> = left.split(' ').collect();
-        let right: Vec<&str> = right.split(' ').collect();
-        let (Some(&"/"), Some(mount), Some(kind)) = (left.get(3), left.get(4), right.first())
-        else {
+    for mount in mountinfo::parse(mountinfo) {
+        if mount.root != Path::new("/") {
             continue;
-        };
-        let hierarchy = match *kind {
-            "cgroup2" => Hierarchy::V2(PathBuf::from(mount)),
-            "cgroup" => {
-                let options = right.get(2).copied().unwrap_or_default();
-                if !options.split(',').any(|option| USED.contains(&option)) {
-                    continue;
-                }
-                Hierarchy::V1(PathBuf::from(mount))
-            }
+        }
+        let is_used = |option: &String| USED.contains(&option.as_str());
+        let hierarchy = match mount.file_system.as_str() {
+            "cgroup2" => Hierarchy::V2(mount.mount_point),
+            "cgroup" if mount.super_options.iter().any(is_used) => Hierarchy::V1(mount.mount_point),
             _ => continue,
         };
         if !found.iter().any(|known| known.mount() == hierarchy.mount()) {
