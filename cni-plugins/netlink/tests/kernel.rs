@@ -4,10 +4,10 @@
 
 mod support;
 
+use mizzen_tests_load::{Load, while_loaded};
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use ipnet::IpNet;
 use mizzen_netlink::{
@@ -332,28 +332,24 @@ fn a_refused_batch_leaves_no_table() {
 #[test]
 fn a_dump_survives_changes_under_it() {
     let namespace = Namespace::new();
-    let stop = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let churn = || {
-            let mut netlink = namespace.netlink();
-            while !stop.load(Ordering::Relaxed) {
-                for at in 0..20 {
-                    netlink.ensure_bridge(&bridge(&format!("churn{at}"), &[])).unwrap();
-                }
-                for at in 0..20 {
-                    netlink.remove_link(&format!("churn{at}")).unwrap();
-                }
-            }
-        };
+    let churn = |load: &Load| {
         let mut netlink = namespace.netlink();
-        netlink.ensure_bridge(&bridge("steady", &["9.0.5.1/25"])).unwrap();
-        let worker = scope.spawn(churn);
+        while load.goes_on() {
+            for at in 0..20 {
+                netlink.ensure_bridge(&bridge(&format!("churn{at}"), &[])).unwrap();
+            }
+            for at in 0..20 {
+                netlink.remove_link(&format!("churn{at}")).unwrap();
+            }
+        }
+    };
+    let mut netlink = namespace.netlink();
+    netlink.ensure_bridge(&bridge("steady", &["9.0.5.1/25"])).unwrap();
+    while_loaded([churn], |_| {
         for _ in 0..200 {
             let links = netlink.observe_links().unwrap();
             assert!(links.iter().any(|link| link.name == "steady"), "{links:?}");
         }
-        stop.store(true, Ordering::Relaxed);
-        worker.join().unwrap();
     });
 }
 

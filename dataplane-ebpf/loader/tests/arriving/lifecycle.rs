@@ -1,8 +1,8 @@
 //! Restarts, links that come and go, and removal, under traffic.
 
+use mizzen_tests_load::{Load, while_loaded};
 use std::io::ErrorKind;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use mizzen_ebpf_loader::{Attachment, Dataplane, teardown};
 use mizzen_netlink::LinkChange;
@@ -143,18 +143,16 @@ fn link_pins(net: &Net) -> usize {
 
 /// Connects to the VIP in another thread while `work` runs, and returns how often. All succeed.
 fn under_load(client: &Namespace, work: impl FnOnce()) -> u64 {
-    let (stop, connects) = (AtomicBool::new(false), AtomicU64::new(0));
-    thread::scope(|scope| {
-        let load = scope.spawn(|| {
-            while !stop.load(Ordering::Relaxed) {
-                client.connect(at(VIP)).expect("every connect succeeds");
-                connects.fetch_add(1, Ordering::Relaxed);
-            }
-        });
+    let connects = AtomicU64::new(0);
+    let connecting = |load: &Load| {
+        while load.goes_on() {
+            client.connect(at(VIP)).expect("every connect succeeds");
+            connects.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    while_loaded([connecting], |_| {
         eventually("the first connect", || connects.load(Ordering::Relaxed) > 0);
         work();
-        stop.store(true, Ordering::Relaxed);
-        load.join().expect("no connect failed");
     });
     connects.into_inner()
 }

@@ -1,14 +1,14 @@
 //! Backends that fail: ejected, probed, admitted again.
 
+use mizzen_tests_load::{Load, while_loaded};
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use mizzen_ebpf_loader::{Counts, Dataplane, Reason, Rule, Tuning, VipWanted};
 
-use crate::room::{Stopper, at, backends, eventually, in_room, reset, sink, tcp};
+use crate::room::{at, backends, eventually, in_room, reset, sink, tcp};
 use crate::{VIP, counts};
 
 #[test]
@@ -303,19 +303,14 @@ fn begin_connect() -> socket2::Socket {
 
 /// Lets so many clients connect in a loop while `work` runs; how many connects were refused.
 fn with_clients(clients: usize, work: impl FnOnce()) -> u64 {
-    let (stop, failed) = (AtomicBool::new(false), AtomicU64::new(0));
-    thread::scope(|scope| {
-        let client = || {
-            while !stop.load(Ordering::Relaxed) {
-                failed.fetch_add(connect_once(), Ordering::Relaxed);
-            }
-        };
-        (0..clients).for_each(|_| drop(scope.spawn(client)));
-        let stopper = Stopper(&stop);
-        work();
-        drop(stopper);
-    });
-    failed.into_inner()
+    let connecting = |load: &Load| {
+        let mut failed = 0;
+        while load.goes_on() {
+            failed += connect_once();
+        }
+        failed
+    };
+    while_loaded(std::iter::repeat_n(connecting, clients), |_| work()).0.into_iter().sum()
 }
 
 /// Somebody who listens and accepts nobody: the kernel drops what is sent to him.

@@ -1,18 +1,18 @@
 //! Changes, restarts, moves and removal, as the daemon causes them.
 
+use mizzen_tests_load::{Load, while_loaded};
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use mizzen_ebpf_loader::{
     Admission, BackendWanted, Counts, Dataplane, LoadError, MapError, Options, Rule, VipAddress,
     VipWanted, probe, teardown,
 };
 
-use crate::room::{Stopper, at, backends, connect, eventually, in_room, reset, server, tcp};
+use crate::room::{at, backends, connect, eventually, in_room, reset, server, tcp};
 use crate::{VIP, counts, spread};
 
 #[test]
@@ -256,20 +256,17 @@ fn ids_and_counts_belong_to_a_backend_of_a_vip() {
 
 /// Connects to the VIP in another thread while `work` runs, and returns how often. All succeed.
 fn under_load(work: impl FnOnce()) -> u64 {
-    let (stop, connects) = (AtomicBool::new(false), AtomicU64::new(0));
-    thread::scope(|scope| {
-        let load = scope.spawn(|| {
-            while !stop.load(Ordering::Relaxed) {
-                let (stream, _) = connect(at(VIP)).expect("every connect succeeds");
-                reset(stream);
-                connects.fetch_add(1, Ordering::Relaxed);
-            }
-        });
-        let stopper = Stopper(&stop);
+    let connects = AtomicU64::new(0);
+    let connecting = |load: &Load| {
+        while load.goes_on() {
+            let (stream, _) = connect(at(VIP)).expect("every connect succeeds");
+            reset(stream);
+            connects.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    while_loaded([connecting], |_| {
         eventually("the first connect", || connects.load(Ordering::Relaxed) > 0);
         work();
-        drop(stopper);
-        load.join().expect("no connect failed");
     });
     connects.into_inner()
 }

@@ -10,7 +10,6 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -194,15 +193,6 @@ pub fn namespace() -> (Running, PathBuf) {
     eventually("the child is in its namespace", || fs::read_link(&path).ok() != own);
     in_namespace(&path, loopback_up).expect("alive");
     (child, path)
-}
-
-/// Stops those who look at the flag, also when the test fails.
-pub struct Stopper<'a>(pub &'a AtomicBool);
-
-impl Drop for Stopper<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 /// Parses an address with a port.

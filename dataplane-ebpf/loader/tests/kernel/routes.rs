@@ -3,16 +3,16 @@
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use mizzen_ebpf_loader::{Counts, Dataplane, Reason, Stage, Tuning};
+use mizzen_tests_load::{Load, while_loaded};
 use mizzen_netlink::{DuplicateDetection, IfIndex, Netlink, in_namespace};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::room::{Stopper, at, backends, eventually, in_room, namespace, reset, sink, tcp};
+use crate::room::{at, backends, eventually, in_room, namespace, reset, sink, tcp};
 use crate::{VIP, counts};
 
 #[test]
@@ -152,26 +152,19 @@ fn listener(number: u8) -> SocketAddr {
 
 /// Lets so many clients connect in a loop while `work` runs; how many found no way.
 fn with_clients(clients: usize, work: impl FnOnce()) -> u64 {
-    let (stop, lost) = (AtomicBool::new(false), AtomicU64::new(0));
-    thread::scope(|scope| {
-        let client = || {
-            while !stop.load(Ordering::Relaxed) {
-                match TcpStream::connect_timeout(&at(VIP), Duration::from_secs(3)) {
-                    Ok(stream) => reset(stream),
-                    Err(error) if error.kind() == ErrorKind::NetworkUnreachable => {
-                        lost.fetch_add(1, Ordering::Relaxed);
-                    }
-                    // Its way went while it shook hands.
-                    Err(error) => assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}"),
-                }
+    let connecting = |load: &Load| {
+        let mut lost = 0;
+        while load.goes_on() {
+            match TcpStream::connect_timeout(&at(VIP), Duration::from_secs(3)) {
+                Ok(stream) => reset(stream),
+                Err(error) if error.kind() == ErrorKind::NetworkUnreachable => lost += 1,
+                // Its way went while it shook hands.
+                Err(error) => assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}"),
             }
-        };
-        (0..clients).for_each(|_| drop(scope.spawn(client)));
-        let stopper = Stopper(&stop);
-        work();
-        drop(stopper);
-    });
-    lost.into_inner()
+        }
+        lost
+    };
+    while_loaded(std::iter::repeat_n(connecting, clients), |_| work()).0.into_iter().sum()
 }
 
 fn stream(protocol: Protocol) -> Socket {

@@ -1,17 +1,17 @@
 //! Restarts, upgrades and deaths of the daemon while clients go on connecting.
 
+use mizzen_tests_load::{Load, while_loaded};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use mizzen_ebpf_loader::{
     Admission, Counts, Dataplane, LoadError, Rule, VipAddress, VipState, VipWanted, teardown,
 };
 
 use crate::VIP;
-use crate::room::{Room, Stopper, at, backends, eventually, in_room, reset, sink, tcp};
+use crate::room::{Room, at, backends, eventually, in_room, reset, sink, tcp};
 
 #[test]
 fn thirty_restarts_and_two_upgrades_lose_no_connect() {
@@ -196,21 +196,17 @@ fn upgrade(room: &Room, wanted: &VipWanted) {
 
 /// Connects to the VIP while `work` runs and until there were `least` connects; returns how many. All succeed.
 fn under_load(least: u64, work: impl FnOnce()) -> u64 {
-    let (stop, connects) = (AtomicBool::new(false), AtomicU64::new(0));
-    thread::scope(|scope| {
-        let client = || {
-            while !stop.load(Ordering::Relaxed) || connects.load(Ordering::Relaxed) < least {
-                let stream = std::net::TcpStream::connect(at(VIP)).expect("every connect succeeds");
-                reset(stream);
-                connects.fetch_add(1, Ordering::Relaxed);
-            }
-        };
-        let clients = [scope.spawn(client), scope.spawn(client)];
-        let stopper = Stopper(&stop);
+    let connects = AtomicU64::new(0);
+    let connecting = |load: &Load| {
+        while load.goes_on() || connects.load(Ordering::Relaxed) < least {
+            let stream = std::net::TcpStream::connect(at(VIP)).expect("every connect succeeds");
+            reset(stream);
+            connects.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    while_loaded([connecting; 2], |_| {
         eventually("the first connect", || connects.load(Ordering::Relaxed) > 0);
         work();
-        drop(stopper);
-        clients.into_iter().for_each(|client| client.join().expect("no connect failed"));
     });
     connects.into_inner()
 }

@@ -1,8 +1,7 @@
 //! Containers, daemons and programs come and go.
 
+use mizzen_tests_load::{Load, while_loaded};
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 
 use mizzen_ebpf_loader::{FastPath, FastPathWanted};
 
@@ -45,13 +44,12 @@ fn connections_outlive_daemons_and_the_fast_path() {
         let mut held = client.namespace.connect(target).expect("the fast path");
         drop(paths);
         assert!(held.echoes(&[1; 100_000]), "without a daemon");
-        let stop = AtomicBool::new(false);
-        thread::scope(|scope| {
-            let load = scope.spawn(|| {
-                while !stop.load(Ordering::Relaxed) {
-                    assert!(held.echoes(&[2; 10_000]));
-                }
-            });
+        let echoing = |load: &Load| {
+            while load.goes_on() {
+                assert!(held.echoes(&[2; 10_000]), "no byte is lost");
+            }
+        };
+        while_loaded([echoing], |_| {
             let mut paths = cluster.open();
             let before = counts(&paths);
             for node in &cluster.nodes {
@@ -61,8 +59,6 @@ fn connections_outlive_daemons_and_the_fast_path() {
                 node.follow(path, &node.wanted());
                 assert_eq!(filters(node), 3, "a tunnel and two containers");
             }
-            stop.store(true, Ordering::Relaxed);
-            load.join().expect("no byte was lost");
             assert!(counts(&paths)[0].sent >= before[0].sent);
         });
         assert!(held.echoes(&[3; 100_000]));

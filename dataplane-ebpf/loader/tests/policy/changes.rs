@@ -1,6 +1,7 @@
 //! Policies that change while containers talk.
 
 use mizzen_ebpf_core::policy::{Class, PolicyWanted, Traffic};
+use mizzen_tests_load::{Load, while_loaded};
 
 use crate::cluster::{FAMILIES, address, at};
 use crate::net::ask;
@@ -65,23 +66,20 @@ fn nothing_is_refused_in_between_that_is_allowed_before_and_after() {
             stage.class((1, 2), class);
             stage.wanted.rulings.clear();
             stage.allow((number, SERVER), Traffic::All);
-            let stop = std::sync::atomic::AtomicBool::new(false);
             let client = stage.cluster.nodes[0].containers[0].namespace.path();
-            std::thread::scope(|scope| {
-                let load = scope.spawn(|| {
-                    let connect = || std::net::TcpStream::connect(target).is_ok();
-                    let mut made = 0;
-                    while made < 20 || !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                        let connected = mizzen_netlink::in_namespace(&client, connect);
-                        assert!(connected.expect("a namespace"));
-                        made += 1;
-                    }
-                });
+            let connecting = |load: &Load| {
+                let connect = || std::net::TcpStream::connect(target).is_ok();
+                let mut made = 0;
+                while made < 20 || load.goes_on() {
+                    let connected = mizzen_netlink::in_namespace(&client, connect);
+                    assert!(connected.expect("a namespace"), "every connect succeeds");
+                    made += 1;
+                }
+            };
+            while_loaded([connecting], |_| {
                 for (node, policy) in stage.cluster.nodes.iter().zip(&mut stage.policies) {
                     crate::stage::follow(node, policy, &stage.wanted);
                 }
-                stop.store(true, std::sync::atomic::Ordering::Relaxed);
-                load.join().expect("every connect succeeded");
             });
         }
     });

@@ -1,5 +1,6 @@
 //! Changes, deaths, restarts and removal.
 
+use mizzen_tests_load::{Load, while_loaded};
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 
@@ -181,18 +182,17 @@ fn changes_under_load_lose_no_connect() {
     let net = Net::new();
     let servers = [BACKEND; 3].map(|address| net.backend.server(address));
     let mut engine = net.engine(&[tcp(VIP, &servers)]);
-    let stop = std::sync::atomic::AtomicBool::new(false);
     let connects = std::sync::atomic::AtomicU64::new(0);
     let order = std::sync::atomic::Ordering::Relaxed;
-    std::thread::scope(|scope| {
-        let load = scope.spawn(|| {
-            while !stop.load(order) {
-                net.client.connect(at(VIP)).expect("every connect succeeds");
-                connects.fetch_add(1, order);
-            }
-        });
+    let connecting = |load: &Load| {
+        while load.goes_on() {
+            net.client.connect(at(VIP)).expect("every connect succeeds");
+            connects.fetch_add(1, order);
+        }
+    };
+    while_loaded([connecting], |load| {
         let mut round = 0;
-        while connects.load(order) < 300 {
+        while connects.load(order) < 300 && load.goes_on() {
             round += 1;
             let wanted = &servers[round % 3..=(round % 3).max(round % 2 + 1)];
             engine.set_vip(&tcp(VIP, wanted)).expect("a VIP");
@@ -201,8 +201,6 @@ fn changes_under_load_lose_no_connect() {
                 .remove_vip(VipAddress::tcp(at(&format!("11.1.0.{}:80", round % 200))))
                 .expect("removable");
         }
-        stop.store(true, order);
-        load.join().expect("no connect failed");
     });
 }
 

@@ -9,13 +9,14 @@ use hickory_proto::rr::RecordType;
 use mizzen_dns_core::{Options, Zones};
 use mizzen_dns_server::handover::{self, Holder};
 use mizzen_dns_server::{Server, Settings, SharedZones, Sockets};
+use mizzen_tests_load::{Load, while_loaded};
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 const ROLE: &str = "MIZZEN_TEST_ROLE";
@@ -98,9 +99,9 @@ fn a_process_of_the_test() {
 
 /// Asks again and again until told to stop; returns how many had no answer even when
 /// asked twice, and how many were asked.
-fn ask_on(resolver: SocketAddr, stop: &AtomicBool, asked: &AtomicUsize) -> usize {
+fn ask_on(resolver: SocketAddr, load: &Load, asked: &AtomicUsize) -> usize {
     let mut lost = 0;
-    while !stop.load(Ordering::Relaxed) {
+    while load.goes_on() {
         // Another port each time: the kernel spreads clients over the sockets by it.
         let socket = UdpSocket::bind(loopback(0)).expect("a socket");
         socket.connect(resolver).expect("a peer");
@@ -137,10 +138,9 @@ fn no_question_that_is_repeated_once_is_lost_by_a_kill() {
     holder.ready();
     let mut resolver = Process::start("resolver", &place.0, loopback(0));
     let address: SocketAddr = resolver.ready().parse().expect("an address");
-    let (stop, asked) = (AtomicBool::new(false), AtomicUsize::new(0));
-    std::thread::scope(|scope| {
-        let clients: Vec<_> =
-            (0..4).map(|_| scope.spawn(|| ask_on(address, &stop, &asked))).collect();
+    let asked = AtomicUsize::new(0);
+    let asking = |load: &Load| ask_on(address, load, &asked);
+    let (lost, ()) = while_loaded([asking; 4], |_| {
         for _ in 0..3 {
             let before = asked.load(Ordering::Relaxed);
             wait_until("some answers", || asked.load(Ordering::Relaxed) > before + 50);
@@ -153,11 +153,8 @@ fn no_question_that_is_repeated_once_is_lost_by_a_kill() {
         }
         let before = asked.load(Ordering::Relaxed);
         wait_until("some answers", || asked.load(Ordering::Relaxed) > before + 50);
-        stop.store(true, Ordering::Relaxed);
-        for client in clients {
-            assert_eq!(client.join().expect("no panic"), 0, "questions without an answer");
-        }
     });
+    assert_eq!(lost, [0; 4], "questions without an answer");
     handover::end(&place.0).expect("the holder ends");
     resolver.kill();
     UdpSocket::bind(address).expect("the port is free");

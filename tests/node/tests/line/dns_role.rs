@@ -4,6 +4,7 @@
 use hickory_proto::op::{Message, MessageType, ResponseCode};
 use hickory_proto::rr::rdata::A;
 use hickory_proto::rr::{RData, Record, RecordType};
+use mizzen_tests_load::{Load, while_loaded};
 use mizzen_tests_node::apps::{self, deploy_web};
 use mizzen_tests_node::dns::{self, By};
 use mizzen_tests_node::http::{get, send_json};
@@ -16,7 +17,6 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
@@ -268,9 +268,9 @@ fn mesos_dns_and_the_dispatcher_answer_by_http() {
 }
 
 /// Asks all the time; stub resolvers do so twice if no answer comes.
-fn ask_on(stop: &AtomicBool, name: &str, tries: u32) -> (u32, Vec<String>) {
+fn ask_on(load: &Load, name: &str, tries: u32) -> (u32, Vec<String>) {
     let (mut answered, mut lost) = (0, Vec::new());
-    while !stop.load(Ordering::Relaxed) {
+    while load.goes_on() {
         let ask = || dns::ask(By::Udp, dns::resolver(), name, RecordType::A);
         match (1..tries).fold(ask(), |answer, _| answer.or_else(|_| ask())) {
             Ok(answer) if answer.answers.len() == 1 => answered += 1,
@@ -279,6 +279,14 @@ fn ask_on(stop: &AtomicBool, name: &str, tries: u32) -> (u32, Vec<String>) {
         }
     }
     (answered, lost)
+}
+
+/// Many questions were answered, and none was lost.
+fn all_were_answered(clients: Vec<(u32, Vec<String>)>) {
+    let answered: u32 = clients.iter().map(|(answered, _)| answered).sum();
+    let lost: Vec<String> = clients.into_iter().flat_map(|(_, lost)| lost).collect();
+    assert!(lost.is_empty(), "{lost:?}");
+    assert!(answered > 100, "{answered}");
 }
 
 /// A resolver that knows one name, which it will know at once when it starts again.
@@ -294,10 +302,8 @@ fn knowing(start: impl FnOnce() -> Node) -> Node {
 
 /// Kills and stops the daemon in turns, while clients ask and ask again once.
 fn restart_unnoticed(mut node: Node, start: impl Fn() -> Node) -> Node {
-    let stop = AtomicBool::new(false);
-    let (answered, lost) = std::thread::scope(|scope| {
-        let client = |_| scope.spawn(|| ask_on(&stop, "db.example.com", 2));
-        let clients: Vec<_> = (0..4).map(client).collect();
+    let asking = |load: &Load| ask_on(load, "db.example.com", 2);
+    let (clients, ()) = while_loaded([asking; 4], |_| {
         for round in 0..4 {
             match round % 2 {
                 0 => node.kill(),
@@ -305,15 +311,8 @@ fn restart_unnoticed(mut node: Node, start: impl Fn() -> Node) -> Node {
             }
             node = start();
         }
-        stop.store(true, Ordering::Relaxed);
-        let done = clients.into_iter().map(|client| client.join().unwrap());
-        done.fold((0, Vec::new()), |(sum, mut all), (answered, lost)| {
-            all.extend(lost);
-            (sum + answered, all)
-        })
     });
-    assert!(lost.is_empty(), "{lost:?}");
-    assert!(answered > 100, "{answered}");
+    all_were_answered(clients);
     node
 }
 
@@ -367,11 +366,9 @@ fn a_reload_loses_no_question_and_forgets_no_answer() {
         let file = PathBuf::from(lab::variable("MIZZEN_CONFIG"));
         let _ = node.text(&["dns", "set", "db.example.com", "A", "192.0.2.7"]);
         assert_eq!(dns::addresses(By::Udp, "www.example.com").len(), 1);
-        let stop = AtomicBool::new(false);
-        let (answered, lost) = std::thread::scope(|scope| {
-            let names = ["db.example.com", "www.example.com"].into_iter().cycle();
-            let clients: Vec<_> =
-                names.take(4).map(|name| scope.spawn(|| ask_on(&stop, name, 1))).collect();
+        let names = ["db.example.com", "www.example.com"].into_iter().cycle().take(4);
+        let asking = names.map(|name| move |load: &Load| ask_on(load, name, 1));
+        let (clients, ()) = while_loaded(asking, |_| {
             for ttl in 11..16 {
                 fs::write(&file, format!("[dns]\nttl = {ttl}\ncache_entries = {ttl}00\n")).unwrap();
                 node.signal(rustix::process::Signal::HUP);
@@ -381,15 +378,8 @@ fn a_reload_loses_no_question_and_forgets_no_answer() {
                     (answer.answers.first()?.ttl == ttl).then_some(())
                 });
             }
-            stop.store(true, Ordering::Relaxed);
-            let done = clients.into_iter().map(|client| client.join().unwrap());
-            done.fold((0, Vec::new()), |(sum, mut all), (answered, lost)| {
-                all.extend(lost);
-                (sum + answered, all)
-            })
         });
-        assert!(lost.is_empty(), "{lost:?}");
-        assert!(answered > 100, "{answered}");
+        all_were_answered(clients);
         assert_eq!(counted("mizzen_dns_cache_misses_total"), Some(1), "it was asked for once");
 
         // What cannot be is told, and changes nothing.
@@ -416,34 +406,31 @@ fn the_list_of_tasks_is_whole_while_tasks_come_and_go() {
         let tasks = deploy_web(&node, 2);
         apps::deploy(&node, &apps::command("/other", "sleep 1000"));
         let stays: BTreeSet<&str> = tasks.iter().map(|task| task.id.as_str()).collect();
-        let done = AtomicBool::new(false);
-        let (lists, sizes) = std::thread::scope(|scope| {
-            let lister = scope.spawn(|| {
-                let (mut lists, mut sizes) = (0, BTreeSet::new());
-                while !done.load(Ordering::Relaxed) || lists == 0 {
-                    let answer = get("127.0.0.1:8123".parse().unwrap(), "/v1/enumerate").unwrap();
-                    let all = answer.json();
-                    let [framework] = &all["frameworks"].as_array().unwrap()[..] else {
-                        panic!("one framework: {all}");
-                    };
-                    let tasks = framework["tasks"].as_array().unwrap();
-                    let ids: Vec<&str> =
-                        tasks.iter().filter_map(|task| task["id"].as_str()).collect();
-                    let once: BTreeSet<&str> = ids.iter().copied().collect();
-                    assert_eq!(once.len(), ids.len(), "each once: {ids:?}");
-                    assert!(stays.is_subset(&once), "{stays:?} in {ids:?}");
-                    sizes.insert(ids.len());
-                    lists += 1;
-                }
-                (lists, sizes)
-            });
+        let listing = |load: &Load| {
+            let (mut lists, mut sizes) = (0, BTreeSet::new());
+            while load.goes_on() || lists == 0 {
+                let answer = get("127.0.0.1:8123".parse().unwrap(), "/v1/enumerate").unwrap();
+                let all = answer.json();
+                let [framework] = &all["frameworks"].as_array().unwrap()[..] else {
+                    panic!("one framework: {all}");
+                };
+                let tasks = framework["tasks"].as_array().unwrap();
+                let ids: Vec<&str> = tasks.iter().filter_map(|task| task["id"].as_str()).collect();
+                let once: BTreeSet<&str> = ids.iter().copied().collect();
+                assert_eq!(once.len(), ids.len(), "each once: {ids:?}");
+                assert!(stays.is_subset(&once), "{stays:?} in {ids:?}");
+                sizes.insert(ids.len());
+                lists += 1;
+            }
+            (lists, sizes)
+        };
+        let (listed, ()) = while_loaded([listing], |_| {
             for count in [3, 1, 2] {
                 assert_eq!(node.mizzen(&["scale", "other", &count.to_string()]).code, Some(0));
                 apps::await_tasks(&node, "/other", count);
             }
-            done.store(true, Ordering::Relaxed);
-            lister.join().unwrap()
         });
-        assert!(lists > 3 && sizes.len() > 1, "{lists} lists of {sizes:?}");
+        let (lists, sizes) = &listed[0];
+        assert!(*lists > 3 && sizes.len() > 1, "{lists} lists of {sizes:?}");
     });
 }
