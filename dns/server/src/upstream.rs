@@ -11,6 +11,7 @@ mod line;
 mod plain;
 mod pool;
 mod question;
+mod shared;
 mod tls;
 
 pub use pool::UpstreamSnapshot;
@@ -21,6 +22,7 @@ pub(crate) use question::{Question, wire_name};
 
 use mizzen_dns_core::Unfit;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Why an upstream gave no answer.
@@ -35,6 +37,9 @@ pub enum UpstreamError {
         #[source]
         source: io::Error,
     },
+    /// There is no connection to ask on. Others wait for the same one, and hear the same.
+    #[error("there is no connection")]
+    NoConnection(#[source] Arc<UpstreamError>),
     /// Nothing came in time.
     #[error("no answer within {0:?}")]
     TimedOut(Duration),

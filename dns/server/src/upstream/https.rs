@@ -3,6 +3,7 @@
 use super::UpstreamError;
 use super::line::read_protected;
 use super::question::{Extension, Padding, Question, Spelling};
+use super::shared::Shared;
 use super::tls::Connector;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
@@ -12,7 +13,6 @@ use hyper::{Request, Response, StatusCode, body::Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use mizzen_dns_core::Relayed;
 use std::time::Duration;
-use tokio::sync::Mutex;
 use tracing::debug;
 
 const MESSAGE: &str = "application/dns-message";
@@ -29,15 +29,14 @@ type Sender = SendRequest<Full<Bytes>>;
 pub(super) struct Https {
     connector: Connector,
     url: String,
-    /// The connection; whoever makes one holds the lock meanwhile.
-    current: Mutex<Option<Sender>>,
+    connection: Shared<Sender>,
 }
 
 impl Https {
     /// * `path` — where questions are posted.
     pub(super) fn new(connector: Connector, path: &str) -> Self {
         let url = format!("https://{}{path}", connector.authority());
-        Self { connector, url, current: Mutex::default() }
+        Self { connector, url, connection: Shared::default() }
     }
 
     pub(super) async fn ask(&self, question: &Question) -> Result<Relayed, UpstreamError> {
@@ -53,7 +52,9 @@ impl Https {
     }
 
     async fn exchange(&self, message: Bytes) -> Result<Bytes, UpstreamError> {
-        let mut connection = self.connection().await?;
+        let connector = self.connector.clone();
+        let is_open = |connection: &Sender| !connection.is_closed();
+        let mut connection = self.connection.get(is_open, || connect(connector)).await?;
         let failed = |request| move |source| UpstreamError::Http { request, source };
         connection.ready().await.map_err(failed("posting a question"))?;
         let request = Request::post(&self.url)
@@ -64,24 +65,19 @@ impl Https {
         let response = connection.send_request(request).await;
         body(response.map_err(failed("posting a question"))?).await
     }
+}
 
-    async fn connection(&self) -> Result<Sender, UpstreamError> {
-        let mut current = self.current.lock().await;
-        if let Some(connection) = current.as_ref().filter(|connection| !connection.is_closed()) {
-            return Ok(connection.clone());
-        }
-        let stream = TokioIo::new(self.connector.connect().await?);
-        let mut builder = http2::Builder::new(TokioExecutor::new());
-        builder.timer(TokioTimer::new()).keep_alive_interval(PING).keep_alive_timeout(PING_ANSWER);
-        let failed = |source| UpstreamError::Http { request: "setting up HTTP/2", source };
-        let (sender, connection) = builder.handshake(stream).await.map_err(failed)?;
-        tokio::spawn(async move {
-            let ended = connection.await;
-            debug!(?ended, "connection to an upstream is over");
-        });
-        *current = Some(sender.clone());
-        Ok(sender)
-    }
+async fn connect(connector: Connector) -> Result<Sender, UpstreamError> {
+    let stream = TokioIo::new(connector.connect().await?);
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder.timer(TokioTimer::new()).keep_alive_interval(PING).keep_alive_timeout(PING_ANSWER);
+    let failed = |source| UpstreamError::Http { request: "setting up HTTP/2", source };
+    let (sender, connection) = builder.handshake(stream).await.map_err(failed)?;
+    tokio::spawn(async move {
+        let ended = connection.await;
+        debug!(?ended, "connection to an upstream is over");
+    });
+    Ok(sender)
 }
 
 async fn body(response: Response<Incoming>) -> Result<Bytes, UpstreamError> {

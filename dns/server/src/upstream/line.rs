@@ -7,6 +7,7 @@
 use super::UpstreamError;
 use super::plain::read_any_capitals;
 use super::question::{Extension, Padding, Question, Spelling};
+use super::shared::Shared;
 use super::tls::Connector;
 use mizzen_dns_core::{Relayed, Sent, Unfit};
 use parking_lot::Mutex;
@@ -30,8 +31,7 @@ const MOST: usize = 4096;
 #[derive(Debug)]
 pub(super) struct Line {
     connector: Connector,
-    /// The connection; whoever makes one holds the lock meanwhile.
-    current: tokio::sync::Mutex<Option<mpsc::Sender<Asking>>>,
+    connection: Shared<mpsc::Sender<Asking>>,
 }
 
 /// A question on its way.
@@ -46,7 +46,7 @@ type Waiting = Arc<Mutex<HashMap<u16, oneshot::Sender<Vec<u8>>>>>;
 
 impl Line {
     pub(super) fn new(connector: Connector) -> Self {
-        Self { connector, current: tokio::sync::Mutex::default() }
+        Self { connector, connection: Shared::default() }
     }
 
     pub(super) async fn ask(&self, question: &Question) -> Result<Relayed, UpstreamError> {
@@ -64,22 +64,19 @@ impl Line {
     async fn exchange(&self, message: &[u8]) -> Result<Vec<u8>, UpstreamError> {
         let (answer, answered) = oneshot::channel();
         let asking = Asking { message: message.to_vec(), answer };
-        let connection = self.connection().await?;
+        let connector = self.connector.clone();
+        let is_open = |connection: &mpsc::Sender<_>| !connection.is_closed();
+        let connection = self.connection.get(is_open, || connect(connector)).await?;
         connection.send(asking).await.map_err(|_| UpstreamError::Closed)?;
         answered.await.map_err(|_| UpstreamError::Closed)
     }
+}
 
-    async fn connection(&self) -> Result<mpsc::Sender<Asking>, UpstreamError> {
-        let mut current = self.current.lock().await;
-        if let Some(connection) = current.as_ref().filter(|connection| !connection.is_closed()) {
-            return Ok(connection.clone());
-        }
-        let stream = self.connector.connect().await?;
-        let (sender, questions) = mpsc::channel(QUEUE);
-        tokio::spawn(drive(stream, questions));
-        *current = Some(sender.clone());
-        Ok(sender)
-    }
+async fn connect(connector: Connector) -> Result<mpsc::Sender<Asking>, UpstreamError> {
+    let stream = connector.connect().await?;
+    let (sender, questions) = mpsc::channel(QUEUE);
+    tokio::spawn(drive(stream, questions));
+    Ok(sender)
 }
 
 /// Reads an answer that nobody can have forged on its way.

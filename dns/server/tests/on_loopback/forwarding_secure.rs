@@ -19,10 +19,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -32,6 +32,8 @@ const NAME: &str = "dns.example";
 struct Secure {
     address: SocketAddr,
     authority: PathBuf,
+    /// TCP connections, whatever became of them.
+    calls: Arc<AtomicUsize>,
     connections: Arc<AtomicUsize>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<std::thread::JoinHandle<()>>,
@@ -40,6 +42,17 @@ struct Secure {
 impl Secure {
     /// * `serve` — what happens on each connection.
     fn start<F>(serve: impl Fn(TlsStream<TcpStream>) -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        Self::start_behind(Arc::new(Semaphore::new(1)), serve)
+    }
+
+    /// * `gate` — who has no permit of it has not shaken hands yet.
+    fn start_behind<F>(
+        gate: Arc<Semaphore>,
+        serve: impl Fn(TlsStream<TcpStream>) -> F + Send + 'static,
+    ) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -52,9 +65,9 @@ impl Secure {
         std::fs::File::create(&authority)
             .and_then(|mut file| file.write_all(pem.as_bytes()))
             .expect("it is written");
-        let connections = Arc::<AtomicUsize>::default();
+        let (calls, connections) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
         let (stop, stopped) = oneshot::channel();
-        let count = Arc::clone(&connections);
+        let (called, count) = (Arc::clone(&calls), Arc::clone(&connections));
         let thread = std::thread::spawn(move || {
             let mut runtime = tokio::runtime::Builder::new_current_thread();
             let runtime = runtime.enable_all().build().expect("a runtime");
@@ -63,6 +76,8 @@ impl Secure {
                 let accept = async {
                     loop {
                         let (stream, _) = listener.accept().await.expect("a connection");
+                        called.fetch_add(1, Ordering::SeqCst);
+                        drop(gate.acquire().await.expect("it is never closed"));
                         // A client that does not believe us leaves.
                         if let Ok(stream) = acceptor.accept(stream).await {
                             count.fetch_add(1, Ordering::SeqCst);
@@ -73,7 +88,7 @@ impl Secure {
                 tokio::select! { () = accept => {}, _ = stopped => {} }
             });
         });
-        Self { address, authority, connections, stop: Some(stop), thread: Some(thread) }
+        Self { address, authority, calls, connections, stop: Some(stop), thread: Some(thread) }
     }
 
     /// A resolver that forwards to it.
@@ -198,6 +213,31 @@ fn one_tls_connection_carries_all_questions() {
             assert!(good(&resolver.udp(&ask(&format!("www{number}.example.")))), "{spec}");
         }
         assert_eq!(upstream.connections() - before, 1, "{spec}");
+    }
+}
+
+#[test]
+fn a_handshake_that_takes_longer_than_a_question_may_is_ended_all_the_same() {
+    for scheme in ["tls", "https"] {
+        let gate = Arc::new(Semaphore::new(0));
+        let upstream = match scheme {
+            "tls" => Secure::start_behind(Arc::clone(&gate), converse),
+            _ => Secure::start_behind(Arc::clone(&gate), https),
+        };
+        let path = if scheme == "tls" { "" } else { "/dns-query" };
+        let spec = format!("{scheme}://{}{path}#{NAME}", upstream.address);
+        let resolver = upstream.resolver(&spec, Duration::from_millis(300));
+        let reply = resolver.udp(&ask("www0.example."));
+        assert_eq!(reply.metadata.response_code, ResponseCode::ServFail, "{spec}");
+        gate.add_permits(1);
+        // It rests after the failure; each time another name, because failures are kept.
+        let begin = Instant::now();
+        let found = (1..).any(|number| {
+            assert!(begin.elapsed() < PATIENCE, "{spec} is never asked");
+            good(&resolver.udp(&ask(&format!("www{number}.example."))))
+        });
+        assert!(found);
+        assert_eq!(upstream.calls.load(Ordering::SeqCst), 1, "{spec}: the first connection");
     }
 }
 
