@@ -37,6 +37,14 @@ pub(crate) enum Passed<E> {
     Stalled(Option<String>),
 }
 
+/// What a gate is to do about an effect.
+pub(crate) enum Sorted<E> {
+    /// Write this down, or remove it, before anything that follows.
+    Record(String, Option<Vec<u8>>),
+    /// Let it through once that is done.
+    Held(E),
+}
+
 impl<E> Gate<E> {
     /// An open gate.
     pub(crate) fn new(saves: Saves) -> Self {
@@ -53,23 +61,30 @@ impl<E> Gate<E> {
         self.saves.push(key, value);
     }
 
-    /// Puts an effect in front of the gate.
-    pub(crate) fn hold(&mut self, effect: E) {
-        self.held = Some(effect);
-    }
-
     /// Takes back the effect in front of the gate.
     pub(crate) fn withdraw(&mut self) {
         self.held = None;
     }
 
-    /// Whether an effect waits in front of the gate.
-    pub(crate) fn is_holding(&self) -> bool {
-        self.held.is_some()
+    /// Takes effects as they come until one has to wait for the records before it, writes these,
+    /// and lets it through.
+    pub(crate) fn next(
+        &mut self,
+        mut poll: impl FnMut() -> Option<Sorted<E>>,
+        store: &Store,
+        now: Mono,
+    ) -> Passed<E> {
+        while self.held.is_none() {
+            match poll() {
+                Some(Sorted::Record(key, value)) => self.saves.push(&key, value),
+                Some(Sorted::Held(effect)) => self.held = Some(effect),
+                None => break,
+            }
+        }
+        self.pass(store, now)
     }
 
-    /// Writes what must be written and lets the held effect through.
-    pub(crate) fn pass(&mut self, store: &Store, now: Mono) -> Passed<E> {
+    fn pass(&mut self, store: &Store, now: Mono) -> Passed<E> {
         if self.saves.is_stalled(now) {
             return Passed::Stalled(None);
         }
@@ -85,29 +100,24 @@ impl Core {
     pub(crate) fn settle_master(&mut self, now: Now) -> bool {
         let mut worked = false;
         loop {
-            while !self.master_gate.is_holding() {
-                match self.master.as_mut().and_then(Master::poll_effect) {
-                    Some(Effect::Save { key, value }) => self.master_gate.save(&key, value),
-                    Some(effect) => self.master_gate.hold(effect),
-                    None => break,
-                }
-            }
-            match self.master_gate.pass(&self.store, now.mono) {
-                Passed::Effect(effect) => {
-                    worked = true;
-                    self.carry_out_master(effect, now);
-                }
-                Passed::Nothing => {
-                    self.problems.solve(RECORDS);
-                    return worked;
-                }
-                Passed::Stalled(Some(error)) => {
-                    self.problems.report(RECORDS, error);
-                    return worked;
-                }
-                Passed::Stalled(None) => return worked,
-            }
+            let Self { master, master_gate, store, .. } = self;
+            let poll = || master.as_mut().and_then(Master::poll_effect).map(sorted);
+            let passed = master_gate.next(poll, store, now.mono);
+            let Some(effect) = self.note_records(RECORDS, passed) else { return worked };
+            worked = true;
+            self.carry_out_master(effect, now);
         }
+    }
+
+    /// What a gate let through; says whether the disk takes its records.
+    pub(crate) fn note_records<E>(&mut self, part: &'static str, passed: Passed<E>) -> Option<E> {
+        match passed {
+            Passed::Effect(effect) => return Some(effect),
+            Passed::Nothing => self.problems.solve(part),
+            Passed::Stalled(Some(error)) => self.problems.report(part, error),
+            Passed::Stalled(None) => {}
+        }
+        None
     }
 
     /// A framework calls, over HTTP.
@@ -193,6 +203,13 @@ impl Core {
                 self.stream_closed(stream);
             }
         }
+    }
+}
+
+fn sorted(effect: Effect) -> Sorted<Effect> {
+    match effect {
+        Effect::Save { key, value } => Sorted::Record(key, value),
+        effect => Sorted::Held(effect),
     }
 }
 

@@ -2,7 +2,7 @@
 //! calls stay in this process.
 
 use super::clock;
-use super::cluster::Passed;
+use super::cluster::Sorted;
 use super::core::Core;
 use mizzen_api::v1::scheduler::Call;
 use mizzen_http::core::{ServicesReply, ServicesRequest};
@@ -20,30 +20,16 @@ impl Core {
     pub(crate) fn settle_services(&mut self, now: Now) -> bool {
         let mut worked = false;
         loop {
-            while !self.services_gate.is_holding() {
-                match self.services.as_mut().and_then(Services::poll_effect) {
-                    Some(Effect::Save { key, value }) => self.services_gate.save(&key, value),
-                    Some(Effect::Lost(text)) => self.problems.report(LOST, text),
-                    Some(effect) => self.services_gate.hold(effect),
-                    None => break,
-                }
-            }
-            match self.services_gate.pass(&self.store, now.mono) {
-                Passed::Effect(Effect::Call(call)) => {
-                    worked = true;
-                    self.call_for_services(*call, now);
-                }
-                Passed::Effect(Effect::Save { key, value }) => self.services_gate.save(&key, value),
-                Passed::Effect(Effect::Lost(text)) => self.problems.report(LOST, text),
-                Passed::Nothing => {
-                    self.problems.solve(RECORDS);
-                    return worked;
-                }
-                Passed::Stalled(Some(error)) => {
-                    self.problems.report(RECORDS, error);
-                    return worked;
-                }
-                Passed::Stalled(None) => return worked,
+            let Self { services, services_gate, store, .. } = self;
+            let poll = || services.as_mut().and_then(Services::poll_effect).map(sorted);
+            let passed = services_gate.next(poll, store, now.mono);
+            let Some(effect) = self.note_records(RECORDS, passed) else { return worked };
+            worked = true;
+            match effect {
+                Effect::Call(call) => self.call_for_services(*call, now),
+                Effect::Lost(text) => self.problems.report(LOST, text),
+                // Records go to the gate before anything comes here.
+                Effect::Save { key, value } => self.services_gate.save(&key, value),
             }
         }
     }
@@ -108,6 +94,13 @@ impl Core {
                 error!(status, text, "the master refused a call of the service scheduler");
             }
         }
+    }
+}
+
+fn sorted(effect: Effect) -> Sorted<Effect> {
+    match effect {
+        Effect::Save { key, value } => Sorted::Record(key, value),
+        effect => Sorted::Held(effect),
     }
 }
 
