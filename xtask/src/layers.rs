@@ -52,18 +52,20 @@ const FLOORS: [&[&str]; 4] = [
         "mizzen-netlink",
         "mizzen-dns-server",
         "mizzen-isolators",
+        "mizzen-files",
     ],
     // wiring
     &["mizzen", "mizzen-cni", "mizzen-launch"],
 ];
 
 /// Edges between neighbours.
-const SIDEWAYS: [(&str, &[&str]); 5] = [
+const SIDEWAYS: [(&str, &[&str]); 6] = [
     ("mizzen-api", &["mizzen-types"]),
     ("mizzen-master", &["mizzen-allocator"]),
     // Desired states of all parts meet there.
     ("mizzen-plan", FLOORS[1]),
-    ("mizzen-kernel", &["mizzen-netlink", "mizzen-ebpf-loader", "mizzen-nfqueue"]),
+    ("mizzen-kernel", &["mizzen-netlink", "mizzen-ebpf-loader", "mizzen-nfqueue", "mizzen-files"]),
+    ("mizzen-isolators", &["mizzen-files"]),
     // Routes to VIPs and paths to backends.
     ("mizzen-nfqueue", &["mizzen-netlink"]),
 ];

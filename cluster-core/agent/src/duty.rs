@@ -8,16 +8,16 @@ use crate::task::KillCause;
 use crate::{Agent, Effect};
 use mizzen_api::link::Duty;
 use mizzen_types::ids::ContainerId;
+use mizzen_types::record::{self, RecordError};
 use mizzen_types::time::{Now, Wall};
 use serde::{Deserialize, Serialize};
 
-/// Format of [`Orders`]; a reader accepts the previous one as well.
+/// Format of [`Orders`].
 const FORMAT: u16 = 1;
 
 /// What the operator wants, and since when the agent knows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Orders {
-    format: u16,
     /// What is wanted.
     pub duty: Duty,
     /// Since when.
@@ -32,20 +32,16 @@ impl Orders {
     }
 
     fn new(duty: Duty, since: Wall) -> Self {
-        Self { format: FORMAT, duty, since }
+        Self { duty, since }
     }
 
     /// Reads what [`Effect::SaveOrders`] wrote.
     ///
     /// # Errors
     ///
-    /// A text that says what is wrong with the bytes.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
-        let orders: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-        if orders.format != FORMAT {
-            return Err(format!("format {} is not {FORMAT}", orders.format));
-        }
-        Ok(orders)
+    /// [`RecordError`] if it is none, or of another format.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, RecordError> {
+        record::read(FORMAT, bytes)
     }
 }
 
@@ -72,11 +68,13 @@ impl Agent {
         if changed {
             self.orders = Orders::new(duty, now.wall);
             let saved = match self.orders.duty {
-                Duty::Serve => None,
-                // Nothing in it has keys that are no texts, so there is no error to tell of.
-                _ => serde_json::to_vec(&self.orders).ok(),
+                Duty::Serve => Ok(None),
+                _ => record::write(FORMAT, &self.orders).map(Some),
             };
-            self.effects.push_back(Effect::SaveOrders(saved));
+            // What cannot be written (nothing such is known) is said again by the master.
+            if let Ok(saved) = saved {
+                self.effects.push_back(Effect::SaveOrders(saved));
+            }
         }
         let all: Vec<ContainerId> = self.tasks.keys().cloned().collect();
         for container in all {

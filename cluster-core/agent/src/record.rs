@@ -6,11 +6,12 @@
 
 use mizzen_api::v1;
 use mizzen_types::ids::{AgentId, ContainerId, FrameworkId, TaskId};
+use mizzen_types::record::{self, RecordError};
 use mizzen_types::time::Wall;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
-/// Format of a record; a reader accepts the previous one as well.
+/// Format of a record.
 pub const FORMAT: u16 = 1;
 
 /// How far a task has come.
@@ -40,8 +41,6 @@ pub enum Audience {
 /// One task with its container.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
-    /// See [`FORMAT`].
-    pub format: u16,
     /// Whose task it is.
     pub framework: v1::FrameworkInfo,
     /// What was asked for.
@@ -82,7 +81,6 @@ impl Record {
         launched: Wall,
     ) -> Self {
         Self {
-            format: FORMAT,
             framework,
             task,
             container,
@@ -128,21 +126,17 @@ impl Record {
     ///
     /// # Errors
     ///
-    /// A text that says what is wrong with the bytes.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
-        let record: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-        if record.format != FORMAT {
-            return Err(format!("format {} is not {FORMAT}", record.format));
-        }
-        Ok(record)
+    /// [`RecordError`] if it is none, or of another format.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, RecordError> {
+        record::read(FORMAT, bytes)
     }
 
     /// The record as a file's contents.
     ///
     /// # Errors
     ///
-    /// A text that says what cannot be written down; no such value is known.
-    pub fn to_bytes(&self) -> Result<Vec<u8>, String> {
-        serde_json::to_vec(self).map_err(|error| error.to_string())
+    /// [`RecordError::Unwritable`].
+    pub fn to_bytes(&self) -> Result<Vec<u8>, RecordError> {
+        record::write(FORMAT, self)
     }
 }

@@ -6,11 +6,12 @@
 //! network may change, or be forgotten, while containers are attached to it.
 
 use crate::command::{Finished, Overtime, run_bounded};
-use crate::rundir::{RunDir, write_atomically};
+use crate::rundir::RunDir;
 use mizzen_cni_core::AttachmentKey;
 use mizzen_cni_core::invoke::{self, Additions, Call, InvokeError, Output, Verb};
 use mizzen_cni_core::list::{ListError, NetworkList};
 use mizzen_cni_core::result::{CniResult, Dns};
+use mizzen_files::{Sync, replace};
 use rustix::fs::statfs;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -363,7 +364,7 @@ pub(crate) fn read_checkpoint(path: &Path) -> Result<Option<Map<String, Value>>,
 }
 
 fn write_checkpoint(path: &Path, content: &[u8]) -> Result<(), CniError> {
-    write_atomically(path, content).map_err(|source| checkpoint(path, source))
+    replace(path, content, 0o644, Sync::Disk).map_err(|error| checkpoint(path, error.source))
 }
 
 fn checkpoint(path: &Path, source: io::Error) -> CniError {

@@ -12,13 +12,14 @@
 
 use crate::cni::Attachment;
 use crate::process::ProcessIdentity;
+use mizzen_files::{Sync, replace};
 use mizzen_types::container::{ExitRecord, FORMAT, LaunchSpec};
 use mizzen_types::error::chain;
 use rustix::mount::{UnmountFlags, unmount};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder, File};
-use std::io::{self, Write};
+use std::fs::{self, DirBuilder};
+use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -89,7 +90,8 @@ impl RunDir {
 
     /// Writes the record so that it survives a crash.
     pub fn write_record(&self, record: &LaunchRecord) -> io::Result<()> {
-        write_atomically(&self.path.join("launcher.json"), &serde_json::to_vec(record)?)
+        let bytes = serde_json::to_vec(record)?;
+        Ok(replace(&self.path.join("launcher.json"), &bytes, 0o644, Sync::Disk)?)
     }
 
     /// Reads the record; `None` if the launch did not come so far.
@@ -154,19 +156,6 @@ impl RunDir {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
-    }
-}
-
-/// Writes to a temporary file, then gives it its name.
-pub(crate) fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
-    let temporary = path.with_extension("tmp");
-    let mut file = File::create(&temporary)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
-    match path.parent() {
-        Some(directory) => File::open(directory)?.sync_all(),
-        None => Ok(()),
     }
 }
 

@@ -24,7 +24,7 @@ pub(crate) use foreign::foreign_id;
 pub use settings::{OverlayDefinition, OverlaySettings, SettingsError};
 pub use view::agent_state;
 
-use crate::registry::{RegistryError, check_format, read};
+use crate::registry::{RegistryError, read};
 use blocks::{number, overlap};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use mizzen_types::ids::AgentId;
@@ -106,12 +106,10 @@ impl Overlays {
         let mut overlays = Self { settings, agents: BTreeMap::new(), common };
         for (key, value) in records {
             if let Some(id) = key.strip_prefix(AGENTS) {
-                let record: AgentBlocks = read(&key, &value)?;
-                check_format(&key, record.format)?;
+                let record = read(FORMAT, &key, &value)?;
                 overlays.agents.insert(AgentId::from(id), record);
             } else if key == COMMON {
-                overlays.common = read(&key, &value)?;
-                check_format(&key, overlays.common.format)?;
+                overlays.common = read(FORMAT, &key, &value)?;
             }
         }
         overlays.number_overlays();

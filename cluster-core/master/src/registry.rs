@@ -6,6 +6,7 @@
 
 use mizzen_api::v1;
 use mizzen_types::ids::{AgentId, OwnerId};
+use mizzen_types::record::{self, RecordError};
 use mizzen_types::time::Wall;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -26,23 +27,12 @@ const MAX_COUNT: usize = 102_400;
 
 /// A record that cannot be read.
 #[derive(Debug, thiserror::Error)]
-pub enum RegistryError {
-    /// Not the JSON of a record.
-    #[error("cannot read the registry record {key}")]
-    Malformed {
-        /// Its name.
-        key: String,
-        /// What is wrong with it.
-        source: serde_json::Error,
-    },
-    /// Written by a version that this one does not know.
-    #[error("the registry record {key} has format {format}, this program reads {FORMAT}")]
-    Format {
-        /// Its name.
-        key: String,
-        /// Its format.
-        format: u16,
-    },
+#[error("cannot take over the registry record {key}")]
+pub struct RegistryError {
+    /// Its name.
+    pub key: String,
+    /// What is wrong with it.
+    pub source: RecordError,
 }
 
 /// Where an agent stands.
@@ -150,12 +140,10 @@ impl Registry {
         let mut registry = Self::default();
         for (key, value) in records {
             if let Some(id) = key.strip_prefix(AGENTS) {
-                let record: AgentRecord = read(&key, &value)?;
-                check_format(&key, record.format)?;
+                let record = read(FORMAT, &key, &value)?;
                 registry.agents.insert(AgentId::from(id), record);
             } else if key == MAINTENANCE {
-                registry.maintenance = read(&key, &value)?;
-                check_format(&key, registry.maintenance.format)?;
+                registry.maintenance = read(FORMAT, &key, &value)?;
             }
         }
         Ok(registry)
@@ -275,18 +263,11 @@ impl Registry {
 }
 
 pub(crate) fn read<T: serde::de::DeserializeOwned>(
+    format: u16,
     key: &str,
     value: &[u8],
 ) -> Result<T, RegistryError> {
-    serde_json::from_slice(value)
-        .map_err(|source| RegistryError::Malformed { key: key.to_owned(), source })
-}
-
-pub(crate) fn check_format(key: &str, format: u16) -> Result<(), RegistryError> {
-    match format {
-        FORMAT => Ok(()),
-        format => Err(RegistryError::Format { key: key.to_owned(), format }),
-    }
+    record::read(format, value).map_err(|source| RegistryError { key: key.to_owned(), source })
 }
 
 #[cfg(test)]

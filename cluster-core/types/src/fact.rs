@@ -17,9 +17,6 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-/// Format of what this module serialises; readers accept the previous one as well.
-pub const FORMAT: u16 = 1;
-
 /// Where a fact stands in its owner's log. Only the owner writes a key, so a
 /// larger version of the same generation is newer, and nothing has to merge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]

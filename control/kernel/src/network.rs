@@ -5,6 +5,7 @@
 
 use ipnet::IpNet;
 use mizzen_ebpf_loader::JUDGED_MARK;
+use mizzen_files::{Sync, replace};
 use mizzen_netlink::{
     AddressDeviceSpec, BridgeSpec, Ensured, ForwardRule, MasqueradeRule, Netlink, NetlinkError,
     Nft, OverlayTableSpec, PlainTunnels, Removed, ensure_sysctl, ensure_sysctl_at_least,
@@ -332,7 +333,6 @@ fn forward(spec: &NetworkSpec) -> Vec<ForwardRule> {
     rules
 }
 
-/// A file appears complete and at once.
 fn ensure_file(path: &Path, text: &str) -> Result<Ensured<()>, NetworkError> {
     let failed = |source| NetworkError::Configuration { path: path.to_owned(), source };
     match fs::read_to_string(path) {
@@ -344,8 +344,7 @@ fn ensure_file(path: &Path, text: &str) -> Result<Ensured<()>, NetworkError> {
     if let Some(directory) = path.parent() {
         fs::create_dir_all(directory).map_err(failed)?;
     }
-    let new = path.with_extension("new");
-    fs::write(&new, text).and_then(|()| fs::rename(&new, path)).map_err(failed)?;
+    replace(path, text.as_bytes(), 0o644, Sync::Memory).map_err(|error| failed(error.source))?;
     Ok(Ensured::Created(()))
 }
 

@@ -2,6 +2,7 @@
 
 use crate::args::{CniCommand, CniInstallArgs, CniPlaces};
 use crate::cli::CliError;
+use mizzen_files::{Sync, replace};
 use serde_json::{Value, json};
 use std::fs;
 use std::io;
@@ -71,13 +72,13 @@ fn install(args: &CniInstallArgs) -> Result<Vec<PathBuf>, CniInstallError> {
         for plugin in PLUGINS {
             let (source, target) = (from.join(plugin), directory.join(plugin));
             let bytes = fs::read(&source).map_err(failed("read", &source))?;
-            replace(&target, &bytes, 0o755)?;
+            put(&target, &bytes, 0o755)?;
             written.push(target);
         }
     }
     let directory = &args.places.conf_dir;
     fs::create_dir_all(directory).map_err(failed("create", directory))?;
-    replace(&conflist, format!("{:#}\n", network(args)).as_bytes(), 0o644)?;
+    put(&conflist, format!("{:#}\n", network(args)).as_bytes(), 0o644)?;
     written.push(conflist);
     Ok(written)
 }
@@ -150,17 +151,9 @@ fn is_foreign(path: &Path) -> Result<bool, CniInstallError> {
     }
 }
 
-/// Puts a file in its place, complete and at once; a plugin that runs meanwhile runs on.
-fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), CniInstallError> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let new = path.with_file_name(format!(".{name}.new"));
-    let made = fs::write(&new, bytes)
-        .and_then(|()| fs::set_permissions(&new, fs::Permissions::from_mode(mode)))
-        .and_then(|()| fs::rename(&new, path));
-    made.map_err(|source| {
-        let _ = fs::remove_file(&new);
-        failed("write", path)(source)
-    })
+/// A plugin that runs meanwhile runs on.
+fn put(path: &Path, bytes: &[u8], mode: u32) -> Result<(), CniInstallError> {
+    replace(path, bytes, mode, Sync::Memory).map_err(|error| failed("write", path)(error.source))
 }
 
 fn remove(path: PathBuf, removed: &mut Vec<PathBuf>) -> Result<(), CniInstallError> {

@@ -62,6 +62,8 @@ pub(crate) const AGENT_ID: &str = "agent/id";
 pub(crate) const AGENT_ORDERS: &str = "agent/orders";
 /// Prefix of the service scheduler's records; the master's carry their own.
 const SERVICES: &str = "services/";
+/// Tasks whose records cannot be read, in problems.
+const LOST_TASKS: &str = "tasks that are lost";
 /// Key of the node's id in the owner logs.
 const NODE_ID: &str = "node/id";
 /// Key of the generation, which grows with each start.
@@ -265,13 +267,16 @@ impl Core {
             match Orders::from_bytes(&bytes) {
                 Ok(orders) => agent.adopt_orders(orders),
                 // The master says them again.
-                Err(error) => warn!(error, "what the operator wants of the agent is unreadable"),
+                Err(error) => {
+                    warn!(error = chain(&error), "what the operator wants of the agent is lost");
+                }
             }
         }
 
         agent.adopt_overlay(self.overlay_claim());
 
-        let records = checkpoints.read_all().context("cannot read the task records")?;
+        let (records, lost) = checkpoints.read_all().context("cannot read the task records")?;
+        self.problems.report_all(LOST_TASKS, &lost);
         let found = containerizer.recover().context("cannot look for containers")?;
         info!(records = records.len(), containers = found.len(), "recovering");
         let found = found.into_iter().map(|found| Found {

@@ -4,16 +4,15 @@
 //! directory is synced: after a crash there is the old record or the new one.
 
 use mizzen_agent::Record;
+use mizzen_files::{Sync, is_draft, replace};
+use mizzen_types::error::chain;
 use mizzen_types::ids::ContainerId;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
-use tracing::warn;
 
 const SUFFIX: &str = "json";
-const UNFINISHED: &str = "new";
 
 /// The directory of records.
 #[derive(Debug, Clone)]
@@ -28,7 +27,7 @@ impl Checkpoints {
         for entry in fs::read_dir(&directory)? {
             // What a crash left half-written is not a record.
             let path = entry?.path();
-            if path.extension().is_some_and(|extension| extension == UNFINISHED) {
+            if is_draft(&path) {
                 fs::remove_file(path)?;
             }
         }
@@ -38,14 +37,7 @@ impl Checkpoints {
     /// Writes a record; when this returns it is on the disk.
     pub(crate) fn write(&self, record: &Record) -> io::Result<()> {
         let bytes = record.to_bytes().map_err(io::Error::other)?;
-        let path = self.path(&record.container);
-        let new = path.with_extension(UNFINISHED);
-        write_synced(&new, &bytes).inspect_err(|_| {
-            // Half a file on a full disk helps nobody.
-            let _ = fs::remove_file(&new);
-        })?;
-        fs::rename(&new, &path)?;
-        File::open(&self.directory)?.sync_all()
+        Ok(replace(&self.path(&record.container), &bytes, 0o600, Sync::Disk)?)
     }
 
     /// Removes a record; one that is gone is fine.
@@ -72,8 +64,7 @@ impl Checkpoints {
 
     /// Reads one record.
     pub(crate) fn read(&self, container: &ContainerId) -> io::Result<Record> {
-        let bytes = fs::read(self.path(container))?;
-        Record::from_bytes(&bytes).map_err(io::Error::other)
+        read(&self.path(container))
     }
 
     /// Whose records there are, and when each last changed.
@@ -92,23 +83,21 @@ impl Checkpoints {
         Ok(found)
     }
 
-    /// Every record. One that cannot be read is left where it is and reported: its
-    /// container is then nobody's and is removed, but the file can be looked at.
-    pub(crate) fn read_all(&self) -> io::Result<Vec<Record>> {
-        let mut records = Vec::new();
+    /// Every record, and what is wrong with each that cannot be read. Such a one is left where
+    /// it is: its container is then nobody's and is removed, but the file can be looked at.
+    pub(crate) fn read_all(&self) -> io::Result<(Vec<Record>, Vec<String>)> {
+        let (mut records, mut lost) = (Vec::new(), Vec::new());
         for entry in fs::read_dir(&self.directory)? {
             let path = entry?.path();
             if path.extension().is_none_or(|extension| extension != SUFFIX) {
                 continue;
             }
-            match fs::read(&path).map_err(|e| e.to_string()).and_then(|b| Record::from_bytes(&b)) {
+            match read(&path) {
                 Ok(record) => records.push(record),
-                Err(error) => {
-                    warn!(path = %path.display(), %error, "a task's record is unreadable");
-                }
+                Err(error) => lost.push(format!("{}: {}", path.display(), chain(&error))),
             }
         }
-        Ok(records)
+        Ok((records, lost))
     }
 
     fn path(&self, container: &ContainerId) -> PathBuf {
@@ -116,9 +105,26 @@ impl Checkpoints {
     }
 }
 
-fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
+fn read(path: &Path) -> io::Result<Record> {
+    Record::from_bytes(&fs::read(path)?).map_err(io::Error::other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_of_another_version_is_named_and_left_where_it_is() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("a.json");
+        fs::write(&path, r#"{"format":9}"#).unwrap();
+        fs::write(place.path().join(".b.json.new"), "half").unwrap();
+        let (records, lost) =
+            Checkpoints::open(place.path().to_owned()).unwrap().read_all().unwrap();
+        assert!(records.is_empty());
+        let why = "the record is of format 9, this version reads 1";
+        assert_eq!(lost, [format!("{}: {why}", path.display())]);
+        assert!(path.exists());
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1, "the half one is gone");
+    }
 }

@@ -2,11 +2,14 @@
 //! afterwards. Whoever changes it meanwhile keeps it.
 
 use crate::config::{DnsConfig, ResolvConf};
+use mizzen_files::{Sync, replace};
+use mizzen_types::error::chain;
+use mizzen_types::record;
 use serde::{Deserialize, Serialize};
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
 /// What every stub resolver reads.
@@ -34,7 +37,6 @@ pub(crate) enum Content {
 /// What was there, and what we put in its place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Kept {
-    format: u16,
     before: Content,
     written: String,
 }
@@ -87,11 +89,12 @@ impl ResolvConfFile {
             Some(kept) if now != kept.before => return Ok(Standing::Changed),
             _ => now.clone(),
         };
-        let kept = Kept { format: FORMAT, before, written: header(text) };
+        let kept = Kept { before, written: header(text) };
         // First what was there, or a crash would forget it.
-        replace(&self.kept, &serde_json::to_string(&kept)?, 0o600)?;
+        let bytes = record::write(FORMAT, &kept).map_err(io::Error::other)?;
+        replace(&self.kept, &bytes, 0o600, Sync::Disk)?;
         if !is_text(&now, &kept.written) {
-            replace(&self.path, &kept.written, 0o644)?;
+            put_file(&self.path, kept.written.as_bytes(), 0o644)?;
         }
         Ok(Standing::Ours)
     }
@@ -126,8 +129,11 @@ impl ResolvConfFile {
     }
 
     fn kept(&self) -> io::Result<Option<Kept>> {
-        match fs::read_to_string(&self.kept) {
-            Ok(text) => Ok(serde_json::from_str(&text).ok().filter(|k: &Kept| k.format == FORMAT)),
+        match fs::read(&self.kept) {
+            Ok(bytes) => record::read(FORMAT, &bytes).map(Some).map_err(|error| {
+                let text = format!("{}: {}", self.kept.display(), chain(&error));
+                io::Error::new(io::ErrorKind::InvalidData, text)
+            }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
@@ -162,7 +168,7 @@ fn observe(path: &Path) -> io::Result<Content> {
 fn put(path: &Path, content: &Content) -> io::Result<()> {
     match content {
         Content::Absent => fs::remove_file(path),
-        Content::File(text, mode) => replace(path, text, *mode),
+        Content::File(text, mode) => put_file(path, text.as_bytes(), *mode),
         Content::Link(target) => {
             let draft = draft(path);
             let _ = fs::remove_file(&draft);
@@ -172,19 +178,12 @@ fn put(path: &Path, content: &Content) -> io::Result<()> {
     }
 }
 
-/// Readers find the former file or the new one, whole. Where a file is mounted in the
-/// place, as in a container or in a lab, nothing can take its place and it is written to.
-fn replace(path: &Path, text: &str, mode: u32) -> io::Result<()> {
-    let draft = draft(path);
-    let _ = fs::remove_file(&draft);
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&draft)?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all())?;
-    match fs::rename(&draft, path) {
-        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
-            let _ = fs::remove_file(&draft);
-            fs::write(path, text)
-        }
-        renamed => renamed,
+/// Where a file is mounted in the place, as in a container or in a lab, nothing can take its
+/// place and it is written to.
+fn put_file(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    match replace(path, bytes, mode, Sync::Disk) {
+        Err(error) if error.source.kind() == io::ErrorKind::ResourceBusy => fs::write(path, bytes),
+        replaced => Ok(replaced?),
     }
 }
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use mizzen_ebpf_loader::{Counts, Dataplane, Reason, Stage, Tuning};
-use mizzen_tests_load::{Load, while_loaded};
 use mizzen_netlink::{DuplicateDetection, IfIndex, Netlink, in_namespace};
+use mizzen_tests_load::{Load, while_loaded};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::room::{at, backends, eventually, in_room, namespace, reset, sink, tcp};
