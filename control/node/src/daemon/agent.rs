@@ -102,10 +102,11 @@ impl Core {
         match containers.checkpoints.write(record) {
             Ok(()) => self.problems.solve("checkpoints"),
             Err(error) => {
-                self.problems.report("checkpoints", format!("cannot write task records: {error}"));
+                let words = chain(&error);
                 if let Some(agent) = self.agent.as_mut() {
-                    agent.checkpoint_failed(&record.container, &error.to_string(), now);
+                    agent.checkpoint_failed(&record.container, &words, now);
                 }
+                self.problems.report("checkpoints", words);
             }
         }
     }

@@ -10,6 +10,7 @@ use crate::config::{Config, DnsConfig, Origin, Role};
 use anyhow::Context;
 use mizzen_dns_core::{DnsName, Options, Seed, Zones};
 use mizzen_dns_server::{Access, ForwardSettings, Server, Settings, SharedZones, Sockets};
+use mizzen_types::error::chain;
 use mizzen_types::ids::OwnerId;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
@@ -148,7 +149,8 @@ impl Core {
                 self.problems.report(RESOLV_CONF, text.to_owned());
             }
             Err(error) => {
-                self.problems.report(RESOLV_CONF, format!("cannot be written: {error}"));
+                self.problems
+                    .report(RESOLV_CONF, format!("it is left as it is: {}", chain(&error)));
             }
         }
     }
@@ -157,7 +159,7 @@ impl Core {
 /// Puts back what was there before the node wrote it; nothing if it did not.
 pub(crate) fn restore_resolv_conf(config: &Config) -> Option<String> {
     let restored = file(config).restore();
-    restored.err().map(|error| format!("{RESOLV_CONF} is not as it was: {error}"))
+    restored.err().map(|error| format!("{RESOLV_CONF} is not as it was: {}", chain(&error)))
 }
 
 fn file(config: &Config) -> ResolvConfFile {
