@@ -2,11 +2,11 @@
 
 use super::super::build::{self, overlay_specs};
 use super::super::core::Core;
-use mizzen_types::error::chain;
 use crate::config::Role;
 use mizzen_kernel::leases::observe_addresses;
 use mizzen_plan::overlay::OverlaySpec;
 use mizzen_store::Store;
+use mizzen_types::error::chain;
 use mizzen_types::overlay::{NodeOverlay, OverlayClaim, OverlayGrant};
 use mizzen_types::time::Mono;
 use std::net::IpAddr;
