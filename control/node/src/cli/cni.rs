@@ -6,7 +6,6 @@ use mizzen_files::{Sync, replace};
 use serde_json::{Value, json};
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// What is installed.
@@ -173,6 +172,7 @@ fn failed(request: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CniIn
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     fn args(root: &Path) -> CniInstallArgs {
         let from = root.join("from");
