@@ -26,7 +26,7 @@ const BASE: &str = "kernel VXLAN + bridge";
 const OURS: &str = "mizzen";
 
 const NODES: &str = "mizzen's nodes";
-const POLICIES: &str = "mizzen's nodes, policies";
+const POLICIES: &str = "mizzen's nodes with policies";
 
 const BRIDGE: &str = "kernel bridge";
 
