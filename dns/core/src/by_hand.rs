@@ -274,6 +274,7 @@ mod tests {
     use crate::owner::OwnerKey;
     use crate::zone::Zones;
     use mizzen_types::fact::Key;
+    use mizzen_types::time::Wall;
 
     fn fact(values: &[&str]) -> DnsRecordFact {
         DnsRecordFact { values: values.iter().map(|v| (*v).to_owned()).collect(), ttl: None }
@@ -378,7 +379,11 @@ mod tests {
             ("nobody.mesos",     RecordType::A,    Verdict::NxDomain),
         ];
         for (name, kind, want) in table {
-            assert_eq!(explain(&zones, name, Some(kind)).unwrap().verdict, want, "{name} {kind}");
+            assert_eq!(
+                explain(&zones, name, Some(kind), Wall(0)).unwrap().verdict,
+                want,
+                "{name} {kind}"
+            );
         }
         let owner = |kind: &str| OwnerKey::Fact {
             owner: "n1".into(),
@@ -386,10 +391,13 @@ mod tests {
         };
         zones.remove(&owner("A"));
         assert_eq!(
-            explain(&zones, "db.example.com", Some(RecordType::A)).unwrap().verdict,
+            explain(&zones, "db.example.com", Some(RecordType::A), Wall(0)).unwrap().verdict,
             Verdict::NoData
         );
         zones.remove(&owner("TXT"));
-        assert_eq!(explain(&zones, "db.example.com", None).unwrap().verdict, Verdict::Forward);
+        assert_eq!(
+            explain(&zones, "db.example.com", None, Wall(0)).unwrap().verdict,
+            Verdict::Forward
+        );
     }
 }

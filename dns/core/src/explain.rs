@@ -1,18 +1,22 @@
 //! An answer for people: what is there, whose it is, and what was left out and why.
 //!
-//! The same as texts is the answer to a question for TXT records.
+//! Whose a name is, how long and why not is also the answer to a question for TXT records.
 
 use crate::name::{DnsName, NameError};
+use crate::options::Mode;
 use crate::owner::OwnerKey;
 use crate::record::{Data, Withheld};
 use crate::store::claim::Claim;
 use crate::store::node::{CNAME, Node, TXT};
-use crate::zone::Zones;
+use crate::zone::{Zones, is_alias};
 use hickory_proto::rr::RecordType;
+use mizzen_types::fact::Key;
 use mizzen_types::time::Wall;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// How long a client may keep a text that has an age in it, in seconds.
+pub(crate) const TEXT_TTL: u32 = 0;
 /// Longest text of a TXT record, in bytes.
 const MAX_TEXT: usize = 255;
 /// How many owners are told about by TXT records.
@@ -68,6 +72,8 @@ pub struct Explained {
 
 /// Explains what is known about `name`, of one type or of all.
 ///
+/// * `now` — what ages in the texts of TXT records are counted to.
+///
 /// # Errors
 ///
 /// [`NameError`] if `name` is none.
@@ -75,6 +81,7 @@ pub fn explain(
     zones: &Zones,
     name: &str,
     kind: Option<RecordType>,
+    now: Wall,
 ) -> Result<Explanation, NameError> {
     let asked = DnsName::parse(name)?;
     let kind = kind.filter(|kind| *kind != RecordType::ANY);
@@ -91,6 +98,9 @@ pub fn explain(
     explanation.stands_for = (place.name != asked).then(|| place.name.to_string());
     let node = zones.node(&place.name);
     explanation.records = node.map(|node| sources(zones, node, kind)).unwrap_or_default();
+    if let (Some(RecordType::TXT), Some(node)) = (kind, node) {
+        explanation.records.extend(explained_texts(zones, node, now));
+    }
     let found = explanation.records.iter().any(|record| record.withheld.is_none());
     explanation.verdict = match (found, node) {
         (true, _) => Verdict::Found,
@@ -100,36 +110,47 @@ pub fn explain(
     Ok(explanation)
 }
 
-/// What a name's TXT records say: those that were set, then for every owner who it is,
-/// how long it has brought what it brings, and why that is left out if it is. Each item is
-/// one record; a text has at most 255 bytes.
-#[must_use]
-pub fn explain_txt(zones: &Zones, name: &DnsName, now: Wall) -> Vec<Vec<Vec<u8>>> {
-    let Some(node) = zones.locate(name).and_then(|place| zones.node(&place.name)) else {
-        return Vec::new();
-    };
-    let set = node.set(TXT).into_iter().flat_map(|set| set.iter());
-    let mut texts: Vec<Vec<Vec<u8>>> = set
-        .filter_map(|sent| match Data::from_bytes(TXT, sent.data()) {
-            Data::Txt(texts) => Some(texts),
-            _ => None,
-        })
-        .collect();
-    let mut owners = BTreeSet::new();
-    node.claims(|kind, _, claim| {
-        if kind != TXT && owners.len() < MAX_OWNERS {
-            owners.insert((claim.withheld, claim.owner));
-        }
-    });
-    let told = owners.into_iter().filter_map(|(withheld, owner)| tell(zones, owner, withheld, now));
-    texts.extend(told.map(|text| vec![text]));
-    texts
+/// One text about a name.
+#[derive(Debug)]
+pub(crate) struct Told {
+    owner: OwnerKey,
+    since: Option<Wall>,
+    /// At most 255 bytes.
+    pub(crate) text: Vec<u8>,
 }
 
-/// One owner in words; `None` for what every node has.
-fn tell(zones: &Zones, owner: u32, withheld: Option<Withheld>, now: Wall) -> Option<Vec<u8>> {
+/// What a name's TXT records say where nobody has set any: for every owner who it is, how
+/// long it has brought what it brings, and why that is left out if it is.
+///
+/// A name that was set by hand has what was set and nothing else, and an alias stands for
+/// another name's texts; in legacy mode nothing is told.
+pub(crate) fn told(zones: &Zones, node: Node<'_>, now: Wall) -> Vec<Told> {
+    if zones.mode() == Mode::Legacy || node.set(TXT).is_some() || is_alias(node) {
+        return Vec::new();
+    }
+    let (mut owners, mut more) = (BTreeSet::new(), false);
+    node.claims(|_, _, claim| {
+        let owner = (claim.withheld, claim.owner);
+        match owners.len() < MAX_OWNERS {
+            true => drop(owners.insert(owner)),
+            false => more |= !owners.contains(&owner),
+        }
+    });
+    let all = owners.into_iter();
+    let mut told: Vec<Told> = all.filter_map(|(why, owner)| tell(zones, owner, why, now)).collect();
+    if more && !told.is_empty() {
+        let text = format!("there are more than {MAX_OWNERS}; `mizzen dns NAME` tells all of them");
+        told.push(Told { owner: OwnerKey::built_in(), since: None, text: text.into_bytes() });
+    }
+    told
+}
+
+/// One owner in words; `None` for what every node has and for what was set by hand.
+fn tell(zones: &Zones, owner: u32, withheld: Option<Withheld>, now: Wall) -> Option<Told> {
     let owner = zones.owner(owner)?;
-    let key = OwnerKey::from_bytes(owner.key()).filter(|key| *key != OwnerKey::built_in())?;
+    let by_hand = |key: &OwnerKey| matches!(key, OwnerKey::Fact { key: Key::DnsRecord(..), .. });
+    let key = OwnerKey::from_bytes(owner.key())
+        .filter(|key| *key != OwnerKey::built_in() && !by_hand(key))?;
     let mut text = key.to_string();
     if let Some(since) = owner.since() {
         let age = now.0.saturating_sub(since.0) / 1_000_000_000;
@@ -139,7 +160,20 @@ fn tell(zones: &Zones, owner: u32, withheld: Option<Withheld>, now: Wall) -> Opt
         text += &format!(", left out: {reason}");
     }
     text.truncate(text.floor_char_boundary(MAX_TEXT));
-    Some(text.into_bytes())
+    Some(Told { owner: key, since: owner.since(), text: text.into_bytes() })
+}
+
+/// The same as records of an explanation.
+fn explained_texts(zones: &Zones, node: Node<'_>, now: Wall) -> Vec<Explained> {
+    let record = |told: Told| Explained {
+        withheld: None,
+        kind: RecordType::TXT.to_string(),
+        data: Data::Txt(vec![told.text]).to_string(),
+        ttl: TEXT_TTL,
+        sources: vec![told.owner.to_string()],
+        since: told.since,
+    };
+    told(zones, node, now).into_iter().map(record).collect()
 }
 
 /// All records of a name, each once with everybody who brings it. A CNAME record is an
@@ -172,10 +206,9 @@ fn sources(zones: &Zones, node: Node<'_>, wanted: Option<RecordType>) -> Vec<Exp
 mod tests {
     use super::*;
     use crate::options::Options;
-    use crate::owner::OwnerKey;
     use crate::task::task_records;
     use crate::task::tests::task;
-    use mizzen_types::fact::{Key, TaskPhase};
+    use mizzen_types::fact::TaskPhase;
     use mizzen_types::vip::Distance;
 
     fn zones() -> Zones {
@@ -197,7 +230,8 @@ mod tests {
     #[test]
     fn sources_and_what_was_left_out_are_told() {
         let zones = zones();
-        let got = explain(&zones, "Web.Marathon.mesos.thisdcos.directory", Some(RecordType::A));
+        let got =
+            explain(&zones, "Web.Marathon.mesos.thisdcos.directory", Some(RecordType::A), Wall(0));
         let source = |task: u8| format!("task web.{task} of framework m-0001 on node n1");
         let record = |withheld, ttl, sources| Explained {
             withheld,
@@ -237,9 +271,34 @@ mod tests {
             ("example.com",        None,                   Verdict::Forward,  0),
         ];
         for (name, kind, verdict, records) in table {
-            let got = explain(&zones, name, kind).expect("a name");
+            let got = explain(&zones, name, kind, Wall(0)).expect("a name");
             assert_eq!((got.verdict, got.records.len()), (verdict, records), "{name}");
         }
-        assert!(explain(&zones, "a..b", None).is_err());
+        assert!(explain(&zones, "a..b", None, Wall(0)).is_err());
+    }
+
+    #[test]
+    fn texts_tell_of_each_owner_up_to_a_bound() {
+        let mut zones = Zones::new(&Options::default());
+        let second = 1_000_000_000;
+        for number in 0..300_u32 {
+            let fact = task(&format!("web.{number}"), "web");
+            let key = Key::Task(fact.framework_id.clone(), fact.task_id.clone());
+            let records = task_records(&fact, &Options::default(), Distance::Far);
+            let owner = OwnerKey::Fact { owner: "n1".into(), key };
+            zones.set_since(&owner, &records, Some(Wall(7 * second)));
+        }
+        let texts = |name: &str| {
+            let kind = Some(RecordType::TXT);
+            explain(&zones, name, kind, Wall(16 * second)).expect("a name").records
+        };
+        let all = texts("web.marathon.mesos");
+        assert_eq!(all.len(), MAX_OWNERS + 1);
+        let first = &all[0];
+        assert!(first.data.ends_with(" of framework m-0001 on node n1, for 9 s\""), "{first:?}");
+        assert_eq!((first.ttl, first.since), (0, Some(Wall(7 * second))));
+        assert!(all[MAX_OWNERS].data.contains("more than 256"), "{:?}", all[MAX_OWNERS]);
+        assert_eq!(texts("ready.spartan"), [], "what every node has is nobody's");
+        assert_eq!(texts("no.mesos"), []);
     }
 }

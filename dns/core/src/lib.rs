@@ -39,7 +39,7 @@ mod zone;
 pub use hickory_proto::rr::RecordType;
 
 pub use cache::{CacheKey, Freshness, Kept};
-pub use explain::{Explained, Explanation, Verdict, explain, explain_txt};
+pub use explain::{Explained, Explanation, Verdict, explain};
 pub use forward::{Channel, ForwardTable, Upstream, UpstreamSpecError};
 pub use hash::Seed;
 pub use name::{DnsName, NameError};

@@ -6,15 +6,17 @@
 //! resolvers check that. In legacy mode Mesos-DNS' own zone answers as it always did
 //! where a client may lean on it, see [`legacy`].
 
+use crate::explain::{TEXT_TTL, told};
 use crate::name::DnsName;
 use crate::options::Mode;
 use crate::record::Data;
 use crate::route::Place;
 use crate::statics::DIRECTORY;
-use crate::store::node::{A, AAAA, CNAME, NS, Node, SOA, SRV, Sent, Set};
+use crate::store::node::{A, AAAA, CNAME, NS, Node, SOA, SRV, Sent, Set, TXT};
 use crate::zone::Zones;
 use hickory_proto::op::Query;
 use hickory_proto::rr::{DNSClass, Name, Record, RecordType};
+use mizzen_types::time::Wall;
 
 /// Longest chain of CNAME records that is followed.
 const MAX_CHAIN: usize = 8;
@@ -31,6 +33,8 @@ pub struct Asked<'a> {
     pub turn: u64,
     /// How many answers are worth making; a larger set is cut, fairly over the turns.
     pub room: usize,
+    /// What ages in texts are counted to.
+    pub now: Wall,
 }
 
 /// What to send.
@@ -239,11 +243,22 @@ impl<'a> Reply<'a> {
             (RecordType::ANY, Mode::Strict) => {
                 node.sets().take(1).for_each(|set| self.push_set(name, &set));
             }
+            (RecordType::TXT, _) if node.set(TXT).is_none() => self.push_told(name, node),
             (kind, _) => {
                 node.set(kind.into()).into_iter().for_each(|set| self.push_set(name, &set));
             }
         }
         self.answers.len() > before || self.cut
+    }
+
+    /// Adds what is known of the owners of a name that has no texts of its own.
+    fn push_told(&mut self, name: &Name, node: Node<'_>) {
+        let texts = told(self.zones, node, self.asked.now);
+        let room = self.asked.room.saturating_sub(self.answers.len());
+        self.cut |= texts.len() > room;
+        self.answers.extend(texts.into_iter().take(room).filter_map(|told| {
+            Data::Txt(vec![told.text]).to_record(name, TEXT_TTL, self.zones.serial())
+        }));
     }
 
     /// Adds a record set in this turn's order, all with one TTL (RFC 2181, 5.2).

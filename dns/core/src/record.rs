@@ -125,6 +125,8 @@ pub enum Withheld {
     Unhealthy,
     /// Its name is one of the cluster's own.
     Reserved,
+    /// It has more SRV records than a task may have.
+    CrowdedOut,
 }
 
 impl Record {
@@ -145,8 +147,14 @@ impl Record {
 
 impl Withheld {
     /// All reasons, by their numbers.
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Starting, Self::Killing, Self::Draining, Self::Unhealthy, Self::Reserved];
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Starting,
+        Self::Killing,
+        Self::Draining,
+        Self::Unhealthy,
+        Self::Reserved,
+        Self::CrowdedOut,
+    ];
 
     /// Whether clients that know the record should soon ask again, because what it
     /// leads to goes away.
@@ -359,6 +367,9 @@ impl fmt::Display for Withheld {
             Self::Draining => "the task's machine is being maintained",
             Self::Unhealthy => "the task's health check fails",
             Self::Reserved => "the name is one of the cluster's own",
+            Self::CrowdedOut => {
+                "the task has more than 1,024 SRV records; this one and those after it are left out"
+            }
         })
     }
 }

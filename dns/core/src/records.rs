@@ -96,7 +96,9 @@ pub(crate) struct Draft<'a> {
 /// Most SRV records of one task. A TCP message holds about 1,000, so nobody sees more of
 /// one name; without a limit one task could hold up all answers while its ports are
 /// written.
-const MAX_SERVICES: usize = 1024;
+pub(crate) const MAX_SERVICES: usize = 1024;
+/// So many of those beyond are kept to be explained.
+pub(crate) const MAX_CROWDED_OUT: usize = 8;
 
 impl<'a> Draft<'a> {
     pub(crate) fn new(
@@ -137,18 +139,23 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Adds an SRV record in the zone of tasks, if there are both names, up to a limit.
+    /// Adds an SRV record in the zone of tasks, if there are both names, up to a limit; the
+    /// first ones beyond are withheld.
     pub(crate) fn service(&mut self, name: Option<&DnsName>, port: u16, target: Option<&DnsName>) {
         if let (Some(name), Some(target), true) = (name, target, self.has_room()) {
             self.services += 1;
+            let crowded = self.services > MAX_SERVICES;
+            let withheld = self.withheld.or(crowded.then_some(Withheld::CrowdedOut));
+            let before = self.withhold(withheld);
             let (weight, target) = (self.options.srv_weight, target.clone());
             self.add(Area::Domain, name, Data::Srv { priority: 0, weight, port, target });
+            self.withhold(before);
         }
     }
 
-    /// Whether more SRV records are taken.
+    /// Whether more SRV records are taken, be it to say that they are not answered.
     pub(crate) fn has_room(&self) -> bool {
-        self.services < MAX_SERVICES
+        self.services < MAX_SERVICES + MAX_CROWDED_OUT
     }
 
     /// Adds the PTR record of an address that is the same machine's or task's for

@@ -21,10 +21,11 @@ use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 use hickory_server::net::xfer::Protocol;
 use hickory_server::server::Request;
 use mizzen_dns_core::{Absence, Answer, Asked, Asker, DnsName, End, Opt, answer};
+use mizzen_types::time::Wall;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 /// The only version of EDNS (RFC 6891).
 const EDNS_VERSION: u8 = 0;
@@ -157,6 +158,7 @@ impl Handler {
             question: query.original(),
             turn: self.turn.fetch_add(1, Ordering::Relaxed),
             room: record_room(request),
+            now: wall(),
         };
         Known::Reply(match self.zones.read(|zones| answer(zones, asked)) {
             Answer::Records { answers, additionals, cut, end } => {
@@ -325,6 +327,12 @@ fn checked(request: &Request) -> Result<Option<&LowerQuery>, ResponseCode> {
         [] if has_cookie(request) => Ok(None),
         _ => Err(ResponseCode::FormErr),
     }
+}
+
+/// What ages are counted to.
+fn wall() -> Wall {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    Wall(since.map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)))
 }
 
 fn is_transfer(query: &LowerQuery) -> bool {

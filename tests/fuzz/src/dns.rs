@@ -11,6 +11,7 @@ use mizzen_dns_server::fuzzing::Resolver;
 use mizzen_types::fact::{DnsRecordFact, Fact, Key};
 use mizzen_types::ids::OwnerId;
 use mizzen_types::place::Places;
+use mizzen_types::time::Wall;
 use std::cell::RefCell;
 use tokio::runtime::{Builder, Runtime};
 
@@ -164,7 +165,9 @@ pub fn facts(data: &[u8]) {
         let owner = OwnerKey::Fact { owner, key };
         zones.set(owner.clone(), records);
         for name in &asked {
-            let _ = explain(zones, name, Some(RecordType::A));
+            for kind in [RecordType::A, RecordType::TXT] {
+                let _ = explain(zones, name, Some(kind), Wall(1));
+            }
         }
         zones.remove(&owner);
         assert_eq!((zones.records(), zones.names(), zones.apexes().count()), before);

@@ -201,7 +201,7 @@ fn look_up(query: &Query, zones: &Zones) -> QueryReply {
         }
         _ => return QueryReply::Json(json!({})),
     };
-    match explain(zones, name, kind) {
+    match explain(zones, name, kind, Wall(1)) {
         Ok(explanation) => QueryReply::Json(json!({ "found": explanation.records.len() })),
         Err(error) => QueryReply::Bad(error.to_string()),
     }

@@ -15,11 +15,12 @@ pub(crate) fn explained(
     zones: &Zones,
     name: &str,
     kind: Option<RecordType>,
+    now: Wall,
 ) -> Result<Vec<Explanation>, NameError> {
-    let mut chain = vec![explain(zones, name, kind)?];
+    let mut chain = vec![explain(zones, name, kind, now)?];
     while let Some(target) = chain.last().and_then(|last| alias(last, kind)).map(str::to_owned)
         && chain.iter().all(|link| link.name != target)
-        && let Ok(next) = explain(zones, &target, kind)
+        && let Ok(next) = explain(zones, &target, kind, now)
     {
         chain.push(next);
     }
@@ -155,7 +156,7 @@ mod tests {
             zones.set(OwnerKey::Static(name.into()), records);
         }
         let lines = |name: &str, kind| {
-            let chain = explained(&zones, name, Some(kind)).unwrap();
+            let chain = explained(&zones, name, Some(kind), Wall(0)).unwrap();
             let document = document(&chain, Some(kind), Wall(0), (&BTreeSet::new(), &Hosts::new()));
             let rows = document["answers"].as_array().unwrap().iter();
             let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();

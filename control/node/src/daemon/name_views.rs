@@ -9,6 +9,7 @@ use mizzen_dns_server::SharedZones;
 use mizzen_http::core::{Query, QueryReply};
 use mizzen_types::fact::{Fact, Key};
 use mizzen_types::ids::OwnerId;
+use mizzen_types::time::Wall;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -140,7 +141,7 @@ enum Dialect {
 
 /// The name as the zones hold it.
 fn held(zones: &Zones, name: &str) -> Option<DnsName> {
-    let explained = mizzen_dns_core::explain(zones, name, None).ok()?;
+    let explained = mizzen_dns_core::explain(zones, name, None, Wall::default()).ok()?;
     let name = explained.stands_for.unwrap_or(explained.name);
     explained.zone.and_then(|_| DnsName::parse(&name).ok())
 }

@@ -284,7 +284,7 @@ impl Names {
         now: Wall,
     ) -> Option<Result<Value, NameError>> {
         let zones = self.zones.as_ref()?;
-        let explained = zones.read(|zones| explained(zones, name, kind));
+        let explained = zones.read(|zones| explained(zones, name, kind, now));
         let stale = self.stale.keys().map(ToString::to_string).collect();
         Some(explained.map(|chain| document(&chain, kind, now, (&stale, hosts))))
     }

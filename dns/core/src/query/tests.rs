@@ -10,13 +10,18 @@ use mizzen_types::fact::{Health, Key, TaskFact};
 use mizzen_types::vip::Distance;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// 75 s after the tasks were launched.
+const NOW: Wall = Wall(80_000_000_000);
+const LAUNCHED: Wall = Wall(5_000_000_000);
+
 fn owner(task: &TaskFact) -> OwnerKey {
     let key = Key::Task(task.framework_id.clone(), task.task_id.clone());
     OwnerKey::Fact { owner: "n1".into(), key }
 }
 
 fn add(zones: &mut Zones, task: &TaskFact) {
-    zones.set(owner(task), task_records(task, &Options::default(), Distance::Far));
+    let records = task_records(task, &Options::default(), Distance::Far);
+    zones.set_since(&owner(task), &records, Some(LAUNCHED));
 }
 
 fn zones() -> Zones {
@@ -41,7 +46,7 @@ fn zones() -> Zones {
 
 fn ask(zones: &Zones, name: &str, kind: RecordType, turn: u64) -> Answer {
     let question = Query::query(Name::from_ascii(name).unwrap(), kind);
-    answer(zones, Asked { question: &question, turn, room: 100 })
+    answer(zones, Asked { question: &question, turn, room: 100, now: NOW })
 }
 
 fn words(absence: &Absence) -> String {
@@ -87,6 +92,9 @@ fn every_kind_of_question() {
     ];
     services.sort();
     let services = services.join(", ");
+    let text = |task: u8| format!("TXT task web.{task} of framework m-0001 on node n1, for 75 s");
+    let sick = format!("{}, left out: the task's health check fails", text(3));
+    let texts = [text(1), text(2), sick].join(", ");
     let back = format!("PTR web-{one}-s3.marathon.mesos.");
     #[rustfmt::skip]
     let table: &[(&str, T, &str)] = &[
@@ -94,7 +102,13 @@ fn every_kind_of_question() {
         ("WeB.mArAtHoN.MESOS.",                  T::A,    "A 9.0.1.5, A 9.0.1.6"),
         ("web.*.marathon.mesos.",                T::A,    "A 9.0.1.5, A 9.0.1.6"),
         ("web.marathon.mesos.",                  T::AAAA, "nodata mesos. SOA"),
-        ("web.marathon.mesos.",                  T::TXT,  "nodata mesos. SOA"),
+        ("web.marathon.mesos.",                  T::TXT,  &texts),
+        ("web.marathon.autoip.dcos.thisdcos.global.", T::TXT, &texts),
+        ("web.marathon.l4lb.thisdcos.directory.", T::TXT, "TXT VIP web.marathon"),
+        ("5.1.0.9.in-addr.arpa.",                T::TXT,  "TXT task web.1 of framework m-0001 on node n1, for 75 s"),
+        ("ready.spartan.",                       T::TXT,  "nodata spartan. SOA"),
+        ("marathon.mesos.",                      T::TXT,  "nodata mesos. SOA"),
+        ("no.mesos.",                            T::TXT,  "nxdomain mesos. SOA"),
         ("web.marathon.mesos.",                  T::ANY,  "A 9.0.1.5, A 9.0.1.6"),
         ("web.marathon.mesos.",                  T::AXFR, "refused"),
         ("marathon.mesos.",                      T::A,    "nodata mesos. SOA"),
@@ -138,7 +152,7 @@ fn every_kind_of_question() {
     }
     let mut chaos = Query::query(Name::from_ascii("version.bind.").unwrap(), T::TXT);
     chaos.set_query_class(DNSClass::CH);
-    let asked = Asked { question: &chaos, turn: 0, room: 9 };
+    let asked = Asked { question: &chaos, turn: 0, room: 9, now: NOW };
     assert_eq!(answer(&zones, asked), Answer::Refused);
 }
 
@@ -276,6 +290,8 @@ fn both_modes() {
     };
     let (strict, legacy) = (of(Mode::Strict), of(Mode::Legacy));
     let told = |zones: &Zones, name: &str, kind| short(ask(zones, name, kind, 0));
+    let text = |task: &str| format!("TXT task {task} of framework m-0001 on node n1, for 75 s");
+    let (web, late) = (text("web.1"), text("late.1") + ", left out: the task does not run yet");
     #[rustfmt::skip]
     let table: &[(&str, T, &str, &str)] = &[
         // name                      type      strict                          legacy
@@ -286,6 +302,8 @@ fn both_modes() {
         ("No.mesos.",                T::AAAA,  "nxdomain mesos. SOA",          "nxdomain No.mesos. SOA"),
         ("marathon.mesos.",          T::A,     "nodata mesos. SOA",            "nxdomain marathon.mesos. SOA"),
         ("late.marathon.mesos.",     T::A,     "nodata mesos. SOA",            "nxdomain late.marathon.mesos. SOA"),
+        ("late.marathon.mesos.",     T::TXT,   &late,                          "nxdomain late.marathon.mesos. SOA"),
+        ("web.marathon.mesos.",      T::TXT,   &web,                           "nodata web.marathon.mesos. SOA"),
         ("_no._tcp.mesos.",          T::SRV,   "nxdomain mesos. SOA",          "nodata -"),
         ("web.marathon.mesos.",      T::SRV,   "nodata mesos. SOA",            "nodata -"),
         ("web.marathon.mesos.",      T::SOA,   "nodata mesos. SOA",            "nodata web.marathon.mesos. SOA"),
@@ -305,4 +323,35 @@ fn both_modes() {
     };
     assert_eq!(ttl(&strict), Some(1));
     assert!(ttl(&legacy) >= Some(9), "as long as an answer");
+}
+
+#[test]
+fn texts_that_were_set_are_all_there_are() {
+    let mut zones = zones();
+    for (kind, value) in [("TXT", "\"ours\""), ("A", "192.0.2.7")] {
+        let fact = mizzen_types::fact::DnsRecordFact { values: vec![value.into()], ttl: Some(60) };
+        for name in ["a.example", "b.example"].into_iter().take(if kind == "TXT" { 1 } else { 2 }) {
+            let records = crate::by_hand::records(name, kind, &fact, &Options::default());
+            let key = Key::DnsRecord(name.into(), kind.into());
+            zones.set(OwnerKey::Fact { owner: "n1".into(), key }, records);
+        }
+    }
+    let text = |name: &str| short(ask(&zones, name, RecordType::TXT, 0));
+    assert_eq!(text("a.example."), "TXT ours");
+    assert_eq!(text("b.example."), "nodata b.example. SOA");
+}
+
+#[test]
+fn a_text_has_an_age_and_is_not_kept() {
+    let Answer::Records { answers, .. } = ask(&zones(), "web.marathon.mesos.", RecordType::TXT, 0)
+    else {
+        panic!("no records")
+    };
+    assert!(answers.len() == 3 && answers.iter().all(|record| record.ttl == 0), "{answers:?}");
+    let question = Query::query(Name::from_ascii("web.marathon.mesos.").unwrap(), RecordType::TXT);
+    let asked = Asked { question: &question, turn: 0, room: 2, now: NOW };
+    let Answer::Records { answers, cut, .. } = answer(&zones(), asked) else {
+        panic!("no records")
+    };
+    assert_eq!((answers.len(), cut), (2, true));
 }

@@ -9,6 +9,7 @@ use crate::query::{Absence, Answer, Asked, answer};
 use crate::record::{Data, Record, Withheld};
 use hickory_proto::op::{Edns, Message, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{DNSClass, RecordType};
+use mizzen_types::time::Wall;
 use mizzen_types::vip::Distance;
 use proptest::prelude::*;
 
@@ -58,7 +59,7 @@ fn short(zones: &Zones, message: &Message, turn: u64, room: usize) -> (PlainAnsw
 /// Checks that a reply of the short road says what the full one does.
 fn agree(zones: &Zones, message: &Message, turn: u64) -> Result<(), TestCaseError> {
     let (short, bytes) = short(zones, message, turn, 65_535);
-    let asked = Asked { question: &message.queries[0], turn, room: 4000 };
+    let asked = Asked { question: &message.queries[0], turn, room: 4000, now: Wall(0) };
     let full = answer(zones, asked);
     let PlainAnswer::Done { length, zone, code } = short else {
         let forward = full == Answer::Forward;
@@ -143,6 +144,8 @@ fn which_questions_are_plain() {
         ("no.thisdcos.directory.",     1,   done(3),  done(3)),
         ("thisdcos.directory.",        6,   done(0),  done(0)),
         ("w.m.mesos.",                 16,  NotPlain, NotPlain),
+        ("late.m.mesos.",              16,  NotPlain, NotPlain),
+        ("no.m.mesos.",                16,  NotPlain, NotPlain),
         ("w.m.mesos.",                 255, NotPlain, NotPlain),
         ("w.m.mesos.",                 252, NotPlain, NotPlain),
         ("w.*.m.mesos.",               1,   NotPlain, NotPlain),

@@ -1,6 +1,7 @@
 //! What a task is called, and a task to ask it of.
 
 use super::*;
+use crate::records::{MAX_CROWDED_OUT, MAX_SERVICES};
 use mizzen_types::fact::Reach;
 use mizzen_types::time::Wall;
 use std::collections::BTreeMap;
@@ -279,12 +280,29 @@ fn a_framework_does_not_speak_for_agents() {
 #[test]
 fn ten_thousand_ports_are_a_thousand_records() {
     let mut many = task("web.1", "web");
+    let counts = |task: &TaskFact| {
+        let records = task_records(task, &Options::default(), Distance::Far);
+        let services = || records.iter().filter(|record| matches!(record.data, Data::Srv { .. }));
+        let crowded: BTreeSet<String> = services()
+            .filter(|record| record.withheld == Some(Withheld::CrowdedOut))
+            .map(|record| record.name.to_string())
+            .collect();
+        let served = services().filter(|record| record.withheld.is_none()).count();
+        (served, services().count() - served, crowded)
+    };
+    let names = |names: &[&str]| -> BTreeSet<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    };
     many.host_ports = (1..=10_000).collect();
-    assert_eq!(lines(&many, &Options::default(), "IN SRV").len(), 1024);
+    let of_agent = ["_web._tcp.marathon.slave.mesos.", "_web._udp.marathon.slave.mesos."];
+    let own = ["_web._tcp.marathon.mesos.", "_web._udp.marathon.mesos."];
+    let all = names(&[of_agent, own].concat());
+    assert_eq!(counts(&many), (MAX_SERVICES, MAX_CROWDED_OUT, all), "each name says so");
+    many.host_ports.clear();
     many.discovery_name = Some("web".into());
-    many.host_ports.truncate(2);
     many.ports = (1..=10_000).map(|number| port(number, None, "x", "tcp")).collect();
-    assert_eq!(lines(&many, &Options::default(), "IN SRV").len(), 1024);
+    let all = names(&[own[0], "_x._web._tcp.marathon.mesos."]);
+    assert_eq!(counts(&many), (MAX_SERVICES, MAX_CROWDED_OUT, all));
 }
 
 #[test]
