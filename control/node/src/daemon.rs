@@ -39,6 +39,7 @@ pub(crate) mod resolv_conf;
 mod resolver;
 mod sandbox;
 mod saves;
+mod serials;
 mod services;
 mod signals;
 mod status;

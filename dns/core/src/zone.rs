@@ -9,6 +9,7 @@ use crate::hash::Seed;
 use crate::name::DnsName;
 use crate::options::{Mode, Options};
 use crate::owner::OwnerKey;
+use crate::prepared::Prepared;
 use crate::record::{Data, Record};
 use crate::route::{Aliases, Place};
 use crate::statics::static_records;
@@ -106,7 +107,7 @@ impl Zones {
             records: 0,
         };
         zones.set(OwnerKey::built_in(), static_records(options));
-        zones.serial = options.first_serial;
+        zones.begin_at(options.first_serial);
         zones
     }
 
@@ -119,19 +120,21 @@ impl Zones {
     /// The same, with the time since when it is so: that of the task's start, or of the
     /// change.
     pub fn set_since(&mut self, owner: &OwnerKey, records: &[Record], since: Option<Wall>) -> bool {
-        let key = owner.to_bytes();
-        let delivery = Delivery::new(self.seed(), records);
+        self.put(&Prepared::new(self.seed(), owner, records, since))
+    }
+
+    /// The same with records that were made ready by the zones' key.
+    pub fn put(&mut self, Prepared { key, delivery, rows: now, since }: &Prepared) -> bool {
         let before: Vec<Row> =
-            self.owners.find(&key).map(|o| o.rows().collect()).unwrap_or_default();
-        let now: Vec<Row> = delivery.parcels().map(|parcel| parcel.row(self.seed())).collect();
+            self.owners.find(key).map(|o| o.rows().collect()).unwrap_or_default();
         if before.is_empty() && now.is_empty() {
             return false;
         }
-        let number = self.owners.number(&key);
-        let effect = self.deliver(&delivery, number, &before, &now);
+        let number = self.owners.number(key);
+        let effect = self.deliver(delivery, number, &before, now);
         match now.is_empty() {
-            true => self.owners.remove(&key),
-            false => self.owners.update(&key, since, &now),
+            true => self.owners.remove(key),
+            false => self.owners.update(key, *since, now),
         }
         let starts = self.names.take_starts();
         if !starts.is_empty() {
@@ -154,6 +157,12 @@ impl Zones {
     #[must_use]
     pub fn serial(&self) -> u32 {
         self.serial
+    }
+
+    /// Gives zones that nobody has seen yet the serial that they are seen with first: what
+    /// they were filled with is one change and not many.
+    pub fn begin_at(&mut self, serial: u32) {
+        self.serial = serial.max(1);
     }
 
     /// The names of all zones, sorted.

@@ -24,6 +24,7 @@ use super::problems::Problems;
 use super::resolv_conf;
 use super::resolver;
 use super::saves::{Saves, saved};
+use super::serials::Serials;
 use super::streams::Streams;
 use super::successor;
 use super::vip_engine::open_vips;
@@ -99,7 +100,7 @@ pub(crate) async fn build(
     if is_joined(&store, joining)? {
         config.join().context("this node has joined a cluster")?;
     }
-    let (owner, generation) = identity(&store)?;
+    let (owner, generation, serials) = identity(&store)?;
     let seed = u64::from_le_bytes(uuid::Uuid::new_v4().into_bytes()[..8].try_into()?);
     let (inputs, receiver) = mpsc::unbounded_channel();
 
@@ -114,7 +115,7 @@ pub(crate) async fn build(
     let network = ensure_network(&NetworkSpec { isolation: policy.isolation(&config), ..spec });
     // What was known before is answered from now on; with nothing known, somebody would be
     // told that a name does not exist which does.
-    let mut names = resolver::open(&config, owner.clone(), generation);
+    let mut names = resolver::open(&config, owner.clone(), serials.first());
     let early = match names.remember(now.mono) {
         true => resolver::start(&config, &names, successor::inherited(&config))?,
         false => None,
@@ -144,6 +145,7 @@ pub(crate) async fn build(
         links: Links::new(seed.rotate_left(7)),
         asking: Asking::default(),
         names,
+        serials,
         planner: Planner::new(Claims::new(config.vip.named_range), owner.clone()),
         changed_vips: BTreeSet::new(),
         registered: Registered::default(),
@@ -186,6 +188,7 @@ pub(crate) async fn build(
     core.settle();
     core.names.confirm_own(&owner);
     if core.server.is_none() {
+        core.names.begin();
         core.resolver_sockets = successor::inherited(&core.config);
         core.start_resolver()?;
     }
@@ -207,8 +210,9 @@ pub(crate) fn master_log(node: &OwnerId) -> OwnerId {
     OwnerId::new(format!("{node}/master"))
 }
 
-/// The node's name in the owner logs, and a generation larger than all before.
-fn identity(store: &Store) -> anyhow::Result<(OwnerId, u64)> {
+/// The node's name in the owner logs, a generation larger than all before, and serial
+/// numbers that nobody has seen.
+fn identity(store: &Store) -> anyhow::Result<(OwnerId, u64, Serials)> {
     let owner = match store.get(NODE_ID)? {
         Some(bytes) => String::from_utf8(bytes).context("the node's id is no text")?,
         None => uuid::Uuid::new_v4().to_string(),
@@ -218,11 +222,13 @@ fn identity(store: &Store) -> anyhow::Result<(OwnerId, u64)> {
         None => 0_u64,
     };
     let generation = last + 1;
+    let serials = Serials::after(store.get(Serials::KEY)?.as_deref(), generation);
     store.write(&[
+        (Serials::KEY.to_owned(), Some(serials.record())),
         (NODE_ID.to_owned(), Some(owner.clone().into_bytes())),
         (GENERATION.to_owned(), Some(generation.to_string().into_bytes())),
     ])?;
-    Ok((OwnerId::new(owner), generation))
+    Ok((OwnerId::new(owner), generation, serials))
 }
 
 impl Core {

@@ -23,6 +23,7 @@ use super::overlay::fast_path::{FastPathReport, Look};
 use super::policy::{PolicyPart, PolicyReport};
 use super::problems::Problems;
 use super::saves::Saves;
+use super::serials::Serials;
 use super::signals::{Signal, Signals};
 use super::streams::Streams;
 use super::task_pages::{After, TaskPage};
@@ -146,6 +147,8 @@ pub(crate) struct Core {
     /// What other nodes were asked.
     pub(crate) asking: Asking,
     pub(crate) names: Names,
+    /// Numbers of the zones that no other process uses.
+    pub(crate) serials: Serials,
     pub(crate) planner: Planner,
     /// VIPs that the planner changed and that names and kernel do not know of yet.
     pub(crate) changed_vips: BTreeSet<VipKey>,
@@ -220,6 +223,7 @@ impl Core {
         }
         self.flush_vips();
         self.flush_policy();
+        self.reserve_serials();
     }
 
     fn handle(&mut self, input: Input) {

@@ -6,7 +6,9 @@
 
 use super::explained::{Hosts, document, explained};
 use super::name_memory::{Memory, Remembered};
-use mizzen_dns_core::{NameError, Options, OwnerKey, RecordType, records_of, vip_records};
+use mizzen_dns_core::{
+    NameError, Options, OwnerKey, Prepared, Record, RecordType, records_of, vip_records,
+};
 use mizzen_dns_server::SharedZones;
 use mizzen_membership::view::Change;
 use mizzen_types::fact::{Fact, Key};
@@ -17,12 +19,19 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread;
 use std::time::Duration;
 use tracing::{info, warn};
 
 /// What no log has spoken of for so long after a start is dropped: agents have as long to
 /// come back.
 const BOUND: Duration = Duration::from_secs(600);
+
+/// Owners whose records are made ready at a time, and how many such batches wait to be put
+/// into the zones.
+const BATCH: usize = 128;
+const BATCHES: usize = 4;
 
 /// What this node answers for, or nothing if the role is off.
 pub(crate) struct Names {
@@ -76,14 +85,22 @@ impl Names {
 
     /// Fills the zones with what a former process knew. Returns whether it knew anything.
     pub(crate) fn remember(&mut self, now: Mono) -> bool {
-        let (stale, as_of) = self.memory.load();
-        (self.stale, self.as_of) = (stale, as_of);
+        let known = self.memory.load();
+        (self.stale, self.as_of) = (known.held, known.at);
         self.serve_stale();
+        self.begin();
         if !self.stale.is_empty() {
             info!(facts = self.stale.len(), "answers come from what was known before");
             self.drop_at = Some(now + BOUND);
         }
         !self.stale.is_empty()
+    }
+
+    /// All that is known so far was said before anybody saw the zones: it is one change.
+    pub(crate) fn begin(&self) {
+        if let Some(zones) = &self.zones {
+            zones.update(|zones| zones.begin_at(self.options.first_serial));
+        }
     }
 
     /// Takes other zones and options in the place of those before; the caller fills them.
@@ -213,10 +230,7 @@ impl Names {
         let Some(zones) = &self.zones else { return };
         let named = |fact| records_of(owner, key, fact, &self.options, &self.places);
         let records = fact.map(named).unwrap_or_default();
-        let since = match fact {
-            Some(Fact::Task(task)) => Some(task.launched),
-            _ => self.heard.get(owner).copied(),
-        };
+        let since = fact.and_then(|fact| self.since(owner, fact));
         let owner = OwnerKey::Fact { owner: owner.clone(), key: key.clone() };
         zones.update(|zones| zones.set_since(&owner, &records, since));
     }
@@ -247,23 +261,62 @@ impl Names {
         }
     }
 
+    /// Fills zones that nobody has seen yet with what a former process knew.
     fn serve_stale(&mut self) {
+        let Some(zones) = self.zones.clone() else { return };
         let stale = std::mem::take(&mut self.stale);
         for (key, held) in &stale {
             if let (OwnerKey::Fact { owner, key }, Remembered::Fact(fact)) = (key, held) {
                 self.place(owner, key, Some(fact));
             }
         }
-        for (key, held) in &stale {
-            match (key, held) {
-                (OwnerKey::Fact { owner, key }, Remembered::Fact(fact)) => {
-                    self.set(owner, key, Some(fact));
+        let (sender, prepared) = sync_channel::<Vec<Prepared>>(BATCHES);
+        thread::scope(|scope| {
+            let (names, all) = (&*self, &stale);
+            scope.spawn(move || names.prepare(all, &sender));
+            zones.update(|zones| {
+                for prepared in prepared.iter().flatten() {
+                    zones.put(&prepared);
                 }
-                (OwnerKey::Vip(name), Remembered::Vip(addresses)) => self.show_vip(name, addresses),
-                _ => {}
+            });
+        });
+        self.stale = stale;
+    }
+
+    /// Makes all of it ready for the zones, some at a time.
+    fn prepare(&self, all: &BTreeMap<OwnerKey, Remembered>, sender: &SyncSender<Vec<Prepared>>) {
+        let mut all = all.iter().map(|(key, held)| {
+            let (records, since) = self.records(key, held);
+            Prepared::new(self.options.seed, key, &records, since)
+        });
+        loop {
+            let batch: Vec<Prepared> = all.by_ref().take(BATCH).collect();
+            if batch.is_empty() || sender.send(batch).is_err() {
+                return;
             }
         }
-        self.stale = stale;
+    }
+
+    /// What is answered of a fact or of a VIP, and since when.
+    fn records(&self, key: &OwnerKey, held: &Remembered) -> (Vec<Record>, Option<Wall>) {
+        match (key, held) {
+            (OwnerKey::Fact { owner, key }, Remembered::Fact(fact)) => {
+                let records = records_of(owner, key, fact, &self.options, &self.places);
+                (records, self.since(owner, fact))
+            }
+            (OwnerKey::Vip(name), Remembered::Vip(addresses)) => {
+                (vip_records(name, addresses, &self.options), None)
+            }
+            _ => (Vec::new(), None),
+        }
+    }
+
+    /// Since when it is so: since the task's start, or since its owner was heard last.
+    fn since(&self, owner: &OwnerId, fact: &Fact) -> Option<Wall> {
+        match fact {
+            Fact::Task(task) => Some(task.launched),
+            _ => self.heard.get(owner).copied(),
+        }
     }
 
     fn forget(&mut self, keys: Vec<OwnerKey>) {

@@ -5,7 +5,8 @@ use super::core::Core;
 use super::name_memory::Memory;
 use super::names::Names;
 use super::resolv_conf::{self, ResolvConfFile, Standing};
-use super::successor;
+use super::serials::Serials;
+use super::{clock, successor};
 use crate::config::{Config, DnsConfig, Origin, Role};
 use anyhow::Context;
 use mizzen_dns_core::{DnsName, Options, Seed, Zones};
@@ -31,6 +32,15 @@ impl Core {
         let started = start(&self.config, &self.names, held)?;
         self.note_resolver(started);
         Ok(())
+    }
+
+    /// Sees to it that the next process's serial numbers are larger than those of this one.
+    pub(crate) fn reserve_serials(&mut self) {
+        let Some((serial, _)) = self.names.size() else { return };
+        if self.serials.follow(serial) {
+            self.node_saves.push(Serials::KEY, Some(self.serials.record()));
+            self.flush_node(clock::now());
+        }
     }
 
     /// Takes over a resolver that runs.
@@ -60,6 +70,7 @@ impl Core {
         let zones = Arc::new(SharedZones::new(Zones::new(&options)));
         self.names.replace(Arc::clone(&zones), options);
         self.fill_names();
+        self.names.begin();
         let changed = match &self.server {
             // Zones are told apart by number, and other zones have other numbers.
             Some(server) if same_zones => {
@@ -88,12 +99,12 @@ pub(crate) struct Started {
 
 /// Makes the zones, with nothing in them but what every node has.
 ///
-/// * `generation` — counts the starts of this node.
-pub(crate) fn open(config: &Config, here: OwnerId, generation: u64) -> Names {
+/// * `first_serial` — larger than that of all zones of this node before.
+pub(crate) fn open(config: &Config, here: OwnerId, first_serial: u32) -> Names {
     if !config.has(Role::Dns) {
         return Names::off();
     }
-    let options = options(config, first_serial(generation));
+    let options = options(config, first_serial);
     let zones = Arc::new(SharedZones::new(Zones::new(&options)));
     Names::new(zones, options, here, Memory::new(config.state_dir.join("names.log")))
 }
@@ -187,11 +198,6 @@ fn listeners(config: &Config) -> (Vec<SocketAddr>, Vec<IpAddr>) {
 /// What the zones are made by.
 fn options(config: &Config, first_serial: u32) -> Options {
     Options { seed: seed(), first_serial, ..config.name_options() }
-}
-
-/// Each start has a million serials of its own, so that what secondaries have is older.
-fn first_serial(generation: u64) -> u32 {
-    (generation as u32).wrapping_shl(20).max(1)
 }
 
 /// From the system's randomness: names that collide cannot be prepared for it.
