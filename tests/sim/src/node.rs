@@ -242,7 +242,7 @@ impl Node {
                     mizzen_services::Effect::Save { key, value } => {
                         machine.save(format!("{SERVICES}{key}"), value);
                     }
-                    mizzen_services::Effect::Lost(text) => panic!("{text}"),
+                    mizzen_services::Effect::Lost(text) => unreachable!("{text}"),
                     mizzen_services::Effect::Call(call) => self.call(*call, now),
                 }
             } else {

@@ -79,10 +79,11 @@ async fn watch(session: &Session, args: &DnsQuestion, mut screen: Screen) -> Res
     loop {
         match screen.outlive(ask(session, args).await)? {
             Some((value, answer)) if shown.is_other(&value) => {
-                screen.show(&match screen.form() {
+                let text = match screen.form() {
                     Form::Lines => format!("{value}\n"),
                     Form::Screen | Form::Blocks => render(&answer, session.paint),
-                })?
+                };
+                screen.show(&text)?;
             }
             Some(_) => {}
             // What was shown is not there any more.

@@ -150,7 +150,7 @@ impl Core {
             match containers.kept.recover(&containers.checkpoints, started) {
                 Ok(records) => containers.tell(Input::Recovered(records)),
                 Err(error) => {
-                    warn!(error = chain(&error), "cannot look for sandboxes of ended tasks")
+                    warn!(error = chain(&error), "cannot look for sandboxes of ended tasks");
                 }
             }
         });

@@ -38,7 +38,7 @@ pub(crate) fn inherited(config: &Config) -> Vec<OwnedFd> {
         Ok(passed) if !passed.is_empty() => return passed,
         Ok(_) => {}
         Err(error) => {
-            warn!(error = chain(&error), "what systemd kept of the resolver's sockets is unusable")
+            warn!(error = chain(&error), "what systemd kept of the resolver's sockets is unusable");
         }
     }
     // No holder is the usual case.

@@ -40,7 +40,7 @@ impl Core {
         match watching {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => {
-                warn!(error = chain(&error), "links are looked at once a minute only")
+                warn!(error = chain(&error), "links are looked at once a minute only");
             }
             Err(error) => warn!(error = chain(&error), "links are looked at once a minute only"),
         }

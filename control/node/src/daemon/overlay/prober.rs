@@ -43,7 +43,7 @@ fn run(questions: &Receiver<Question>, inputs: &UnboundedSender<Input>) {
                 }
             }
             Err(error) => {
-                debug!(%peer, %address, error = chain(&error), "the path cannot be probed")
+                debug!(%peer, %address, error = chain(&error), "the path cannot be probed");
             }
         }
     }
