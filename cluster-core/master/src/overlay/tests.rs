@@ -256,7 +256,8 @@ fn records_of_a_version_to_come_are_refused() {
     let newer = br#"{"format":2,"address":"10.0.0.1","number":1,"blocks":{}}"#;
     let record = ("master/overlay-agent/a".to_owned(), newer.to_vec());
     let error = Overlays::from_records(settings, [record]).unwrap_err();
-    assert!(error.to_string().contains("format 2"), "{error}");
+    let text = mizzen_types::error::chain(&error);
+    assert!(text.contains("master/overlay-agent/a") && text.contains("format 2"), "{text}");
 }
 
 /// What DC/OS' master says of agents: last byte of the address, number, overlay, block.
