@@ -8,12 +8,12 @@
 set -eu
 
 # command:package
-needs="cc:gcc ld:binutils git:git getent:libc-bin ip:iproute2 musl-gcc:musl-tools kill:procps setsid:util-linux nginx:nginx dig:bind9-dnsutils iptables:iptables nft:nftables"
+needs="cc:gcc ld:binutils git:git getent:libc-bin ip:iproute2 musl-gcc:musl-tools kill:procps setsid:util-linux nginx:nginx dig:bind9-dnsutils knotd:knot iptables:iptables nft:nftables"
 
 if [ "${1:-}" = peers ]; then
     needs="$needs haproxy:haproxy ipset:ipset"
 elif [ "${1:-}" = name-servers ]; then
-    needs="$needs unbound:unbound named:bind9 knotd:knot nsd:nsd dnsmasq:dnsmasq-base dnsperf:dnsperf"
+    needs="$needs unbound:unbound named:bind9 nsd:nsd dnsmasq:dnsmasq-base dnsperf:dnsperf"
 elif [ "${1:-}" = podman ]; then
     needs="$needs podman:podman perl:perl"
 elif [ "${1:-}" = kernel ]; then

@@ -29,7 +29,10 @@ struct Goal {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Measure {
+    /// The median.
     Value,
+    /// The largest figure.
+    Worst,
     Ratio,
 }
 
@@ -56,6 +59,7 @@ impl std::fmt::Display for Goal {
         };
         let unit = match self.of {
             Measure::Value => "",
+            Measure::Worst => " max",
             Measure::Ratio => " ×",
         };
         write!(f, "{sign} {}{unit}", plain(self.limit))
@@ -87,6 +91,11 @@ impl Row {
         self.goal(Measure::Value, Side::AtMost, limit)
     }
 
+    /// Every figure is to be at most `limit`.
+    pub(crate) fn worst_at_most(self, limit: f64) -> Self {
+        self.goal(Measure::Worst, Side::AtMost, limit)
+    }
+
     /// The median is to be at least `limit`.
     pub(crate) fn at_least(self, limit: f64) -> Self {
         self.goal(Measure::Value, Side::AtLeast, limit)
@@ -110,10 +119,16 @@ impl Row {
     fn reached(&self) -> Option<bool> {
         let goal = self.goal?;
         let figure = match goal.of {
-            Measure::Value => self.summary.map(|summary| summary.median),
+            Measure::Value | Measure::Worst => self.figure(),
             Measure::Ratio => self.ratio.map(|(ratio, _)| ratio.median),
         };
         Some(figure.is_some_and(|figure| goal.reached(figure)))
+    }
+
+    /// The figure that counts.
+    fn figure(&self) -> Option<f64> {
+        let is_worst = self.goal.is_some_and(|goal| goal.of == Measure::Worst);
+        self.summary.map(|summary| if is_worst { summary.max } else { summary.median })
     }
 
     fn cells(&self) -> [String; 9] {
@@ -155,9 +170,12 @@ impl Row {
                 "goal": goal, "ok": ok,
             }));
         };
-        let limit = |of| self.goal.filter(|goal| goal.of == of).map(|goal| goal.limit);
-        let (value_goal, ratio_goal) = (limit(Measure::Value), limit(Measure::Ratio));
-        entry(&self.metric, self.summary.map(|summary| summary.median), self.unit, value_goal);
+        let limit = |ratio| {
+            let goal = self.goal.filter(|goal| (goal.of == Measure::Ratio) == ratio);
+            goal.map(|goal| goal.limit)
+        };
+        let (value_goal, ratio_goal) = (limit(false), limit(true));
+        entry(&self.metric, self.figure(), self.unit, value_goal);
         if let Some((ratio, base)) = self.ratio {
             entry(&format!("{} / {base}", self.metric), Some(ratio.median), "×", ratio_goal);
         } else if ratio_goal.is_some() {
@@ -301,6 +319,7 @@ mod tests {
     fn report() -> Report {
         let mut report = Report::new("test");
         report.add(Row::new("memory", "idle", "MiB", &[12.25]).at_most(48.0));
+        report.add(Row::new("gap", "restart", "ms", &[40.0, 20.0, 60.0]).worst_at_most(50.0));
         report.add(Row::new("connect", "direct", "µs", &[27.0, 26.0, 28.0]));
         let vip = Row::new("connect", "vip", "µs", &[29.0, 28.5, 130.0]);
         report.add(vip.ratio(ratio(1.05), "direct").ratio_at_most(1.08));
@@ -315,19 +334,21 @@ bench-test
 
 metric   variant  median   min   max  unit      ×  95 %         goal
 memory   idle       12.2  12.2  12.2  MiB                       ≤ 48      ok
+gap      restart    40.0  20.0  60.0  ms                        ≤ 50 max  MISSED
 connect  direct     27.0  26.0  28.0  µs
          vip        29.0  28.5   130  µs    1.050  1.040–1.060  ≤ 1.08 ×  ok
 
 · on a quiet machine
 ";
         assert_eq!(report().table(), want);
-        assert!(report().reached());
+        assert!(!report().reached());
     }
 
     #[test]
     fn a_list_for_machines() {
         let want = json!([
             {"metric": "memory", "variant": "idle", "value": 12.25, "unit": "MiB", "goal": 48.0, "ok": true},
+            {"metric": "gap", "variant": "restart", "value": 60.0, "unit": "ms", "goal": 50.0, "ok": false},
             {"metric": "connect", "variant": "direct", "value": 27.0, "unit": "µs", "goal": null, "ok": null},
             {"metric": "connect", "variant": "vip", "value": 29.0, "unit": "µs", "goal": null, "ok": null},
             {"metric": "connect / direct", "variant": "vip", "value": 1.05, "unit": "×", "goal": 1.08, "ok": true},
@@ -356,6 +377,8 @@ connect  direct     27.0  26.0  28.0  µs
         let table = [
             ("above", row(&[2.0]).at_most(1.0), Some(false)),
             ("at the limit", row(&[1.0]).at_most(1.0), Some(true)),
+            ("the worst above", row(&[1.0, 1.0, 2.0]).worst_at_most(1.5), Some(false)),
+            ("the worst below", row(&[1.0, 1.0, 2.0]).worst_at_most(2.0), Some(true)),
             ("nothing was measured", row(&[]).at_most(1.0), Some(false)),
             ("ratio above", row(&[1.0]).ratio(ratio(1.1), "d").ratio_at_most(1.08), Some(false)),
             ("no ratio", row(&[1.0]).ratio_at_most(1.08), Some(false)),

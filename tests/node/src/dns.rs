@@ -3,7 +3,7 @@
 use crate::{SOON, eventually};
 use hickory_proto::op::{Message, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, RecordType};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
@@ -27,16 +27,68 @@ pub enum By {
 ///
 /// If no answer comes, or none that can be read.
 pub fn ask(by: By, at: SocketAddr, name: &str, kind: RecordType) -> std::io::Result<Message> {
-    let mut question = Message::query();
-    let name = Name::from_ascii(name).map_err(std::io::Error::other)?;
-    question.add_query(Query::query(name, kind));
-    question.metadata.recursion_desired = true;
-    let bytes = question.to_vec().map_err(std::io::Error::other)?;
-    let answer = match by {
-        By::Udp => exchange_udp(at, &bytes)?,
-        By::Tcp => exchange_tcp(at, &bytes)?,
-    };
-    Message::from_vec(&answer).map_err(std::io::Error::other)
+    match by {
+        By::Udp => Waiting::ask(at, name, kind)?.receive(TIMEOUT),
+        By::Tcp => {
+            let answer = exchange_tcp(at, &question(name, kind)?)?;
+            Message::from_vec(&answer).map_err(std::io::Error::other)
+        }
+    }
+}
+
+/// Asks by UDP, and once more after a while; says whether it had to. The answer may be that
+/// to either question.
+///
+/// # Errors
+///
+/// If nobody listens, or no answer comes.
+pub fn ask_twice(at: SocketAddr, name: &str, kind: RecordType) -> std::io::Result<(Message, u32)> {
+    let waiting = Waiting::ask(at, name, kind)?;
+    match waiting.receive(TIMEOUT) {
+        Err(error) if error.kind() == ErrorKind::WouldBlock => {
+            waiting.socket.send(&waiting.question)?;
+            Ok((waiting.answer()?, 1))
+        }
+        received => Ok((received?, 0)),
+    }
+}
+
+/// A question that was sent by UDP.
+#[derive(Debug)]
+pub struct Waiting {
+    socket: UdpSocket,
+    question: Vec<u8>,
+}
+
+impl Waiting {
+    /// Asks.
+    ///
+    /// # Errors
+    ///
+    /// If nobody listens.
+    pub fn ask(at: SocketAddr, name: &str, kind: RecordType) -> std::io::Result<Self> {
+        let question = question(name, kind)?;
+        let socket = UdpSocket::bind("0.0.0.0:0")?;
+        socket.connect(at)?;
+        socket.send(&question)?;
+        Ok(Self { socket, question })
+    }
+
+    /// Waits for the answer.
+    ///
+    /// # Errors
+    ///
+    /// If none comes in a time in which every daemon starts.
+    pub fn answer(&self) -> std::io::Result<Message> {
+        self.receive(SOON)
+    }
+
+    fn receive(&self, limit: Duration) -> std::io::Result<Message> {
+        self.socket.set_read_timeout(Some(limit))?;
+        let mut answer = vec![0; 4096];
+        let length = self.socket.recv(&mut answer)?;
+        Message::from_vec(&answer[..length]).map_err(std::io::Error::other)
+    }
 }
 
 /// Addresses of a name; empty if there are none.
@@ -117,15 +169,12 @@ fn must_ask(by: By, name: &str, kind: RecordType) -> Message {
     ask(by, resolver(), name, kind).unwrap_or_else(|error| panic!("{kind} {name}: {error}"))
 }
 
-fn exchange_udp(at: SocketAddr, question: &[u8]) -> std::io::Result<Vec<u8>> {
-    let socket = UdpSocket::bind("0.0.0.0:0")?;
-    socket.set_read_timeout(Some(TIMEOUT))?;
-    socket.connect(at)?;
-    socket.send(question)?;
-    let mut answer = vec![0; 4096];
-    let length = socket.recv(&mut answer)?;
-    answer.truncate(length);
-    Ok(answer)
+fn question(name: &str, kind: RecordType) -> std::io::Result<Vec<u8>> {
+    let mut question = Message::query();
+    let name = Name::from_ascii(name).map_err(std::io::Error::other)?;
+    question.add_query(Query::query(name, kind));
+    question.metadata.recursion_desired = true;
+    question.to_vec().map_err(std::io::Error::other)
 }
 
 fn exchange_tcp(at: SocketAddr, question: &[u8]) -> std::io::Result<Vec<u8>> {

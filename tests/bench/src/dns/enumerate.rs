@@ -3,14 +3,11 @@
 
 use super::Bench;
 use super::names::Names;
-use super::node::Node;
+use super::node::{Node, remember_tasks};
 use super::watch;
 use crate::api;
 use crate::report::{Report, Row};
-use crate::sandbox::Sandbox;
 use anyhow::{Context, Result, ensure};
-use serde_json::json;
-use std::io::{BufWriter, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
@@ -19,7 +16,7 @@ const TASKS: u32 = 50_000;
 const GOAL: f64 = 1.0;
 
 pub(super) fn run(bench: &Bench, report: &mut Report) -> Result<()> {
-    let node = Node::start(bench, remember_tasks)?;
+    let node = Node::start(bench, |place| remember_tasks(place, TASKS))?;
     let last = TASKS - 1;
     watch::until_served(node.address, &Names::name(last), Names::address(last))?;
     let mut figures = Vec::new();
@@ -40,30 +37,5 @@ pub(super) fn run(bench: &Bench, report: &mut Report) -> Result<()> {
         "MiB",
         &[resident],
     ));
-    Ok(())
-}
-
-/// Writes what a node remembers of another one that runs the tasks.
-fn remember_tasks(place: &Sandbox) -> Result<()> {
-    let file = std::fs::File::create(place.state_dir.join("names.log"))?;
-    let mut file = BufWriter::new(file);
-    writeln!(file, "{}", json!({ "format": 1 }))?;
-    for task in 0..TASKS {
-        let id = format!("app-{task}.7d1c0f");
-        let fact = json!({
-            "task_id": id, "framework_id": "f-0001", "framework_name": "marathon",
-            "agent_id": format!("m-S{}", task % 100), "container_id": format!("c-{task}"),
-            "name": format!("app-{task}"), "discovery_name": null, "phase": "running",
-            "health": "unchecked", "host_address": Names::address(task).to_string(),
-            "container_addresses": [], "host_ports": [1025 + task % 60_000], "ports": [],
-            "labels": {}, "launched": 0,
-        });
-        let line = json!({
-            "owner": format!("n{}", task % 100), "key": { "task": ["f-0001", id] },
-            "now": { "fact": { "task": fact } }, "at": 0,
-        });
-        writeln!(file, "{line}")?;
-    }
-    file.flush()?;
     Ok(())
 }

@@ -1,9 +1,12 @@
 //! A real node that does nothing but names.
 
+use super::names::Names;
 use super::{Bench, contestant};
 use crate::daemon::{self, Daemon};
 use crate::sandbox::Sandbox;
 use anyhow::{Context, Result};
+use serde_json::json;
+use std::io::{BufWriter, Write};
 use std::net::SocketAddr;
 use std::process::Command;
 
@@ -67,6 +70,29 @@ impl Node {
         command.env("MIZZEN_RUN_DIR", &self.place.run_dir);
         command
     }
+}
+
+/// Writes what a node remembers of other ones that run so many tasks.
+pub(super) fn remember_tasks(place: &Sandbox, tasks: u32) -> Result<()> {
+    let file = std::fs::File::create(place.state_dir.join("names.log"))?;
+    let mut file = BufWriter::new(file);
+    writeln!(file, "{}", json!({ "format": 2 }))?;
+    for task in 0..tasks {
+        let id = format!("app-{task}.7d1c0f");
+        let fact = json!({
+            "task_id": id, "framework_id": "f-0001", "framework_name": "marathon",
+            "agent_id": format!("m-S{}", task % 100), "container_id": format!("c-{task}"),
+            "name": format!("app-{task}"), "discovery_name": null, "phase": "running",
+            "health": "unchecked", "host_address": Names::address(task).to_string(),
+            "container_addresses": [], "host_ports": [1025 + task % 60_000], "ports": [],
+            "labels": {}, "launched": 0,
+        });
+        let (owner, key) = (format!("n{}", task % 100), json!({ "task": ["f-0001", id] }));
+        writeln!(file, "{}", json!({ "fact": [owner, key, { "task": fact }] }))?;
+    }
+    writeln!(file, "{}", json!({ "at": 1 }))?;
+    file.flush()?;
+    Ok(())
 }
 
 impl Drop for Node {

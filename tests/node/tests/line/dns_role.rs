@@ -1,5 +1,4 @@
-//! The resolver alone, as a plain forwarder with records set by hand; its HTTP; and what
-//! becomes of it over a restart.
+//! The resolver alone, as a plain forwarder with records set by hand, and its HTTP.
 
 use hickory_proto::op::{Message, MessageType, ResponseCode};
 use hickory_proto::rr::rdata::A;
@@ -8,7 +7,6 @@ use mizzen_tests_load::{Load, while_loaded};
 use mizzen_tests_node::apps::{self, deploy_web};
 use mizzen_tests_node::dns::{self, By};
 use mizzen_tests_node::http::{get, send_json};
-use mizzen_tests_node::manager::Manager;
 use mizzen_tests_node::node::{Node, Place, run};
 use mizzen_tests_node::{SOON, eventually, in_lab, lab};
 use serde_json::{Value, json};
@@ -46,7 +44,7 @@ fn upstream(known: &'static str, address: Ipv4Addr) -> SocketAddr {
     at
 }
 
-fn forwarder() -> Node {
+pub fn forwarder() -> Node {
     let at = upstream("www.example.com.", Ipv4Addr::new(203, 0, 113, 9)).to_string();
     Node::start(&["--roles", "dns", "--dns-upstreams", &at])
 }
@@ -264,138 +262,6 @@ fn mesos_dns_and_the_dispatcher_answer_by_http() {
             Some(())
         });
         drop(node);
-    });
-}
-
-/// Asks all the time; stub resolvers do so twice if no answer comes.
-fn ask_on(load: &Load, name: &str, tries: u32) -> (u32, Vec<String>) {
-    let (mut answered, mut lost) = (0, Vec::new());
-    while load.goes_on() {
-        let ask = || dns::ask(By::Udp, dns::resolver(), name, RecordType::A);
-        match (1..tries).fold(ask(), |answer, _| answer.or_else(|_| ask())) {
-            Ok(answer) if answer.answers.len() == 1 => answered += 1,
-            Ok(answer) => lost.push(format!("{:?}", answer.metadata)),
-            Err(error) => lost.push(error.to_string()),
-        }
-    }
-    (answered, lost)
-}
-
-/// Many questions were answered, and none was lost.
-fn all_were_answered(clients: Vec<(u32, Vec<String>)>) {
-    let answered: u32 = clients.iter().map(|(answered, _)| answered).sum();
-    let lost: Vec<String> = clients.into_iter().flat_map(|(_, lost)| lost).collect();
-    assert!(lost.is_empty(), "{lost:?}");
-    assert!(answered > 100, "{answered}");
-}
-
-/// A resolver that knows one name, which it will know at once when it starts again.
-fn knowing(start: impl FnOnce() -> Node) -> Node {
-    let node = start();
-    let _ = node.text(&["dns", "set", "db.example.com", "A", "192.0.2.7"]);
-    let known = || fs::read_to_string(lab::state_dir().join("names.log")).unwrap_or_default();
-    eventually("what is known is written down", SOON, || {
-        known().contains("db.example.com").then_some(())
-    });
-    node
-}
-
-/// Kills and stops the daemon in turns, while clients ask and ask again once.
-fn restart_unnoticed(mut node: Node, start: impl Fn() -> Node) -> Node {
-    let asking = |load: &Load| ask_on(load, "db.example.com", 2);
-    let (clients, ()) = while_loaded([asking; 4], |_| {
-        for round in 0..4 {
-            match round % 2 {
-                0 => node.kill(),
-                _ => assert!(node.stop().success()),
-            }
-            node = start();
-        }
-    });
-    all_were_answered(clients);
-    node
-}
-
-fn holder() -> PathBuf {
-    PathBuf::from(lab::variable("MIZZEN_RUN_DIR")).join("dns.sock")
-}
-
-#[test]
-fn a_client_that_asks_twice_does_not_notice_a_restart() {
-    in_lab(|| {
-        let place = Place::new(&["--roles", "dns", "--dns-upstreams", ""]);
-        let node = knowing(|| place.start());
-        eventually("somebody holds the sockets", SOON, || holder().exists().then_some(()));
-        drop(restart_unnoticed(node, || place.start()));
-        let gone = place.run(&["--teardown"]);
-        assert_eq!(gone.code, Some(0), "{gone:?}");
-        assert!(!holder().exists(), "nobody holds anything any more");
-    });
-}
-
-#[test]
-fn a_service_manager_keeps_the_sockets_over_restarts() {
-    in_lab(|| {
-        let manager = Manager::start();
-        let place = Place::new(&["--roles", "dns", "--dns-upstreams", ""]);
-        let node = knowing(|| manager.run(&place));
-        let kept = manager.kept();
-        assert!(kept["mizzen-dns"] >= 2 && kept.len() == 1, "{kept:?}");
-        let node = restart_unnoticed(node, || manager.run(&place));
-        assert_eq!(manager.kept(), kept, "each start takes the place of the one before");
-        assert!(!holder().exists(), "nobody else has held them");
-        drop(node);
-        let _without = manager.run(&Place::new(&["--roles", "master"]));
-        eventually("nothing is kept for a role that is gone", SOON, || {
-            manager.kept().is_empty().then_some(())
-        });
-    });
-}
-
-/// The value of a series.
-fn counted(series: &str) -> Option<u64> {
-    let text = get("127.0.0.1:62080".parse().unwrap(), "/v1/metrics").unwrap().text();
-    let value = text.lines().find_map(|line| line.strip_prefix(series)?.trim().parse::<f64>().ok());
-    value.map(|value| value as u64)
-}
-
-#[test]
-fn a_reload_loses_no_question_and_forgets_no_answer() {
-    in_lab(|| {
-        let node = forwarder();
-        let file = PathBuf::from(lab::variable("MIZZEN_CONFIG"));
-        let _ = node.text(&["dns", "set", "db.example.com", "A", "192.0.2.7"]);
-        assert_eq!(dns::addresses(By::Udp, "www.example.com").len(), 1);
-        let names = ["db.example.com", "www.example.com"].into_iter().cycle().take(4);
-        let asking = names.map(|name| move |load: &Load| ask_on(load, name, 1));
-        let (clients, ()) = while_loaded(asking, |_| {
-            for ttl in 11..16 {
-                fs::write(&file, format!("[dns]\nttl = {ttl}\ncache_entries = {ttl}00\n")).unwrap();
-                node.signal(rustix::process::Signal::HUP);
-                eventually("the reload has happened", SOON, || {
-                    let answer =
-                        dns::ask(By::Udp, dns::resolver(), "db.example.com", RecordType::A).ok()?;
-                    (answer.answers.first()?.ttl == ttl).then_some(())
-                });
-            }
-        });
-        all_were_answered(clients);
-        assert_eq!(counted("mizzen_dns_cache_misses_total"), Some(1), "it was asked for once");
-
-        // What cannot be is told, and changes nothing.
-        fs::write(
-            &file,
-            "[dns]\nca_file = '/nonexistent.pem'\nttl = 17\n\
-            forward_zones = { 'corp.example' = ['tls://192.0.2.1#dns.example'] }\n",
-        )
-        .unwrap();
-        node.signal(rustix::process::Signal::HUP);
-        eventually("the node says why", SOON, || {
-            let problems = node.problems();
-            problems.iter().any(|problem| problem.contains("/nonexistent.pem")).then_some(())
-        });
-        assert_eq!(dns::addresses(By::Udp, "www.example.com").len(), 1);
-        assert_eq!(counted("mizzen_dns_cache_misses_total"), Some(1), "still");
     });
 }
 

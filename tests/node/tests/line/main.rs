@@ -11,6 +11,8 @@
 mod arriving;
 mod command_line;
 mod containers;
+mod dns_operator;
+mod dns_restart;
 mod dns_role;
 mod doctor;
 mod draining;

@@ -1,0 +1,179 @@
+//! What clients notice of the resolver's restarts and reloads: nothing, if they ask twice.
+
+use crate::dns_role;
+use hickory_proto::rr::RecordType;
+use mizzen_tests_load::{Load, while_loaded};
+use mizzen_tests_node::dns::{self, By};
+use mizzen_tests_node::http::get;
+use mizzen_tests_node::manager::Manager;
+use mizzen_tests_node::node::{Node, Place};
+use mizzen_tests_node::{SOON, eventually, in_lab, lab};
+use std::fs;
+use std::path::PathBuf;
+
+/// What became of a client's questions.
+#[derive(Debug, Default)]
+struct Answered {
+    count: u32,
+    /// How many were answered only when they were asked again.
+    again: u32,
+    lost: Vec<String>,
+}
+
+impl Answered {
+    fn and(mut self, other: Self) -> Self {
+        self.lost.extend(other.lost);
+        let (count, again) = (self.count + other.count, self.again.max(other.again));
+        Self { count, again, ..self }
+    }
+}
+
+/// Asks all the time, each question once, and once more if no answer comes: stub resolvers
+/// do so.
+fn ask_on(load: &Load, name: &str) -> Answered {
+    let mut sum = Answered::default();
+    while load.goes_on() {
+        match dns::ask_twice(dns::resolver(), name, RecordType::A) {
+            Ok((answer, again)) if answer.answers.len() == 1 => {
+                (sum.count, sum.again) = (sum.count + 1, sum.again + again);
+            }
+            Ok((answer, _)) => sum.lost.push(format!("{:?}", answer.metadata)),
+            Err(error) => sum.lost.push(error.to_string()),
+        }
+    }
+    sum
+}
+
+/// What all clients saw together; asked again is what one of them had to do most often.
+fn all(clients: Vec<Answered>) -> Answered {
+    clients.into_iter().fold(Answered::default(), Answered::and)
+}
+
+/// A resolver that knows one name, which it will know at once when it starts again.
+fn knowing(start: impl FnOnce() -> Node) -> Node {
+    let node = start();
+    let _ = node.text(&["dns", "set", "db.example.com", "A", "192.0.2.7"]);
+    let known = || fs::read_to_string(lab::state_dir().join("names.log")).unwrap_or_default();
+    eventually("what is known is written down", SOON, || {
+        known().contains("db.example.com").then_some(())
+    });
+    node
+}
+
+/// Starts of the daemon while clients ask.
+const RESTARTS: u32 = 4;
+/// Clients that ask while no daemon runs.
+const WAITING: usize = 64;
+
+/// Kills and stops the daemon in turns, while clients ask and ask again once. What is asked
+/// while there is no daemon waits and need not be asked again, so a client may lose what the
+/// daemon had in its hands when it was killed, and nothing else: one question a restart.
+fn restart_unnoticed(mut node: Node, start: impl Fn() -> Node) -> Node {
+    let asking = |load: &Load| ask_on(load, "db.example.com");
+    let (clients, ()) = while_loaded([asking; 4], |_| {
+        for round in 0..RESTARTS {
+            match round % 2 {
+                0 => node.kill(),
+                _ => assert!(node.stop().success()),
+            }
+            let ask = |_| dns::Waiting::ask(dns::resolver(), "db.example.com", RecordType::A);
+            let waiting: Vec<_> = (0..WAITING).map(|n| ask(n).unwrap()).collect();
+            node = start();
+            for question in waiting {
+                let answer = question.answer().expect("a question that waited in the socket");
+                assert_eq!(dns::addresses_of(&answer).len(), 1);
+            }
+        }
+    });
+    let seen = all(clients);
+    assert!(seen.lost.is_empty(), "{:?}", seen.lost);
+    assert!(seen.count > 100, "{}", seen.count);
+    assert!(seen.again <= RESTARTS, "a client had to ask again {} times", seen.again);
+    node
+}
+
+fn holder() -> PathBuf {
+    PathBuf::from(lab::variable("MIZZEN_RUN_DIR")).join("dns.sock")
+}
+
+#[test]
+fn a_client_that_asks_twice_does_not_notice_a_restart() {
+    in_lab(|| {
+        let place = Place::new(&["--roles", "dns", "--dns-upstreams", ""]);
+        let node = knowing(|| place.start());
+        eventually("somebody holds the sockets", SOON, || holder().exists().then_some(()));
+        drop(restart_unnoticed(node, || place.start()));
+        let gone = place.run(&["--teardown"]);
+        assert_eq!(gone.code, Some(0), "{gone:?}");
+        assert!(!holder().exists(), "nobody holds anything any more");
+    });
+}
+
+#[test]
+fn a_service_manager_keeps_the_sockets_over_restarts() {
+    in_lab(|| {
+        let manager = Manager::start();
+        let place = Place::new(&["--roles", "dns", "--dns-upstreams", ""]);
+        let node = knowing(|| manager.run(&place));
+        let kept = manager.kept();
+        assert!(kept["mizzen-dns"] >= 2 && kept.len() == 1, "{kept:?}");
+        let node = restart_unnoticed(node, || manager.run(&place));
+        assert_eq!(manager.kept(), kept, "each start takes the place of the one before");
+        assert!(!holder().exists(), "nobody else has held them");
+        drop(node);
+        let _without = manager.run(&Place::new(&["--roles", "master"]));
+        eventually("nothing is kept for a role that is gone", SOON, || {
+            manager.kept().is_empty().then_some(())
+        });
+    });
+}
+
+/// The value of a series.
+fn counted(series: &str) -> Option<u64> {
+    let text = get("127.0.0.1:62080".parse().unwrap(), "/v1/metrics").unwrap().text();
+    let value = text.lines().find_map(|line| line.strip_prefix(series)?.trim().parse::<f64>().ok());
+    value.map(|value| value as u64)
+}
+
+#[test]
+fn a_reload_loses_no_question_and_forgets_no_answer() {
+    in_lab(|| {
+        let node = dns_role::forwarder();
+        let file = PathBuf::from(lab::variable("MIZZEN_CONFIG"));
+        let _ = node.text(&["dns", "set", "db.example.com", "A", "192.0.2.7"]);
+        assert_eq!(dns::addresses(By::Udp, "www.example.com").len(), 1);
+        let names = ["db.example.com", "www.example.com"].into_iter().cycle().take(4);
+        let asking = names.map(|name| move |load: &Load| ask_on(load, name));
+        let (clients, ()) = while_loaded(asking, |_| {
+            for ttl in 11..16 {
+                fs::write(&file, format!("[dns]\nttl = {ttl}\ncache_entries = {ttl}00\n")).unwrap();
+                node.signal(rustix::process::Signal::HUP);
+                eventually("the reload has happened", SOON, || {
+                    let answer =
+                        dns::ask(By::Udp, dns::resolver(), "db.example.com", RecordType::A).ok()?;
+                    (answer.answers.first()?.ttl == ttl).then_some(())
+                });
+            }
+        });
+        let seen = all(clients);
+        assert!(seen.lost.is_empty(), "{:?}", seen.lost);
+        assert_eq!(seen.again, 0, "no question is asked again");
+        assert!(seen.count > 100, "{}", seen.count);
+        assert_eq!(counted("mizzen_dns_cache_misses_total"), Some(1), "it was asked for once");
+
+        // What cannot be is told, and changes nothing.
+        fs::write(
+            &file,
+            "[dns]\nca_file = '/nonexistent.pem'\nttl = 17\n\
+            forward_zones = { 'corp.example' = ['tls://192.0.2.1#dns.example'] }\n",
+        )
+        .unwrap();
+        node.signal(rustix::process::Signal::HUP);
+        eventually("the node says why", SOON, || {
+            let problems = node.problems();
+            problems.iter().any(|problem| problem.contains("/nonexistent.pem")).then_some(())
+        });
+        assert_eq!(dns::addresses(By::Udp, "www.example.com").len(), 1);
+        assert_eq!(counted("mizzen_dns_cache_misses_total"), Some(1), "still");
+    });
+}
