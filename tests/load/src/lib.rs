@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn clients_end_with_the_work() {
-        let (clients, work) = while_loaded([until_the_end; 3], |load| load.goes_on());
+        let (clients, work) = while_loaded([until_the_end; 3], Load::goes_on);
         assert_eq!((clients, work), (vec![7; 3], true));
     }
 
