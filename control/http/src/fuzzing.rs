@@ -3,6 +3,7 @@
 use crate::closing::closing;
 use crate::core::CoreHandle;
 use crate::limits::Limits;
+use crate::origin::Origin;
 use crate::routes::App;
 use crate::server::{Part, router};
 use axum::body::Body;
@@ -34,7 +35,9 @@ pub struct Sent<'a> {
 /// The status of the answer of a listener without a socket; `None` for what hyper would
 /// not take for a request.
 pub async fn answer(part: Part, sent: Sent<'_>, core: CoreHandle) -> Option<u16> {
-    let mut request = Request::builder().method(sent.method).uri(sent.target);
+    // Routes that only the machine itself may use are tried as well.
+    let request = Request::builder().method(sent.method).uri(sent.target);
+    let mut request = request.extension(Origin::Machine);
     for (name, value) in sent.headers {
         request = request.header(*name, *value);
     }
