@@ -71,7 +71,7 @@ pub struct VipValue {
     pub generation: u32,
     /// Slots that are admitted and have a weight; with none, every connect is refused.
     pub open: u32,
-    /// How many of those, the first ones, are near; the others are only taken if these are busy.
+    /// How many of those, the first ones, are near; others are only taken if these are busy.
     pub near: u32,
     /// What decides: one of the constants of [`rule`].
     pub rule: u8,
@@ -87,6 +87,8 @@ pub struct VipValue {
     pub ring_length: u32,
     /// Milliseconds over which a backend that joins others grows to its full share.
     pub slow_start: u32,
+    /// How many of the open ones are near or in the class behind; the last ones are the farthest.
+    pub within: u32,
 }
 
 impl VipValue {
@@ -212,7 +214,7 @@ pub struct Histogram {
 }
 
 const _: () = assert!(size_of::<VipKey>() == 20, "VIPS key is part of the ABI");
-const _: () = assert!(size_of::<VipValue>() == 40, "VIPS value is part of the ABI");
+const _: () = assert!(size_of::<VipValue>() == 44, "VIPS value is part of the ABI");
 const _: () = assert!(size_of::<Slot>() == 48, "SLOTS value is part of the ABI");
 const _: () = assert!(size_of::<Place>() == 8, "RINGS value is part of the ABI");
 const _: () = assert!(size_of::<Row>() == 128, "ROWS value is part of the ABI");

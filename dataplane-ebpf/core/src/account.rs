@@ -46,21 +46,21 @@ impl Counts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// It was the only candidate.
-    Only,
+    Only = 0,
     /// It was cheaper than the other.
-    Cheaper,
+    Cheaper = 1,
     /// It was drawn first, and the other was not cheaper.
-    Tie,
+    Tie = 2,
     /// The rule is to draw.
-    Drawn,
+    Drawn = 3,
     /// The ring says so.
-    Ring,
+    Ring = 4,
     /// Near backends were too busy.
-    Spilled,
+    Spilled = 5,
     /// It was ejected, and this connect tried it.
-    Probe,
+    Probe = 6,
     /// No other could be used.
-    LastResort,
+    LastResort = 7,
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! Everything that programs use is what the verifier likes: by value, no floats, no
 //! slices, no allocation, nothing that can panic. Walking maps stays with the callers.
 //! [`policy`] is also what explains to people why a connection is refused.
-//! [`ring`], which fills the tables that programs look into, and [`account`] are for user space, and so
+//! [`ring`], which fills the tables that programs look into, is for user space, and so
 //! are the words of callers, which are there with the feature `user` only.
 
 #![no_std]
@@ -21,5 +21,6 @@ pub mod policy;
 pub mod rewrite;
 pub mod ring;
 pub mod select;
+pub mod steps;
 #[cfg(feature = "user")]
 pub mod words;

@@ -8,7 +8,9 @@
 //!                slot 1: stays in 1/2, else → 0
 //! ```
 
-/// Further backends that a connect looks at if neither of its two candidates may be used.
+use crate::steps::Part;
+
+/// Further backends of each class that a connect looks at if neither of its two candidates may be used.
 pub const LOOKS: u32 = 8;
 
 /// The point, of 32 random bits, for the look with this number (below [`LOOKS`]).
@@ -122,6 +124,24 @@ const fn floored(micros: u32) -> u64 {
 #[must_use]
 pub const fn stays(chance: u32, threshold: u32) -> bool {
     chance < threshold || threshold == u32::MAX
+}
+
+/// Position that a draw of `part` by weight hits; the next one if that is `taken`. `seat` knows threshold and alias of a
+/// position.
+#[inline(always)]
+#[must_use]
+pub fn draw(part: Part, bits: u64, taken: u32, seat: impl Fn(u32) -> Option<(u32, u32)>) -> u32 {
+    let mut position = part.start.wrapping_add(point(bits as u32, part.length));
+    if let Some((threshold, alias)) = seat(position)
+        && !stays((bits >> 32) as u32, threshold)
+    {
+        position = alias;
+    }
+    if position != taken {
+        return position;
+    }
+    let next = position.wrapping_add(1);
+    if next.wrapping_sub(part.start) < part.length { next } else { part.start }
 }
 
 /// Works out thresholds and aliases, so that a uniform position and [`stays`] hit each slot in proportion to its weight

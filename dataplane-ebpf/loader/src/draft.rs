@@ -1,9 +1,10 @@
 //! A VIP's run of slots and its ring, worked out before anything is written.
 //!
 //! ```text
-//! open and near (on this node, or else in this zone) │ open, elsewhere │ withheld or without weight
-//! ◀────────────────────── near ─────────────────────▶│                 │
-//! ◀────────────────────────────── open ───────────────────────────────▶│
+//! open, on this node │ open, in its zone │ open, elsewhere │ withheld or without weight
+//! ◀───── near ──────▶│                   │                 │     (near is the next class if none is on the node)
+//! ◀─────────────── within ──────────────▶│                 │
+//! ◀───────────────────────── open ────────────────────────▶│
 //! ```
 
 use std::net::SocketAddr;
@@ -11,6 +12,7 @@ use std::net::SocketAddr;
 use mizzen_ebpf_abi::{Be16, Ip16, Place, Slot, VipValue};
 use mizzen_ebpf_core::ring::{self, Seat};
 use mizzen_ebpf_core::select::{self, mix};
+use mizzen_ebpf_core::steps::{CLASSES, Classes};
 
 use crate::words::{slot_address, slot_flags};
 use crate::{BackendWanted, Distance, Locality, MapError, VipAddress, VipWanted};
@@ -94,12 +96,11 @@ pub fn slots(
     ordered.iter().map(slot).collect()
 }
 
-/// Lets draws among the near slots, and among the other open ones, hit each by its weight.
-pub fn spread_draws(slots: &mut [Slot], near: u32, open: u32) {
-    for range in [0..near as usize, near as usize..open as usize] {
-        let Some(part) = slots.get_mut(range.clone()).filter(|part| !part.is_empty()) else {
-            continue;
-        };
+/// Lets draws among the open slots of a class hit each by its weight.
+pub fn spread_draws(slots: &mut [Slot], classes: &Classes) {
+    for class in (0..CLASSES).map(|class| classes.part(class)) {
+        let range = class.start as usize..(class.start + class.length) as usize;
+        let Some(part) = slots.get_mut(range).filter(|part| !part.is_empty()) else { continue };
         let weights: Vec<u32> = part.iter().map(|slot| slot.weight).collect();
         if weights.iter().all(|weight| *weight == weights[0]) {
             continue;
@@ -108,7 +109,7 @@ pub fn spread_draws(slots: &mut [Slot], near: u32, open: u32) {
         let mut left = vec![0; weights.len()];
         let put = |index: usize, threshold: u32, alias: u32| {
             part[index].threshold = threshold;
-            part[index].alias = range.start as u32 + alias;
+            part[index].alias = class.start + alias;
         };
         select::aliases(&weights, &mut small, &mut large, put, &mut left);
     }
@@ -118,21 +119,29 @@ pub fn spread_draws(slots: &mut [Slot], near: u32, open: u32) {
 pub fn value(wanted: &VipWanted, ordered: &[BackendWanted], generation: u32) -> VipValue {
     let open = &ordered[..ordered.partition_point(BackendWanted::is_open)];
     let within = |distance| open.partition_point(|backend| backend.distance <= distance) as u32;
-    let near = match (wanted.locality, within(Distance::Node), within(Distance::Zone)) {
-        (Locality::Ignore, ..) | (_, 0, 0) => open.len() as u32,
-        (Locality::Prefer, 0, zone) => zone,
-        (Locality::Prefer, node, _) => node,
+    let Classes { near, within, open } = match wanted.locality {
+        Locality::Ignore => Classes::alike(open.len() as u32),
+        Locality::Prefer => {
+            Classes::of(within(Distance::Node), within(Distance::Zone), open.len() as u32)
+        }
     };
     VipValue {
         length: ordered.len() as u32,
         generation,
-        open: open.len() as u32,
+        open,
         near,
+        within,
         rule: wanted.rule_number(),
         flags: wanted.flags(),
         slow_start: wanted.slow_start,
         ..VipValue::default()
     }
+}
+
+/// How far away the open backends of a VIP are.
+pub fn classes(value: &VipValue) -> Classes {
+    let VipValue { near, within, open, .. } = *value;
+    Classes { near, within, open }
 }
 
 /// Places that the ring of a VIP needs; none if its rule needs no ring.
@@ -204,7 +213,7 @@ mod tests {
         ]);
         let ordered = in_order(vip(), &wanted.backends).expect("usable");
         let value = value(&wanted, &ordered, 7);
-        assert_eq!((value.near, value.open, value.length), (1, 3, 5));
+        assert_eq!((value.near, value.within, value.open, value.length), (1, 2, 3, 5));
         let slots = slots(&ordered, &KeptBackends::default(), 10.., 7, 100);
         let order: Vec<u16> = slots
             .iter()
@@ -223,7 +232,7 @@ mod tests {
         ]);
         let ordered = in_order(vip(), &wanted.backends).expect("usable");
         let mut slots = slots(&ordered, &KeptBackends::default(), 10.., 7, 100);
-        spread_draws(&mut slots, 2, 4);
+        spread_draws(&mut slots, &Classes::of(2, 2, 4));
         let half = 1 << 31;
         let draws: Vec<(u32, u32)> =
             slots.iter().map(|slot| (slot.threshold, slot.alias)).collect();

@@ -286,7 +286,7 @@ impl Slab {
             self.rows.set(row, Row { epoch, vip_row, histogram, joined, ..blank() });
         }
         let mut slots = draft::slots(ordered, kept, fresh, value.generation, seconds);
-        draft::spread_draws(&mut slots, value.near, value.open);
+        draft::spread_draws(&mut slots, &draft::classes(value));
         for (slot, index) in slots.into_iter().zip(value.base..) {
             let was_withheld =
                 kept.get(slot_address(&slot)).is_some_and(|kept| kept.open_since.is_none());

@@ -14,6 +14,7 @@ use mizzen_ebpf_core::bucket::{BUCKETS, bucket};
 use mizzen_ebpf_core::eject::{Gate, gate, keeps_waiting, pause, too_few, warmth};
 use mizzen_ebpf_core::ewma::Average;
 use mizzen_ebpf_core::select::Load;
+use mizzen_ebpf_core::steps::Verdict;
 
 use crate::words::{Counts, Latencies, Reason, Tuning};
 
@@ -122,19 +123,6 @@ impl Weather {
         let all_admitted = too_few(open, row.ejected.load(Relaxed), tuning.least_left);
         Self { now, all_admitted, slow_start, tuning }
     }
-}
-
-/// Whether a backend may be chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// It may.
-    Usable,
-    /// It is ejected, and this connect has just been appointed to try it.
-    Probe,
-    /// It joined a moment ago and lets this one pass.
-    Warming,
-    /// It is ejected, or leaves handshakes unanswered.
-    Shut,
 }
 
 /// Latencies of a backend in buckets. There are none until the first sample.

@@ -1,28 +1,20 @@
-//! From a VIP to one of its backends, as the programs of the other engine choose.
-//!
-//! ```text
-//! ring rules    the place that the hash hits, if it may be used
-//! otherwise     draw two by weight among the nearest, take the cheaper, or the one that may be used;
-//!               if the rest of the backends is farther away, one of them may still be better
-//! neither       the first other that may be used; if there is none, one that was passed over:
-//!               looking bad is better than refusing
-//! ```
+//! From a VIP to one of its backends, by the steps of `mizzen_ebpf_core::steps`, which are those of the other engine.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use mizzen_ebpf_core::ring;
-use mizzen_ebpf_core::select::{
-    LOOKS, Load, aliases, far_is_better, look, mix, point, second_is_better, spread, stays,
-};
+use mizzen_ebpf_core::select::{self, Load, aliases, mix, point, spread};
+use mizzen_ebpf_core::steps::{self, CLASSES, Classes, Draw, Field, Part, Terms, Verdict};
 
-use crate::backend::{Backend, Limits, Verdict, VipRow, Weather};
+use crate::backend::{Backend, Limits, VipRow, Weather};
 use crate::packet::Flow;
-use crate::words::{BackendWanted, Counts, Decision, Locality, Policy, Reason, Removal, Rule};
+use crate::words::{
+    BackendWanted, Counts, Decision, Distance, Locality, Policy, Reason, Removal, Rule,
+};
 
 /// A VIP as the queues see it: never changed, replaced as a whole.
 #[derive(Debug)]
@@ -31,10 +23,8 @@ pub(crate) struct Vip {
     policy: Policy,
     /// Those that are open first, the nearest of them first of all.
     seats: Vec<Seat>,
-    /// How many of the seats are open.
-    open: u32,
-    /// How many of those are the nearest; all of them where distance does not matter.
-    near: u32,
+    /// How many of the seats are open, and how near.
+    classes: Classes,
     /// Position of the backend for each place; empty if the rule needs no ring.
     ring: Vec<u32>,
 }
@@ -65,7 +55,7 @@ impl Vip {
             .flat_map(|vip| &vip.seats)
             .map(|seat| (seat.backend.address, &seat.backend))
             .collect();
-        let is_new = before.is_none_or(|vip| vip.open == 0);
+        let is_new = before.is_none_or(|vip| vip.classes.open == 0);
         let joined = if is_new { 0 } else { now };
         let backend = |address| match known.get(&address) {
             Some(backend) => Arc::clone(backend),
@@ -75,13 +65,10 @@ impl Vip {
             wanted.iter().map(|wanted| Seat::new(*wanted, backend(wanted.address))).collect();
         let is_open = |seat: &Seat| seat.wanted.is_open();
         seats.sort_by_key(|seat| (!is_open(seat), seat.wanted.distance, seat.wanted.address));
-        let open = seats.iter().filter(|seat| is_open(seat)).count() as u32;
-        let near = nearest(&seats[..open as usize], policy);
-        let (near_seats, far_seats) = seats[..open as usize].split_at_mut(near as usize);
-        share(near_seats, 0);
-        share(far_seats, near);
+        let classes = classes_of(&seats, policy.locality);
+        (0..CLASSES).for_each(|class| share(&mut seats, classes.part(class)));
         let ring = ring_of(&seats, policy.rule);
-        Self { row, policy, seats, open, near, ring }
+        Self { row, policy, seats, classes, ring }
     }
 
     /// What was wanted, sorted by address.
@@ -120,152 +107,26 @@ impl Vip {
 
     /// Chooses a backend for a flow; `seed` is chance.
     pub fn choose(&self, flow: &Flow, seed: u64, tuning: Limits, now: u64) -> Option<Chosen<'_>> {
-        if self.open == 0 {
+        if self.classes.open == 0 {
             return None;
         }
         let slow_start = u64::try_from(self.policy.slow_start.as_nanos()).unwrap_or(u64::MAX);
-        let weather = Weather::of(&self.row, self.open, slow_start, tuning, now);
-        self.by_ring(flow, weather).or_else(|| self.by_draw(seed, weather))
-    }
-
-    fn by_ring(&self, flow: &Flow, weather: Weather) -> Option<Chosen<'_>> {
-        let number = match self.policy.rule {
-            Rule::Source => number_of(&flow.source.ip()),
-            _ => number_of(flow),
+        let weather = Weather::of(&self.row, self.classes.open, slow_start, tuning, now);
+        let draw = match self.policy.rule {
+            Rule::Random => Draw::First,
+            _ => Draw::CheaperOfTwo,
         };
-        let place = point(spread(number), self.ring.len() as u32);
-        let seat = self.seats.get(*self.ring.get(place as usize)? as usize)?;
-        let load = self.load(seat, weather);
-        let reason = match seat.backend.judge(weather, 0) {
-            Verdict::Usable | Verdict::Warming => Reason::Ring,
-            Verdict::Probe => Reason::Probe,
-            Verdict::Shut => return None,
-        };
-        Some(seat.chosen(reason, load, None))
+        let terms = Terms { classes: self.classes, draw, seed };
+        steps::choose(&mut Sight { vip: self, flow, weather, passed_over: false }, &terms)
     }
+}
 
-    fn by_draw(&self, seed: u64, weather: Weather) -> Option<Chosen<'_>> {
-        let near = 0..self.near;
-        let first = self.candidate(&near, mix(seed), None, weather)?;
-        let takes_first = self.policy.rule == Rule::Random || self.near == 1;
-        if takes_first && first.verdict == Verdict::Usable {
-            let reason = if self.near == 1 { Reason::Only } else { Reason::Drawn };
-            return self.spill_over(first, seed, weather, self.chosen(first, reason, None));
-        }
-        let second = self.candidate(&near, mix(seed ^ 1 << 40), Some(first.index), weather)?;
-        for probe in [first, second] {
-            if probe.verdict == Verdict::Probe {
-                return self.chosen(probe, Reason::Probe, None);
-            }
-        }
-        let (winner, chosen) = match (first.verdict, second.verdict) {
-            (Verdict::Usable, Verdict::Usable) => self.compare(first, second),
-            (Verdict::Usable, _) => (first, self.passing_over(first, Reason::Only)),
-            (_, Verdict::Usable) => (second, self.passing_over(second, Reason::Only)),
-            _ => return self.others(first, seed, weather),
-        };
-        self.spill_over(winner, seed, weather, chosen)
-    }
-
-    /// The cheaper of two.
-    fn compare(&self, first: Candidate, second: Candidate) -> (Candidate, Option<Chosen<'_>>) {
-        let (winner, loser, reason) = if second_is_better(first.load, second.load) {
-            (second, first, Reason::Cheaper)
-        } else if second_is_better(second.load, first.load) {
-            (first, second, Reason::Cheaper)
-        } else {
-            (first, second, Reason::Tie)
-        };
-        (winner, self.chosen(winner, reason, Some(loser)))
-    }
-
-    /// Neither of the first two may be used: takes the first other that may.
-    fn others(&self, first: Candidate, seed: u64, weather: Weather) -> Option<Chosen<'_>> {
-        let mut resort = first;
-        let start = mix(seed ^ 2 << 40);
-        for number in 0..LOOKS {
-            let index = point(look(start as u32, number), self.open);
-            let found = self.judged(index, (start >> 32 >> number) as u32, weather)?;
-            match found.verdict {
-                Verdict::Usable => return self.passing_over(found, Reason::Only),
-                Verdict::Probe => return self.chosen(found, Reason::Probe, None),
-                // Of those that are passed over, one that only warms up is the best.
-                Verdict::Warming => resort = found,
-                Verdict::Shut => {}
-            }
-        }
-        self.passing_over(resort, Reason::LastResort)
-    }
-
-    /// Near backends go first, until one that is farther away costs much less.
-    fn spill_over<'a>(
-        &'a self,
-        near: Candidate,
-        seed: u64,
-        weather: Weather,
-        chosen: Option<Chosen<'a>>,
-    ) -> Option<Chosen<'a>> {
-        if self.near == self.open {
-            return chosen;
-        }
-        let far = self.candidate(&(self.near..self.open), mix(seed ^ 63 << 40), None, weather)?;
-        let better = far.verdict == Verdict::Usable && far_is_better(near.load, far.load);
-        if better { self.chosen(far, Reason::Spilled, Some(near)) } else { chosen }
-    }
-
-    /// Draws one of a part of the seats, but not `taken` again if there are others.
-    fn candidate(
-        &self,
-        part: &Range<u32>,
-        bits: u64,
-        taken: Option<u32>,
-        weather: Weather,
-    ) -> Option<Candidate> {
-        let mut index = part.start + point(bits as u32, part.end - part.start);
-        let hit = self.seats.get(index as usize)?;
-        if !stays((bits >> 32) as u32, hit.threshold) {
-            index = hit.alias;
-        }
-        if taken == Some(index) {
-            index = if index + 1 < part.end { index + 1 } else { part.start };
-        }
-        self.judged(index, (bits >> 16) as u32, weather)
-    }
-
-    fn judged(&self, index: u32, chance: u32, weather: Weather) -> Option<Candidate> {
-        let seat = self.seats.get(index as usize)?;
-        let verdict = seat.backend.judge(weather, chance);
-        Some(Candidate { index, verdict, load: self.load(seat, weather) })
-    }
-
-    /// The load as the rule sees it.
-    fn load(&self, seat: &Seat, weather: Weather) -> Load {
-        let load = seat.backend.load(u32::from(seat.wanted.weight), weather.now);
-        match self.policy.rule {
-            Rule::LeastConnections => Load { micros: 0, ..load },
-            _ => load,
-        }
-    }
-
-    fn chosen(
-        &self,
-        winner: Candidate,
-        reason: Reason,
-        loser: Option<Candidate>,
-    ) -> Option<Chosen<'_>> {
-        let other = loser.and_then(|loser| {
-            let address = self.seats.get(loser.index as usize)?.wanted.address;
-            let distinct = loser.index != winner.index;
-            distinct.then_some((address, loser.load.micros, loser.load.in_flight))
-        });
-        Some(self.seats.get(winner.index as usize)?.chosen(reason, winner.load, other))
-    }
-
-    fn passing_over(&self, winner: Candidate, reason: Reason) -> Option<Chosen<'_>> {
-        let mut chosen = self.chosen(winner, reason, None)?;
-        chosen.decision.passed_over = true;
-        Some(chosen)
-    }
+/// A VIP's backends, as one choice sees them.
+struct Sight<'a, 'f> {
+    vip: &'a Vip,
+    flow: &'f Flow,
+    weather: Weather,
+    passed_over: bool,
 }
 
 /// A seat that was drawn, and what is thought of it.
@@ -276,25 +137,98 @@ struct Candidate {
     load: Load,
 }
 
+impl Sight<'_, '_> {
+    /// The load as the rule sees it.
+    fn weighed(&self, load: Load) -> Load {
+        match self.vip.policy.rule {
+            Rule::LeastConnections => Load { micros: 0, ..load },
+            _ => load,
+        }
+    }
+}
+
+impl<'a> Field for Sight<'a, '_> {
+    type Candidate = Candidate;
+    type End = Option<Chosen<'a>>;
+
+    fn on_ring(&mut self) -> Option<Candidate> {
+        if self.vip.ring.is_empty() {
+            return None;
+        }
+        let number = match self.vip.policy.rule {
+            Rule::Source => number_of(&self.flow.source.ip()),
+            _ => number_of(self.flow),
+        };
+        let place = point(spread(number), self.vip.ring.len() as u32);
+        let position = *self.vip.ring.get(place as usize)?;
+        Some(self.at(position, 0))
+    }
+
+    fn draw(&mut self, part: Part, bits: u64, taken: Option<Candidate>) -> Candidate {
+        let taken = taken.map_or(u32::MAX, |taken| taken.index);
+        let seat = |position: u32| {
+            self.vip.seats.get(position as usize).map(|seat| (seat.threshold, seat.alias))
+        };
+        let position = select::draw(part, bits, taken, seat);
+        self.at(position, (bits >> 16) as u32)
+    }
+
+    fn at(&mut self, index: u32, chance: u32) -> Candidate {
+        let Some(seat) = self.vip.seats.get(index as usize) else {
+            return Candidate { index, verdict: Verdict::Unreachable, load: Load::default() };
+        };
+        let verdict = seat.backend.judge(self.weather, chance);
+        let load = seat.backend.load(u32::from(seat.wanted.weight), self.weather.now);
+        Candidate { index, verdict, load }
+    }
+
+    fn verdict(&self, candidate: Candidate) -> Verdict {
+        candidate.verdict
+    }
+
+    fn second_is_better(&self, first: Candidate, second: Candidate) -> bool {
+        select::second_is_better(self.weighed(first.load), self.weighed(second.load))
+    }
+
+    fn far_is_better(&self, near: Candidate, far: Candidate) -> bool {
+        select::far_is_better(self.weighed(near.load), self.weighed(far.load))
+    }
+
+    fn pass_over(&mut self) {
+        self.passed_over = true;
+    }
+
+    fn settle(&mut self, winner: Candidate, loser: Candidate, reason: Reason) -> Self::End {
+        let address = |index: u32| Some(self.vip.seats.get(index as usize)?.wanted.address);
+        let other = match winner.index == loser.index {
+            true => None,
+            false => address(loser.index),
+        };
+        let decision = Decision {
+            reason,
+            passed_over: self.passed_over,
+            load: (winner.load.micros, winner.load.in_flight),
+            other: other.map(|other| (other, loser.load.micros, loser.load.in_flight)),
+        };
+        let backend = &self.vip.seats.get(winner.index as usize)?.backend;
+        Some(Chosen { backend, decision })
+    }
+
+    fn give_up(&mut self, _: Verdict) -> Self::End {
+        None
+    }
+}
+
 impl Seat {
     fn new(wanted: BackendWanted, backend: Arc<Backend>) -> Self {
         Self { backend, wanted, threshold: u32::MAX, alias: 0 }
     }
-
-    fn chosen(
-        &self,
-        reason: Reason,
-        load: Load,
-        other: Option<(SocketAddr, u32, u32)>,
-    ) -> Chosen<'_> {
-        let load = (load.micros, load.in_flight);
-        let decision = Decision { reason, passed_over: false, load, other };
-        Chosen { backend: &self.backend, decision }
-    }
 }
 
-/// Works out the shares of draws from a part of the seats that begins at `start`.
-fn share(seats: &mut [Seat], start: u32) {
+/// Works out the shares of draws from a part of the seats.
+fn share(seats: &mut [Seat], part: Part) {
+    let range = part.start as usize..(part.start + part.length) as usize;
+    let Some(seats) = seats.get_mut(range) else { return };
     let weights: Vec<u32> = seats.iter().map(|seat| seat.wanted.effective_weight()).collect();
     if weights.windows(2).all(|pair| pair[0] == pair[1]) {
         return;
@@ -303,23 +237,24 @@ fn share(seats: &mut [Seat], start: u32) {
     let mut left = vec![0; weights.len()];
     let put = |index: usize, threshold, alias| {
         if let Some(seat) = seats.get_mut(index) {
-            (seat.threshold, seat.alias) = (threshold, start + alias);
+            (seat.threshold, seat.alias) = (threshold, part.start + alias);
         }
     };
     aliases(&weights, &mut small, &mut large, put, &mut left);
 }
 
-/// How many of the open seats are the nearest.
-fn nearest(open: &[Seat], policy: Policy) -> u32 {
-    let nearest = open
-        .first()
-        .filter(|_| policy.locality == Locality::Prefer)
-        .map(|seat| seat.wanted.distance);
-    let count = match nearest {
-        Some(nearest) => open.iter().filter(|seat| seat.wanted.distance == nearest).count(),
-        None => open.len(),
+/// How many seats, of which the open and of those the nearest come first, are open and how near.
+fn classes_of(seats: &[Seat], locality: Locality) -> Classes {
+    let open = seats.partition_point(|seat| seat.wanted.is_open());
+    let within = |distance: Distance| {
+        seats[..open].partition_point(|seat| seat.wanted.distance <= distance) as u32
     };
-    count as u32
+    match locality {
+        Locality::Ignore => Classes::alike(open as u32),
+        Locality::Prefer => {
+            Classes::of(within(Distance::Node), within(Distance::Zone), open as u32)
+        }
+    }
 }
 
 fn ring_of(seats: &[Seat], rule: Rule) -> Vec<u32> {

@@ -6,7 +6,8 @@
 use mizzen_ebpf_abi::{Row, VipValue};
 use mizzen_ebpf_core::eject::{Gate, gate, keeps_waiting, pause, too_few, warmth};
 use mizzen_ebpf_core::ewma::{Average, ticks};
-use mizzen_ebpf_core::select::{self, Load, point, stays};
+use mizzen_ebpf_core::select::{self, Load};
+use mizzen_ebpf_core::steps::{Part, Verdict};
 
 use crate::counts::replace;
 use crate::endpoint::Reach;
@@ -19,32 +20,6 @@ pub struct Candidate {
     pub slot: u32,
     /// Verdict, latency and connections in flight.
     word: u64,
-}
-
-/// Whether a backend may be chosen.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// It may.
-    Usable = 0,
-    /// It is ejected, and this connect has just been appointed to try it.
-    Probe = 1,
-    /// It joined a moment ago and lets this one pass.
-    Warming = 2,
-    /// It is ejected, or leaves handshakes unanswered.
-    Shut = 3,
-    /// This socket cannot reach its address family.
-    Unreachable = 4,
-    /// The VIP was changed after it was looked up.
-    Overtaken = 5,
-}
-
-/// A part of a run.
-#[derive(Clone, Copy)]
-pub struct Part {
-    /// Position of its first slot.
-    pub start: u32,
-    /// Number of its slots.
-    pub length: u32,
 }
 
 /// What all candidates of one choice live under.
@@ -74,6 +49,9 @@ impl Sky {
 }
 
 impl Candidate {
+    /// What leads to a backend is of another generation than the VIP.
+    pub const OVERTAKEN: Self = Self { slot: 0, word: Verdict::Overtaken as u64 };
+
     /// Whether it may be chosen.
     #[inline(always)]
     pub fn verdict(self) -> Verdict {
@@ -151,17 +129,11 @@ pub fn far_is_better(near: Candidate, far: Candidate) -> bool {
 #[inline(never)]
 pub extern "C" fn mizzen_draw(run: u64, length: u32, bits: u64, taken: u32) -> u32 {
     let (base, start) = ((run >> 32) as u32, run as u32);
-    let mut index = base.wrapping_add(start).wrapping_add(point(bits as u32, length));
-    if let Some(hit) = SLOTS.get(index)
-        && !stays((bits >> 32) as u32, hit.threshold)
-    {
-        index = base.wrapping_add(hit.alias);
-    }
-    if index != taken {
-        return index;
-    }
-    let (first, next) = (base.wrapping_add(start), index.wrapping_add(1));
-    if next.wrapping_sub(first) < length { next } else { first }
+    let seat = |position: u32| {
+        SLOTS.get(base.wrapping_add(position)).map(|hit| (hit.threshold, hit.alias))
+    };
+    let taken = taken.wrapping_sub(base);
+    base.wrapping_add(select::draw(Part { start, length }, bits, taken, seat))
 }
 
 /// The slot in the lower half, and in the upper what speaks against it.

@@ -1,12 +1,4 @@
-//! From a VIP to one of its backends.
-//!
-//! ```text
-//! ring rules    the place that the hash hits, if it may be used
-//! otherwise     draw two of the near ones by weight, take the cheaper; if others are farther
-//!               away, one of them may still be better
-//! neither       look at some more, and take the first that may be used
-//! nobody        one that was passed over: looking bad is better than refusing
-//! ```
+//! From a VIP to one of its backends, by the steps of `mizzen_ebpf_core::steps`.
 //!
 //! The functions with names of their own are there for the verifier. It checks one that is
 //! visible from outside by itself, once; anything else it checks anew on every path that leads to
@@ -15,10 +7,11 @@
 use core::mem::MaybeUninit;
 
 use mizzen_ebpf_abi::{Decision, Slot, VipKey, VipValue, reason, rule};
-use mizzen_ebpf_core::select::{self, LOOKS, mix, point, spread};
+use mizzen_ebpf_core::account::Reason;
+use mizzen_ebpf_core::select::{point, spread};
+use mizzen_ebpf_core::steps::{self, Classes, Draw, Field, Part, Terms, Verdict};
 
-use crate::candidate::{Candidate, Part, Sky, Verdict, draw, far_is_better, judge};
-use crate::candidate::{at_place, second_is_better};
+use crate::candidate::{Candidate, Sky, at_place, draw, far_is_better, judge, second_is_better};
 use crate::counts::refused;
 use crate::endpoint::Reach;
 use crate::maps::{RINGS, SLOTS, VIPS};
@@ -49,8 +42,6 @@ pub struct Question {
     /// What it is. If user space replaces that while it is copied, the copy may mix two versions; then the generation of
     /// the slot that it leads to differs, and the VIP is looked up again.
     pub value: VipValue,
-    /// Families that can be used: a [`Reach`].
-    pub reach: u32,
     /// Number of the connection, for rings and for [`Chance::Sticky`].
     pub connection: u64,
     /// Number of the client, for affinity.
@@ -64,14 +55,14 @@ pub struct Question {
 /// Aligned for [`blank`].
 #[repr(C, align(8))]
 pub struct Answer {
-    /// Where chance comes from: a [`Chance`]. Part of the question, but here it fills a hole.
+    /// Where chance comes from: a [`Chance`]. Part of the question like `reach`, but here they fill holes.
     pub chance: u32,
     /// Index in `SLOTS`.
     pub slot: u32,
     /// Why.
     pub decision: Decision,
-    /// Zero; keeps the structure a multiple of eight.
-    pub reserved: u32,
+    /// Families that can be used: a [`Reach`].
+    pub reach: u32,
 }
 
 /// Where the bits of a draw come from.
@@ -100,11 +91,10 @@ impl Request {
         // SAFETY: within the place; with the key, which the caller has written, these are all fields.
         unsafe {
             copy(value, &raw mut (*request).asked.value);
-            (&raw mut (*request).asked.reach).write(reach as u32);
             (&raw mut (*request).asked.connection).write(connection);
             (&raw mut (*request).asked.client).write(client);
             (&raw mut (*request).asked.now).write(now);
-            blank(&raw mut (*request).answer, chance);
+            blank(&raw mut (*request).answer, chance, reach);
             &mut *request
         }
     }
@@ -142,13 +132,16 @@ pub unsafe fn copy(value: &VipValue, to: *mut VipValue) {
 ///
 /// `answer` is a place for an answer.
 #[inline(always)]
-pub unsafe fn blank(answer: *mut Answer, chance: Chance) {
+pub unsafe fn blank(answer: *mut Answer, chance: Chance, reach: Reach) {
     for word in 0..size_of::<Answer>() / size_of::<u64>() {
         // SAFETY: an answer is as many words, and all its fields are numbers.
         unsafe { answer.cast::<u64>().add(word).write_volatile(0) };
     }
-    // SAFETY: a field of the answer.
-    unsafe { (&raw mut (*answer).chance).write_volatile(chance as u32) };
+    // SAFETY: fields of the answer.
+    unsafe {
+        (&raw mut (*answer).chance).write_volatile(chance as u32);
+        (&raw mut (*answer).reach).write_volatile(reach as u32);
+    }
 }
 
 /// The VIP with this key, if there is one. Of all destinations this is the first question, and of most the only one.
@@ -206,135 +199,114 @@ pub extern "C" fn mizzen_choose(request: *mut Request) -> u32 {
         return NO_BACKEND;
     }
     let sky = Sky::of(&asked.value, asked.now);
-    match by_ring(asked, answer, sky) {
-        NO_BACKEND => by_draw(asked, answer, sky),
-        found => found,
-    }
-}
-
-#[inline(always)]
-fn by_ring(asked: &Question, answer: &mut Answer, sky: Sky) -> u32 {
-    let vip = &asked.value;
-    if vip.ring_length == 0 {
-        return NO_BACKEND;
-    }
-    let number = if vip.rule == rule::SOURCE { asked.client } else { asked.connection };
-    let place = vip.ring_base.wrapping_add(point(spread(number), vip.ring_length));
-    let Some(place) = RINGS.get(place) else { return NO_BACKEND };
-    if place.generation != vip.generation {
-        return OVERTAKEN;
-    }
-    let found = judge(at_place(vip, place.index, asked.reach), sky, 0);
-    match found.verdict() {
-        Verdict::Usable | Verdict::Warming => settle(answer, found, found, reason::RING),
-        Verdict::Probe => settle(answer, found, found, reason::PROBE),
-        Verdict::Overtaken => OVERTAKEN,
-        Verdict::Shut | Verdict::Unreachable => NO_BACKEND,
-    }
-}
-
-#[inline(always)]
-fn by_draw(asked: &Question, answer: &mut Answer, sky: Sky) -> u32 {
-    let vip = &asked.value;
     let is_sticky = answer.chance == Chance::Sticky as u32;
-    let seed = match is_sticky {
-        true => asked.connection,
-        // No two sockets have a number in common, and hardly two of them the same nanosecond.
-        false => asked.connection << 32 ^ asked.now,
+    let VipValue { near, within, open, .. } = asked.value;
+    let terms = Terms {
+        classes: Classes { near, within, open },
+        draw: match is_sticky || asked.value.rule == rule::RANDOM {
+            true => Draw::First,
+            false => Draw::CheaperOfTwo,
+        },
+        seed: match is_sticky {
+            true => asked.connection,
+            // No two sockets have a number in common, and hardly two of them the same nanosecond.
+            false => asked.connection << 32 ^ asked.now,
+        },
     };
-    let near = Part { start: 0, length: vip.near };
-    let first = look(vip, near, mix(seed), u32::MAX, asked.reach, sky);
-    match first.verdict() {
-        Verdict::Overtaken => return OVERTAKEN,
-        Verdict::Probe => return settle(answer, first, first, reason::PROBE),
-        Verdict::Usable if vip.near == 1 => {
-            return spill_over(asked, answer, sky, seed, first, first, reason::ONLY);
-        }
-        Verdict::Usable if is_sticky || vip.rule == rule::RANDOM => {
-            return spill_over(asked, answer, sky, seed, first, first, reason::DRAWN);
-        }
-        _ => {}
-    }
-    let second = look(vip, near, mix(seed ^ 1 << 40), first.slot, asked.reach, sky);
-    match (first.verdict(), second.verdict()) {
-        (_, Verdict::Overtaken) => OVERTAKEN,
-        (_, Verdict::Probe) => settle(answer, second, second, reason::PROBE),
-        (Verdict::Usable, Verdict::Usable) => {
-            let (a, b) = (weighed(vip, first), weighed(vip, second));
-            if second_is_better(a, b) {
-                return spill_over(asked, answer, sky, seed, second, first, reason::CHEAPER);
-            }
-            spill_over(asked, answer, sky, seed, first, second, reason::TIE)
-        }
-        (Verdict::Usable, _) => {
-            answer.decision.passed_over = 1;
-            spill_over(asked, answer, sky, seed, first, second, reason::ONLY)
-        }
-        (_, Verdict::Usable) => {
-            answer.decision.passed_over = 1;
-            spill_over(asked, answer, sky, seed, second, first, reason::ONLY)
-        }
-        _ => others(asked, answer, sky, seed, first),
-    }
+    steps::choose(&mut Backends { asked, answer, sky }, &terms)
 }
 
-/// Neither of the first two may be used: takes the first other that may.
-#[inline(always)]
-fn others(asked: &Question, answer: &mut Answer, sky: Sky, seed: u64, first: Candidate) -> u32 {
-    let vip = &asked.value;
-    answer.decision.passed_over = 1;
-    let mut resort = first;
-    let start = mix(seed ^ 2 << 40);
-    for number in 0..LOOKS {
-        let position = point(select::look(start as u32, number), vip.open);
-        let found = at_place(vip, position, asked.reach);
-        let found = judge(found, sky, (start >> 32 >> number) as u32);
-        match found.verdict() {
-            Verdict::Overtaken => return OVERTAKEN,
-            Verdict::Usable => return settle(answer, found, first, reason::ONLY),
-            Verdict::Probe => return settle(answer, found, found, reason::PROBE),
-            // Of those that are passed over, one that only warms up is the best.
-            Verdict::Warming => resort = found,
-            Verdict::Shut if resort.verdict() == Verdict::Unreachable => resort = found,
-            Verdict::Shut | Verdict::Unreachable => {}
-        }
-    }
-    match resort.verdict() {
-        Verdict::Unreachable => NO_BACKEND,
-        _ => settle(answer, resort, resort, reason::LAST_RESORT),
-    }
-}
-
-/// Near backends go first, until one that is farther away costs much less.
-#[inline(always)]
-fn spill_over(
-    asked: &Question,
-    answer: &mut Answer,
+/// The backends of the VIP that is asked for.
+struct Backends<'a> {
+    asked: &'a Question,
+    answer: &'a mut Answer,
     sky: Sky,
-    seed: u64,
-    winner: Candidate,
-    loser: Candidate,
-    reason: u8,
-) -> u32 {
-    let vip = &asked.value;
-    let far = Part { start: vip.near, length: vip.open.wrapping_sub(vip.near) };
-    if far.length == 0 {
-        return settle(answer, winner, loser, reason);
-    }
-    let found = look(vip, far, mix(seed ^ 63 << 40), u32::MAX, asked.reach, sky);
-    if found.verdict() == Verdict::Usable
-        && far_is_better(weighed(vip, winner), weighed(vip, found))
-    {
-        return settle(answer, found, winner, reason::SPILLED);
-    }
-    settle(answer, winner, loser, reason)
 }
 
-/// Draws a candidate and judges it.
-#[inline(always)]
-fn look(vip: &VipValue, part: Part, bits: u64, taken: u32, reach: u32, sky: Sky) -> Candidate {
-    judge(draw(vip, part, bits, taken, reach), sky, (bits >> 16) as u32)
+impl Field for Backends<'_> {
+    type Candidate = Candidate;
+    type End = u32;
+
+    #[inline(always)]
+    fn on_ring(&mut self) -> Option<Candidate> {
+        let vip = &self.asked.value;
+        if vip.ring_length == 0 {
+            return None;
+        }
+        let is_source = vip.rule == rule::SOURCE;
+        let number = if is_source { self.asked.client } else { self.asked.connection };
+        let place = vip.ring_base.wrapping_add(point(spread(number), vip.ring_length));
+        let place = RINGS.get(place)?;
+        if place.generation != vip.generation {
+            return Some(Candidate::OVERTAKEN);
+        }
+        Some(self.at(place.index, 0))
+    }
+
+    #[inline(always)]
+    fn draw(&mut self, part: Part, bits: u64, taken: Option<Candidate>) -> Candidate {
+        let taken = taken.map_or(u32::MAX, |taken| taken.slot);
+        let found = draw(&self.asked.value, part, bits, taken, self.answer.reach);
+        judge(found, self.sky, (bits >> 16) as u32)
+    }
+
+    #[inline(always)]
+    fn at(&mut self, position: u32, chance: u32) -> Candidate {
+        judge(at_place(&self.asked.value, position, self.answer.reach), self.sky, chance)
+    }
+
+    #[inline(always)]
+    fn verdict(&self, candidate: Candidate) -> Verdict {
+        candidate.verdict()
+    }
+
+    #[inline(always)]
+    fn second_is_better(&self, first: Candidate, second: Candidate) -> bool {
+        let vip = &self.asked.value;
+        second_is_better(weighed(vip, first), weighed(vip, second))
+    }
+
+    #[inline(always)]
+    fn far_is_better(&self, near: Candidate, far: Candidate) -> bool {
+        let vip = &self.asked.value;
+        far_is_better(weighed(vip, near), weighed(vip, far))
+    }
+
+    #[inline(always)]
+    fn pass_over(&mut self) {
+        self.answer.decision.passed_over = 1;
+    }
+
+    #[inline(always)]
+    fn settle(&mut self, winner: Candidate, loser: Candidate, reason: Reason) -> u32 {
+        let Answer { slot, decision, .. } = &mut *self.answer;
+        *slot = winner.slot;
+        decision.reason = reason as u8;
+        decision.other_row = SLOTS.get(loser.slot).map_or(0, |slot| slot.row);
+        decision.micros = winner.micros();
+        decision.other_micros = loser.micros();
+        decision.in_flight = cut(winner.in_flight());
+        decision.other_in_flight = cut(loser.in_flight());
+        CHOSEN
+    }
+
+    #[inline(always)]
+    fn give_up(&mut self, why: Verdict) -> u32 {
+        if why == Verdict::Overtaken { OVERTAKEN } else { NO_BACKEND }
+    }
 }
+
+/// Reasons are written as the numbers that they have in maps.
+const _: () = assert!(
+    Reason::Only as u8 == reason::ONLY
+        && Reason::Cheaper as u8 == reason::CHEAPER
+        && Reason::Tie as u8 == reason::TIE
+        && Reason::Drawn as u8 == reason::DRAWN
+        && Reason::Ring as u8 == reason::RING
+        && Reason::Spilled as u8 == reason::SPILLED
+        && Reason::Probe as u8 == reason::PROBE
+        && Reason::LastResort as u8 == reason::LAST_RESORT
+);
 
 /// The candidate as the rule sees it.
 #[inline(always)]
@@ -343,19 +315,6 @@ fn weighed(vip: &VipValue, candidate: Candidate) -> Candidate {
         rule::LEAST_CONNECTIONS => candidate.without_latency(),
         _ => candidate,
     }
-}
-
-/// Writes the answer.
-#[inline(always)]
-fn settle(answer: &mut Answer, winner: Candidate, loser: Candidate, reason: u8) -> u32 {
-    answer.slot = winner.slot;
-    answer.decision.reason = reason;
-    answer.decision.other_row = SLOTS.get(loser.slot).map_or(0, |slot| slot.row);
-    answer.decision.micros = winner.micros();
-    answer.decision.other_micros = loser.micros();
-    answer.decision.in_flight = cut(winner.in_flight());
-    answer.decision.other_in_flight = cut(loser.in_flight());
-    CHOSEN
 }
 
 #[inline(always)]

@@ -154,9 +154,9 @@ pub extern "C" fn mizzen_expect(came: u32) -> u32 {
 #[inline(always)]
 fn ask(key: &FlowKey, request: &mut Request) {
     let Request { asked, answer } = request;
+    let reach = if key.target.is_v4() { Reach::V4 } else { Reach::V6 };
     // SAFETY: a place in a map.
-    unsafe { blank(answer, Chance::Random) };
-    asked.reach = if key.target.is_v4() { Reach::V4 } else { Reach::V6 } as u32;
+    unsafe { blank(answer, Chance::Random, reach) };
     asked.client = number_of(key.source);
     let ports = u64::from(key.source_port.to_network()) << 16;
     asked.connection = mix(asked.client ^ (ports | u64::from(key.target_port.to_network())));

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use mizzen_ebpf_loader::{
-    Admission, BackendWanted, Dataplane, Distance, Locality, Reason, Rule, Socket, Stage,
+    Admission, BackendWanted, Dataplane, Distance, Locality, Reason, Rule, Socket, Stage, Tuning,
     VipAddress, VipWanted,
 };
 use mizzen_netlink::in_namespace;
@@ -180,6 +180,42 @@ fn near_backends_go_first_until_they_are_busy() {
         wanted.rule = Rule::Random;
         dataplane.set_vip(tcp(VIP), &wanted).expect("room");
         assert_eq!(spread(at(VIP), 60).len(), 2, "all are alike");
+    });
+}
+
+#[test]
+fn what_is_too_much_for_the_node_goes_to_its_zone_before_it_goes_elsewhere() {
+    in_room(|room| {
+        let servers = [server("127.0.0.1"), server("127.0.0.1"), server("127.0.0.1")];
+        let [node, zone, far] = servers;
+        let placed = |servers: &[SocketAddr]| {
+            let mut wanted = backends(servers);
+            wanted.backends[0].distance = Distance::Node;
+            wanted.backends[1].distance = Distance::Zone;
+            VipWanted { rule: Rule::LeastConnections, ..wanted }
+        };
+        let mut dataplane = Dataplane::open(&room.options()).expect("loadable");
+        dataplane.set_vip(tcp(VIP), &placed(&servers)).expect("room");
+        let mut held = Vec::new();
+        let mut hold = |connections: usize| {
+            held.extend((0..connections).map(|_| connect(at(VIP)).expect("the VIP answers")));
+            [node, zone, far]
+                .map(|server| held.iter().filter(|(_, port)| *port == server.port()).count())
+        };
+        let [_, to_zone, to_far] = hold(40);
+        assert!((4..20).contains(&to_zone) && to_far == 0, "{to_zone}, {to_far}");
+        let [to_node, to_zone, to_far] = hold(160);
+        assert!(to_node > to_zone && to_zone > to_far && to_far > 0, "{to_zone}, {to_far}");
+        held.into_iter().for_each(|(stream, _)| reset(stream));
+
+        let closed_port = at("127.0.0.1:9");
+        dataplane.tune(&Tuning { pause: Duration::from_secs(60), ..Tuning::default() });
+        dataplane.set_vip(tcp(VIP), &placed(&[closed_port, zone, far])).expect("room");
+        eventually("it is ejected", || {
+            let _ = TcpStream::connect(at(VIP)).map(reset);
+            counts(&dataplane, tcp(VIP), closed_port).ejections > 0
+        });
+        assert_eq!(spread(at(VIP), 60), BTreeMap::from([(zone.port(), 60)]));
     });
 }
 

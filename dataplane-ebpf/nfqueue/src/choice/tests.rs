@@ -79,6 +79,56 @@ fn near_ones_go_first_and_far_ones_help_when_they_are_busy() {
 }
 
 #[test]
+fn the_zone_goes_before_elsewhere() {
+    let near = BackendWanted { distance: Distance::Node, ..wanted(1) };
+    let zone = BackendWanted { distance: Distance::Zone, ..wanted(2) };
+    let vip = Vip::new(&[wanted(3), zone, near], Policy::default(), None, SECOND);
+    let make_busy = |backend: BackendWanted| {
+        vip.backend(backend.address).expect("a backend").joined(10);
+        spread_of(&vip)
+    };
+    assert_eq!(spread_of(&vip), BTreeMap::from([(1, 1_000)]));
+    assert_eq!(make_busy(near), BTreeMap::from([(2, 1_000)]));
+    assert_eq!(make_busy(zone), BTreeMap::from([(3, 1_000)]));
+}
+
+#[test]
+fn the_search_for_another_begins_in_the_zone() {
+    let near = BackendWanted { distance: Distance::Node, ..wanted(1) };
+    let zone = BackendWanted { distance: Distance::Zone, ..wanted(2) };
+    let vip = Vip::new(&[near, zone, wanted(3)], Policy::default(), None, SECOND);
+    let eject = |backend: BackendWanted| {
+        let backend = vip.backend(backend.address).expect("a backend");
+        (0..3).for_each(|_| backend.started(1, SECOND));
+        (0..3).for_each(|_| backend.failed(1, Reason::Only, SECOND, &Limits::default()));
+        spread_of(&vip)
+    };
+    assert_eq!(eject(near), BTreeMap::from([(2, 1_000)]));
+    assert_eq!(eject(zone), BTreeMap::from([(3, 1_000)]));
+}
+
+#[test]
+fn why_a_backend_was_chosen() {
+    let vip = Vip::new(&[wanted(1), wanted(2)], Policy::default(), None, SECOND);
+    let reasons = |vip: &Vip| {
+        let choices = (0..1_000_u16).filter_map(|n| {
+            let seed = mix(u64::from(n));
+            let chosen = vip.choose(&flow(n), seed, Limits::default(), SECOND)?;
+            let other = chosen.decision.other.map(|(other, ..)| other);
+            Some((chosen.backend.address, format!("{:?}", chosen.decision.reason), other))
+        });
+        choices.collect::<std::collections::BTreeSet<_>>()
+    };
+    let (first, second) = (wanted(1).address, wanted(2).address);
+    let why = |chosen, reason: &str, other| (chosen, reason.to_owned(), Some(other));
+    let alike = [why(first, "Tie", second), why(second, "Tie", first)];
+    assert_eq!(reasons(&vip), alike.into());
+    vip.backend(first).expect("a backend").joined(10);
+    let busy = [why(second, "Cheaper", first), why(second, "Tie", first)];
+    assert_eq!(reasons(&vip), busy.into());
+}
+
+#[test]
 fn a_client_stays_with_its_backend_when_another_goes() {
     let policy = Policy { rule: Rule::Source, ..Policy::default() };
     let all: Vec<BackendWanted> = (1..=5).map(wanted).collect();

@@ -5,6 +5,7 @@ use super::sight::{Seen, Sight};
 use super::table::add_state;
 use super::words;
 use mizzen_ebpf_core::select::Load;
+use mizzen_ebpf_core::steps::Classes;
 use mizzen_kernel::vips::{Reason, Socket, Stage};
 use mizzen_types::vip::VipKey;
 use serde_json::{Value, json};
@@ -25,7 +26,7 @@ pub(crate) fn vip(seen: &Seen, sight: &Sight) -> Value {
         "rule": policy.rule,
         "locality": policy.locality,
         "slow_start": policy.slow_start.to_string(),
-        "near": choice.near,
+        "near": choice.near(),
         "open": choice.open.len(),
         "all_admitted": seen.all_admitted,
         "method": match method {
@@ -65,7 +66,7 @@ fn backend(
         "task": spec.task.as_ref().map(|(_, task)| task),
         "weight": spec.weight,
         "distance": spec.distance,
-        "near": place.map(|place| place < choice.near),
+        "near": place.map(|place| place < choice.near()),
         "state": state.word(),
         "probability": share,
     });
@@ -97,7 +98,7 @@ pub(crate) fn connection(socket: &Socket, sight: &Sight) -> Value {
     let other =
         socket.other.map(|(at, micros, in_flight)| (at, load(micros, in_flight, weight(at))));
     let rule = seen.map(|seen| seen.spec.policy.rule).unwrap_or_default();
-    let choice = Choice { open: Vec::new(), near: 0, rule };
+    let choice = Choice { open: Vec::new(), classes: Classes::alike(0), rule };
     let candidate = |(address, load): (SocketAddr, Load)| {
         json!({
             "address": address, "latency_ms": f64::from(load.micros) / 1e3,

@@ -1,20 +1,21 @@
 //! Which backend the next connection would get, and how likely.
 //!
-//! The same steps as the engines take, over all backends at once: few are followed through every pair of
-//! candidates, many by draws that are the same each time. Both use the engines' own comparisons, so nothing
-//! about costs is said twice.
+//! Of many backends choices are made, by the engines' own steps and the same each time; few are followed through
+//! every pair of candidates, with the engines' own comparisons, which has to come to the same.
 
 mod drawn;
 mod exact;
 
 use super::sight::{Seen, State};
 use mizzen_ebpf_core::select::{Load, far_is_better, second_is_better};
+use mizzen_ebpf_core::steps::{CLASSES, Classes, Draw};
 use mizzen_kernel::vips::{Counts, Tuning};
 use mizzen_types::vip::{BackendSpec, Distance, Locality, Rule};
+use std::ops::Range;
 
 /// Up to so many backends are followed through every pair.
 const EXACT: usize = 200;
-/// Draws for more of them.
+/// Choices for more of them.
 const SAMPLES: u32 = 10_000;
 
 /// What the next connection meets.
@@ -22,8 +23,8 @@ const SAMPLES: u32 = 10_000;
 pub(crate) struct Choice {
     /// The admitted backends with their positions in the VIP, the near ones first, in the engine's order.
     pub open: Vec<Candidate>,
-    /// How many of them are near.
-    pub near: usize,
+    /// How many of them are how far away.
+    pub classes: Classes,
     /// What decides.
     pub rule: Rule,
 }
@@ -71,12 +72,13 @@ impl Choice {
             .map(|(index, (spec, counts))| (index, spec, counts))
             .collect();
         open.sort_by_key(|(_, spec, _)| (spec.distance, spec.address));
-        let within = |distance| open.partition_point(|(_, spec, _)| spec.distance <= distance);
-        let near = match (seen.spec.policy.locality, within(Distance::Node), within(Distance::Zone))
-        {
-            (Locality::Ignore, ..) | (_, 0, 0) => open.len(),
-            (Locality::Prefer, 0, zone) => zone,
-            (Locality::Prefer, node, _) => node,
+        let within =
+            |distance| open.partition_point(|(_, spec, _)| spec.distance <= distance) as u32;
+        let classes = match seen.spec.policy.locality {
+            Locality::Ignore => Classes::alike(open.len() as u32),
+            Locality::Prefer => {
+                Classes::of(within(Distance::Node), within(Distance::Zone), open.len() as u32)
+            }
         };
         let candidate = |(index, spec, counts): (usize, &BackendSpec, Option<&Counts>)| Candidate {
             index,
@@ -84,7 +86,7 @@ impl Choice {
             verdict: verdict(seen, seen.state(spec, counts, tuning), counts),
         };
         let open = open.into_iter().map(candidate).collect();
-        Self { open, near, rule: seen.spec.policy.rule }
+        Self { open, classes, rule: seen.spec.policy.rule }
     }
 
     /// The share of the next connection that each of `open` gets. They add up to 1 unless there are none.
@@ -100,6 +102,29 @@ impl Choice {
         self.weighed(load).cost() as f64 / 256.0
     }
 
+    /// How many of them are near: those that go first.
+    pub fn near(&self) -> usize {
+        self.classes.near as usize
+    }
+
+    /// How many are in each class, the nearest first.
+    pub fn lengths(&self) -> [usize; CLASSES as usize] {
+        std::array::from_fn(|class| self.class(class as u32).len())
+    }
+
+    /// Positions of a class, the nearest of which is 0.
+    fn class(&self, class: u32) -> Range<usize> {
+        let part = self.classes.part(class);
+        part.start as usize..(part.start + part.length) as usize
+    }
+
+    fn draw(&self) -> Draw {
+        match self.rule {
+            Rule::Random => Draw::First,
+            _ => Draw::CheaperOfTwo,
+        }
+    }
+
     fn weighed(&self, load: Load) -> Load {
         match self.rule {
             Rule::LeastConnections => Load { micros: 0, ..load },
@@ -112,7 +137,7 @@ impl Choice {
     }
 
     /// Shares of a draw by weight among `range`, and zero for all others.
-    fn weights(&self, range: std::ops::Range<usize>) -> Vec<f64> {
+    fn weights(&self, range: Range<usize>) -> Vec<f64> {
         let weight = |position: usize| f64::from(self.open[position].load.weight.max(1));
         let total: f64 = range.clone().map(weight).sum();
         let share =
@@ -139,7 +164,7 @@ impl Choice {
 }
 
 /// The position itself, or the next one in `range` if it is `taken`.
-fn shifted(position: usize, range: std::ops::Range<usize>, taken: usize) -> usize {
+fn shifted(position: usize, range: Range<usize>, taken: usize) -> usize {
     match position {
         position if position != taken => position,
         last if last + 1 >= range.end => range.start,
@@ -184,17 +209,22 @@ mod tests {
     const SLOW: Load = Load { micros: 50_000, in_flight: 0, weight: 1 };
     const HEAVY: Load = Load { micros: 0, in_flight: 0, weight: 3 };
 
-    fn choice(rule: Rule, near: usize, all: &[(Load, Verdict)]) -> Choice {
+    fn choice(rule: Rule, near: u32, all: &[(Load, Verdict)]) -> Choice {
+        choice_within(rule, (near, near), all)
+    }
+
+    fn choice_within(rule: Rule, (near, within): (u32, u32), all: &[(Load, Verdict)]) -> Choice {
         let candidate = |(index, (load, verdict)): (usize, &(Load, Verdict))| Candidate {
             index,
             load: *load,
             verdict: *verdict,
         };
-        Choice { open: all.iter().enumerate().map(candidate).collect(), near, rule }
+        let classes = Classes { near, within, open: all.len() as u32 };
+        Choice { open: all.iter().enumerate().map(candidate).collect(), classes, rule }
     }
 
     /// Name, rule, how many are near, the open ones, the shares.
-    type Row<'a> = (&'a str, Rule, usize, &'a [(Load, Verdict)], &'a [f64]);
+    type Row<'a> = (&'a str, Rule, u32, &'a [(Load, Verdict)], &'a [f64]);
 
     #[test]
     fn shares_of_the_next_connection() {
@@ -247,16 +277,37 @@ mod tests {
         let all_shut: Vec<_> = mixed.iter().map(|(load, _)| (*load, Shut)).collect();
         let cold: Vec<_> = mixed.iter().map(|(load, _)| (*load, Warming(26))).collect();
         for rule in Rule::ALL {
-            for near in [1, 2, 3, 5, 8] {
-                for all in [&mixed[..], &all_shut, &cold, &mixed[..near]] {
-                    let choice = choice(rule, near, all);
+            let classes = [(1, 1), (2, 2), (3, 3), (5, 5), (8, 8), (1, 4), (2, 7), (4, 5), (3, 8)];
+            for (near, within) in classes {
+                for all in [&mixed[..], &all_shut, &cold, &mixed[..within as usize]] {
+                    let choice = choice_within(rule, (near, within), all);
                     let (exact, drawn) = (choice.exact(), choice.sampled(20_000));
                     assert!((exact.iter().sum::<f64>() - 1.0).abs() < 1e-9, "{exact:?}");
                     for (a, b) in exact.iter().zip(&drawn) {
-                        assert!((a - b).abs() < 0.02, "{rule:?} {near}: {exact:?} {drawn:?}");
+                        assert!(
+                            (a - b).abs() < 0.02,
+                            "{rule:?} {near} {within}: {exact:?} {drawn:?}"
+                        );
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn the_zone_goes_before_elsewhere() {
+        use Verdict::{Shut, Usable};
+        #[rustfmt::skip]
+        let table = [
+            ("near is idle",      [(IDLE, Usable), (IDLE, Usable), (IDLE, Usable)], [1.0, 0.0, 0.0]),
+            ("near is too busy",  [(BUSY, Usable), (IDLE, Usable), (IDLE, Usable)], [0.0, 1.0, 0.0]),
+            ("both are too busy", [(BUSY, Usable), (BUSY, Usable), (IDLE, Usable)], [0.0, 0.0, 1.0]),
+            ("near is ejected",   [(IDLE, Shut),   (IDLE, Usable), (IDLE, Usable)], [0.0, 1.0, 0.0]),
+            ("both are ejected",  [(IDLE, Shut),   (IDLE, Shut),   (IDLE, Usable)], [0.0, 0.0, 1.0]),
+        ];
+        for (name, all, want) in table {
+            let choice = choice_within(Rule::Latency, (1, 2), &all);
+            assert_eq!(choice.exact(), want, "{name}");
         }
     }
 
@@ -282,7 +333,7 @@ mod tests {
         seen.spec.backends[3].withheld = Some(mizzen_types::vip::Withheld::Unhealthy);
         let choice = Choice::of(&seen, &Tuning::default());
         let order: Vec<usize> = choice.open.iter().map(|candidate| candidate.index).collect();
-        assert_eq!((order, choice.near), (vec![2, 0, 1], 1));
+        assert_eq!((order, choice.lengths()), (vec![2, 0, 1], [1, 0, 2]));
         assert_eq!(choice.open[0].load, Load { micros: 5_300, in_flight: 2, weight: 1 });
         assert_eq!(choice.open[2].verdict, Verdict::Shut);
         assert_eq!(choice.cost(choice.open[0].load), 15_900.0);

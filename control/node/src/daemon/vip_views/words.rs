@@ -177,18 +177,22 @@ fn locality(seen: &Seen, choice: &Choice) -> Option<String> {
     if seen.spec.policy.locality == Locality::Ignore {
         return Some("Locality ignore: all are alike.".to_owned());
     }
-    let far = choice.open.len() - choice.near;
-    if far == 0 || matches!(choice.rule, Rule::Maglev | Rule::Source) {
+    let [near, next, far] = choice.lengths();
+    if next + far == 0 || matches!(choice.rule, Rule::Maglev | Rule::Source) {
         return None;
     }
     let first = choice.open.first().map(|candidate| seen.spec.backends[candidate.index].distance);
-    let place = match first {
-        Some(Distance::Node) => "on this node",
-        _ => "in this node's zone",
+    let places = match (first, next, far) {
+        (Some(Distance::Node), 0, far) => format!("on this node and {far} elsewhere"),
+        (Some(Distance::Node), next, 0) => format!("on this node and {next} in its zone"),
+        (Some(Distance::Node), next, far) => {
+            format!("on this node, {next} in its zone and {far} elsewhere")
+        }
+        (_, _, far) => format!("in this node's zone and {far} elsewhere"),
     };
     Some(format!(
-        "Locality prefer: {} {place} and {far} farther away; one of those is taken if it costs less than 1/{SPILL} of the near one.",
-        count(choice.near, "backend is", "backends are"),
+        "Locality prefer: {} {places}; one farther away is taken if it costs less than 1/{SPILL} of what is nearer.",
+        count(near, "backend is", "backends are"),
     ))
 }
 
