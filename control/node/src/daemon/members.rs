@@ -1,10 +1,12 @@
 //! The node's part in a cluster: sockets meet [`Membership`], and what it learns meets
 //! names and VIPs.
 
+mod addresses;
 mod admissions;
 mod clocks;
 mod expulsions;
 mod metrics;
+mod reports;
 mod start;
 mod tasks;
 mod views;
@@ -12,6 +14,7 @@ mod views;
 use super::core::Core;
 use super::credentials::{CREDENTIALS, MEMBERS};
 use super::{build, clock};
+use addresses::SharedAddresses;
 use admissions::Desk;
 use clocks::Clocks;
 use mizzen_gossip::certificate::TrustError;
@@ -19,17 +22,16 @@ use mizzen_gossip::identity::{Credentials, Signer};
 use mizzen_gossip::join::Contact;
 use mizzen_gossip::transport::{Arrival, Channel, Event, Transport, Unsent};
 use mizzen_membership::identity::node_of;
-use mizzen_membership::membership::{Effect, Membership, Report};
+use mizzen_membership::membership::{Effect, Membership};
 use mizzen_membership::nodes::Node;
-use mizzen_membership::swim::{self, State};
-use mizzen_types::error::chain;
+use mizzen_membership::swim::State;
 use mizzen_types::fact::{Entry, Key, NodeFact};
 use mizzen_types::ids::OwnerId;
 use mizzen_types::time::{Mono, Now};
 use std::net::IpAddr;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 /// Members are written down so long after one came or went: a node that is killed soon
 /// finds the others by it.
@@ -59,6 +61,7 @@ pub(crate) struct Members {
     /// Messages of peers that were not what they should be.
     faults: u64,
     clocks: Clocks,
+    shared: SharedAddresses,
 }
 
 /// What a node without others has instead of what their sockets find.
@@ -85,6 +88,7 @@ impl Members {
             self.remember_at,
             Some(self.trust_at),
             Some(self.clocks.deadline()),
+            self.shared.deadline(),
         ];
         parts.into_iter().flatten().min()
     }
@@ -201,7 +205,11 @@ impl Core {
             self.node_saves.push(MEMBERS, Some(known));
             self.flush_node(now);
         }
-        if self.members.as_ref().is_some_and(|members| members.trust_at <= now.mono) {
+        let is_due = |at: Option<Mono>| at.is_some_and(|at| at <= now.mono);
+        if is_due(self.members.as_ref().and_then(|members| members.shared.deadline())) {
+            self.look_at_addresses(now.mono);
+        }
+        if is_due(self.members.as_ref().map(|members| members.trust_at)) {
             self.look_at_trust(now);
         }
     }
@@ -325,7 +333,7 @@ impl Core {
                 self.node_saves.push(build::GENERATION, Some(generation.to_string().into()));
                 self.flush_node(now);
             }
-            Effect::Report(report) => self.note_report(&report),
+            Effect::Report(report) => self.note_report(&report, now),
         }
     }
 
@@ -352,6 +360,9 @@ impl Core {
             }
         };
         self.follow_changes(changes);
+        if self.members.as_ref().is_some_and(|members| members.shared.deadline().is_some()) {
+            self.look_at_addresses(now.mono);
+        }
         if !self.view.is_hidden(node) {
             self.forget_silent_tasks(node);
         }
@@ -362,40 +373,5 @@ impl Core {
         self.follow_leader(now);
         let changed = self.planner.set_doubt(node, state == State::Suspect);
         self.changed_vips.extend(changed);
-    }
-
-    fn note_report(&mut self, report: &Report) {
-        let Some(members) = self.members.as_mut() else { return };
-        match report {
-            Report::Swim(swim::Report::Refused { by }) => {
-                let address = by.address;
-                let text = format!(
-                    "another process with this node's id and a later state is at {address}; \
-                     this one stays out until that one is gone"
-                );
-                self.problems.report(IDENTITY, text);
-            }
-            Report::Swim(swim::Report::Double { other }) => {
-                warn!(address = %other.address, "an older process has this node's id");
-            }
-            Report::Swim(swim::Report::SharedAddress { node }) => {
-                warn!(%node, "another node is believed to be at this node's address");
-            }
-            Report::Swim(swim::Report::Garbage { from, reason }) => {
-                members.faults += 1;
-                warn!(%from, %reason, "a member sent garbage");
-            }
-            Report::Peer(peer, fault) => {
-                members.faults += 1;
-                warn!(%peer, error = chain(fault), "a member does what it should not");
-            }
-            Report::SharedAddress { address, node } => {
-                warn!(%address, %node, "several live nodes are believed to be at one address");
-            }
-            Report::Members(garbage) => {
-                members.faults += 1;
-                warn!(%garbage, "a list of members is unreadable");
-            }
-        }
     }
 }

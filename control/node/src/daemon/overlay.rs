@@ -366,7 +366,8 @@ impl Core {
         self.tell_of(PEERS, &told);
     }
 
-    fn tell_of(&mut self, part: &'static str, problems: &[String]) {
+    /// A part has these problems, or none.
+    pub(crate) fn tell_of(&mut self, part: &'static str, problems: &[String]) {
         match problems {
             [] => self.problems.solve(part),
             [one] => self.problems.report(part, one.clone()),

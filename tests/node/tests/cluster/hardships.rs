@@ -1,6 +1,6 @@
 //! Nobody leads, and what else can go wrong does; and packets that get lost in one direction.
 
-use super::{await_listed, first, joining, lab_command, token};
+use super::{again, await_listed, first, id, joining, lab_command, token};
 use mizzen_tests_node::apps::{self, Task, WEB_VIP};
 use mizzen_tests_node::node::{Node, Place};
 use mizzen_tests_node::{SOON, eventually, http, in_lab_of, lab};
@@ -151,5 +151,43 @@ fn packets_that_are_lost_in_one_direction_kill_nobody() {
         for node in [&one, &two, &three] {
             await_listed(node, &ALL);
         }
+    });
+}
+
+#[test]
+fn two_nodes_with_one_address_are_told_of() {
+    in_lab_of(3, || {
+        let one = first(&[]);
+        let token = token(&one, 2);
+        let two = joining(2, "two", &token).start();
+        await_listed(&one, &[("one", "alive"), ("two", "alive")]);
+        // Three has the address as well; answers to it find two.
+        let place = joining(3, "three", &token);
+        let address = shell(&two.place(), "printf %s \"$MIZZEN_ADDRESS\"");
+        shell(
+            &place,
+            &format!("sysctl -qw net.ipv4.conf.all.arp_ignore=1; ip addr add {address}/32 dev lo"),
+        );
+        let listen = format!("{address}:62501");
+        let host = lab::address().to_string();
+        let flags = ["--join", &host, "--token", &token, "--cluster-listen", &listen];
+        let mut three = again(3, "three", &flags).start();
+        let both = [id(&one, "two"), id(&three, "three")];
+        let told = |node: &Node| {
+            let problems = node.problems();
+            let is = |text: &String| {
+                text.starts_with("node addresses: ")
+                    && [&both[0], &both[1], &listen].iter().all(|word| text.contains(*word))
+            };
+            problems.iter().any(is)
+        };
+        eventually("it is told", SOON * 2, || told(&one).then_some(()));
+        eventually("it is a problem of the node for others as well", SOON, || {
+            let nodes = one.json(&["nodes"]);
+            let own = nodes.as_array()?.iter().find(|node| node["here"] == true)?;
+            own["problems"].to_string().contains("believed to be at one address").then_some(())
+        });
+        three.kill();
+        eventually("it is over", SOON * 3, || (!told(&one) && !told(&two)).then_some(()));
     });
 }

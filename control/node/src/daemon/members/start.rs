@@ -1,5 +1,6 @@
 //! How a node takes up its part in a cluster.
 
+use super::addresses::SharedAddresses;
 use super::admissions::Desk;
 use super::clocks::Clocks;
 use super::{Arrivals, Members};
@@ -67,6 +68,7 @@ impl Members {
             trust_at: now.mono,
             faults: 0,
             clocks: Clocks::new(now.mono),
+            shared: SharedAddresses::default(),
         };
         Ok((Some(members), Some(arrivals)))
     }
