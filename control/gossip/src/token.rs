@@ -163,6 +163,14 @@ pub struct TokenRecord {
     pub used_by: Vec<OwnerId>,
 }
 
+impl TokenRecord {
+    /// Whether a node that was not there before may come in by it.
+    #[must_use]
+    pub fn is_open(&self, now: Wall) -> bool {
+        now < self.expires && self.used_by.len() < self.uses as usize
+    }
+}
+
 /// The tokens of a cluster, and whose key has which name.
 #[derive(Debug, Default)]
 pub struct Tokens {
@@ -185,6 +193,16 @@ impl Tokens {
     #[must_use]
     pub fn get(&self, id: &str) -> Option<&TokenRecord> {
         self.records.get(id)
+    }
+
+    /// All tokens that may be used or were used lately, by id. No secret is among it.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &TokenRecord)> {
+        self.records.iter().map(|(id, record)| (id.as_str(), record))
+    }
+
+    /// Has a token let nobody in any more. Whether there was one; those that came in by it stay.
+    pub fn revoke(&mut self, id: &str) -> bool {
+        self.records.remove(id).is_some()
     }
 
     /// Whether a key was certified as that of a node.
@@ -317,6 +335,18 @@ mod tests {
         let second = tokens.make(&root, (HOUR, 2), NOW).unwrap();
         assert_eq!(tokens.admit(&apply(&second, &"a".into(), &other), NOW), Err(Refusal::Taken));
         assert_eq!(tokens.admit(&apply(&second, &"b".into(), &other), NOW), Ok(()));
+
+        let third = tokens.make(&root, (HOUR, 1), NOW).unwrap();
+        let is_open =
+            |tokens: &Tokens, token: &Token, at| tokens.get(&token.id()).unwrap().is_open(at);
+        let open = [&token, &second, &third].map(|token| is_open(&tokens, token, NOW));
+        assert_eq!(open, [false, true, true], "used up, used by one of two, new");
+        assert!(!is_open(&tokens, &third, later(HOUR)));
+        assert!(tokens.revoke(&third.id()) && !tokens.revoke(&third.id()));
+        let late = apply(&third, &"c".into(), &NodeKey::generate().unwrap());
+        assert_eq!(tokens.admit(&late, NOW), Err(Refusal::Unknown));
+        assert_eq!(tokens.iter().count(), 2);
+
         assert_eq!(tokens.forget(later(HOUR)), Vec::<String>::new());
         assert_eq!(tokens.forget(later(25 * HOUR)).len(), 2);
     }

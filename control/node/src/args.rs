@@ -167,6 +167,8 @@ To be asked of the node that has the authority of the cluster: its first one.
 Examples:
   mizzen join-token
   mizzen join-token --ttl 10m --uses 20
+  mizzen join-token --list
+  mizzen join-token --revoke 2HJ6xQ0k1bM
 
 On the other machine: mizzen node --join HOST --token TOKEN")]
     JoinToken(JoinTokenArgs),

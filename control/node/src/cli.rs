@@ -26,6 +26,7 @@ mod session;
 mod status;
 mod table;
 mod tasks;
+mod tokens;
 mod vip;
 mod vip_plan;
 mod vips;
@@ -108,7 +109,7 @@ async fn dispatch(session: &Session, command: Command) -> Result<(), CliError> {
         Command::Vip(command) => vip::run(session, &command).await,
         Command::Policy(command) => policy::run(session, &command).await,
         Command::Nodes(args) => nodes::run(session, &args).await,
-        Command::JoinToken(args) => nodes::join_token(session, &args).await,
+        Command::JoinToken(args) => tokens::run(session, &args).await,
         Command::Expel(args) => nodes::expel(session, &args).await,
         Command::Leave => nodes::leave(session).await,
         Command::Agents(args) => agents::run(session, &args).await,

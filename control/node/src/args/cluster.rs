@@ -39,6 +39,12 @@ pub struct JoinTokenArgs {
     /// How many nodes it lets in
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub uses: u32,
+    /// Make none, and list those that there are, without their secrets
+    #[arg(long, conflicts_with_all = ["ttl", "uses", "revoke"])]
+    pub list: bool,
+    /// Make none, and have this one let nobody in any more
+    #[arg(long, value_name = "ID", allow_hyphen_values = true, conflicts_with_all = ["ttl", "uses"])]
+    pub revoke: Option<String>,
     /// Form of the answer.
     #[command(flatten)]
     pub output: Output,

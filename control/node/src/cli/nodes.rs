@@ -1,13 +1,12 @@
-//! `mizzen nodes`, `mizzen join-token`, `mizzen expel` and `mizzen leave`.
+//! `mizzen nodes`, `mizzen expel` and `mizzen leave`.
 
 use super::error::CliError;
 use super::screen::{Form, Screen};
 use super::session::{Session, print, print_json, understand};
 use super::table::{Paint, Tone, age, plain, render as table, toned};
-use crate::args::{ExpelArgs, JoinTokenArgs, NodesArgs};
+use crate::args::{ExpelArgs, NodesArgs};
 use serde::Deserialize;
 use serde_json::json;
-use std::io::IsTerminal;
 use std::time::Duration;
 
 const NODES: &str = "/v1/cluster/nodes";
@@ -82,20 +81,6 @@ async fn watch(session: &Session, mut screen: Screen) -> Result<(), CliError> {
         }
         tokio::time::sleep(LOOK).await;
     }
-}
-
-pub(super) async fn join_token(session: &Session, args: &JoinTokenArgs) -> Result<(), CliError> {
-    let wanted = json!({ "ttl_seconds": args.ttl.as_secs(), "uses": args.uses });
-    let answer = session.send("POST", "/v1/cluster/tokens", Some(&wanted)).await?;
-    if args.output.json {
-        return print_json(&answer);
-    }
-    let token = answer["token"].as_str().unwrap_or_default();
-    if std::io::stdout().is_terminal() {
-        let address = answer["address"].as_str().unwrap_or("HOST");
-        crate::say(&format!("On the other machine: mizzen node --join {address} --token …\n"));
-    }
-    print(&format!("{token}\n"))
 }
 
 pub(super) async fn expel(session: &Session, args: &ExpelArgs) -> Result<(), CliError> {

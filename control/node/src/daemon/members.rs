@@ -9,6 +9,7 @@ mod metrics;
 mod reports;
 mod start;
 mod tasks;
+mod tokens;
 mod views;
 
 use super::core::Core;

@@ -44,6 +44,48 @@ fn without_a_good_token_nobody_comes_in() {
 }
 
 #[test]
+fn tokens_are_listed_without_their_secrets_and_revoked() {
+    in_lab_of(3, || {
+        let one = first(&[]);
+        assert_eq!(one.text(&["join-token", "--list"]), "no token lets anybody in\n");
+        let used = one.json(&["join-token"]);
+        let unused = one.json(&["join-token", "--ttl", "2h", "--uses", "3"]);
+        let secrets = [&used, &unused].map(|made| made["token"].as_str().unwrap().to_owned());
+        let two = joining(2, "two", &secrets[0]).start();
+        await_listed(&two, &[("one", "alive"), ("two", "alive")]);
+
+        let listed = one.json(&["join-token", "--list"]);
+        let row = |at: usize| {
+            let row = &listed[at];
+            assert!(row["expires_in_seconds"].as_u64().unwrap() > 3000, "{listed}");
+            (row["id"].clone(), row["open"].clone(), row["uses"].clone(), row["used_by"].clone())
+        };
+        let by = json!([id(&one, "two")]);
+        assert_eq!(row(0), (used["id"].clone(), json!(false), json!(1), by));
+        assert_eq!(row(1), (unused["id"].clone(), json!(true), json!(3), json!([])));
+        let text = format!("{listed}{}", one.text(&["join-token", "--list"]));
+        // All of a token but its id and its end is the authority's name and the secret.
+        assert!(secrets.iter().all(|token| !text.contains(&token[16..40])), "{text}");
+
+        let said = two.mizzen(&["join-token", "--list"]);
+        assert!(said.stderr.contains("ask one"), "{}", said.stderr);
+        let token = unused["id"].as_str().unwrap();
+        let _ = one.text(&["join-token", "--revoke", token]);
+        let said = one.mizzen(&["join-token", "--revoke", token]);
+        assert_eq!(said.code, Some(1));
+        assert!(said.stderr.contains("there is no token"), "{}", said.stderr);
+        assert!(refused(&joining(3, "three", &secrets[1])).contains("the token is not known"));
+        assert_eq!(one.json(&["join-token", "--list"]).as_array().map(Vec::len), Some(1));
+        // Who came in by a token stays when it is revoked, and after a restart it is still gone.
+        let _ = one.text(&["join-token", "--revoke", used["id"].as_str().unwrap()]);
+        drop(one);
+        let one = first(&[]);
+        await_listed(&one, &[("one", "alive"), ("two", "alive")]);
+        assert_eq!(one.json(&["join-token", "--list"]), json!([]));
+    });
+}
+
+#[test]
 fn a_node_whose_state_is_lost_is_another_node() {
     in_lab_of(2, || {
         let one = first(&[]);

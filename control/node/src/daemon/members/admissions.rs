@@ -1,11 +1,11 @@
-//! Who comes in and who stays: tokens, certificates, keys of datagrams.
+//! Who comes in and who stays: certificates, keys of datagrams.
 
 use super::expulsions::EXPELLED;
 use super::{CLUSTER, IDENTITY, Members};
 use crate::daemon::clock;
 use crate::daemon::core::Core;
 use crate::daemon::credentials::{CONTACTS, CREDENTIALS, MEMBERS, NAMES, NODE_KEY, TOKENS};
-use crate::daemon::replies::{Answer, Refusal as Refused, bad, empty, json, only, refuse};
+use crate::daemon::replies::{Answer, Refusal as Refused, empty, json, only, refuse};
 use mizzen_gossip::authority::{Authority, Standing};
 use mizzen_gossip::certificate::Certificate;
 use mizzen_gossip::join::{Admission, Contact};
@@ -16,8 +16,6 @@ use mizzen_membership::nodes::Node;
 use mizzen_types::error::chain;
 use mizzen_types::ids::OwnerId;
 use mizzen_types::time::{Now, Wall};
-use serde::Deserialize;
-use serde_json::json;
 use std::time::Duration;
 use tracing::{info, warn};
 
@@ -27,19 +25,11 @@ const LOOK: Duration = Duration::from_secs(60);
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// A node that joins is told of so many others.
 const TOLD: usize = 8;
-/// Tokens last at most so long.
-const MAX_TTL: Duration = Duration::from_secs(30 * 86_400);
 
 /// Lets nodes in.
 pub(super) struct Desk {
     pub(super) authority: Authority,
     pub(super) tokens: Tokens,
-}
-
-#[derive(Debug, Deserialize)]
-struct Wanted {
-    ttl_seconds: u64,
-    uses: u32,
 }
 
 impl Desk {
@@ -170,10 +160,13 @@ impl Core {
                 only(method, "GET, HEAD")?;
                 Ok(json(200, &self.list_tasks()))
             }
-            "/v1/cluster/tokens" => {
-                only(method, "POST")?;
-                self.make_token(&request.body)
-            }
+            "/v1/cluster/tokens" => match method {
+                "POST" => self.make_token(&request.body),
+                _ => {
+                    only(method, "GET, HEAD, POST")?;
+                    self.list_tokens()
+                }
+            },
             "/v1/cluster/leave" => {
                 only(method, "POST")?;
                 self.leave_cluster()
@@ -186,34 +179,14 @@ impl Core {
                 only(method, "POST")?;
                 self.adopt_overlay_agents(&request.body)
             }
-            path => Err(refuse(404, format!("There is nothing at {path}"))),
+            path => match path.strip_prefix("/v1/cluster/tokens/") {
+                Some(id) => {
+                    only(method, "DELETE")?;
+                    self.revoke_token(id)
+                }
+                None => Err(refuse(404, format!("There is nothing at {path}"))),
+            },
         }
-    }
-
-    fn make_token(&mut self, body: &[u8]) -> Answer {
-        let wanted: Wanted = serde_json::from_slice(body).map_err(bad)?;
-        let ttl = Duration::from_secs(wanted.ttl_seconds);
-        if ttl.is_zero() || ttl > MAX_TTL || wanted.uses == 0 {
-            return Err(refuse(400, "a token lasts up to 30 days and lets at least one node in"));
-        }
-        let now = clock::now().wall;
-        let members = self.members.as_mut().ok_or_else(alone)?;
-        let elsewhere = members.authority_elsewhere();
-        let Some(desk) = members.desk.as_mut() else { return Err(elsewhere) };
-        let token = desk.tokens.make(desk.authority.root(), (ttl, wanted.uses), now);
-        let token = token.map_err(|error| refuse(500, chain(&error)))?;
-        let record = desk.tokens.get(&token.id()).map(serde_json::to_vec).transpose();
-        let record = record.map_err(|error| refuse(500, chain(&error)))?;
-        let mut batch = vec![(format!("{TOKENS}{}", token.id()), record)];
-        batch.extend(desk.tokens.forget(now).into_iter().map(|id| (format!("{TOKENS}{id}"), None)));
-        self.store.write(&batch).map_err(|error| refuse(503, chain(&error)))?;
-        info!(token = token.id(), uses = wanted.uses, "a token was made");
-        let expires = token.expires.0 / 1_000_000_000;
-        let document = json!({
-            "token": token.to_text(), "id": token.id(), "uses": wanted.uses, "expires": expires,
-            "address": members.membership.me().address,
-        });
-        Ok(json(201, &document))
     }
 
     fn leave_cluster(&mut self) -> Answer {
