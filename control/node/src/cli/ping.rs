@@ -30,6 +30,7 @@ struct Path {
     kind: String,
     link: String,
     underlay: Option<String>,
+    encryption: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -116,7 +117,11 @@ fn head(name: &str, echo: &Echo) -> String {
 
 fn way(path: &Path) -> String {
     match (path.kind.as_str(), &path.underlay) {
-        ("tunnel", Some(underlay)) => format!("by the tunnel {} to {underlay}", path.link),
+        ("tunnel", Some(underlay)) => {
+            let encryption = path.encryption.iter().map(|state| format!(", {state}"));
+            let encryption: String = encryption.collect();
+            format!("by the tunnel {} to {underlay}{encryption}", path.link)
+        }
         (kind, _) => format!("{kind} on {}", path.link),
     }
 }
@@ -166,6 +171,7 @@ fn document(name: &str, echoes: &[Echo], mtu: Option<u32>) -> Value {
         "address": last.map(|echo| &echo.address),
         "path": last.map(|echo| json!({
             "kind": echo.path.kind, "link": echo.path.link, "underlay": echo.path.underlay,
+            "encryption": echo.path.encryption,
         })),
         "sent": echoes.len(),
         "loss": loss(echoes),
@@ -187,6 +193,7 @@ mod tests {
             kind: "tunnel".to_owned(),
             link: "vtep1024".to_owned(),
             underlay: Some("10.0.0.2".to_owned()),
+            encryption: Some("encrypted".to_owned()),
         };
         let (kind, node) = ("task".to_owned(), "beta".to_owned());
         let address = "9.0.1.2".to_owned();
@@ -196,7 +203,8 @@ mod tests {
     #[test]
     fn what_a_person_reads() {
         let echoes = [echo(Some(0.25)), echo(None), echo(Some(0.75)), echo(Some(0.5))];
-        let want = "task web.8d5f on beta at 9.0.1.2, by the tunnel vtep1024 to 10.0.0.2\n";
+        let want =
+            "task web.8d5f on beta at 9.0.1.2, by the tunnel vtep1024 to 10.0.0.2, encrypted\n";
         assert_eq!(head("web.8d5f", &echoes[0]), want);
         assert_eq!(line(2, &echoes[1]), "2: no answer\n");
         let want = "4 sent, 3 answered, 25 % lost; round trip 0.25/0.50/0.75 ms (least/mean/most); \
@@ -204,6 +212,7 @@ mod tests {
         assert_eq!(summary(&echoes, Some(1420)), want);
         assert_eq!(summary(&echoes[1..2], None), "1 sent, 0 answered, 100 % lost\n");
         let document = document("web.8d5f", &echoes, Some(1420));
+        assert_eq!(document["path"]["encryption"], "encrypted");
         assert_eq!((&document["loss"], &document["path_mtu"]), (&json!(0.25), &json!(1420)));
     }
 

@@ -264,6 +264,8 @@ fn asked_for_encryption_a_node_is_never_plain() {
                     (view(node)["peers"][0]["encryption"]["state"] == "encrypted").then_some(())
                 });
             }
+            let ping = one.json(&["ping", "two", "-c", "1"]);
+            assert_eq!(ping["path"]["encryption"], "encrypted", "{ping}");
         } else {
             for node in [&one, &two] {
                 let problems = node.problems();
@@ -294,7 +296,10 @@ fn pings_say_by_which_way_they_go_and_what_is_lost() {
         let node = one.json(&["ping", "two", "-c", "2"]);
         assert_eq!(node["path"]["kind"], "tunnel", "{node}");
         assert_eq!((&node["path"]["link"], &node["loss"]), (&json!("vtep1024"), &json!(0.0)));
-        assert_eq!(node["path_mtu"], 1420, "{node}");
+        assert_eq!(
+            (&node["path_mtu"], &node["path"]["encryption"]),
+            (&json!(1420), &json!("plain"))
+        );
         let task = one.json(&["ping", &elsewhere.id, "-c", "1"]);
         assert_eq!((&task["kind"], &task["node"]), (&json!("task"), &json!("two")), "{task}");
         assert_eq!(task["address"], elsewhere.addresses[0].to_string());
@@ -304,8 +309,10 @@ fn pings_say_by_which_way_they_go_and_what_is_lost() {
             (&json!("local"), &json!(0.0)),
             "{here}"
         );
+        assert_eq!(here["path"]["encryption"], Value::Null, "it stays here");
         let text = one.text(&["ping", "two", "-c", "1"]);
-        assert!(text.contains("by the tunnel vtep1024 to") && text.contains("0 % lost"), "{text}");
+        let words = ["by the tunnel vtep1024 to", ", plain\n", "0 % lost"];
+        assert!(words.iter().all(|word| text.contains(word)), "{text}");
 
         let said = one.mizzen(&["ping", "nobody"]);
         assert_eq!(said.code, Some(1));

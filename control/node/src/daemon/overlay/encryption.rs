@@ -126,15 +126,16 @@ impl Core {
         })
     }
 
-    /// How packets to a node travel that is reached: `encrypted`, `waiting` (plain until hands
-    /// were shaken) or `plain`.
+    /// How packets to a node travel that is reached, and when hands were shaken.
     pub(super) fn peer_encryption_view(&self, node: &OwnerId, handshakes: &Handshakes) -> Value {
         let reached = self.overlay.peers.entries().find(|(of, _)| *of == node);
         let Some((_, entries)) = reached else { return Value::Null };
-        let Some(peer) = &entries.encryption else { return json!({ "state": "plain" }) };
+        let Some(peer) = &entries.encryption else {
+            return json!({ "state": way_of_packets(None, handshakes) });
+        };
         let last = handshakes.get(&peer.public_key).copied().flatten();
         let age = last.and_then(|at| SystemTime::now().duration_since(at).ok());
-        let state = if is_encrypted(peer, handshakes) { "encrypted" } else { "waiting" };
+        let state = way_of_packets(Some(peer), handshakes);
         json!({ "state": state, "handshake_seconds": age.map(|age| age.as_secs()) })
     }
 
@@ -143,6 +144,18 @@ impl Core {
         let handshakes = self.handshakes();
         let peers = self.overlay.peers.entries().filter_map(|(_, entries)| entries.encryption);
         peers.filter(|peer| is_encrypted(peer, &handshakes)).count() as u64
+    }
+}
+
+/// How packets to a node travel: `encrypted`, `waiting` (plain until hands were shaken) or `plain`.
+pub(super) fn way_of_packets(
+    peer: Option<&EncryptedPeer>,
+    handshakes: &Handshakes,
+) -> &'static str {
+    match peer {
+        None => "plain",
+        Some(peer) if is_encrypted(peer, handshakes) => "encrypted",
+        Some(_) => "waiting",
     }
 }
 
@@ -178,6 +191,26 @@ mod tests {
         store.write(&[(KEY.to_owned(), Some(vec![1, 2, 3]))]).unwrap();
         let refused = kept_key(&store).unwrap_err().to_string();
         assert!(refused.contains("damaged"), "never another key in silence: {refused}");
+    }
+
+    #[test]
+    fn packets_are_encrypted_when_hands_were_shaken_or_always() {
+        let peer = |trust| EncryptedPeer {
+            public_key: PublicKey([3; KEY_BYTES]),
+            endpoint: "10.0.0.2:64001".parse().unwrap(),
+            trust,
+        };
+        let none = Handshakes::new();
+        let shook = |at| Handshakes::from([(PublicKey([3; KEY_BYTES]), at)]);
+        for (peer, handshakes, want) in [
+            (None, &none, "plain"),
+            (Some(peer(Trust::AtOnce)), &none, "encrypted"),
+            (Some(peer(Trust::AfterHandshake)), &none, "waiting"),
+            (Some(peer(Trust::AfterHandshake)), &shook(None), "waiting"),
+            (Some(peer(Trust::AfterHandshake)), &shook(Some(SystemTime::now())), "encrypted"),
+        ] {
+            assert_eq!(way_of_packets(peer.as_ref(), handshakes), want, "{peer:?}");
+        }
     }
 
     #[test]

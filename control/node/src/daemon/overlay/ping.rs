@@ -1,11 +1,13 @@
 //! `GET /v1/ping`: one packet to another node's end of the tunnels, or to a container.
 
+use super::encryption::{Handshakes, way_of_packets};
 use crate::daemon::build::overlay_specs;
 use crate::daemon::core::Core;
 use crate::daemon::lookups::Lookup;
 use mizzen_http::core::{Measured, Query, QueryReply};
 use mizzen_kernel::path_mtu::{echo, probe_path};
-use mizzen_plan::overlay::{OverlaySpec, PeerEntries};
+use mizzen_kernel::tunnels::encryption::handshakes;
+use mizzen_plan::overlay::{EncryptedPeer, OverlaySpec, PeerEntries};
 use mizzen_types::fact::{Fact, NodeFact, TaskFact};
 use mizzen_types::ids::OwnerId;
 use serde_json::{Value, json};
@@ -33,7 +35,12 @@ enum Path {
     /// It stays on this node.
     Local { bridge: String },
     /// Through a tunnel.
-    Tunnel { link: String, underlay: IpAddr },
+    Tunnel {
+        link: String,
+        underlay: IpAddr,
+        /// The link that encrypts on the way, and the node's end there.
+        encryption: Option<(String, EncryptedPeer)>,
+    },
 }
 
 impl Core {
@@ -151,7 +158,9 @@ impl Core {
         };
         let mtu = specs.iter().filter(|spec| spec.tunnel == link).map(|spec| spec.mtu).max();
         let mtu = mtu.unwrap_or(self.config.overlay.mtu);
-        let path = Path::Tunnel { link, underlay: forwarding.underlay };
+        let by = self.config.instance.encryption_link();
+        let encryption = entries.encryption.map(|peer| (by, peer));
+        let path = Path::Tunnel { link, underlay: forwarding.underlay, encryption };
         Ok(Way { kind, node: name.to_owned(), address, path, mtu })
     }
 
@@ -179,16 +188,27 @@ fn round_trip(way: &Way) -> Value {
     };
     let (kind, link, underlay) = match &way.path {
         Path::Local { bridge } => ("local", bridge, None),
-        Path::Tunnel { link, underlay } => ("tunnel", link, Some(underlay)),
+        Path::Tunnel { link, underlay, .. } => ("tunnel", link, Some(underlay)),
     };
+    // After the answer: the packet may have been the reason to shake hands.
+    let encryption = encryption_of(&way.path);
     json!({
         "kind": way.kind,
         "node": way.node,
         "address": way.address,
-        "path": { "kind": kind, "link": link, "underlay": underlay },
+        "path": { "kind": kind, "link": link, "underlay": underlay, "encryption": encryption },
         "round_trip_ms": span.map(|span| span.as_secs_f64() * 1000.0),
         "error": error,
     })
+}
+
+/// How packets travel, if they leave this node.
+fn encryption_of(path: &Path) -> Option<&'static str> {
+    let Path::Tunnel { encryption, .. } = path else { return None };
+    let Some((link, peer)) = encryption else {
+        return Some(way_of_packets(None, &Handshakes::new()));
+    };
+    Some(way_of_packets(Some(peer), &handshakes(link).unwrap_or_default()))
 }
 
 fn path_mtu(way: &Way) -> Value {
