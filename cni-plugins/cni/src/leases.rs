@@ -14,6 +14,7 @@ use std::io::{self, Read, Write};
 use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use mizzen_cni_core::AttachmentKey;
 use mizzen_cni_core::config::{OWN_IPAM, OWN_OVERLAY};
@@ -224,15 +225,39 @@ impl LeaseStore {
         Ok(())
     }
 
+    /// The same directory for another network.
+    pub(crate) fn of_network(&self, network: &str) -> Self {
+        Self { holder: self.holder, dir: self.dir.clone(), network: network.to_owned() }
+    }
+
+    /// Whose leases `mizzen-overlay` made before the machine was started, with their networks.
+    /// Leases below other main plugins are not among them: whether their containers have a
+    /// link cannot be seen.
+    pub(crate) fn of_before_boot(&self) -> Result<BTreeSet<(String, AttachmentKey)>, LeaseError> {
+        let booted = booted();
+        let leases = self.observe()?.into_iter();
+        let former = leases.filter_map(|(address, record)| {
+            let record = record.filter(|record| record.plugin.as_deref() == Some(OWN_OVERLAY))?;
+            let network = record.network.clone()?;
+            self.is_older(address, booted).then(|| (network, record.key()))
+        });
+        Ok(former.collect())
+    }
+
+    /// Whether all leases of `key` are of before the machine was started. The caller holds the
+    /// container's lock.
+    pub(crate) fn is_of_before_boot(&self, key: &AttachmentKey) -> Result<bool, LeaseError> {
+        let booted = booted();
+        Ok(self.observe_of(key)?.into_iter().all(|address| self.is_older(address, booted)))
+    }
+
     /// Removes leases that a power failure left empty: a lease is never empty while it is
     /// made, and whoever had it did not outlive the machine.
     pub(crate) fn remove_damaged(&self) -> Result<(), LeaseError> {
         let booted = booted();
         for (address, _) in self.observe()?.into_iter().filter(|(_, owner)| owner.is_none()) {
-            let path = self.dir.join(address.to_string());
-            let metadata = std::fs::metadata(&path).and_then(|found| found.modified());
-            if metadata.is_ok_and(|written| written < booted) {
-                remove(&path)?;
+            if self.is_older(address, booted) {
+                remove(&self.dir.join(address.to_string()))?;
             }
         }
         Ok(())
@@ -292,6 +317,11 @@ impl LeaseStore {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
             Err(source) => Err(failed("create", &path, source)),
         }
+    }
+
+    fn is_older(&self, address: IpAddr, than: SystemTime) -> bool {
+        let metadata = std::fs::metadata(self.dir.join(address.to_string()));
+        metadata.and_then(|found| found.modified()).is_ok_and(|written| written < than)
     }
 
     fn is_of(&self, record: &LeaseRecord, key: &AttachmentKey) -> bool {

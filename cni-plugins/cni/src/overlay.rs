@@ -143,8 +143,26 @@ impl Overlay<'_> {
                 delegate::call(plugin, Verb::Gc, self.request, None).map(drop)
             }
             Some(_) => Ok(()),
-            None => Ok(self.store.remove_damaged()?),
+            None => {
+                self.free_former(&mut netlink)?;
+                Ok(self.store.remove_damaged()?)
+            }
         }
+    }
+
+    /// Frees leases of before the machine was started, of whatever network: those of runtimes
+    /// that never collect garbage as well. No container outlives the machine; one that has a
+    /// link all the same got it while the clock was wrong.
+    fn free_former(&self, netlink: &mut Netlink) -> Result<(), PluginError> {
+        for (network, key) in self.store.of_before_boot()? {
+            let store = self.store.of_network(&network);
+            let _lock = store.lock(&key)?;
+            let link = netlink.observe_link(&host_link(&network, &key))?;
+            if link.is_none() && store.is_of_before_boot(&key)? {
+                store.release(&key)?;
+            }
+        }
+        Ok(())
     }
 
     /// The host's ends of this network's pairs, by their marks. Another node of this host

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use crate::host::{Host, OVERLAY, address, container};
+use crate::host::{Host, IPAM, OVERLAY, address, container};
 use crate::support::Namespace;
 use mizzen_isolators::{Containerizer, Settings};
 use serde_json::json;
@@ -67,6 +67,50 @@ fn a_network_of_the_same_name_on_another_bridge_is_left_alone() {
     let left: Vec<_> = host.pairs().into_iter().map(|link| link.alias).collect();
     assert_eq!(left, [Some("mizzen-cni dcos theirs eth0".to_owned())]);
     assert_eq!(other.leases(), BTreeSet::from([address(&answer)]));
+}
+
+#[test]
+fn leases_of_other_runtimes_of_before_the_boot_are_freed() {
+    let mut host = Host::new();
+    let state = json!({ "version": 1, "overlays": { "dcos": {
+        "bridge": "m-dcos", "mtu": 1420, "blocks": [{ "subnet": "9.0.5.0/25" }] } } });
+    std::fs::write(host.dir.path().join("overlays.json"), state.to_string()).unwrap();
+    host.config = json!({ "cniVersion": "1.0.0", "name": "dcos", "type": "mizzen-overlay",
+        "overlay": "dcos", "ipam": { "type": "mizzen-ipam", "dataDir": host.dir.path() } });
+    let theirs = |plugin: &str, id: &str, pod: &Namespace| {
+        let mut config = host.config.clone();
+        config["name"] = json!("pods");
+        let input = config.to_string();
+        let answer =
+            host.finish(host.command(plugin, "ADD", &container(id, pod)), input.as_bytes());
+        address(&answer.result())
+    };
+    let pods: [Namespace; 4] = std::array::from_fn(|_| Namespace::new());
+    let gone = theirs(OVERLAY, "gone", &pods[0]);
+    let there = theirs(OVERLAY, "there", &pods[1]);
+    let new = theirs(OVERLAY, "new", &pods[2]);
+    let elsewhere = theirs(IPAM, "below-macvlan", &pods[3]);
+    for (address, id) in [(gone, "gone"), (new, "new")] {
+        let alias = format!("mizzen-cni pods {id} eth0");
+        let pair = host.pairs().into_iter().find(|link| link.alias.as_ref() == Some(&alias));
+        host.namespace.netlink().remove_link(&pair.unwrap().name).unwrap();
+        assert!(host.leases().contains(&address));
+    }
+    // Also one whose link is there is older than the boot, if its clock was wrong at first.
+    for address in [gone, there, elsewhere] {
+        let file = host.dir.path().join("dcos").join(address.to_string());
+        let file = std::fs::File::options().write(true).open(file).unwrap();
+        file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1)).unwrap();
+    }
+    let run_root = tempfile::tempdir().unwrap();
+    collect(&host, run_root.path());
+    assert_eq!(host.leases(), BTreeSet::from([there, new, elsewhere]));
+    let lists = std::fs::read_dir(host.dir.path().join("dcos")).unwrap();
+    let lists = lists
+        .filter(|file| file.as_ref().unwrap().file_name().to_string_lossy().starts_with(".of-"));
+    assert_eq!(lists.count(), 3);
+    // A runtime that starts the container again after the reboot gets an address.
+    theirs(OVERLAY, "gone", &pods[0]);
 }
 
 #[test]

@@ -19,6 +19,7 @@ mod overlay;
 mod paths;
 mod policy;
 mod ports;
+mod runtimes;
 mod takeover;
 
 use mizzen_tests_node::node::{self, Node, Place};
