@@ -94,7 +94,11 @@ fn known(seen: &[Seen], report: &mut Report) {
     rows("a dead node is suspect to half", None, &|s| each(&s.deaths.suspect, |s| s.half));
     rows("a dead node is dead to half", Some(2.5), &|s| each(&s.deaths.dead, |s| s.half));
     rows("a dead node is dead to all", Some(4.0), &|s| each(&s.deaths.dead, |s| s.all));
-    rows("a change is known to 90 %", Some(1.0), &|s| each(&s.changes, |s| s.most));
+    for one in seen {
+        let times: Vec<f64> =
+            each(&one.changes, |spread| spread.most).iter().map(|time| time * 1e3).collect();
+        report.add(Row::new("a change is known to 90 %", one.name, "ms", &times).at_most(1e3));
+    }
     report.note(format!("members: virtual time, {} % of datagrams lost, seed {SEED}", LOSS * 1e2));
 }
 
