@@ -19,8 +19,8 @@ mod view;
 
 pub use blocks::Pool;
 pub use forecast::Usage;
-pub use foreign::AdoptError;
 pub(crate) use foreign::foreign_id;
+pub use foreign::{AdoptError, Adopted};
 pub use settings::{OverlayDefinition, OverlaySettings, SettingsError};
 pub use view::agent_state;
 

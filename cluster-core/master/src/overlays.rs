@@ -1,6 +1,6 @@
 //! Agents are told what they have of the overlays.
 
-use crate::overlay::{AdoptError, Overlays, foreign_id};
+use crate::overlay::{AdoptError, Adopted, Overlays, foreign_id};
 use crate::{Effect, Master};
 use mizzen_api::link::ToAgent;
 use mizzen_types::fact::{Fact, Key};
@@ -39,20 +39,19 @@ impl Master {
         }
     }
 
-    /// Adopts what agents of DC/OS have, by what their master's `/overlay-master/state` says;
-    /// returns the addresses of those that are no agents of this cluster.
+    /// Adopts what agents of DC/OS have, by what their master's `/overlay-master/state` says.
     ///
     /// # Errors
     ///
     /// [`AdoptError`]; then nothing has changed.
-    pub fn adopt_foreign_agents(&mut self, state: &[u8]) -> Result<Vec<IpAddr>, AdoptError> {
+    pub fn adopt_foreign_agents(&mut self, state: &[u8]) -> Result<Adopted, AdoptError> {
         let now = self.now.wall;
         let overlays = self.overlays.as_mut().ok_or(AdoptError::Habits)?;
-        let adopted = overlays.adopt(state, now)?;
-        for address in &adopted {
+        let all = overlays.adopt(state, now)?;
+        for address in &all.adopted {
             self.follow_foreign(*address);
         }
-        Ok(adopted)
+        Ok(all)
     }
 
     /// Who has which addresses.

@@ -103,6 +103,12 @@ pub enum HttpError {
          same request at the node's socket or its loopback address"
     )]
     NotFromHere,
+    /// A change that root asks for.
+    #[error(
+        "This is changed at the node's socket only, which is root's: by the command line `mizzen`, \
+         or with `curl --unix-socket`"
+    )]
+    NotBySocket,
     /// What was asked for is the leading master's.
     #[error("No master leads at the moment")]
     NoLeader,
@@ -133,7 +139,7 @@ impl HttpError {
             Self::NoRoute { .. } => StatusCode::NOT_FOUND,
             Self::ContentType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
-            Self::NotFromHere => StatusCode::FORBIDDEN,
+            Self::NotFromHere | Self::NotBySocket => StatusCode::FORBIDDEN,
             Self::UnknownCall => StatusCode::NOT_IMPLEMENTED,
             Self::Refused { status, .. } => *status,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,

@@ -19,7 +19,7 @@ use crate::closing::Closing;
 use crate::core::{CoreHandle, Query};
 use crate::error::HttpError;
 use crate::limits::Limits;
-use crate::origin::changes_from_here;
+use crate::origin::{changes_by_socket, changes_from_here};
 use crate::query::{ToQuery, asks};
 use crate::{
     leader, mesos_dns, node, operator, operator_api, overlay_agent, scheduler, services, vips,
@@ -261,6 +261,7 @@ pub(crate) fn node(app: App) -> Router {
         .merge(services)
         .merge(master)
         .merge(policies())
+        .merge(cluster())
         .merge(kept_by_hand())
         .route("/v1/version", get(node::version))
         .route("/v1/metrics", get(vips::metrics))
@@ -309,14 +310,20 @@ fn policies() -> Router<App> {
     Router::new()
         .route("/v1/policies", any(services::pass_policies))
         .route("/v1/policies/{*id}", any(services::pass_policies))
-        .layer(from_fn(changes_from_here))
+        .layer(from_fn(changes_by_socket))
 }
 
-/// The cluster of nodes, and what people set by hand on this one.
-fn kept_by_hand() -> Router<App> {
+/// The cluster of nodes, and what plugins tell this one.
+fn cluster() -> Router<App> {
     Router::new()
         .route("/v1/cluster/{*path}", any(services::pass_cluster))
         .route("/v1/cni/attached", post(services::pass_attached))
+        .layer(from_fn(changes_by_socket))
+}
+
+/// What people set by hand on this node.
+fn kept_by_hand() -> Router<App> {
+    Router::new()
         .route("/v1/dns-records", any(services::pass_dns))
         .route("/v1/dns-records/{*record}", any(services::pass_dns))
         .route("/v1/vip-services", any(services::pass_vip))

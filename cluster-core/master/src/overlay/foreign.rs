@@ -5,12 +5,12 @@
 //! this cluster, known by its address, it has what it had: those that are still to come,
 //! which learn nothing any more, go on reaching it where it was.
 
-use super::{AgentBlocks, Block, FORMAT, Overlays, overlap};
+use super::{AgentBlocks, Block, FIRST_VNI, FORMAT, Overlays, overlap};
 use ipnet::IpNet;
 use mizzen_types::ids::AgentId;
 use mizzen_types::overlay::{Habits, Mac, NodeOverlay};
 use mizzen_types::time::Wall;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -23,6 +23,9 @@ pub enum AdoptError {
     /// Tunnels of DC/OS have one number for all overlays.
     #[error("the overlays here are not made as DC/OS makes them: `overlay.mode` has to be `dcos`")]
     Habits,
+    /// There is nothing to adopt.
+    #[error("no agent in it has a share of an overlay")]
+    Nobody,
     /// An agent has something that it cannot have here.
     #[error("agent {address}: {what}")]
     Agent {
@@ -31,6 +34,15 @@ pub enum AdoptError {
         /// What, and why not.
         what: String,
     },
+}
+
+/// What became of the agents of DC/OS, by their addresses.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Adopted {
+    /// They keep what they have.
+    pub adopted: Vec<IpAddr>,
+    /// Agents of this cluster have these addresses, and blocks of their own.
+    pub ours: Vec<IpAddr>,
 }
 
 /// What is read of `GET /overlay-master/state`.
@@ -66,36 +78,40 @@ struct Backend {
 
 #[derive(Deserialize)]
 struct Vxlan {
+    vni: u32,
     vtep_ip: IpNet,
     vtep_mac: Mac,
 }
 
 impl Overlays {
     /// Adopts the agents in an answer of DC/OS' `/overlay-master/state`, except those that are
-    /// agents of this cluster by now. Returns their addresses.
+    /// agents of this cluster by now.
     ///
     /// # Errors
     ///
     /// [`AdoptError`]; then nothing has changed.
-    pub fn adopt(&mut self, state: &[u8], now: Wall) -> Result<Vec<IpAddr>, AdoptError> {
+    pub fn adopt(&mut self, state: &[u8], now: Wall) -> Result<Adopted, AdoptError> {
         let State { agents } =
             serde_json::from_slice(state).map_err(|error| AdoptError::Form(error.to_string()))?;
         if self.settings.habits != Habits::Dcos {
             return Err(AdoptError::Habits);
         }
         let mut draft = self.clone();
-        let mut adopted = Vec::new();
-        for agent in agents {
+        let mut all = Adopted::default();
+        for agent in agents.into_iter().filter(|agent| !agent.overlays.is_empty()) {
             let address = agent.ip;
-            let is_ours = draft.agents.values().any(|a| a.address == address && !a.foreign);
-            if is_ours || agent.overlays.is_empty() {
+            if draft.agents.values().any(|ours| ours.address == address && !ours.foreign) {
+                all.ours.push(address);
                 continue;
             }
             draft.adopt_agent(agent, now).map_err(|what| AdoptError::Agent { address, what })?;
-            adopted.push(address);
+            all.adopted.push(address);
+        }
+        if all == Adopted::default() {
+            return Err(AdoptError::Nobody);
         }
         *self = draft;
-        Ok(adopted)
+        Ok(all)
     }
 
     /// The addresses of agents that have not become ours.
@@ -131,7 +147,10 @@ impl Overlays {
         let mut blocks: BTreeMap<String, Vec<Block>> = BTreeMap::new();
         let mut number = None;
         for overlay in overlays {
-            let Vxlan { vtep_ip, vtep_mac } = overlay.backend.vxlan;
+            let Vxlan { vni, vtep_ip, vtep_mac } = overlay.backend.vxlan;
+            if vni != FIRST_VNI {
+                return Err(format!("its tunnels have the number {vni} instead of {FIRST_VNI}"));
+            }
             number = Some(self.foreign_number(vtep_ip.addr(), vtep_mac)?);
             let name = overlay.info.name;
             for net in [overlay.subnet, overlay.subnet6].into_iter().flatten() {

@@ -266,6 +266,7 @@ fn state(agents: &[(u8, u8, &str, &str)]) -> Vec<u8> {
         serde_json::json!({ "ip": address(*last), "overlays": [{
             "info": { "name": overlay }, "subnet": block,
             "backend": { "vxlan": {
+                "vni": if *number == 99 { 1025 } else { 1024 },
                 "vtep_ip": format!("44.128.0.{number}/20"),
                 "vtep_mac": format!("70:b3:d5:80:00:{number:02x}"),
             } },
@@ -286,8 +287,8 @@ fn agents_of_dcos_keep_what_they_have_until_they_come() {
     assert_eq!(come(&mut overlays, "a", 1), "9.0.0.0/24");
     let said = state(&[(7, 7, "dcos", "9.0.1.0/24"), (8, 2, "dcos", "9.0.9.0/24")]);
     for _ in 0..2 {
-        let adopted = overlays.adopt(&said, NOW).unwrap();
-        assert_eq!(adopted, [address(7), address(8)], "also when it is said again");
+        let all = overlays.adopt(&said, NOW).unwrap();
+        assert_eq!(all.adopted, [address(7), address(8)], "also when it is said again");
     }
     let fact = overlays.foreign_fact(address(7)).unwrap();
     assert_eq!(fact.underlay, [address(7)]);
@@ -303,7 +304,8 @@ fn agents_of_dcos_keep_what_they_have_until_they_come() {
     assert_eq!(come(&mut overlays, "c", 7), "9.0.1.0/24", "this one has what it had");
     assert_eq!(overlays.grant(&"c".into()).unwrap().vtep.mac.to_string(), "70:b3:d5:80:00:07");
     assert_eq!(overlays.foreign().collect::<Vec<_>>(), [address(8)]);
-    assert_eq!(overlays.adopt(&said, NOW).unwrap(), [address(8)], "the other one is ours");
+    let all = overlays.adopt(&said, NOW).unwrap();
+    assert_eq!((all.adopted, all.ours), (vec![address(8)], vec![address(7)]));
 
     // One that never comes is gone for good if an operator says so.
     overlays.release(&foreign_id(address(8)), NOW).unwrap();
@@ -317,6 +319,7 @@ fn what_agents_of_dcos_cannot_have() {
         ("a block that is given", (7, 7, "dcos", "9.0.0.0/24"),  "9.0.0.0/24 belongs to agent a"),
         ("a block of others",     (7, 7, "dcos", "10.0.0.0/24"), "10.0.0.0/24 is no block of the overlay `dcos`"),
         ("another overlay",       (7, 7, "blue", "9.0.1.0/24"),  "there is no overlay `blue` here (`overlay.networks`)"),
+        ("another number",        (7, 99, "dcos", "9.0.1.0/24"), "its tunnels have the number 1025 instead of 1024"),
         ("an end that is given",  (7, 1, "dcos", "9.0.1.0/24"),  "its end of the tunnels, 44.128.0.1, is that of agent a"),
     ];
     for (name, agent, want) in table {
@@ -330,4 +333,6 @@ fn what_agents_of_dcos_cannot_have() {
     let mut ours = registry(&settings("9.0.0.0/8", 24));
     assert!(matches!(ours.adopt(&state(&[]), NOW), Err(AdoptError::Habits)));
     assert!(matches!(ours.adopt(b"[]", NOW), Err(AdoptError::Form(_))));
+    let mut theirs = registry(&of_dcos());
+    assert!(matches!(theirs.adopt(&state(&[]), NOW), Err(AdoptError::Nobody)));
 }

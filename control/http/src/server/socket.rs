@@ -75,7 +75,7 @@ impl Socket {
 
 fn origin(peer: IpAddr) -> Origin {
     match peer.to_canonical().is_loopback() {
-        true => Origin::Machine,
+        true => Origin::Loopback,
         false => Origin::Network,
     }
 }
@@ -135,7 +135,7 @@ impl Stream {
     pub fn origin(&self) -> Origin {
         match self {
             Self::Tcp(_, origin) => *origin,
-            Self::Unix(_) => Origin::Machine,
+            Self::Unix(_) => Origin::Socket,
         }
     }
 }
@@ -203,13 +203,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_is_the_machine_itself() {
+    fn who_is_on_the_machine_itself() {
         #[rustfmt::skip]
         let table = [
-            ("127.0.0.1",          Origin::Machine),
-            ("127.8.9.1",          Origin::Machine),
-            ("::1",                Origin::Machine),
-            ("::ffff:127.0.0.1",   Origin::Machine),
+            ("127.0.0.1",          Origin::Loopback),
+            ("127.8.9.1",          Origin::Loopback),
+            ("::1",                Origin::Loopback),
+            ("::ffff:127.0.0.1",   Origin::Loopback),
             ("192.0.2.1",          Origin::Network),
             ("::ffff:192.0.2.1",   Origin::Network),
             ("fe80::1",            Origin::Network),

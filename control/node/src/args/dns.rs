@@ -19,7 +19,7 @@ pub struct DnsArgs {
 /// Of `mizzen dns NAME`.
 #[derive(Debug, Args)]
 pub struct DnsQuestion {
-    /// Name to resolve; one that is also a command has a dot at its end: set.
+    /// Name to resolve; with a dot at its end if it is also a command, such as `set.`
     #[arg(required = true)]
     pub name: Option<String>,
     /// Type of record

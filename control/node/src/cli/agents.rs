@@ -157,6 +157,10 @@ fn choose(wanted: &str, agents: &[Agent]) -> Result<Agent, CliError> {
         }];
     for test in tests {
         let mut found: Vec<Agent> = agents.iter().filter(|agent| test(agent)).cloned().collect();
+        if found.iter().any(|agent| agent.standing != Standing::Away) {
+            // A machine that joined anew has left an agent behind.
+            found.retain(|agent| agent.standing != Standing::Away);
+        }
         match (found.pop(), found.is_empty()) {
             (Some(agent), true) => return Ok(agent),
             (Some(agent), false) => {

@@ -14,6 +14,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 const SECRET: [&str; 5] =
     ["mesoscredentials", "iamconfigfile", "keyfile", "certfile", "cacertfile"];
 
+/// What is said of other keys than those of Mesos-DNS.
+const UNKNOWN: &str = "not a key of Mesos-DNS that is known here";
+
 /// What a file becomes.
 #[derive(Debug, Default)]
 struct Imported {
@@ -75,6 +78,9 @@ impl Imported {
 
 fn import(config: Map<String, Value>) -> Result<Imported, Vec<String>> {
     let mut old = Old::new(config);
+    if old.keys.iter().all(|(key, (_, value))| note(key, value) == Some(UNKNOWN)) {
+        return Err(vec!["no key in it is one of Mesos-DNS' configuration".to_owned()]);
+    }
     let mut imported = Imported::default();
     addresses(&mut old, &mut imported);
     upstreams(&mut old, &mut imported);
@@ -237,7 +243,7 @@ fn note(key: &str, value: &Value) -> Option<&'static str> {
         | "zoneresolvers"
         | "externalon"
         | "ipsources" => return None,
-        _ => "not a key of Mesos-DNS that is known here",
+        _ => UNKNOWN,
     })
 }
 

@@ -93,7 +93,12 @@ pub(super) async fn expel(session: &Session, args: &ExpelArgs) -> Result<(), Cli
 }
 
 pub(super) async fn leave(session: &Session) -> Result<(), CliError> {
-    session.send("POST", "/v1/cluster/leave", None).await.map(drop)
+    session.send("POST", "/v1/cluster/leave", None).await?;
+    crate::say(
+        "This node has left. To come back, or to join another cluster: stop it, then \
+         mizzen node --join HOST --token TOKEN.\nStarted without, it begins a cluster of its own.\n",
+    );
+    Ok(())
 }
 
 fn render(nodes: &[Node], paint: Paint) -> String {

@@ -113,9 +113,14 @@ async fn adopt(session: &Session, args: &OverlayAdoptArgs) -> Result<(), CliErro
     if args.output.json {
         return print_json(&answer);
     }
-    let adopted = answer["adopted"].as_array().into_iter().flatten();
+    let addresses = |key: &str| -> Vec<&str> {
+        answer[key].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+    };
+    for address in addresses("ours") {
+        crate::say(&format!("{address} is an agent of this cluster, with blocks of its own\n"));
+    }
     let lines: Vec<String> =
-        adopted.map(|address| format!("{}\n", address.as_str().unwrap_or_default())).collect();
+        addresses("adopted").iter().map(|address| format!("{address}\n")).collect();
     print(&lines.concat())
 }
 

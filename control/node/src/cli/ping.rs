@@ -38,7 +38,12 @@ struct Node {
     id: String,
     hostname: Option<String>,
     address: String,
+    #[serde(default)]
+    state: String,
 }
+
+/// A node that is heard.
+const ALIVE: &str = "alive";
 
 #[derive(Debug, Deserialize)]
 struct Measured {
@@ -97,11 +102,15 @@ fn node(nodes: &[Node], name: &str) -> Result<Option<String>, CliError> {
         node.id == name || node.hostname.as_deref() == Some(name) || node.address == name
     };
     let begins = |node: &&Node| name.len() >= LEAST_LETTERS && node.id.starts_with(name);
-    let named: Vec<String> = nodes.iter().filter(is_named).map(|node| node.id.clone()).collect();
-    let found = match named.is_empty() {
-        true => nodes.iter().filter(begins).map(|node| node.id.clone()).collect(),
-        false => named,
-    };
+    let mut found: Vec<&Node> = nodes.iter().filter(is_named).collect();
+    if found.is_empty() {
+        found = nodes.iter().filter(begins).collect();
+    }
+    if found.iter().any(|node| node.state == ALIVE) {
+        // A machine that joined anew was another node before.
+        found.retain(|node| node.state == ALIVE);
+    }
+    let found: Vec<String> = found.into_iter().map(|node| node.id.clone()).collect();
     match found.as_slice() {
         [] => Ok(None),
         [one] => Ok(Some(one.clone())),

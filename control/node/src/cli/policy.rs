@@ -93,6 +93,10 @@ fn parsed(file: &Path, text: &str) -> Result<Value, CliError> {
 }
 
 async fn remove(session: &Session, args: &PolicyRmArgs) -> Result<(), CliError> {
+    // Nothing is removed if one of them is not there.
+    for id in &args.ids {
+        session.get(&path(id)).await?;
+    }
     for id in &args.ids {
         session.send("DELETE", &path(id), None).await?;
         print(&format!("{id}\n"))?;

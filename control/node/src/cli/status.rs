@@ -40,6 +40,7 @@ struct Master {
 #[derive(Debug, Deserialize)]
 struct Agent {
     id: Option<String>,
+    state: String,
     tasks: u64,
     #[serde(default)]
     resources: BTreeMap<String, Value>,
@@ -72,6 +73,9 @@ struct Overlay {
     subnet: Option<String>,
     bridge: String,
     mtu: u64,
+    /// Overlays beside the one that tasks usually get.
+    #[serde(default)]
+    further: Vec<String>,
     #[serde(default)]
     peers: u64,
 }
@@ -132,9 +136,10 @@ fn parts(status: &Status, paint: Paint) -> String {
         );
     }
     if let Some(agent) = &status.agent {
-        let (tone, state) = match agent.id {
-            Some(_) => (Tone::Good, "registered"),
-            None => (Tone::Busy, "registering"),
+        let (tone, state) = match agent.state.as_str() {
+            "registered" => (Tone::Good, "registered"),
+            "registering" => (Tone::Busy, "registering"),
+            other => (Tone::Bad, other),
         };
         let id = agent.id.as_ref().map(|id| format!(", {id}")).unwrap_or_default();
         row("agent", tone, state, format!("{}{id}", many(agent.tasks, "task")));
@@ -166,7 +171,11 @@ fn parts(status: &Status, paint: Paint) -> String {
         match &overlay.subnet {
             Some(subnet) => {
                 let (bridge, mtu) = (&overlay.bridge, overlay.mtu);
-                let detail = format!("{subnet} on {bridge}, MTU {mtu}{peers}");
+                let further = match overlay.further.as_slice() {
+                    [] => String::new(),
+                    names => format!(", and {}", names.join(", ")),
+                };
+                let detail = format!("{subnet} on {bridge}, MTU {mtu}{further}{peers}");
                 row("overlay", Tone::Good, "on", detail);
             }
             None => row("overlay", Tone::Busy, "waiting", "for a block from the master".into()),
@@ -254,7 +263,7 @@ mod tests {
             r#"{"version":"0.1.0","instance":"default","hostname":"anchor","address":"192.0.2.7",
             "roles":["master","agent","services","dns","vip","overlay"],"uptime_seconds":192,
             "master":{"id":"m-1","frameworks":1,"leading":true},
-            "agent":{"id":"a-1","tasks":2,"resources":{"cpus":4,"mem":4096.0,"ports":"[31000-32000]"},"used":{"cpus":0.2,"mem":64}},
+            "agent":{"id":"a-1","state":"registered","tasks":2,"resources":{"cpus":4,"mem":4096.0,"ports":"[31000-32000]"},"used":{"cpus":0.2,"mem":64}},
             "dns":{"listen":["198.51.100.1:53"],"records":12,"serial":5},
             "vips":{"engine":"ebpf","count":1,"backends":4,"ejected":1,"out":2},
             "overlay":{"subnet":"9.0.0.0/24","bridge":"m-dcos","mtu":1420},

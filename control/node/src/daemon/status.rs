@@ -3,6 +3,7 @@
 use super::clock;
 use super::core::Core;
 use crate::config::Role;
+use mizzen_agent::Agent;
 use mizzen_http::server::{Address, Part};
 use mizzen_isolators::Statistics;
 use mizzen_types::time::Wall;
@@ -31,11 +32,11 @@ impl Core {
 
     /// Those that were met, and those that only show when all is added up.
     pub(crate) fn all_problems(&self) -> Vec<String> {
-        let overcommitted = self.agent.as_ref().and_then(mizzen_agent::Agent::overcommitted);
+        let overcommitted = self.agent.as_ref().and_then(Agent::overcommitted);
         let mut texts = self.problems.texts();
         texts.extend(self.vip_problem());
         texts.extend(self.unreachable_vips());
-        let shut_out = self.agent.as_ref().and_then(mizzen_agent::Agent::shut_out);
+        let shut_out = self.agent.as_ref().and_then(Agent::shut_out);
         texts.extend(shut_out.map(|text| format!("agent: takes no part in the cluster: {text}")));
         texts.extend(self.link_problem());
         texts.extend(overcommitted.map(|text| format!("agent: {text}")));
@@ -57,6 +58,7 @@ impl Core {
             let mut part = agent.totals();
             part["id"] = json!(agent.id());
             part["tasks"] = json!(agent.live_tasks());
+            part["state"] = json!(self.agent_state(agent));
             status.insert("agent".to_owned(), part);
         }
         if let Some((serial, records)) = self.names.size() {
@@ -86,15 +88,29 @@ impl Core {
             status.insert("vips".to_owned(), part);
         }
         if config.has(Role::Overlay) {
-            let shares = self.overlay.grant.iter().flat_map(|grant| &grant.shares);
-            let blocks: Vec<_> = shares.flat_map(|share| &share.blocks).collect();
             let overlay = &config.overlay;
+            let shares = self.overlay.grant.iter().flat_map(|grant| &grant.shares);
+            let (own, further): (Vec<_>, Vec<_>) =
+                shares.partition(|share| share.overlay.name == overlay.name);
+            let blocks: Vec<_> = own.iter().flat_map(|share| &share.blocks).collect();
+            let further: Vec<_> = further.iter().map(|share| &share.overlay.name).collect();
             let part = json!({
                 "subnet": blocks.first(), "blocks": blocks, "bridge": overlay.bridge,
                 "mtu": overlay.mtu, "peers": self.overlay.peers.entries().count(),
+                "further": further,
             });
             status.insert("overlay".to_owned(), part);
             status.insert("policy".to_owned(), self.policy_status());
+        }
+    }
+
+    /// Where the agent stands with the master, in a word.
+    fn agent_state(&self, agent: &Agent) -> &'static str {
+        match agent.id() {
+            _ if agent.shut_out().is_some() => "shut out",
+            None => "registering",
+            Some(_) if self.link_problem().is_some() => "away",
+            Some(_) => "registered",
         }
     }
 

@@ -1,6 +1,6 @@
 //! Who has the ports on which the node listens.
 
-use super::{Listener, Observed, Transport, Verdict, of_look};
+use super::{Listener, Observed, Transport, User, Verdict, of_look};
 use std::net::{IpAddr, SocketAddr};
 
 /// A socket that is bound.
@@ -56,6 +56,11 @@ fn of_listener(observed: &Observed, listener: &Listener, sockets: &[Socket]) -> 
     };
     let socket = sockets.iter().filter(in_way).find(is_foreign)?;
     let (address, transport) = (listener.address, listener.transport.word());
+    if socket.holder.is_none() && observed.machine.user != User::Root {
+        let what =
+            format!("{transport} {address} ({}) is taken: only root sees by whom", listener.part);
+        return Some(Verdict::skipped(what));
+    }
     let what = format!("{transport} {address} ({}) is taken by {}", listener.part, words(socket));
     let verdict = Verdict::error(what).because(match observed.runs() {
         true => "the node does not answer there, or shares what is sent to it",

@@ -86,7 +86,11 @@ pub fn explain(planner: &PolicyPlanner, question: &Question) -> Explanation {
     let Question { from, to, ports } = *question;
     let wanted = planner.wanted();
     let (sender, receiver) = (wanted.class_of(from), wanted.class_of(to));
-    let judged = |ruling| judge(&sender, &receiver, wanted.overlays, ruling);
+    let is_shut = planner.is_shut(from, to);
+    let judged = |ruling| match is_shut {
+        true => Judgement { verdict: Verdict::Refuse, rule: number::ISOLATION },
+        false => judge(&sender, &receiver, wanted.overlays, ruling),
+    };
     let answers: Vec<(Option<String>, Judgement)> = match ports {
         Some((protocol, port)) => {
             let number = super::spans::number_of(protocol);
@@ -124,7 +128,8 @@ impl Explanation {
         let unknown = || Decider::Default { default: "unknown" };
         let by = decider(planner, judgement.rule).unwrap_or_else(unknown);
         let verdict = word(judgement.verdict);
-        let what = ports.clone().unwrap_or_else(|| "everything".to_owned());
+        let rest = if self.answers.is_empty() { "everything" } else { "everything else" };
+        let what = ports.as_deref().unwrap_or(rest);
         let becomes = match judgement.verdict {
             Verdict::Pass => "passes",
             Verdict::WouldRefuse => "passes, and would be refused by what is tried out",
@@ -213,7 +218,10 @@ impl PolicyPlanner {
             address,
             kind: member.map_or("world", kind),
             task: self.name_of(address).map(str::to_owned),
-            overlay: member.and_then(|member| member.identity.overlay.clone()),
+            overlay: match member {
+                Some(member) => member.identity.overlay.clone(),
+                None => self.overlay_at(address).map(str::to_owned),
+            },
             class,
             guarded_by: names(Force::Enforced),
             tried_by: names(Force::Audit),

@@ -329,6 +329,20 @@ impl PolicyPlanner {
         Some((if inside { Kind::Container } else { Kind::World }, None))
     }
 
+    /// The overlay that an address of a container is in.
+    pub(super) fn overlay_at(&self, address: IpAddr) -> Option<&str> {
+        let address = address.to_canonical();
+        self.overlay_of(&address.into()).filter(|_| !self.ground.host.contains(&address))
+    }
+
+    /// Whether the node's firewall keeps two containers from each other: while there is no policy
+    /// it does what programs do otherwise, and those know of nobody.
+    pub(super) fn is_shut(&self, from: IpAddr, to: IpAddr) -> bool {
+        let overlays = self.overlay_at(from).zip(self.overlay_at(to));
+        let are_apart = overlays.is_some_and(|(from, to)| from != to);
+        self.policies.is_empty() && self.ground.between == Overlays::Apart && are_apart
+    }
+
     /// The task with an address, of those who have the block that it is in.
     pub(super) fn task_at(&self, address: IpAddr) -> Option<&Task> {
         let has = |owner: &OwnerId| {

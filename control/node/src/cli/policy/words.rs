@@ -171,7 +171,7 @@ pub(super) fn rows_of(drops: &[Dropped], paint: Paint) -> String {
             plain(&drop.place),
         ]
     };
-    let headings = ["FROM", "TO", "PROTOCOL", "VERDICT", "BY", "AT"];
+    let headings = ["FROM", "TO", "PROTOCOL", "VERDICT", "BY", "PLACE"];
     table(&headings, drops.iter().map(row).collect(), paint)
 }
 

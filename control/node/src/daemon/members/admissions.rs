@@ -213,6 +213,7 @@ impl Core {
                 self.follow_changes(changes);
             }
         }
+        self.follow_leader(now);
         info!("this node has left its cluster");
         Ok(empty(204))
     }

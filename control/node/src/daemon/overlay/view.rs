@@ -68,11 +68,11 @@ impl Core {
             return Err(refuse(409, format!("the master has to be told so; {leader} leads")));
         };
         let adopted = master.adopt_foreign_agents(state).map_err(|error| match error {
-            AdoptError::Form(_) => refuse(400, error.to_string()),
+            AdoptError::Form(_) | AdoptError::Nobody => refuse(400, error.to_string()),
             AdoptError::Habits | AdoptError::Agent { .. } => refuse(409, error.to_string()),
         })?;
         self.settle();
-        Ok(document(200, &json!({ "adopted": adopted })))
+        Ok(document(200, &adopted))
     }
 
     /// `GET /v1/overlay`: everything, for `mizzen overlay`.
