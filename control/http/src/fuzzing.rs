@@ -37,7 +37,7 @@ pub struct Sent<'a> {
 pub async fn answer(part: Part, sent: Sent<'_>, core: CoreHandle) -> Option<u16> {
     // Routes that only the machine itself may use are tried as well.
     let request = Request::builder().method(sent.method).uri(sent.target);
-    let mut request = request.extension(Origin::Machine);
+    let mut request = request.extension(Origin::Socket);
     for (name, value) in sent.headers {
         request = request.header(*name, *value);
     }
