@@ -55,6 +55,7 @@ pub use monitor::{LinkMonitor, RemovalMonitor};
 pub use netns::{in_namespace, is_own_namespace, visit_namespace};
 pub use nft::{
     ChainState, ForwardRule, MasqueradeRule, Nft, OverlayTableSpec, PlainTunnels, RuleState,
+    UntrackedTunnels,
 };
 pub use path::PathState;
 pub use ports::{PortEntry, PortTableSpec, PublishedPort};

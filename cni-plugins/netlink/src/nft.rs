@@ -6,10 +6,12 @@
 mod forward;
 mod others;
 mod plain;
+mod untracked;
 
 pub use forward::ForwardRule;
 pub use others::{ChainState, RuleState};
 pub use plain::PlainTunnels;
+pub use untracked::UntrackedTunnels;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
@@ -52,6 +54,8 @@ pub struct OverlayTableSpec {
     pub forward: Vec<ForwardRule>,
     /// Tunnels whose packets must be encrypted, if there are any.
     pub plain: Option<PlainTunnels>,
+    /// Tunnels whose packets nobody keeps track of, if there are any.
+    pub untracked: Option<UntrackedTunnels>,
 }
 
 /// Packets that leave towards the outside get the address of the link by which they leave.
@@ -101,7 +105,9 @@ impl Nft {
         let mut wanted: Vec<String> =
             masquerade.chain(spec.forward.iter().map(fingerprint)).collect();
         // Of arriving and of leaving packets.
-        wanted.extend(spec.plain.iter().flat_map(|plain| [fingerprint(plain), fingerprint(plain)]));
+        let plain = spec.plain.iter().map(fingerprint);
+        let twice = plain.chain(spec.untracked.iter().map(fingerprint));
+        wanted.extend(twice.flat_map(|mark| [mark.clone(), mark]));
         let present = self.observe_fingerprints(&spec.table)?;
         if present == wanted && !wanted.is_empty() {
             return Ok(Ensured::Unchanged(()));
@@ -135,6 +141,9 @@ impl Nft {
         );
         if let Some(plain) = &spec.plain {
             batch.extend(plain.refusals(table, &fingerprint(plain)));
+        }
+        if let Some(untracked) = &spec.untracked {
+            batch.extend(untracked.exemptions(table, &fingerprint(untracked)));
         }
         batch.push(end());
         self.connection.batch(batch).map_err(|refusal| refusal.to("replace", object(table)))?;

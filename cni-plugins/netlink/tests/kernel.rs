@@ -243,6 +243,7 @@ fn packets_are_masqueraded_outwards_and_nowhere_else() {
         table: "mizzen-test".into(),
         forward: vec![],
         plain: None,
+        untracked: None,
         masquerade: vec![MasqueradeRule {
             source: net("9.0.5.0/25"),
             except: vec![net("9.0.0.0/8")],
@@ -296,6 +297,7 @@ fn ipv6_is_masqueraded_too() {
         masquerade: vec![rule],
         forward: vec![],
         plain: None,
+        untracked: None,
     };
     Nft::open_in(&host.path()).unwrap().ensure_overlay_table(&spec).unwrap();
     let listener = outside.listen(ip("2001:db8::2"));
@@ -317,6 +319,7 @@ fn a_refused_batch_leaves_no_table() {
         masquerade: vec![rule("a"), rule("b")],
         forward: vec![],
         plain: None,
+        untracked: None,
     };
     assert!(nft.ensure_overlay_table(&spec).is_err());
     assert!(nft.observe_tables().unwrap().is_empty());

@@ -281,7 +281,13 @@ fn two_networks() -> (Namespace, Namespace, Namespace) {
 }
 
 fn table(forward: Vec<ForwardRule>) -> OverlayTableSpec {
-    OverlayTableSpec { table: "mizzen-test".into(), masquerade: vec![], forward, plain: None }
+    OverlayTableSpec {
+        table: "mizzen-test".into(),
+        masquerade: vec![],
+        forward,
+        plain: None,
+        untracked: None,
+    }
 }
 
 #[test]

@@ -8,7 +8,8 @@ use mizzen_ebpf_loader::JUDGED_MARK;
 use mizzen_files::{Sync, replace};
 use mizzen_netlink::{
     AddressDeviceSpec, BridgeSpec, Ensured, ForwardRule, MasqueradeRule, Netlink, NetlinkError,
-    Nft, OverlayTableSpec, PlainTunnels, Removed, ensure_sysctl, ensure_sysctl_at_least,
+    Nft, OverlayTableSpec, PlainTunnels, Removed, UntrackedTunnels, ensure_sysctl,
+    ensure_sysctl_at_least,
 };
 use mizzen_plan::overlay::local::{cni_state, cni_state_file, gateway_net};
 use mizzen_plan::overlay::{NodeBridge, OverlaySpec};
@@ -35,6 +36,8 @@ pub struct NetworkSpec {
     pub narrow: Vec<String>,
     /// Tunnels whose packets must be encrypted, if there are any.
     pub plain: Option<PlainTunnels>,
+    /// Tunnels to other nodes, if there may be any.
+    pub tunnels: Option<UntrackedTunnels>,
     /// Where leases of containers' addresses are kept.
     pub leases: PathBuf,
     /// Name of our filter table.
@@ -272,6 +275,7 @@ fn ensure_table(spec: &NetworkSpec) -> Result<Ensured<()>, NetworkError> {
         masquerade: masquerade(spec),
         forward: forward(spec),
         plain: spec.plain.clone(),
+        untracked: spec.tunnels,
     };
     let mut nft = Nft::open().map_err(kernel("table of filter rules"))?;
     nft.ensure_overlay_table(&table).map_err(kernel("table of filter rules"))

@@ -37,21 +37,26 @@ impl PlainTunnels {
 
     /// UDP, to the port, and not by the link: dropped.
     fn expressions(&self, key: MetaKey) -> Vec<Expressions> {
-        /// Place of the destination's port in UDP's header.
-        const PORT_AT: u32 = 2;
-        vec![
-            load(MetaKey::L4Proto),
-            compare(Operator::Equal, vec![libc::IPPROTO_UDP as u8]),
-            Expressions::Payload(vec![
-                Payload::DestinationRegister(REGISTER),
-                Payload::Base(libc::NFT_PAYLOAD_TRANSPORT_HEADER as u32),
-                Payload::Offset(PORT_AT),
-                Payload::Len(2),
-            ]),
-            compare(Operator::Equal, self.port.to_be_bytes().to_vec()),
-            load(key),
-            compare(Operator::NotEqual, link_name(&self.link)),
-            drop_it(),
-        ]
+        let mut list = to_port(self.port);
+        let other_link = compare(Operator::NotEqual, link_name(&self.link));
+        list.extend([load(key), other_link, drop_it()]);
+        list
     }
+}
+
+/// UDP, to the port.
+pub(super) fn to_port(port: u16) -> Vec<Expressions> {
+    /// Place of the destination's port in UDP's header.
+    const PORT_AT: u32 = 2;
+    vec![
+        load(MetaKey::L4Proto),
+        compare(Operator::Equal, vec![libc::IPPROTO_UDP as u8]),
+        Expressions::Payload(vec![
+            Payload::DestinationRegister(REGISTER),
+            Payload::Base(libc::NFT_PAYLOAD_TRANSPORT_HEADER as u32),
+            Payload::Offset(PORT_AT),
+            Payload::Len(2),
+        ]),
+        compare(Operator::Equal, port.to_be_bytes().to_vec()),
+    ]
 }

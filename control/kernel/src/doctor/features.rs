@@ -176,6 +176,7 @@ fn try_masquerade() -> Result<(), Box<dyn Error>> {
             ForwardRule::FitSegments { link },
         ],
         plain: None,
+        untracked: None,
     };
     Nft::open()?.ensure_overlay_table(&table)?;
     Ok(())

@@ -17,8 +17,8 @@ use mizzen_kernel::network::{Isolation, NetworkSpec, ensure_network, remove_netw
 use mizzen_kernel::path_mtu::probe_path;
 use mizzen_kernel::tunnels::{PROTOCOL, Removals, TunnelReport, Tunnels};
 use mizzen_netlink::{
-    DuplicateDetection, IfIndex, LinkChange, RouteSpec, TABLE_MAIN, VethPeer, VethSpec,
-    ensure_sysctl,
+    DuplicateDetection, IfIndex, LinkChange, RouteSpec, TABLE_MAIN, UntrackedTunnels, VethPeer,
+    VethSpec, ensure_sysctl,
 };
 use mizzen_plan::overlay::{Desired, Naming, OverlaySpec, Own, Peers, specs};
 use mizzen_types::encryption::PlainPackets;
@@ -122,6 +122,7 @@ impl Node {
             isolation: cluster.isolation,
             narrow: Vec::new(),
             plain: None,
+            tunnels: Some(UntrackedTunnels { port: own.grant.port }),
             leases: files.path().join("leases"),
             filter_table: "mizzen-test".into(),
             port_table: "mizzen-test-ports".into(),
@@ -313,7 +314,17 @@ fn containers_of_two_nodes_reach_each_other_over_either_family() {
         // The node itself reaches them, too, under its bridge's address.
         let listener = second.listen(ip("9.0.2.9"));
         assert_eq!(connect(&a.namespace, &listener, ip("9.0.2.9")).ip(), ip("9.0.1.1"));
+        // Five connections and two memberships of groups, and nothing of the tunnels that they
+        // went through, each of which has flows of its own there.
+        assert!(tracked(&a) <= 7 && tracked(&b) <= 7, "{} {}", tracked(&a), tracked(&b));
     }
+}
+
+/// How many flows the kernel keeps track of on a node.
+fn tracked(node: &Node) -> u32 {
+    let count = "/proc/sys/net/netfilter/nf_conntrack_count";
+    let text = node.namespace.run(|| std::fs::read_to_string(count)).unwrap();
+    text.trim().parse().unwrap()
 }
 
 #[test]

@@ -8,7 +8,7 @@ use mizzen_api::{resources, v1};
 use mizzen_http::server::{Address, Part, Settings as ListenerSettings};
 use mizzen_isolators::{Containerizer, Settings as ContainerSettings};
 use mizzen_kernel::network::{Isolation, NamesSpec, NetworkSpec};
-use mizzen_netlink::PlainTunnels;
+use mizzen_netlink::{PlainTunnels, UntrackedTunnels};
 use mizzen_plan::overlay::local::named_configuration;
 use mizzen_plan::overlay::{Naming, NodeBridge, OverlaySpec, Peers, specs};
 use mizzen_types::encryption::PlainPackets;
@@ -59,6 +59,7 @@ pub(crate) fn network_spec(
             port: grant.map_or(config.overlay.port, |grant| grant.port),
             link: config.instance.encryption_link(),
         }),
+        tunnels: grant.map(|grant| UntrackedTunnels { port: grant.port }),
         leases: leases(config),
         filter_table: config.instance.filter_table(),
         port_table: config.instance.port_table(),
