@@ -10,6 +10,7 @@ mod closing;
 pub mod core;
 mod download;
 mod encoding;
+mod entity_tag;
 pub mod error;
 #[doc(hidden)]
 pub mod fuzzing;

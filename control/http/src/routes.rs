@@ -22,7 +22,8 @@ use crate::limits::Limits;
 use crate::origin::{changes_by_socket, changes_from_here};
 use crate::query::{ToQuery, asks};
 use crate::{
-    leader, mesos_dns, node, operator, operator_api, overlay_agent, scheduler, services, vips,
+    entity_tag, leader, mesos_dns, node, operator, operator_api, overlay_agent, scheduler,
+    services, vips,
 };
 use axum::body::{Body, HttpBody};
 use axum::http::Uri;
@@ -86,9 +87,11 @@ const MESOS_DNS: &[(&str, ToQuery)] = &[
 const MINUTEMAN: &[(&str, ToQuery)] =
     &[("/vips", |_| Ok(Query::MinutemanVips)), ("/metrics", |_| Ok(Query::MinutemanMetrics))];
 
+/// Those of the node whose answers have entity tags.
+const NODE_TAGGED: &[(&str, ToQuery)] = &[("/v1/vips", |_| Ok(Query::Vips))];
+
 const NODE: &[(&str, ToQuery)] = &[
-    // as dcos-net, which has `/v1/metrics` besides
-    ("/v1/vips", |_| Ok(Query::Vips)),
+    // as dcos-net, which has `/v1/metrics` and `/v1/vips` besides
     ("/v1/nodes", |_| Ok(Query::Nodes)),
     ("/v1/records", |_| Ok(Query::Records)),
     // ours
@@ -258,6 +261,7 @@ pub(crate) fn node(app: App) -> Router {
         .route("/api/v1", post(operator_api::call))
         .layer(from_fn_with_state(app.clone(), leader::to_master));
     queries(NODE)
+        .merge(queries(NODE_TAGGED).layer(from_fn(entity_tag::add)))
         .merge(services)
         .merge(master)
         .merge(policies())
@@ -271,7 +275,7 @@ pub(crate) fn node(app: App) -> Router {
         .route("/v1/config", get(mesos_dns::not_there))
         .route("/v1/enumerate", get(mesos_dns::not_there))
         .route("/v1/vip-plan", any(services::pass_vip))
-        .route("/", index("node", &[NODE], NODE_CALLS))
+        .route("/", index("node", &[NODE_TAGGED, NODE], NODE_CALLS))
         .fallback(no_route)
         .with_state(app)
 }

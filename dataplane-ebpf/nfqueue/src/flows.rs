@@ -19,7 +19,7 @@ use std::sync::Arc;
 use crate::backend::{Backend, Limits};
 use crate::hash::Map;
 use crate::packet::{ACK, FIN, Flow, Packet, RST, SYN};
-use crate::words::{Connection, Decision, Reason, UDP, VipAddress};
+use crate::words::{Connection, ConnectionStage, Decision, Reason, UDP, VipAddress};
 
 /// Time that a handshake may take: then the client's system sends its SYN again.
 const HANDSHAKE: u64 = 1_000_000_000;
@@ -29,6 +29,9 @@ const AGAIN: u64 = HANDSHAKE / 2;
 
 /// Connections watched at a time; what goes beyond is not watched.
 const MOST: usize = 200_000;
+
+/// Connections that ended and are still told of: the last ones.
+const MOST_ENDED: usize = 4_096;
 
 /// Time after which an unwatched handshake is doubted, unless the backend has answered others.
 const DOUBT: u64 = 250_000_000;
@@ -74,6 +77,18 @@ struct Watched {
     stage: Stage,
     /// When the stage began.
     since: u64,
+    /// When it was last known to be there.
+    known: u64,
+}
+
+/// One that is over.
+#[derive(Debug)]
+struct Ended {
+    key: Key,
+    vip: SocketAddr,
+    decision: Option<Decision>,
+    stage: ConnectionStage,
+    since: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +107,8 @@ pub(crate) struct Flows {
     towards: Map<(u8, SocketAddr, SocketAddr), SocketAddr>,
     /// In the order in which they began.
     unwatched: VecDeque<Unwatched>,
+    /// In the order in which they ended.
+    ended: VecDeque<Ended>,
     /// Handshakes in the order in which they began.
     asked: VecDeque<(u64, Key)>,
     /// UDP flows in the order of their first datagrams.
@@ -105,6 +122,7 @@ impl Flows {
             watched: Map::default(),
             towards: Map::default(),
             unwatched: VecDeque::new(),
+            ended: VecDeque::new(),
             asked: VecDeque::new(),
             flows: VecDeque::new(),
             tuning,
@@ -181,20 +199,31 @@ impl Flows {
             }
         }
         self.towards.insert((key.protocol, key.client, vip), key.backend);
-        self.watched.insert(key, Watched { vip, backend, decision, share, stage, since });
+        let flow = Watched { vip, backend, decision, share, stage, since, known: since };
+        self.watched.insert(key, flow);
     }
 
-    /// All that are watched.
+    /// All that are watched, and the last ones that ended.
     pub fn connections(&self, now: u64) -> Vec<Connection> {
-        let connection = |(key, flow): (&Key, &Watched)| Connection {
+        let connection = |key: &Key, vip, stage, since, decision| Connection {
             client: key.client,
-            vip: VipAddress { socket: flow.vip, protocol: key.protocol },
+            vip: VipAddress { socket: vip, protocol: key.protocol },
             backend: key.backend,
-            is_established: flow.stage != Stage::Asked,
-            age: now.saturating_sub(flow.since) / 1_000_000,
-            decision: flow.decision,
+            stage,
+            age: now.saturating_sub(since) / 1_000_000,
+            decision,
         };
-        self.watched.iter().map(connection).collect()
+        let watched = self.watched.iter().map(|(key, flow)| {
+            let stage = match flow.stage {
+                Stage::Asked => ConnectionStage::Started,
+                Stage::Open | Stage::Flow => ConnectionStage::Established,
+            };
+            connection(key, flow.vip, stage, flow.since, flow.decision)
+        });
+        let ended = self.ended.iter();
+        let ended =
+            ended.map(|end| connection(&end.key, end.vip, end.stage, end.since, end.decision));
+        watched.chain(ended).collect()
     }
 
     /// Takes in a packet that was shown.
@@ -221,7 +250,7 @@ impl Flows {
                 let nanos = now.saturating_sub(watched.since);
                 watched.backend.succeeded(watched.share, nanos, now);
                 watched.stage = Stage::Open;
-                watched.since = now;
+                (watched.since, watched.known) = (now, now);
             }
             (Stage::Open, flags) if flags & FIN != 0 => self.end(&key, now),
             _ => {}
@@ -255,9 +284,9 @@ impl Flows {
         }
     }
 
-    /// Some flows that were open before `before`, for somebody to look whether they still are.
+    /// Some flows that nobody has looked after since `before`, for somebody to look whether they still are.
     pub fn older(&self, before: u64, most: usize) -> Vec<Key> {
-        let is_old = |flow: &&Watched| flow.stage == Stage::Open && flow.since < before;
+        let is_old = |flow: &&Watched| flow.stage == Stage::Open && flow.known < before;
         let old = self.watched.iter().filter(|(_, flow)| is_old(flow));
         old.map(|(key, _)| *key).take(most).collect()
     }
@@ -265,7 +294,7 @@ impl Flows {
     /// An old connection still exists.
     pub fn touch(&mut self, key: &Key, now: u64) {
         if let Some(flow) = self.watched.get_mut(key).filter(|flow| flow.stage == Stage::Open) {
-            flow.since = now;
+            flow.known = now;
         }
     }
 
@@ -295,6 +324,7 @@ impl Flows {
     /// Ends one for good.
     fn end(&mut self, key: &Key, now: u64) {
         let Some(flow) = self.take(key) else { return };
+        self.keep_end(key, &flow);
         let Watched { backend, decision, share, stage, since, .. } = flow;
         match stage {
             Stage::Asked => {
@@ -307,6 +337,19 @@ impl Flows {
             // A flow lasts for as long as we believe that it does.
             Stage::Flow => backend.closed(share, None, now, &self.tuning),
         }
+    }
+
+    /// Remembers one that is over, in case somebody asks.
+    fn keep_end(&mut self, key: &Key, flow: &Watched) {
+        if self.ended.len() == MOST_ENDED {
+            self.ended.pop_front();
+        }
+        let Watched { vip, decision, since, .. } = *flow;
+        let stage = match flow.stage {
+            Stage::Asked => ConnectionStage::Failed,
+            Stage::Open | Stage::Flow => ConnectionStage::Closed,
+        };
+        self.ended.push_back(Ended { key: *key, vip, decision, stage, since });
     }
 
     /// Lets one go of which nothing will be seen any more.

@@ -42,6 +42,6 @@ pub use engine::{Engine, Options, teardown};
 pub use error::{OpenError, QueueError};
 pub use routes::Masquerade;
 pub use words::{
-    Admission, BackendWanted, Connection, Counts, Decision, Distance, Latencies, Locality, Policy,
-    Reason, Removal, Rule, TCP, Tuning, UDP, VipAddress, VipWanted,
+    Admission, BackendWanted, Connection, ConnectionStage, Counts, Decision, Distance, Latencies,
+    Locality, Policy, Reason, Removal, Rule, TCP, Tuning, UDP, VipAddress, VipWanted,
 };

@@ -33,7 +33,7 @@ pub struct Policy {
     pub slow_start: Duration,
 }
 
-/// A connection or UDP flow that is watched.
+/// A connection or UDP flow that is watched, or was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Connection {
     /// Whose it is.
@@ -42,12 +42,25 @@ pub struct Connection {
     pub vip: VipAddress,
     /// What it got.
     pub backend: SocketAddr,
-    /// Whether the handshake is complete; UDP has none and counts as established.
-    pub is_established: bool,
-    /// Milliseconds in this stage.
+    /// How far it is, or got.
+    pub stage: ConnectionStage,
+    /// Milliseconds since its first packet, or since its handshake if that is complete.
     pub age: u64,
     /// Why this backend; none if a former process chose it.
     pub decision: Option<Decision>,
+}
+
+/// How far a connection is, or got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectionStage {
+    /// Nobody has answered yet.
+    Started,
+    /// The handshake is complete; UDP has none and begins with this.
+    Established,
+    /// The handshake was refused, or not answered in time.
+    Failed,
+    /// It was established and is over.
+    Closed,
 }
 
 /// What a choice was made by.

@@ -3,7 +3,8 @@
 use super::{Reason, Socket, Stage, Standing, VipsError, address, key};
 use mizzen_ebpf_loader as loader;
 use mizzen_nfqueue::{
-    self as nfqueue, BackendWanted, Connection, Engine, Policy, VipAddress, VipWanted,
+    self as nfqueue, BackendWanted, Connection, ConnectionStage, Engine, Policy, VipAddress,
+    VipWanted,
 };
 use mizzen_types::vip::{VipKey, VipSpec};
 use std::collections::BTreeMap;
@@ -57,7 +58,7 @@ pub(super) fn standing(engine: &Engine, vip: &VipKey) -> Option<Standing> {
     Some(Standing { refused, backends })
 }
 
-/// The watched connections as sockets; which sockets they are, only their machines know.
+/// The known connections as sockets; which sockets they are, only their machines know.
 pub(super) fn sockets(engine: &Engine) -> Vec<Socket> {
     engine.connections().iter().map(socket).collect()
 }
@@ -66,14 +67,20 @@ fn socket(connection: &Connection) -> Socket {
     let decision = connection.decision;
     let (micros, in_flight) = decision.map_or((0, 0), |decision| decision.load);
     let other = decision.and_then(|decision| decision.other);
+    let stage = match connection.stage {
+        ConnectionStage::Started => Stage::Started,
+        ConnectionStage::Established => Stage::Established,
+        ConnectionStage::Failed => Stage::Failed,
+        ConnectionStage::Closed => Stage::Closed,
+    };
     Socket {
         cookie: 0,
         netns: 0,
         vip: connection.vip,
         backend: connection.backend,
         local: Some(connection.client),
-        stage: if connection.is_established { Stage::Established } else { Stage::Started },
-        is_open: true,
+        stage,
+        is_open: matches!(stage, Stage::Started | Stage::Established),
         age: connection.age,
         reason: decision.map_or(Reason::Only, |decision| decision.reason),
         passed_over: decision.is_some_and(|decision| decision.passed_over),

@@ -126,8 +126,8 @@ impl Core {
                 Box::new(move || minuteman_backend(&at, &sight, &minutes))
             }
             Query::MinutemanMetrics => {
-                let sight = self.look_at_vips();
-                Box::new(move || QueryReply::Json(minuteman::metrics(&sight)))
+                let (sight, minutes) = self.look_at_minutes();
+                Box::new(move || QueryReply::Json(minuteman::metrics(&sight, &minutes)))
             }
             Query::Vips => {
                 let specs = self.planner.specs();

@@ -99,6 +99,34 @@ fn datagrams_count_until_they_are_idle() {
 }
 
 #[test]
+fn what_ended_is_told_of_for_a_while() {
+    use ConnectionStage::{Closed, Established, Failed, Started};
+    let stages = |bench: &Bench| -> Vec<(ConnectionStage, u64)> {
+        let all = bench.flows.connections(10 * SECOND);
+        all.iter().map(|connection| (connection.stage, connection.age)).collect()
+    };
+    let mut bench = Bench::new(TCP);
+    bench.begin(SECOND);
+    assert_eq!(stages(&bench), [(Started, 9_000)]);
+    bench.back(SYN | ACK, 2 * SECOND);
+    let key = bench.key;
+    bench.flows.touch(&key, 5 * SECOND);
+    assert_eq!(stages(&bench), [(Established, 8_000)], "looking after it makes it no younger");
+    bench.back(FIN | ACK, 6 * SECOND);
+    assert_eq!(stages(&bench), [(Closed, 8_000)]);
+    let (_, lives) = bench.backend.latencies();
+    assert_eq!(lives.sum, 4_000_000, "four seconds");
+    bench.begin(7 * SECOND);
+    bench.back(RST | ACK, 7 * SECOND);
+    assert_eq!(stages(&bench), [(Closed, 8_000), (Failed, 3_000)]);
+    for _ in 0..MOST_ENDED {
+        bench.begin(8 * SECOND);
+        bench.back(RST | ACK, 8 * SECOND);
+    }
+    assert_eq!(stages(&bench), vec![(Failed, 2_000); MOST_ENDED], "the oldest make room");
+}
+
+#[test]
 fn unwatched_handshakes_are_doubted_where_nobody_is_answered() {
     let mut bench = Bench::new(TCP);
     let Key { client: source, backend: destination, .. } = bench.key;

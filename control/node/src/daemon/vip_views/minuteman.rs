@@ -1,7 +1,8 @@
 //! The balancer in the shapes of Minuteman.
 //!
 //! `latency_last_60s` has what its histograms gave: `n`, `mean`, `min`, `max`, `median` and the percentiles
-//! `50` to `999`, here in milliseconds; `{}` without a handshake in the last minute.
+//! `50` to `999`, here in milliseconds; `{}` without a handshake in the last minute. In `/metrics` a spiral
+//! has a `count` of all times and `one`, that of the last minute.
 
 use super::recent::Minutes;
 use super::sight::{Seen, Sight, State};
@@ -53,14 +54,20 @@ pub(crate) fn one(
     })
 }
 
-/// `GET /metrics`: a flat map of counters.
-pub(crate) fn metrics(sight: &Sight) -> Value {
+/// `GET /metrics`: a flat map, each name with its type behind it.
+pub(crate) fn metrics(sight: &Sight, minutes: &Minutes) -> Value {
     let sum = |of: fn(&Counts) -> u64| -> u64 {
         sight.vips.iter().flat_map(|seen| seen.counts.iter().flatten()).map(of).sum()
     };
+    let (successes, minute) = (sum(|c| c.established), minutes.together());
+    let mut histogram = latency(&minute);
+    histogram["type"] = json!("histogram");
     json!({
-        "mm_connect_successes_counter": { "count": sum(|c| c.established), "type": "counter" },
+        "mm_connect_successes_counter": { "count": successes, "type": "counter" },
         "mm_connect_failures_counter": { "count": sum(|c| c.failed), "type": "counter" },
+        "mm_connect_successes_spiral":
+            { "count": successes, "one": spread::samples(&minute), "type": "spiral" },
+        "mm_connect_latency_histogram": histogram,
     })
 }
 
@@ -107,7 +114,12 @@ mod tests {
         let other = &all["vips"]["11.0.0.1:80"]["9.0.0.2:80"];
         assert_eq!((&other["total_failures"], &other["is_healthy"]), (&json!(3), &json!(false)));
         assert_eq!(other["latency_last_60s"], json!({}));
-        assert_eq!(metrics(&sight)["mm_connect_failures_counter"]["count"], 3);
+        let metrics = metrics(&sight, &minutes);
+        assert_eq!(metrics["mm_connect_failures_counter"]["count"], 3);
+        let spiral = json!({ "count": 812, "one": 3, "type": "spiral" });
+        assert_eq!(metrics["mm_connect_successes_spiral"], spiral);
+        let histogram = &metrics["mm_connect_latency_histogram"];
+        assert_eq!((&histogram["n"], &histogram["type"]), (&json!(3), &json!("histogram")));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 use super::sight::Seen;
 use super::spread;
+use mizzen_ebpf_core::bucket::BUCKETS;
 use mizzen_kernel::vips::Latencies;
 use mizzen_types::time::Mono;
 use mizzen_types::vip::VipKey;
@@ -144,6 +145,17 @@ impl Minutes {
     /// Of one backend of a VIP.
     pub fn of(&self, seen: &Seen, backend: SocketAddr) -> Option<&Latencies> {
         self.0.get(&(seen.spec.key, backend))
+    }
+
+    /// Of all of them.
+    pub fn together(&self) -> Latencies {
+        let mut all = Latencies { buckets: vec![0; BUCKETS as usize], sum: 0 };
+        for latencies in self.0.values() {
+            let buckets = all.buckets.iter_mut().zip(&latencies.buckets);
+            buckets.for_each(|(sum, count)| *sum += count);
+            all.sum += latencies.sum;
+        }
+        all
     }
 
     /// Of this one and no other.

@@ -93,7 +93,10 @@ pub(crate) fn unknown(
             );
         }
         if engine == EngineKind::Nfqueue {
-            words.push("the engine nfqueue knows connections while they are open".to_owned());
+            words.push(
+                "the engine nfqueue looks at some connections only while there are thousands a second"
+                    .to_owned(),
+            );
         }
     }
     kept.sort_by_key(|socket| (!socket.is_open, socket.age));
