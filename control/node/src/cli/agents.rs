@@ -292,8 +292,10 @@ x-S4    host-x       away          -          -
         assert_eq!(found("m-S1").unwrap(), "m-S1", "an id before the beginning of another");
         assert_eq!(found("host-m-S2").unwrap(), "m-S2");
         assert_eq!(found("x").unwrap(), "x-S4");
+        assert_eq!(found("m-S3").unwrap(), "m-S3", "also one that is away");
+        // Of several, one that is away is the one that nobody means.
         assert!(
-            matches!(found("m-S"), Err(CliError::SeveralAgents { agents, .. }) if agents.len() == 5)
+            matches!(found("m-S"), Err(CliError::SeveralAgents { agents, .. }) if agents.len() == 4)
         );
         for wanted in ["", "y"] {
             assert!(matches!(found(wanted), Err(CliError::NoAgent { .. })), "{wanted}");

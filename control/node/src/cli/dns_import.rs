@@ -78,7 +78,9 @@ impl Imported {
 
 fn import(config: Map<String, Value>) -> Result<Imported, Vec<String>> {
     let mut old = Old::new(config);
-    if old.keys.iter().all(|(key, (_, value))| note(key, value) == Some(UNKNOWN)) {
+    let is_unknown =
+        |(key, (_, value)): (&String, &(String, Value))| note(key, value) == Some(UNKNOWN);
+    if !old.keys.is_empty() && old.keys.iter().all(is_unknown) {
         return Err(vec!["no key in it is one of Mesos-DNS' configuration".to_owned()]);
     }
     let mut imported = Imported::default();
@@ -307,10 +309,17 @@ mod tests {
 
     #[test]
     fn a_key_cannot_write_lines_of_its_own() {
-        let text = r#"{"a\n[admin]\nx":1}"#;
+        let text = r#"{"a\n[admin]\nx":1,"ttl":60}"#;
         let toml = import(serde_json::from_str(text).unwrap()).unwrap().toml();
         let line = "# a[admin]x: not a key of Mesos-DNS that is known here";
         assert!(toml.lines().any(|have| have == line), "{toml}");
+    }
+
+    #[test]
+    fn what_is_none_of_mesos_dns_is_refused() {
+        let app = serde_json::from_str(r#"{"id":"/web","cmd":"sleep 1"}"#).unwrap();
+        let wrong = import(app).unwrap_err();
+        assert_eq!(wrong, ["no key in it is one of Mesos-DNS' configuration"]);
     }
 
     #[test]
