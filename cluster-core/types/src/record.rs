@@ -40,7 +40,7 @@ pub fn write<T: Serialize>(format: u16, value: &T) -> Result<Vec<u8>, RecordErro
     serde_json::to_vec(&Versioned { format, value }).map_err(RecordError::Unwritable)
 }
 
-/// Reads what [`write`] wrote, or a value that has the number in a field of its own.
+/// Reads what [`write()`] wrote, or a value that has the number in a field of its own.
 ///
 /// # Errors
 ///

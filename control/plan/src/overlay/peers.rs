@@ -275,13 +275,13 @@ impl Peers {
         let Some(underlay) = fact.underlay.iter().copied().find(|a| a.is_ipv4() == v4) else {
             return (None, vec![PeerProblem::NoUnderlay { family: if v4 { 4 } else { 6 } }]);
         };
+        if let Some(problem) = self.end_taken(peer, fact) {
+            return (None, vec![problem]);
+        }
         if underlay == own.underlay {
             // What this machine was before it left and joined anew; if it is another one, the
             // members know of two with one address.
             return (None, Vec::new());
-        }
-        if let Some(problem) = self.end_taken(peer, fact) {
-            return (None, vec![problem]);
         }
         let encryption = match encryption::encrypted(own, fact, underlay) {
             Ok(encryption) => encryption,

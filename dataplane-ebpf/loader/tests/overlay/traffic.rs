@@ -17,7 +17,13 @@ fn the_ordinary_path_connects_containers() {
         let [client, server] = cluster.pair();
         for family in FAMILIES {
             let target = server.namespace.server(&at(address(family, 2, 2)));
-            let mut connection = client.namespace.connect(target).expect("a route");
+            // The neighbours of a bridge that was just made find each other in a moment.
+            let mut made = None;
+            eventually("a way", || {
+                made = client.namespace.connect(target).ok();
+                made.is_some()
+            });
+            let mut connection = made.expect("a way");
             assert!(connection.echoes(&vec![7; 300_000]));
         }
     });

@@ -52,7 +52,9 @@ fn tokens_are_listed_without_their_secrets_and_revoked() {
         let unused = one.json(&["join-token", "--ttl", "2h", "--uses", "3"]);
         let secrets = [&used, &unused].map(|made| made["token"].as_str().unwrap().to_owned());
         let two = joining(2, "two", &secrets[0]).start();
-        await_listed(&two, &[("one", "alive"), ("two", "alive")]);
+        for node in [&one, &two] {
+            await_listed(node, &[("one", "alive"), ("two", "alive")]);
+        }
 
         let listed = one.json(&["join-token", "--list"]);
         let row = |at: usize| {

@@ -230,6 +230,13 @@ fn a_node_that_speaks_for_itself_has_what_was_said_of_it_before() {
 }
 
 #[test]
+fn what_this_machine_was_before_it_joined_anew_is_no_neighbour() {
+    let mut peers = peers(dcos());
+    peers.apply(&"before".into(), Some(&node(1, &[("dcos", 1024, &["9.0.2.0/24"])])));
+    assert_eq!(routes(&peers, "before"), "");
+}
+
+#[test]
 fn narrow_paths_have_smaller_packets() {
     let fact = node(2, &[("dcos", 1024, &["9.0.1.0/24"])]);
     let mtu = |peers: &Peers| peers.entries[&"a".into()].routes[0].mtu;

@@ -304,6 +304,9 @@ fn explanations_are_the_judge_s() {
     use super::super::explain::{Question, explain};
     use mizzen_types::policy::PolicyProtocol::Tcp;
     let mut planner = cluster();
+    let open = explain(&planner, &Question { from: ip(FAR), to: ip(WEB), ports: None });
+    let want = "everything is refused: overlays web and dcos are apart: no ingress rule of the receiver names the sender's";
+    assert_eq!(serde_json::to_value(open).unwrap()["words"], json!([want]), "without a policy");
     set(
         &mut planner,
         &json!([{"id": "db", "applies_to": {"labels": {"app": "db"}},
@@ -324,7 +327,7 @@ fn explanations_are_the_judge_s() {
     let all = asked(WEB, DB, None);
     let want = json!([
         "5432-5433/tcp passes: ingress rule web of policy db allows it",
-        "everything is refused: policy db guards the receiver, and no ingress rule allows it",
+        "everything else is refused: policy db guards the receiver, and no ingress rule allows it",
     ]);
     assert_eq!(all["words"], want);
     for (from, to, want) in [
