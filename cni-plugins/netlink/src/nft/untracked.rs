@@ -1,8 +1,8 @@
 //! Rules that keep packets of tunnels out of connection tracking.
 //!
-//! Every connection in a tunnel has a source port of its own outside of it, in each direction,
-//! so an entry would be made for each and would say nothing; looking for it costs more than
-//! all else that happens to the packet there.
+//! Every connection in a tunnel has a source port of its own outside of it, in each direction.
+//! An entry would be made for each, would say nothing, and would stay for a while in a table
+//! that has room for so many.
 
 use netlink_packet_core::NetlinkMessage;
 use netlink_packet_netfilter::NetfilterMessage;
