@@ -14,6 +14,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::loops::{self, BackEdge};
 use crate::{bpf_prefix, cargo, cargo_home, elf, output_of, path_with, root, run};
 
 /// An object of the programs' workspace.
@@ -43,6 +44,7 @@ pub fn build() -> Result<()> {
         let path = object.path()?;
         fs::write(&path, &bytes).with_context(|| format!("cannot write {}", path.display()))?;
         fs::write(object.checksum()?, format!("{}  {}\n", sha256(&bytes), object.name))?;
+        refuse_loops(object.name, &bytes)?;
         let programs = programs(&bytes)?;
         println!("wrote {DIRECTORY}/{} ({} bytes)", object.name, bytes.len());
         for (section, program) in &programs {
@@ -216,10 +218,21 @@ fn flags() -> Result<Vec<String>> {
         "-Ctarget-cpu=v3".to_owned(),
         "-Cdebuginfo=2".to_owned(),
         "-Clink-arg=--btf".to_owned(),
+        // Loops stay laid out so that Linux 6.1 takes them, see `loops.rs`.
+        "-Clink-arg=--llvm-args=-disable-block-placement".to_owned(),
         // No trace of where this was built.
         format!("--remap-path-prefix={sources}=/mizzen"),
         format!("--remap-path-prefix={}=/cargo", registry.display()),
     ])
+}
+
+fn refuse_loops(name: &str, object: &[u8]) -> Result<()> {
+    for (function, code) in elf::functions(object)? {
+        if let Some(BackEdge { from, to }) = loops::refused(code) {
+            bail!("{name}: Linux 6.1 refuses {function}: instruction {from} goes on to {to}");
+        }
+    }
+    Ok(())
 }
 
 fn programs(object: &[u8]) -> Result<BTreeMap<String, Program>> {

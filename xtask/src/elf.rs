@@ -1,4 +1,5 @@
-//! The sections of a 64-bit little-endian ELF file that hold instructions.
+//! The sections of a 64-bit little-endian ELF file that hold instructions, and the functions in
+//! them.
 
 use std::collections::BTreeMap;
 
@@ -29,8 +30,37 @@ pub fn code_sections(file: &[u8]) -> Result<BTreeMap<String, &[u8]>> {
     Ok(sections)
 }
 
+/// The code of each function, with its name.
+pub fn functions(file: &[u8]) -> Result<Vec<(String, &[u8])>> {
+    let table = number(file, 0x28, 8)?;
+    let entry_size = number(file, 0x3a, 2)?;
+    let header = |index: usize| bytes(file, table + index * entry_size, entry_size);
+    let mut functions = Vec::new();
+    for index in 0..number(file, 0x3c, 2)? {
+        let symbols = header(index)?;
+        if number(symbols, 0x04, 4)? != SYMBOLS {
+            continue;
+        }
+        let names = content(file, header(number(symbols, 0x28, 4)?)?)?;
+        for symbol in content(file, symbols)?.chunks_exact(SYMBOL) {
+            if symbol[4] & 0xf == FUNCTION {
+                let code = content(file, header(number(symbol, 0x06, 2)?)?)?;
+                let code = bytes(code, number(symbol, 0x08, 8)?, number(symbol, 0x10, 8)?)?;
+                functions.push((text(names, number(symbol, 0, 4)?)?, code));
+            }
+        }
+    }
+    Ok(functions)
+}
+
 /// `SHF_EXECINSTR`.
 const EXECUTABLE: usize = 4;
+/// `SHT_SYMTAB`.
+const SYMBOLS: usize = 2;
+/// Bytes of a symbol.
+const SYMBOL: usize = 24;
+/// `STT_FUNC`.
+const FUNCTION: u8 = 2;
 
 fn content<'a>(file: &'a [u8], header: &[u8]) -> Result<&'a [u8]> {
     bytes(file, number(header, 0x18, 8)?, number(header, 0x20, 8)?)

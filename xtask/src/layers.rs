@@ -29,7 +29,7 @@ pub fn check() -> Result<()> {
 /// The floors, from below. Whoever is not listed lies under `tests/` or is refused.
 const FLOORS: [&[&str]; 4] = [
     // words
-    &["mizzen-types", "mizzen-api", "mizzen-ebpf-abi", "mizzen-ebpf-core"],
+    &["mizzen-types", "mizzen-api", "mizzen-ebpf-abi", "mizzen-ebpf-core", "mizzen-net-words"],
     // decisions
     &[
         "mizzen-allocator",
@@ -59,8 +59,10 @@ const FLOORS: [&[&str]; 4] = [
 ];
 
 /// Edges between neighbours.
-const SIDEWAYS: [(&str, &[&str]); 6] = [
+const SIDEWAYS: [(&str, &[&str]); 7] = [
     ("mizzen-api", &["mizzen-types"]),
+    // What the kernel's side says too.
+    ("mizzen-types", &["mizzen-net-words"]),
     ("mizzen-master", &["mizzen-allocator"]),
     // Desired states of all parts meet there.
     ("mizzen-plan", FLOORS[1]),

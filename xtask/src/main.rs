@@ -3,6 +3,7 @@
 mod ebpf;
 mod elf;
 mod layers;
+mod loops;
 mod setup;
 
 use std::env;

@@ -45,9 +45,18 @@ pub(crate) fn of_task(
     let task = record.task.command.as_ref().and_then(|command| command.environment.as_ref());
     for source in [task, command.environment.as_ref()].into_iter().flatten() {
         for variable in &source.variables {
-            let value = variable.value.clone().unwrap_or_default();
-            environment.insert(variable.name.clone(), value);
+            environment.insert(variable.name.clone(), value_of(variable));
         }
     }
     environment
+}
+
+/// A variable's value, or that of its secret. The master lets no secret in that has none or
+/// that is no text.
+fn value_of(variable: &v1::environment::Variable) -> String {
+    let secret = variable.secret.as_ref().and_then(|secret| secret.value.as_ref());
+    match secret {
+        Some(secret) => String::from_utf8_lossy(&secret.data).into_owned(),
+        None => variable.value.clone().unwrap_or_default(),
+    }
 }

@@ -14,6 +14,7 @@
 //! ```
 
 mod duty;
+mod effect;
 mod ended;
 mod environment;
 mod facts;
@@ -21,6 +22,7 @@ pub mod health;
 mod launch;
 pub mod record;
 mod recover;
+mod settings;
 pub mod status;
 pub mod task;
 mod view;
@@ -28,93 +30,21 @@ pub mod way;
 
 use mizzen_api::link::{ToAgent, ToMaster};
 use mizzen_api::v1;
-use mizzen_types::fact::{Fact, Key};
 use mizzen_types::ids::{AgentId, ContainerId, FrameworkId, TaskId};
 use mizzen_types::overlay::{OverlayClaim, OverlayGrant};
 use mizzen_types::random::Dice;
 use mizzen_types::time::{Mono, Now};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::IpAddr;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, VecDeque};
 use task::Task;
 
 pub use duty::Orders;
+pub use effect::{Effect, LaunchFailure};
 pub use ended::{MAX_SHOWN, Retention};
 pub use health::{Answer, Probe};
 pub use launch::{Limits, Order};
 pub use record::Record;
 pub use recover::Found;
-
-/// What does not change while an agent runs.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// What it offers, and how it calls itself; the id is filled in.
-    pub info: v1::AgentInfo,
-    /// Its address, which host-mode tasks listen on.
-    pub address: IpAddr,
-    /// TCP port of its API.
-    pub port: u16,
-    /// Networks whose addresses mean nothing to other nodes.
-    pub local_networks: BTreeSet<String>,
-    /// Below it lie the sandboxes.
-    pub work_dir: PathBuf,
-    /// Below it lie the run directories of the containers.
-    pub run_root: PathBuf,
-    /// Whether a container may use more CPU than its share when others leave it.
-    pub cpu_limit: CpuLimit,
-    /// Largest number of processes in one container.
-    pub pids: u32,
-}
-
-/// What a task's `cpus` mean.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CpuLimit {
-    /// A share: more is given while nobody else wants it.
-    Shares,
-    /// A share and a ceiling (CFS quota).
-    Quota,
-}
-
-/// What is to be done, in order.
-#[derive(Debug, PartialEq)]
-pub enum Effect {
-    /// Tell the master.
-    ToMaster(Box<ToMaster>),
-    /// Write a record so that it survives a crash, before anything that follows.
-    /// If that fails, say so with [`Agent::checkpoint_failed`].
-    Checkpoint(Box<Record>),
-    /// All has been said of a container: its record is needed for no restart any more.
-    /// Whoever keeps its sandbox says so with [`Agent::adopt_ended`] at the next start.
-    Forget(ContainerId),
-    /// This is the node's share of the overlays from now on.
-    Overlay(Box<OverlayGrant>),
-    /// Keep this as the agent's id.
-    SaveId(AgentId),
-    /// Keep this for [`Orders::from_bytes`] at the next start; `None` removes it.
-    SaveOrders(Option<Vec<u8>>),
-    /// Make a container; answer with [`Agent::launched`] or
-    /// [`Agent::launch_failed`], then watch it.
-    Launch(Box<Order>),
-    /// Tell when a container of a former process ends, with [`Agent::ended`].
-    Watch(ContainerId),
-    /// Send a signal to everything in a container.
-    Signal(ContainerId, i32),
-    /// Remove all that is left of a container.
-    Destroy(ContainerId),
-    /// Ask a task how it is; answer with [`Agent::probed`].
-    Probe(Box<Probe>),
-    /// Say this in the owner log.
-    Fact(Key, Option<Box<Fact>>),
-}
-
-/// Why a container could not be made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LaunchFailure {
-    /// The launcher, a cgroup or a mount refused.
-    Container,
-    /// A CNI plugin refused or did not answer.
-    Network,
-}
+pub use settings::{CpuLimit, Settings};
 
 /// One agent.
 #[derive(Debug)]
@@ -435,11 +365,12 @@ impl Agent {
     }
 
     /// The master wants something of a task that is not here: it must have ended
-    /// long ago, so the master is told that it is lost.
+    /// long ago, or never come. Who is not aware of partitions hears from the master that
+    /// it is lost.
     fn answer_for_unknown(&mut self, framework_id: &v1::FrameworkId, task_id: &v1::TaskId) {
         let status = v1::TaskStatus {
             task_id: task_id.clone(),
-            state: v1::TaskState::TaskLost.into(),
+            state: v1::TaskState::TaskDropped.into(),
             message: Some("The agent does not know this task".to_owned()),
             source: Some(v1::task_status::Source::Agent.into()),
             reason: Some(v1::task_status::Reason::Reconciliation.into()),
@@ -449,7 +380,7 @@ impl Agent {
         let update = ToMaster::StatusUpdate {
             framework_id: framework_id.clone(),
             status,
-            latest_state: v1::TaskState::TaskLost,
+            latest_state: v1::TaskState::TaskDropped,
         };
         self.effects.push_back(Effect::ToMaster(Box::new(update)));
     }

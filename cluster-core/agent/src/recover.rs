@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | running or killing | found | it is watched and probed as before; if it ended meanwhile, watching says so at once |
 //! | launching | running | the daemon died between fork and report: it runs, so it is reported running |
-//! | launching | none | it never started: lost, and its framework starts another one |
+//! | launching | none | it never started: dropped, and its framework starts another one |
 //! | ended | any | its last update is sent again, what is left of the container is removed |
 //! | none | found | nobody answers for it: removed |
 
@@ -98,6 +98,6 @@ impl Task {
             reason: Some(mizzen_api::v1::task_status::Reason::AgentRestarted),
             by_agent: true,
         };
-        self.end(mizzen_api::v1::TaskState::TaskLost, details, now, turn);
+        self.end(mizzen_api::v1::TaskState::TaskDropped, details, now, turn);
     }
 }

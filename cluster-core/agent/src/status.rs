@@ -72,7 +72,20 @@ pub fn append(
     }
     record.statuses.push(v1::TaskStatus { data: None, ..status.clone() });
     if record.audience == Audience::Framework {
+        drop_overtaken(record, &status);
         record.pending.push(status);
+    }
+}
+
+/// Health comes and goes while nobody acknowledges: of a running task the last word is
+/// enough. The oldest update may be on its way and stays.
+fn drop_overtaken(record: &mut Record, status: &v1::TaskStatus) {
+    let running = v1::TaskState::TaskRunning;
+    let overtaken = record.pending.len() > 1
+        && status.state() == running
+        && record.pending.last().is_some_and(|last| last.state() == running);
+    if overtaken {
+        record.pending.pop();
     }
 }
 

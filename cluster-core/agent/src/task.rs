@@ -198,7 +198,7 @@ impl Task {
         now: Now,
         turn: &mut Turn<'_>,
     ) {
-        if self.record.phase == Phase::Launching && launch == LaunchState::Prevented {
+        if launch == LaunchState::Prevented {
             let message = format!("cannot write the task's record: {error}");
             self.launch_failed(LaunchFailure::Container, &message, now, turn);
             // The record of the failure meets the same disk; the update is sent

@@ -4,12 +4,13 @@ use super::*;
 use crate::record::Phase;
 use mizzen_api::link::Duty;
 use mizzen_types::container::Exit;
-use mizzen_types::fact::{Health, Reach, TaskPhase};
+use mizzen_types::fact::{Fact, Health, Reach, TaskPhase};
 use mizzen_types::time::Wall;
 use std::time::Duration;
 use v1::TaskState as S;
 
 mod duty;
+mod ends;
 mod views;
 
 /// An agent with a clock and what came out of it.
@@ -447,7 +448,7 @@ fn a_restart_takes_every_task_up_where_it_was() {
 
     let mut never = after_restart(Phase::Launching, vec![], &record);
     assert_eq!(never.take_log(), ["destroy"]);
-    assert_eq!(never.last_status().state(), S::TaskLost);
+    assert_eq!(never.last_status().state(), S::TaskDropped);
 
     let ended = Found { running: false, ..found(&container, Some(7)) };
     let mut ended = after_restart(Phase::Running, vec![ended], &record);

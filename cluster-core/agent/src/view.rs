@@ -30,7 +30,7 @@ impl Counters {
         let counter = match state {
             v1::TaskState::TaskFinished => &mut self.finished,
             v1::TaskState::TaskKilled | v1::TaskState::TaskGoneByOperator => &mut self.killed,
-            v1::TaskState::TaskLost => &mut self.lost,
+            v1::TaskState::TaskDropped | v1::TaskState::TaskLost => &mut self.lost,
             _ => &mut self.failed,
         };
         *counter += 1;

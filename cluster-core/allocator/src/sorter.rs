@@ -12,40 +12,15 @@
 //!        .   b
 //! ```
 
+mod total;
+
 use crate::node::{Change, Kind, Node};
 use crate::share::{Share, Weight};
 use mizzen_types::resources::{Quantities, Resources};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-
-/// What the cluster has. Every change gives it a new number, by which sorters see
-/// that their shares are out of date.
-#[derive(Debug, Clone, Default)]
-pub struct Total {
-    quantities: Quantities,
-    generation: u64,
-}
-
-impl Total {
-    /// Adds an agent's scalars.
-    pub fn add(&mut self, quantities: &Quantities) {
-        self.quantities.add(quantities);
-        self.generation += 1;
-    }
-
-    /// Takes an agent's scalars away.
-    pub fn subtract(&mut self, quantities: &Quantities) {
-        self.quantities.subtract(quantities);
-        self.generation += 1;
-    }
-
-    /// The scalars of all agents.
-    #[must_use]
-    pub fn quantities(&self) -> &Quantities {
-        &self.quantities
-    }
-}
+pub use total::Total;
 
 /// The tree.
 #[derive(Debug)]

@@ -176,7 +176,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_command_whose_time_is_over_dies_with_its_children() {
-        let finished = shell("sleep 1000 & echo $!; wait", b"", Duration::from_secs(1)).await;
+        let finished = shell("sleep 1000 & echo $!; wait", b"", Duration::from_secs(5)).await;
         assert!(finished.status.is_none());
         let grandchild: u32 = finished.stdout.trim().parse().unwrap();
         if let Some(process) = open(grandchild).unwrap() {

@@ -3,6 +3,7 @@
 use crate::command::{Overtime, run_bounded};
 use crate::containerizer::{Containerizer, Inner};
 use mizzen_types::container::CommandSpec;
+use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 use tokio::process::Command;
@@ -44,7 +45,8 @@ pub enum EnterError {
 
 impl Containerizer {
     /// Runs a command in the namespaces and cgroups of a container, as its user, in its
-    /// sandbox, with its environment. When `limit` is over it is killed.
+    /// sandbox, with its environment and what `environment` adds to it. When `limit` is over
+    /// it is killed.
     ///
     /// # Errors
     ///
@@ -53,12 +55,13 @@ impl Containerizer {
         &self,
         id: &str,
         command: &CommandSpec,
+        environment: &BTreeMap<String, String>,
         limit: Duration,
     ) -> Result<CommandOutcome, EnterError> {
         let failed = |source| EnterError::System { id: id.to_owned(), source };
         let gone = || EnterError::NotRunning { id: id.to_owned() };
         let (command, environment) =
-            self.inner.enter(id, command).map_err(failed)?.ok_or_else(gone)?;
+            self.inner.enter(id, command, environment).map_err(failed)?.ok_or_else(gone)?;
         let finished = run_bounded(command, &environment, limit, KEEP, Overtime::Terminate)
             .await
             .map_err(failed)?;
@@ -73,11 +76,14 @@ impl Containerizer {
 impl Inner {
     /// The command, and its environment for stdin: the loader of the launcher itself
     /// must not see it.
-    fn enter(&self, id: &str, command: &CommandSpec) -> io::Result<Option<(Command, Vec<u8>)>> {
+    fn enter(
+        &self,
+        id: &str,
+        command: &CommandSpec,
+        more: &BTreeMap<String, String>,
+    ) -> io::Result<Option<(Command, Vec<u8>)>> {
         let run_dir = self.run_dir(id);
         let Some(record) = run_dir.read_record()? else { return Ok(None) };
-        // Held until the spawn would be better, but `enter` takes a number; it fails
-        // if that has become another process, which has other namespaces at most.
         let Some(pid) = run_dir.read_pid()? else { return Ok(None) };
         if self.open_init_of(&run_dir, &record)?.is_none() {
             return Ok(None);
@@ -85,6 +91,8 @@ impl Inner {
         let mut enter = Command::new(&self.launcher);
         enter.env_clear().current_dir("/");
         enter.arg("enter").arg("--pid").arg(pid.to_string()).arg("--environment-from-stdin");
+        // The number may be another process's when `enter` looks: it is not entered then.
+        enter.arg("--parent").arg(record.launcher.pid.to_string());
         enter.arg("--cwd").arg(&record.spec.sandbox);
         if let Some(user) = &record.spec.user {
             enter.arg("--user").arg(user);
@@ -97,6 +105,8 @@ impl Inner {
             }
         };
         let mut environment = record.spec.environment;
+        environment.extend(more.clone());
+        // Only the network knows these.
         environment.extend(record.environment);
         Ok(Some((enter, serde_json::to_vec(&environment)?)))
     }

@@ -37,6 +37,8 @@ pub fn run(arguments: &[OsString]) -> ExitCode {
 #[derive(Debug, Default, PartialEq)]
 struct Request {
     pid: u32,
+    /// Whose child the process must be.
+    parent: Option<u32>,
     cwd: Option<PathBuf>,
     user: Option<String>,
     environment: Environment,
@@ -74,6 +76,10 @@ fn parse(arguments: &[OsString]) -> Result<Request, Failure> {
         let value = value.to_string_lossy();
         match argument.as_ref() {
             "--pid" => request.pid = value.parse().map_err(|_| bad("--pid is not a number"))?,
+            "--parent" => {
+                let parent = value.parse().map_err(|_| bad("--parent is not a number"))?;
+                request.parent = Some(parent);
+            }
             "--cwd" => request.cwd = Some(value.as_ref().into()),
             "--user" => request.user = Some(value.into_owned()),
             other => return Err(bad(&format!("unknown option {other}"))),
@@ -93,6 +99,7 @@ impl Request {
         let environment = self.read_environment()?;
         let namespaces = self.open_namespaces()?;
         self.join_cgroups()?;
+        self.check_parent()?;
         for (name, namespace) in namespaces {
             setns(&namespace, CloneFlags::empty())
                 .step(|| format!("enter the {name} namespace of process {}", self.pid))?;
@@ -134,6 +141,22 @@ impl Request {
             process::join_cgroup(&directory)?;
         }
         Ok(())
+    }
+
+    /// The number may have become another process's before the namespaces were opened. The
+    /// launcher has one child at a time: if this is it now, it was it all the time.
+    fn check_parent(&self) -> Result<(), Failure> {
+        let Some(parent) = self.parent else { return Ok(()) };
+        let path = format!("/proc/{}/status", self.pid);
+        let status = fs::read_to_string(&path).step(|| format!("read {path}"))?;
+        let found = status.lines().find_map(|line| line.strip_prefix("PPid:")).map(str::trim);
+        match found.and_then(|found| found.parse::<u32>().ok()) == Some(parent) {
+            true => Ok(()),
+            false => {
+                let step = format!("enter process {}", self.pid);
+                Err(Failure::new(step, &format!("it is no child of process {parent}")))
+            }
+        }
     }
 
     fn read_environment(&self) -> Result<BTreeMap<String, String>, Failure> {
@@ -211,6 +234,7 @@ mod tests {
         let parse = |line: &str| parse(&line.split(' ').map(OsString::from).collect::<Vec<_>>());
         let want = Request {
             pid: 7,
+            parent: None,
             cwd: Some("/tmp".into()),
             user: None,
             environment: Environment::Own,
@@ -220,9 +244,19 @@ mod tests {
         assert_eq!(parse("--pid 7 --cwd /tmp ls --all").unwrap(), want);
         let request = parse("--environment-from-stdin --pid 7 ls").unwrap();
         assert_eq!(request.environment, Environment::Stdin);
+        assert_eq!(parse("--pid 7 --parent 6 ls").unwrap().parent, Some(6));
         for bad in ["ls", "--pid 7", "--pid x ls", "--pid", "--what 1 --pid 7 ls"] {
             assert!(parse(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_process_of_another_parent_is_not_entered() {
+        let pid = std::process::id();
+        let of = |parent| Request { pid, parent, ..Request::default() }.check_parent();
+        assert!(of(Some(std::os::unix::process::parent_id())).is_ok());
+        assert!(of(None).is_ok());
+        assert!(of(Some(pid)).is_err());
     }
 
     #[test]

@@ -39,11 +39,12 @@ Usage:
       ended is written to the file `status` of the container's run directory.
       The daemon does this; there is no reason to do it by hand.
 
-  mizzen-launch enter --pid PID [--cwd DIR] [--user NAME] [--environment-from-stdin]
-                      [--] COMMAND [ARGUMENT…]
+  mizzen-launch enter --pid PID [--parent PID] [--cwd DIR] [--user NAME]
+                      [--environment-from-stdin] [--] COMMAND [ARGUMENT…]
       Runs a command in the namespaces and cgroups of the container whose first process
-      is PID and ends with the command's exit code (128 + N if signal N ended it, 125 if
-      it could not be run). Its environment is the caller's, or a JSON object on stdin.
+      is PID, and a child of the other PID if that is given. Ends with the command's exit
+      code (128 + N if signal N ended it, 125 if it could not be run). Its environment is
+      the caller's, or a JSON object on stdin.
 
 Options:
   -h, --help     This text

@@ -8,6 +8,7 @@ use common::{Node, runs, until};
 use mizzen_isolators::{LaunchFailure, LauncherError, SignalError};
 use mizzen_types::container::{CommandSpec, Exit, MountSpec};
 use mizzen_types::error::chain;
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
@@ -339,13 +340,18 @@ async fn commands_run_inside() {
     let shell = |text: &str| CommandSpec::Shell(text.to_owned());
     let long = Duration::from_secs(60);
 
-    let text = "hostname; id -un; pwd; echo $A; cat /proc/2/comm; echo no >&2; exit 9";
-    let outcome = node.containers.run_in("c", &shell(text), long).await.unwrap();
+    let own = BTreeMap::from([("OWN".to_owned(), "its own".to_owned())]);
+    let text = "hostname; id -un; pwd; echo $A$OWN; cat /proc/2/comm; echo no >&2; exit 9";
+    let outcome = node.containers.run_in("c", &shell(text), &own, long).await.unwrap();
     let sandbox = node.sandbox("c");
-    assert_eq!(outcome.stdout, format!("box\nnobody\n{}\nb\nsleep\n", sandbox.display()));
+    assert_eq!(outcome.stdout, format!("box\nnobody\n{}\nbits own\nsleep\n", sandbox.display()));
     assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(9), "no\n"));
 
-    let cgroup = node.containers.run_in("c", &shell("cat /proc/self/cgroup"), long).await.unwrap();
+    let cgroup = node
+        .containers
+        .run_in("c", &shell("cat /proc/self/cgroup"), &BTreeMap::new(), long)
+        .await
+        .unwrap();
     let below = format!(":/{}/c", node.root);
     assert!(cgroup.stdout.contains(&format!("memory{below}")), "{}", cgroup.stdout);
     assert!(cgroup.stdout.contains(&format!("0:{below}")), "{}", cgroup.stdout);
@@ -354,12 +360,13 @@ async fn commands_run_inside() {
         program: "no-such-check".to_owned(),
         arguments: vec!["no-such-check".to_owned()],
     };
-    let outcome = node.containers.run_in("c", &missing, long).await.unwrap();
+    let outcome = node.containers.run_in("c", &missing, &BTreeMap::new(), long).await.unwrap();
     assert_eq!(outcome.code, Some(125));
     assert!(outcome.stderr.contains("No such file"), "{}", outcome.stderr);
 
     let slow = shell("echo begun; sleep 1000 & sleep 1000");
-    let outcome = node.containers.run_in("c", &slow, Duration::from_secs(1)).await.unwrap();
+    let outcome =
+        node.containers.run_in("c", &slow, &BTreeMap::new(), Duration::from_secs(5)).await.unwrap();
     assert_eq!((outcome.code, outcome.stdout.as_str()), (None, "begun\n"));
     // The task, and nothing of the check.
     until(|| node.containers.statistics("c").pids == Some(1)).await;

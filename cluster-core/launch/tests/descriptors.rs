@@ -8,6 +8,7 @@ use common::Node;
 use mizzen_isolators::{SignalError, limit_descriptors_of_children};
 use mizzen_types::container::{CommandSpec, Exit};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
@@ -86,7 +87,11 @@ async fn tasks_have_the_limit_that_the_daemon_was_started_with() {
     node.written("c", "done").await;
     assert_eq!(node.stdout("c"), format!("{OF_TASKS}\n{hard}\ndone\n"));
     let command = CommandSpec::Shell("ulimit -Sn".to_owned());
-    let outcome = node.containers.run_in("c", &command, Duration::from_secs(20)).await.unwrap();
+    let outcome = node
+        .containers
+        .run_in("c", &command, &BTreeMap::new(), Duration::from_secs(20))
+        .await
+        .unwrap();
     assert_eq!(outcome.stdout, format!("{OF_TASKS}\n"));
     assert_ne!(getrlimit(Resource::Nofile).current, Some(OF_TASKS), "not the daemon's own");
 }

@@ -97,7 +97,7 @@ async fn a_plugin_that_fails_fails_the_launch_and_leaves_nothing() {
     for (network, want) in [
         ("full", "code 100: no address is free (9.0.0.0/25 is full)"),
         ("broken", "(exit code 3): oops something broke"),
-        ("hung", "did not finish ADD within 2000 ms"),
+        ("hung", "did not finish ADD within 10000 ms"),
         ("nowhere", "there is no network `nowhere`"),
     ] {
         let request = on(&node, network, "touch ran", &["good", network]);

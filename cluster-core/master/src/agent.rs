@@ -54,16 +54,6 @@ pub enum AgentError {
         /// Whose agent it is.
         owner: OwnerId,
     },
-    /// It tells of a task of a framework that is not known.
-    #[error("agent '{agent}' tells of task '{task}' of the unknown framework '{framework}'")]
-    UnknownFramework {
-        /// The agent.
-        agent: AgentId,
-        /// The task.
-        task: TaskId,
-        /// Its framework.
-        framework: FrameworkId,
-    },
 }
 
 /// One agent.
@@ -148,14 +138,12 @@ impl Master {
         }
         match message {
             ToMaster::StatusUpdate { framework_id, status, latest_state } => {
-                self.status_update(&agent, &(&framework_id).into(), status, latest_state)
+                self.status_update(&agent, &(&framework_id).into(), status, latest_state);
             }
-            ToMaster::MoreAddresses { overlay } => {
-                self.give_more_addresses(&agent, &overlay);
-                Ok(())
-            }
-            ToMaster::Register { .. } | ToMaster::Pong => Ok(()),
+            ToMaster::MoreAddresses { overlay } => self.give_more_addresses(&agent, &overlay),
+            ToMaster::Register { .. } | ToMaster::Pong => {}
         }
+        Ok(())
     }
 
     fn register(

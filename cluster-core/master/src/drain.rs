@@ -12,15 +12,21 @@
 //! The registry has it before anybody is told, so a master or an agent that starts anew
 //! goes on; an agent that is away is drained when it comes back.
 
-use crate::Master;
 use crate::agent::Agent;
+use crate::framework::Framework;
 use crate::operator::Refusal;
-use crate::registry::{Drain, Presence, Progress, Service};
+use crate::registry::{AgentRecord, Drain, Presence, Progress, Service};
 use crate::removal::Removal;
+use crate::task::{self, Task};
+use crate::timers::Alarm;
+use crate::{Effect, Master};
 use mizzen_allocator::Activity;
 use mizzen_api::link::{Duty, ToAgent};
 use mizzen_api::v1;
-use mizzen_types::ids::AgentId;
+use mizzen_types::fact::{Fact, Key};
+use mizzen_types::ids::{AgentId, FrameworkId, TaskId};
+use mizzen_types::time::Wall;
+use std::collections::BTreeSet;
 
 impl Master {
     /// DRAIN_AGENT: no more offers, and an end to all tasks. Asked again, the newest words
@@ -75,7 +81,9 @@ impl Master {
         match self.registry.agent(id).map(|record| record.presence) {
             None => return Err(Refusal::new(404, format!("Unknown agent {id}"))),
             Some(Presence::Gone { .. }) => {}
-            Some(Presence::Admitted | Presence::Unreachable { .. }) => self.mark_gone(id),
+            Some(Presence::Admitted | Presence::Unreachable { .. } | Presence::Down { .. }) => {
+                self.mark_gone(id);
+            }
         }
         Ok(())
     }
@@ -115,17 +123,20 @@ impl Master {
         agent.link.is_some() && !self.registry.is_deactivated(id)
     }
 
-    /// A drain is over when nothing is left on the agent: no task, and no update that its
-    /// framework has not acknowledged. Tasks that come back with it make it go on.
+    /// A drain is over when nothing is left on the agent: no task that lives, and no last
+    /// word of one that its framework, if it listens or may soon do so, has not
+    /// acknowledged. Only tasks that come back with the agent make it go on.
     pub(crate) fn check_drained(&mut self, id: &AgentId) {
         let (Some(drain), Some(agent)) = (self.registry.drain(id), self.agents.get(id)) else {
             return;
         };
-        let progress = match agent.tasks.is_empty() && agent.link.is_some() {
-            true => Progress::Drained,
+        if agent.link.is_none() {
             // One that is away has tasks until it says otherwise.
-            false if agent.link.is_none() => return,
-            false => Progress::Draining,
+            return;
+        }
+        let progress = match agent.tasks.iter().any(|task| self.holds_up(task, drain.progress)) {
+            true => Progress::Draining,
+            false => Progress::Drained,
         };
         if progress == drain.progress {
             return;
@@ -139,6 +150,32 @@ impl Master {
         }
     }
 
+    /// A framework does not listen: what waits for it alone goes on after a while.
+    pub(crate) fn expect_framework(&mut self, id: &FrameworkId) {
+        let until = self.frameworks.get(id).and_then(Framework::expected_until);
+        if let Some(until) = until {
+            self.timers.set(until, Alarm::Silence(id.clone()));
+        }
+    }
+
+    /// A framework had time to listen again. What its tasks said last stays with their
+    /// agents until it comes, or is given up.
+    pub(crate) fn stop_expecting(&mut self, id: &FrameworkId) {
+        let Some(framework) = self.frameworks.get(id) else { return };
+        let agents: BTreeSet<AgentId> = framework.tasks.values().map(Task::agent).collect();
+        for agent in agents {
+            self.check_drained(&agent);
+        }
+    }
+
+    /// Whether an agent is not drained because of a task.
+    fn holds_up(&self, (framework, task): &(FrameworkId, TaskId), progress: Progress) -> bool {
+        let Some(framework) = self.frameworks.get(framework) else { return false };
+        let Some(task) = framework.tasks.get(task) else { return false };
+        let expected = || framework.expected_until().is_none_or(|until| self.now.mono < until);
+        !task::is_terminal(task.v1.state()) || (progress == Progress::Draining && expected())
+    }
+
     fn apply_service(&mut self, id: &AgentId) {
         self.apply_activity(id);
         self.apply_duty(id);
@@ -150,9 +187,29 @@ impl Master {
         let removal = Removal::gone(&info.hostname);
         self.registry.set_agent(id, info, Presence::Gone { since });
         self.save_agent(id);
+        self.say_gone(id, Some(since));
         self.end_unreachable(id, &removal);
         self.remove_agent(id, &removal);
         self.release_overlays(id);
+    }
+
+    /// Every node hears that an agent is out for good: its own may say nothing, or not
+    /// know of it.
+    pub(crate) fn say_gone(&mut self, id: &AgentId, since: Option<Wall>) {
+        let value = since.map(|since| Box::new(Fact::GoneAgent(since)));
+        self.effects.push_back(Effect::Fact { key: Key::GoneAgent(id.clone()), value });
+    }
+
+    /// The same of those that a former master took out.
+    pub(crate) fn say_who_is_gone(&mut self) {
+        let gone = |(id, record): (&AgentId, &AgentRecord)| match record.presence {
+            Presence::Gone { since } => Some((id.clone(), since)),
+            Presence::Admitted | Presence::Unreachable { .. } | Presence::Down { .. } => None,
+        };
+        let gone: Vec<(AgentId, Wall)> = self.registry.agents().filter_map(gone).collect();
+        for (id, since) in gone {
+            self.say_gone(&id, Some(since));
+        }
     }
 
     fn check_known(&self, id: &AgentId) -> Result<(), Refusal> {
@@ -161,7 +218,9 @@ impl Master {
             Some(Presence::Gone { .. }) => {
                 Err(Refusal::new(409, format!("Agent {id} has been marked as gone")))
             }
-            Some(Presence::Admitted | Presence::Unreachable { .. }) => Ok(()),
+            Some(Presence::Admitted | Presence::Unreachable { .. } | Presence::Down { .. }) => {
+                Ok(())
+            }
         }
     }
 }

@@ -8,19 +8,24 @@ use mizzen_api::v1;
 use mizzen_types::fact::FrameworkFact;
 use mizzen_types::ids::{FrameworkId, OfferId, TaskId};
 use mizzen_types::resources::{ANY_ROLE, Quantities, Resources, Scalar};
-use mizzen_types::time::Wall;
+use mizzen_types::time::{Mono, Wall};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use v1::framework_info::capability::Type as Capability;
 
+/// A scheduler that fails over, or looks for a new master, is back within this time. What
+/// can do without it does not wait longer.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// How a framework can be reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Connection {
-    /// Known through its tasks only: it has not subscribed since this master started.
-    Recovered,
-    /// Its stream ended.
-    Disconnected,
+    /// Known since then through its tasks only: it has not subscribed since this master
+    /// started.
+    Recovered(Mono),
+    /// Its stream ended then.
+    Disconnected(Mono),
     /// It listens on this stream.
     Connected(String),
 }
@@ -75,7 +80,17 @@ impl Framework {
     pub(crate) fn stream_id(&self) -> Option<&str> {
         match &self.connection {
             Connection::Connected(stream_id) => Some(stream_id),
-            Connection::Recovered | Connection::Disconnected => None,
+            Connection::Recovered(_) | Connection::Disconnected(_) => None,
+        }
+    }
+
+    /// Until when it is expected to say what it owes: for ever while it listens.
+    pub(crate) fn expected_until(&self) -> Option<Mono> {
+        match &self.connection {
+            Connection::Connected(_) => None,
+            Connection::Recovered(since) | Connection::Disconnected(since) => {
+                Some(*since + PATIENCE)
+            }
         }
     }
 
@@ -161,11 +176,15 @@ impl Framework {
         }
     }
 
-    /// Puts a task on an unreachable agent into a memory of `room` tasks.
+    /// Puts a task on an unreachable agent into a memory of `room` tasks, which loses the one
+    /// that is lost for the longest.
     pub(crate) fn lose(&mut self, task: Task, room: usize) {
         self.unreachable.insert(task.id(), task);
         while self.unreachable.len() > room {
-            self.unreachable.pop_first();
+            let tasks = self.unreachable.values();
+            let oldest = tasks.min_by(|a, b| last_status(a).total_cmp(&last_status(b)));
+            let Some(oldest) = oldest.map(Task::id) else { return };
+            self.unreachable.remove(&oldest);
         }
     }
 
@@ -173,6 +192,11 @@ impl Framework {
     pub(crate) fn all_tasks(&self) -> impl Iterator<Item = &Task> + '_ {
         self.tasks.values().chain(self.unreachable.values()).chain(&self.completed)
     }
+}
+
+/// When the last thing was said of a task, in seconds since the epoch.
+fn last_status(task: &Task) -> f64 {
+    task.v1.statuses.last().and_then(|status| status.timestamp).unwrap_or_default()
 }
 
 /// Host and port of an HTTP address. A scheduler that speaks HTTP names no other port.
@@ -227,6 +251,22 @@ fn minima(filters: &v1::OfferFilters) -> Option<Vec<Quantities>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_task_that_is_lost_for_the_longest_is_forgotten_first() {
+        let info = v1::FrameworkInfo::default();
+        let mut framework =
+            Framework::new(&"f".into(), info, Connection::Connected("s".into()), Wall(0));
+        for (id, timestamp) in [("c", 1.0), ("b", 2.0), ("a", 3.0)] {
+            let timestamp = Some(timestamp);
+            let statuses = vec![v1::TaskStatus { timestamp, ..v1::TaskStatus::default() }];
+            let task_id = v1::TaskId { value: id.to_owned() };
+            let v1 = v1::Task { task_id, statuses, ..v1::Task::default() };
+            framework.lose(Task::reported(v1, &Arc::from("*")), 2);
+        }
+        let left: Vec<TaskId> = framework.unreachable.into_keys().collect();
+        assert_eq!(left, ["a", "b"].map(TaskId::from));
+    }
 
     #[test]
     fn places_of_schedulers() {

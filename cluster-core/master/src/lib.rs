@@ -61,7 +61,7 @@ use mizzen_types::random::Dice;
 use mizzen_types::time::{Mono, Now};
 use offers::Offer;
 use overlay::Overlays;
-use registry::Registry;
+use registry::{Registry, Saved};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -173,6 +173,9 @@ pub enum Effect {
         /// Its contents; `None` removes it.
         value: Option<Vec<u8>>,
     },
+    /// A record stays as it was before because what it should be cannot be written; the text
+    /// says which one and why. No such record is known.
+    Lost(String),
     /// Say this in the master's owner log.
     Fact {
         /// What it is about.
@@ -275,6 +278,7 @@ impl Master {
             settings,
         };
         master.say_who_leads();
+        master.say_who_is_gone();
         master.timers.set(now.mono + master.settings.agent_reregister, Alarm::Recovery);
         master.timers.set(now.mono + registry::GC_INTERVAL, Alarm::RegistryGc);
         master.follow_maintenance();
@@ -306,6 +310,7 @@ impl Master {
             match alarm {
                 Alarm::Heartbeat(stream_id) => self.heartbeat(&stream_id),
                 Alarm::Failover(framework, stream) => self.failover_timed_out(&framework, stream),
+                Alarm::Silence(framework) => self.stop_expecting(&framework),
                 Alarm::Ping(agent, observation) => self.observe(&agent, observation),
                 Alarm::Recovery => self.recovery_timed_out(),
                 Alarm::RegistryGc => self.collect_registry(),
@@ -346,8 +351,14 @@ impl Master {
     }
 
     fn save_agent(&mut self, agent: &AgentId) {
-        let (key, value) = self.registry.record(agent);
-        self.effects.push_back(Effect::Save { key, value });
+        self.save(self.registry.record(agent));
+    }
+
+    fn save(&mut self, Saved { key, value }: Saved) {
+        self.effects.push_back(match value {
+            Ok(value) => Effect::Save { key, value },
+            Err(error) => Effect::Lost(format!("cannot write the registry record {key}: {error}")),
+        });
     }
 }
 

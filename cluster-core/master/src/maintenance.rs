@@ -14,7 +14,7 @@ use crate::Master;
 use crate::agent::Agent;
 use crate::machine::Machine;
 use crate::operator::Refusal;
-use crate::registry::Maintenance;
+use crate::registry::{Maintenance, Presence};
 use crate::removal::Removal;
 use crate::timers::Alarm;
 use mizzen_api::v1;
@@ -58,7 +58,11 @@ impl Master {
             .collect();
         self.set_maintenance(maintenance);
         for (id, removal) in agents {
-            self.registry.remove_agent(&id);
+            // What operators want of it and its blocks of the overlays are kept for a while.
+            if let Some(agent) = self.agents.get(&id) {
+                let since = self.now.wall;
+                self.registry.set_agent(&id, agent.info.clone(), Presence::Down { since });
+            }
             self.save_agent(&id);
             self.remove_agent(&id, &removal);
         }
@@ -136,11 +140,11 @@ impl Master {
         });
         let now = i128::from(self.now.wall.0);
         let next = times.flatten().filter(|at| *at > now).min();
-        if let Some(next) = next {
+        let at = next.map(|next| {
             let wait = u64::try_from(next - now).map_or(LONGEST_WAIT, Duration::from_nanos);
-            let at = self.now.mono + wait.min(LONGEST_WAIT);
-            self.timers.set(at, Alarm::Maintenance);
-        }
+            self.now.mono + wait.min(LONGEST_WAIT)
+        });
+        self.timers.set_only(at, Alarm::Maintenance);
     }
 
     /// Makes the allocator ask whoever is to leave the agent.
@@ -177,8 +181,7 @@ impl Master {
 
     fn set_maintenance(&mut self, maintenance: Maintenance) {
         self.registry.set_maintenance(maintenance);
-        let (key, value) = self.registry.maintenance_record();
-        self.effects.push_back(crate::Effect::Save { key, value });
+        self.save(self.registry.maintenance_record());
     }
 
     /// The machines of a request, all of which have to be in the plan.

@@ -120,8 +120,11 @@ impl Master {
             self.registry.agents().filter(|(id, _)| self.registry.unreachable_since(id).is_some());
         set("slaves_unreachable", lost.count());
         let connected = self.frameworks.values().filter(|f| f.is_connected()).count();
-        let disconnected =
-            self.frameworks.values().filter(|f| f.connection == Connection::Disconnected).count();
+        let disconnected = self
+            .frameworks
+            .values()
+            .filter(|f| matches!(f.connection, Connection::Disconnected(_)))
+            .count();
         set("frameworks_active", connected);
         set("frameworks_connected", connected);
         set("frameworks_disconnected", disconnected);

@@ -56,6 +56,7 @@ impl Master {
         let kind = Type::try_from(number).unwrap_or(Type::Unknown);
         match kind {
             Type::GetAgents => return Ok(Some(self.get_agents())),
+            Type::GetTasks => return Ok(Some(self.get_tasks())),
             Type::GetMaintenanceStatus => return Ok(Some(self.get_maintenance_status())),
             Type::GetMaintenanceSchedule => return Ok(Some(self.get_maintenance_schedule())),
             Type::UpdateMaintenanceSchedule => {

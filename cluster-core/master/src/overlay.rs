@@ -24,7 +24,7 @@ pub use foreign::{AdoptError, Adopted};
 pub use settings::{OverlayDefinition, OverlaySettings, SettingsError};
 pub use view::agent_state;
 
-use crate::registry::{RegistryError, read};
+use crate::registry::{RegistryError, Saved, read};
 use blocks::{number, overlap};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use mizzen_types::ids::AgentId;
@@ -55,7 +55,7 @@ pub struct Overlays {
 
 /// What one agent has.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct AgentBlocks {
+pub(crate) struct AgentBlocks {
     format: u16,
     /// Where it was the last time that it registered.
     address: IpAddr,
@@ -145,7 +145,7 @@ impl Overlays {
     pub fn extend(&mut self, id: &AgentId, overlay: &str, now: Wall) -> Option<OverlayGrant> {
         let pools = self.settings.overlay(overlay)?.pools.clone();
         let pool = pools.iter().min_by_key(|pool| pool.network.addr().is_ipv6())?;
-        let count = self.agents.get(id)?.blocks.get(overlay).map_or(0, Vec::len);
+        let count = self.agents.get(id)?.count(overlay);
         if count >= MAX_BLOCKS || !self.give(id, overlay, pool, now) {
             return None;
         }
@@ -190,17 +190,21 @@ impl Overlays {
         self.agents.iter().filter(move |(_, agent)| there(agent)).map(|(id, _)| id)
     }
 
+    /// What an agent has, of whichever overlays.
+    pub(crate) fn has(&self, id: &AgentId) -> Option<&AgentBlocks> {
+        self.agents.get(id)
+    }
+
     /// An agent's record as it is to be saved; no contents if it has nothing.
     #[must_use]
-    pub fn record(&self, id: &AgentId) -> (String, Option<Vec<u8>>) {
-        let value = self.agents.get(id).and_then(|record| serde_json::to_vec(record).ok());
-        (format!("{AGENTS}{id}"), value)
+    pub fn record(&self, id: &AgentId) -> Saved {
+        Saved::new(format!("{AGENTS}{id}"), self.agents.get(id))
     }
 
     /// The record of what belongs to no agent.
     #[must_use]
-    pub fn common_record(&self) -> (String, Option<Vec<u8>>) {
-        (COMMON.to_owned(), serde_json::to_vec(&self.common).ok())
+    pub fn common_record(&self) -> Saved {
+        Saved::new(COMMON.to_owned(), Some(&self.common))
     }
 
     /// Takes over what an agent had, as far as nobody else has it.
@@ -209,6 +213,9 @@ impl Overlays {
             let Some(overlay) = self.settings.overlay(name) else { continue };
             let pools = overlay.pools.clone();
             for net in blocks {
+                if self.agents.get(id).is_none_or(|agent| agent.count(name) >= MAX_BLOCKS) {
+                    break;
+                }
                 let fits = pools.iter().any(|pool| pool.may_give(net));
                 let free = !self.taken(name).any(|other| overlap(&other, net));
                 if fits && free {
@@ -345,6 +352,10 @@ impl Overlays {
 }
 
 impl AgentBlocks {
+    fn count(&self, overlay: &str) -> usize {
+        self.blocks.get(overlay).map_or(0, Vec::len)
+    }
+
     fn has(&self, overlay: &str, pool: &Pool) -> bool {
         let blocks = self.blocks.get(overlay).into_iter().flatten();
         blocks.map(|block| block.net).any(|net| pool.network.contains(&net))

@@ -4,7 +4,7 @@ use crate::overlay::{AdoptError, Adopted, Overlays, foreign_id};
 use crate::{Effect, Master};
 use mizzen_api::link::ToAgent;
 use mizzen_types::fact::{Fact, Key};
-use mizzen_types::ids::AgentId;
+use mizzen_types::ids::{AgentId, OwnerId};
 use mizzen_types::overlay::{OverlayClaim, OverlayGrant};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -89,6 +89,18 @@ impl Master {
         Ok(())
     }
 
+    /// Whether a node's agents were taken out for good, all of them.
+    #[must_use]
+    pub fn is_node_gone(&self, node: &OwnerId) -> bool {
+        let mut agents =
+            self.registry.agents().filter(|(_, record)| record.node.as_ref() == Some(node));
+        let mut any = false;
+        agents.all(|(id, _)| {
+            any = true;
+            self.registry.is_gone(id)
+        }) && any
+    }
+
     /// What an agent that registers gets.
     pub(crate) fn share_overlays(
         &mut self,
@@ -97,11 +109,10 @@ impl Master {
     ) -> Option<OverlayGrant> {
         let address = self.agents.get(id)?.peer;
         let overlays = self.overlays.as_mut()?;
-        let before = overlays.record(id);
+        let before = overlays.has(id).cloned();
         let was_foreign = overlays.is_foreign(address);
         let grant = overlays.welcome(id, address, claim, self.now.wall);
-        let after = overlays.record(id);
-        if before != after {
+        if before.as_ref() != overlays.has(id) {
             self.save_overlays_of(id);
         }
         if was_foreign {
@@ -158,16 +169,16 @@ impl Master {
 
     fn save_overlays_of(&mut self, id: &AgentId) {
         if let Some(overlays) = &self.overlays {
-            let (key, value) = overlays.record(id);
-            self.effects.push_back(Effect::Save { key, value });
+            let record = overlays.record(id);
+            self.save(record);
         }
         self.save_overlays();
     }
 
     fn save_overlays(&mut self) {
         if let Some(overlays) = &self.overlays {
-            let (key, value) = overlays.common_record();
-            self.effects.push_back(Effect::Save { key, value });
+            let record = overlays.common_record();
+            self.save(record);
         }
     }
 }

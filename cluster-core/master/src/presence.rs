@@ -76,6 +76,7 @@ impl Master {
         for id in self.registry.collect(self.now.wall) {
             self.save_agent(&id);
             self.release_overlays(&id);
+            self.say_gone(&id, None);
         }
         self.timers.set(self.now.mono + GC_INTERVAL, Alarm::RegistryGc);
     }

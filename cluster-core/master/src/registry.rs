@@ -35,6 +35,21 @@ pub struct RegistryError {
     pub source: RecordError,
 }
 
+/// A record as it is to be saved.
+#[derive(Debug)]
+pub struct Saved {
+    /// Its name, below [`PREFIX`].
+    pub key: String,
+    /// Its contents; none of what is no more, and an error if it cannot be written.
+    pub value: Result<Option<Vec<u8>>, serde_json::Error>,
+}
+
+impl Saved {
+    pub(crate) fn new(key: String, value: Option<&impl Serialize>) -> Self {
+        Self { key, value: value.map(serde_json::to_vec).transpose() }
+    }
+}
+
 /// Where an agent stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -43,6 +58,11 @@ pub enum Presence {
     Admitted,
     /// Lost, and not back in time.
     Unreachable {
+        /// Since when.
+        since: Wall,
+    },
+    /// Removed because its machine went down for its maintenance.
+    Down {
         /// Since when.
         since: Wall,
     },
@@ -68,7 +88,7 @@ pub struct Drain {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Progress {
-    /// There are tasks, or updates that nobody has acknowledged, or the agent is away.
+    /// There are tasks, or updates that a framework is to acknowledge, or the agent is away.
     Draining,
     /// Nothing is left.
     Drained,
@@ -214,14 +234,9 @@ impl Registry {
     }
 
     /// The maintenance as it is to be saved; no contents if there is none.
-    pub(crate) fn maintenance_record(&self) -> (String, Option<Vec<u8>>) {
+    pub(crate) fn maintenance_record(&self) -> Saved {
         let some = Some(&self.maintenance).filter(|kept| !kept.schedule.windows.is_empty());
-        (MAINTENANCE.to_owned(), some.and_then(|kept| serde_json::to_vec(kept).ok()))
-    }
-
-    /// Forgets an agent.
-    pub(crate) fn remove_agent(&mut self, id: &AgentId) {
-        self.agents.remove(id);
+        Saved::new(MAINTENANCE.to_owned(), some)
     }
 
     /// Since when an agent is unreachable, if it is.
@@ -229,22 +244,23 @@ impl Registry {
     pub fn unreachable_since(&self, id: &AgentId) -> Option<Wall> {
         match self.agents.get(id)?.presence {
             Presence::Unreachable { since } => Some(since),
-            Presence::Admitted | Presence::Gone { .. } => None,
+            Presence::Admitted | Presence::Down { .. } | Presence::Gone { .. } => None,
         }
     }
 
     /// Since when an agent is not part of the cluster, if it is not.
     fn away_since(&self, id: &AgentId) -> Option<Wall> {
         match self.agents.get(id)?.presence {
-            Presence::Unreachable { since } | Presence::Gone { since } => Some(since),
+            Presence::Unreachable { since }
+            | Presence::Down { since }
+            | Presence::Gone { since } => Some(since),
             Presence::Admitted => None,
         }
     }
 
     /// An agent's record as it is to be saved; no contents if there is none.
-    pub(crate) fn record(&self, id: &AgentId) -> (String, Option<Vec<u8>>) {
-        let value = self.agents.get(id).and_then(|record| serde_json::to_vec(record).ok());
-        (format!("{AGENTS}{id}"), value)
+    pub(crate) fn record(&self, id: &AgentId) -> Saved {
+        Saved::new(format!("{AGENTS}{id}"), self.agents.get(id))
     }
 
     /// Forgets agents that have been away for too long or are too many, and names them.
@@ -282,9 +298,10 @@ mod tests {
         let info = v1::AgentInfo { hostname, port, ..v1::AgentInfo::default() };
         let mut registry = Registry::default();
         registry.set_agent(&id, info, Presence::Unreachable { since: Wall(7) });
-        let (key, value) = registry.record(&id);
+        let Saved { key, value } = registry.record(&id);
         assert_eq!(key, "master/agent/m-S0");
-        let records = [(key.clone(), value.unwrap()), ("master/weight/web".into(), vec![0])];
+        let records =
+            [(key.clone(), value.unwrap().unwrap()), ("master/weight/web".into(), vec![0])];
         let read = Registry::from_records(records).unwrap();
         assert_eq!(read, registry);
         assert_eq!(read.unreachable_since(&id), Some(Wall(7)));
@@ -306,10 +323,11 @@ mod tests {
             ("new", Presence::Unreachable { since: day(10) }),
             ("here", Presence::Admitted),
             ("gone", Presence::Gone { since: day(1) }),
+            ("maintained", Presence::Down { since: day(1) }),
         ] {
             registry.set_agent(&id.into(), v1::AgentInfo::default(), presence);
         }
-        assert_eq!(registry.collect(day(16)), [AgentId::from("gone"), AgentId::from("old")]);
+        assert_eq!(registry.collect(day(16)), ["gone", "maintained", "old"].map(AgentId::from));
         assert_eq!(registry.agents().count(), 2);
     }
 }

@@ -24,7 +24,7 @@ impl Master {
         self.now = now;
         let Some(id) = self.streams.remove(stream_id) else { return };
         let Some(framework) = self.frameworks.get_mut(&id) else { return };
-        framework.connection = Connection::Disconnected;
+        framework.connection = Connection::Disconnected(now.mono);
         framework.disconnections += 1;
         let (disconnection, timeout) = (framework.disconnections, framework.failover_timeout());
         self.allocator.set_framework_activity(&id, Activity::Inactive);
@@ -32,7 +32,8 @@ impl Master {
         if timeout.is_zero() {
             self.remove_framework(&id);
         } else {
-            self.timers.set(now.mono + timeout, Alarm::Failover(id, disconnection));
+            self.timers.set(now.mono + timeout, Alarm::Failover(id.clone(), disconnection));
+            self.expect_framework(&id);
         }
     }
 
@@ -138,7 +139,7 @@ impl Master {
         self.discard_offers(id, Notice::Silent);
         let Some(mut framework) = self.frameworks.remove(id) else { return };
         if let Connection::Connected(stream_id) =
-            std::mem::replace(&mut framework.connection, Connection::Disconnected)
+            std::mem::replace(&mut framework.connection, Connection::Disconnected(self.now.mono))
         {
             self.streams.remove(&stream_id);
             self.effects.push_back(Effect::CloseStream { stream_id });
@@ -195,13 +196,15 @@ impl Master {
         if self.frameworks.contains_key(&id) || self.is_completed(&id) {
             return;
         }
-        let framework = Framework::new(&id, info, Connection::Recovered, self.now.wall);
+        let connection = Connection::Recovered(self.now.mono);
+        let framework = Framework::new(&id, info, connection, self.now.wall);
         let patience = framework.failover_timeout().max(self.settings.agent_reregister);
         let alarm = Alarm::Failover(id.clone(), framework.disconnections);
         self.timers.set(self.now.mono + patience, alarm);
         self.allocator.add_framework(&id, framework.spec(), Activity::Inactive);
         self.frameworks.insert(id.clone(), framework);
         self.say_framework(&id);
+        self.expect_framework(&id);
     }
 
     fn check_info(

@@ -12,6 +12,8 @@ pub(crate) enum Alarm {
     Heartbeat(String),
     /// A framework that disconnected for this time in its life had its chance.
     Failover(FrameworkId, u64),
+    /// A framework that does not listen is not waited for any more.
+    Silence(FrameworkId),
     /// An agent, under this number of its observation, is asked whether it is there.
     Ping(AgentId, u64),
     /// Agents of the registry had their chance.
@@ -29,6 +31,12 @@ pub(crate) struct Timers(BTreeSet<(Mono, Alarm)>);
 impl Timers {
     pub(crate) fn set(&mut self, at: Mono, alarm: Alarm) {
         self.0.insert((at, alarm));
+    }
+
+    /// Sets the only alarm of its kind, or none.
+    pub(crate) fn set_only(&mut self, at: Option<Mono>, alarm: Alarm) {
+        self.0.retain(|(_, other)| *other != alarm);
+        self.0.extend(at.map(|at| (at, alarm)));
     }
 
     pub(crate) fn next(&self) -> Option<Mono> {

@@ -1,7 +1,6 @@
 //! What becomes of tasks: status updates, their acknowledgement, kills.
 
 use crate::Master;
-use crate::agent::AgentError;
 use crate::task::{self, Charge};
 use mizzen_api::link::ToAgent;
 use mizzen_api::v1::scheduler::call;
@@ -17,39 +16,38 @@ impl Master {
         framework_id: &FrameworkId,
         mut status: v1::TaskStatus,
         latest: TaskState,
-    ) -> Result<(), AgentError> {
+    ) {
         self.counters.count("messages_status_update");
         let id = TaskId::from(&status.task_id);
         let Some(framework) = self.frameworks.get(framework_id) else {
+            // Whoever had tasks there when the agent registered was known then, and has been
+            // removed since, perhaps so long ago that it is not remembered.
             self.counters.count("invalid_status_updates");
-            if self.is_completed(framework_id) {
-                let framework_id = framework_id.into();
-                self.tell_agent(agent, ToAgent::ShutdownFramework { framework_id });
-                return Ok(());
-            }
-            let (agent, framework) = (agent.clone(), framework_id.clone());
-            return Err(AgentError::UnknownFramework { agent, task: id, framework });
+            let framework_id = framework_id.into();
+            self.tell_agent(agent, ToAgent::ShutdownFramework { framework_id });
+            return;
         };
         let here = framework.tasks.get(&id).is_some_and(|task| task.agent() == *agent);
         // Without a uuid nobody waits for an answer: such an update of a task that
         // is over, or of one that runs elsewhere, would only confuse.
         if !here && status.uuid.is_none() {
             self.counters.count("invalid_status_updates");
-            return Ok(());
+            return;
         }
         status.state = framework.sees(status.state()).into();
         let latest = framework.sees(latest);
         self.send_update(framework_id, status.clone());
         if !here {
             self.counters.count("invalid_status_updates");
-            return Ok(());
+            return;
         }
         self.counters.count("valid_status_updates");
         self.apply_status(framework_id, &status, latest);
         if status.uuid.is_none() && task::is_terminal(latest) {
             self.complete_task(framework_id, &id);
+        } else {
+            self.check_drained(agent);
         }
-        Ok(())
     }
 
     /// Moves a task to `latest` and remembers the status on the way there.

@@ -53,7 +53,7 @@ pub(crate) fn check_task(
         ports::check(container, &resources)
             .map_err(|reason| format!("Task uses invalid port mapping: {reason}"))?;
     }
-    check_limits(task, &resources)?;
+    check_limits(task, &resources, agent)?;
     Ok(resources)
 }
 
@@ -158,6 +158,9 @@ fn check_health(check: &v1::HealthCheck) -> Result<(), String> {
             "exactly one of 'command', 'http' and 'tcp' must be set, that of its type".into()
         );
     }
+    if let Some(command) = &check.command {
+        check_environment(command)?;
+    }
     if let Some(http) = &check.http
         && !matches!(http.scheme.as_deref(), None | Some("http" | "https"))
     {
@@ -205,12 +208,26 @@ fn check_environment(command: &v1::CommandInfo) -> Result<(), String> {
             Type::Unknown => return bad("is of an unknown type"),
             Type::Value | Type::Secret => {}
         }
-        let secret = variable.secret.as_ref().and_then(|secret| secret.value.as_ref());
-        if secret.is_some_and(|secret| secret.data.contains(&0)) {
-            return bad("specifies a secret containing null bytes, which is not allowed");
+        if let Some(secret) = &variable.secret {
+            check_secret(secret).or_else(bad)?;
         }
     }
     Ok(())
+}
+
+/// Only a secret that brings its value along can be given to a task.
+fn check_secret(secret: &v1::Secret) -> Result<(), &'static str> {
+    use v1::secret::Type;
+    let Some(value) = secret.value.as_ref().filter(|_| secret.r#type() != Type::Reference) else {
+        return Err("refers to a secret, and this master has no secret resolver");
+    };
+    if value.data.contains(&0) {
+        return Err("specifies a secret containing null bytes, which is not allowed");
+    }
+    match std::str::from_utf8(&value.data) {
+        Ok(_) => Ok(()),
+        Err(_) => Err("specifies a secret that is not UTF-8, which is not supported"),
+    }
 }
 
 fn check_container(container: &v1::ContainerInfo) -> Result<(), String> {
@@ -235,7 +252,8 @@ fn check_container(container: &v1::ContainerInfo) -> Result<(), String> {
     }
 }
 
-fn check_limits(task: &v1::TaskInfo, resources: &Resources) -> Result<(), String> {
+/// No agent of this version can hold a task to other limits than what it requests.
+fn check_limits(task: &v1::TaskInfo, resources: &Resources, agent: &AgentId) -> Result<(), String> {
     for (name, limit) in &task.limits {
         if !matches!(name.as_str(), "cpus" | "mem") {
             return Err(format!("Resource limit of '{name}' is not allowed"));
@@ -249,7 +267,12 @@ fn check_limits(task: &v1::TaskInfo, resources: &Resources) -> Result<(), String
             return Err(format!("Task limit of '{name}' is less than its request"));
         }
     }
-    Ok(())
+    match task.limits.is_empty() {
+        true => Ok(()),
+        false => Err(format!(
+            "Task has resource limits but agent {agent} has no TASK_RESOURCE_LIMITS capability"
+        )),
+    }
 }
 
 #[cfg(test)]

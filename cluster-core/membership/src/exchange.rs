@@ -21,6 +21,7 @@
 //! all for a while.
 
 mod digest;
+mod forget;
 mod local;
 mod message;
 mod peers;
@@ -33,6 +34,7 @@ mod tests;
 
 use crate::coding::Garbage;
 use crate::identity::{node_of, tag_of};
+use crate::wire;
 use digest::Digests;
 use local::Local;
 use message::Message;
@@ -44,7 +46,7 @@ use peers::Peers;
 use pull::Pulls;
 use push::News;
 use set::{Head, Set, Stand};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 /// Messages are at most about this long, in bytes, whatever they carry.
@@ -57,6 +59,27 @@ const MAX_FACT: usize = 256 << 10;
 const MAX_ENTRIES: u64 = 1 << 18;
 /// A node writes at most so many logs.
 const MAX_LOGS: usize = 8;
+
+/// A fact that others are not told, because no entry can hold it.
+#[derive(Debug, thiserror::Error)]
+pub enum Unsaid {
+    /// It is longer than any may be.
+    #[error("what is to be said of {key:?} has {length} bytes, more than the {MAX_FACT} of a fact")]
+    TooLong {
+        /// What it is about.
+        key: Key,
+        /// How long it is, in bytes.
+        length: usize,
+    },
+    /// It has no JSON; no such fact is known.
+    #[error("what is to be said of {key:?} cannot be written")]
+    Unwritable {
+        /// What it is about.
+        key: Key,
+        /// Why.
+        source: serde_json::Error,
+    },
+}
 
 /// Signs what this node says, and judges what others say. It decides by its arguments
 /// alone.
@@ -160,6 +183,7 @@ pub struct Exchange {
     pulls: Pulls,
     news: News,
     members: u64,
+    expelled: BTreeSet<OwnerId>,
     effects: VecDeque<Effect>,
 }
 
@@ -188,6 +212,7 @@ impl Exchange {
             pulls: Pulls::default(),
             news: News::default(),
             members: 0,
+            expelled: BTreeSet::new(),
             effects: VecDeque::new(),
         }
     }
@@ -215,7 +240,12 @@ impl Exchange {
             return;
         }
         match presence {
-            Presence::Here => self.peers.come(node, now),
+            Presence::Here => {
+                self.peers.come(node, now);
+                if self.digests.recall(node) {
+                    self.ask_compare(node, now);
+                }
+            }
             Presence::Away => {
                 self.peers.go(node, now);
                 self.abandon_pull(node, now);
@@ -227,6 +257,21 @@ impl Exchange {
     pub fn lose(&mut self, node: &OwnerId, now: Mono) {
         self.peers.lose(node, now);
         self.abandon_pull(node, now);
+    }
+
+    /// The stream to a peer ended, and maybe what was sent last was lost: an answer that has
+    /// not come does not come any more.
+    pub fn handle_closed(&mut self, node: &OwnerId, now: Mono) {
+        self.peers.note_closed(node);
+        self.abandon_pull(node, now);
+    }
+
+    /// There is a stream to a peer. If there was one before, that may have taken news along
+    /// which neither would miss before the next comparison.
+    pub fn handle_opened(&mut self, node: &OwnerId, now: Mono) {
+        if self.peers.take_closed(node) {
+            self.ask_compare(node, now);
+        }
     }
 
     /// A message came.
@@ -294,16 +339,13 @@ impl Exchange {
         self.sets.values().chain(locals).map(|set| &set.head.owner)
     }
 
-    /// Forgets the logs of a node that is gone for good, until it says something later.
-    pub fn forget(&mut self, node: &OwnerId, now: Mono) {
-        let of_node = |set: &&Set| node_of(&set.head.owner) == *node;
-        let tags: Vec<u64> =
-            self.sets.values().filter(of_node).map(|set| tag_of(&set.head.owner)).collect();
-        for tag in tags {
-            let Some(set) = self.sets.remove(&tag) else { continue };
-            self.digests.forget(tag, set.head.stand(), now);
-            self.news.forget(tag);
-        }
+    /// What an owner says of `key`, if its log is here and says anything of it.
+    #[must_use]
+    pub fn said(&self, owner: &OwnerId, key: &Key) -> Option<Fact> {
+        let set = self.set(tag_of(owner))?;
+        let named = |item: &&set::Item| wire::read_key(&item.bytes).is_ok_and(|said| said == *key);
+        let item = set.items.values().rev().find(named)?;
+        wire::read_entry(&item.bytes).ok().map(|(_, fact)| fact)
     }
 
     /// The set of an owner, whoever writes it.

@@ -5,16 +5,19 @@
 //! dead said is kept for a while and then forgotten.
 
 use crate::coding::Garbage;
-use crate::exchange::{self, Exchange, Fault, Keys, Learned, Presence};
-use crate::identity::Identity;
+use crate::exchange::{self, Exchange, Fault, Keys, Learned, Presence, Unsaid};
+use crate::identity::{Identity, node_of};
 use crate::nodes::Nodes;
 use crate::swim::{self, State, Swim, Timings};
 use mizzen_types::fact::{Fact, Key};
 use mizzen_types::ids::OwnerId;
 use mizzen_types::time::{Mono, Now};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
+
+#[cfg(test)]
+mod tests;
 
 /// The same thing is reported once in so long.
 const REPORT_AGAIN: Duration = Duration::from_secs(60);
@@ -107,6 +110,8 @@ pub struct Membership {
     nodes: Nodes,
     keep: Duration,
     sweep_at: Mono,
+    /// Nodes whose logs are here and of which nothing else was ever heard: since when.
+    strangers: BTreeMap<OwnerId, Mono>,
     /// Whatever others say of these is no news.
     expelled: BTreeSet<OwnerId>,
     told: Vec<(Report, Mono)>,
@@ -127,6 +132,7 @@ impl Membership {
             nodes,
             keep: settings.keep,
             sweep_at: now.mono + SWEEP,
+            strangers: BTreeMap::new(),
             expelled: BTreeSet::new(),
             told: Vec::new(),
             effects: VecDeque::new(),
@@ -177,7 +183,7 @@ impl Membership {
             return;
         }
         self.exchange.set_peer(node, Presence::Away, now.mono);
-        self.exchange.forget(node, now.mono);
+        self.exchange.expel(node, now.mono);
         if self.nodes.remove(node) {
             self.exchange.set_members(self.nodes.digest());
             self.effects.push_back(Effect::Node(node.clone(), State::Left));
@@ -192,11 +198,21 @@ impl Membership {
     }
 
     /// Says something in a log of this node, see [`Exchange::say`].
-    pub fn say(&mut self, owner: &OwnerId, key: Key, fact: Option<&Fact>, now: Now) {
+    ///
+    /// # Errors
+    ///
+    /// [`Unsaid`] if no entry can hold the fact; then nothing is said of the key any more.
+    pub fn say(
+        &mut self,
+        owner: &OwnerId,
+        key: Key,
+        fact: Option<&Fact>,
+        now: Now,
+    ) -> Result<(), Unsaid> {
         if let (Key::Node, fact) = (&key, fact) {
             self.nodes.describe(owner, node_fact(fact));
         }
-        self.exchange.say(owner, key, fact, now.mono);
+        self.exchange.say(owner, key, fact, now.mono)
     }
 
     /// Lets others hear what this node says, see [`Exchange::publish`].
@@ -228,18 +244,47 @@ impl Membership {
         self.settle(now);
     }
 
+    /// The stream to a node ended, alive as it may be.
+    pub fn handle_closed(&mut self, node: &OwnerId, now: Now) {
+        self.exchange.handle_closed(node, now.mono);
+        self.settle(now);
+    }
+
+    /// There is a stream to a node.
+    pub fn handle_opened(&mut self, node: &OwnerId, now: Now) {
+        self.exchange.handle_opened(node, now.mono);
+        self.settle(now);
+    }
+
     /// The time of [`poll_deadline`](Self::poll_deadline) has come.
     pub fn handle_timeout(&mut self, now: Now) {
         self.swim.handle_timeout(now.mono);
         self.exchange.handle_timeout(now.mono);
         if self.sweep_at <= now.mono {
             self.sweep_at = now.mono + SWEEP;
-            for node in self.nodes.forget(self.keep, now) {
+            let mut gone = self.nodes.forget(self.keep, now);
+            gone.extend(self.forget_strangers(now.mono));
+            for node in gone {
                 self.exchange.forget(&node, now.mono);
                 self.effects.push_back(Effect::Forgotten(node));
             }
         }
         self.settle(now);
+    }
+
+    /// Nodes that were dead before this one started: others passed on what they had said. They
+    /// are kept for as long as those that died later.
+    fn forget_strangers(&mut self, now: Mono) -> Vec<OwnerId> {
+        let nodes =
+            self.exchange.owners().map(node_of).filter(|node| self.nodes.get(node).is_none());
+        let since = |node: OwnerId| {
+            let since = self.strangers.get(&node).copied().unwrap_or(now);
+            (node, since)
+        };
+        let (old, young) = nodes.map(since).partition(|(_, since)| now.since(*since) >= self.keep);
+        self.strangers = young;
+        let old: BTreeMap<OwnerId, Mono> = old;
+        old.into_keys().collect()
     }
 
     /// The next thing to do or to know.
@@ -311,6 +356,11 @@ impl Membership {
             return;
         }
         self.exchange.set_members(self.nodes.digest());
+        // What it says of itself may have come before the news that it is there.
+        if self.nodes.get(&node).is_some_and(|node| node.fact.is_none()) {
+            let fact = self.exchange.said(&node, &Key::Node);
+            self.nodes.describe(&node, node_fact(fact.as_ref()));
+        }
         let presence = if state <= State::Suspect { Presence::Here } else { Presence::Away };
         self.exchange.set_peer(&node, presence, now.mono);
         if state == State::Alive && self.nodes.is_shared(address) {

@@ -322,7 +322,7 @@ impl Swim {
         }
         (self.heard, self.heard_at) = (Some(src), now);
         let suspect = self.suspects.contains_key(&src).then_some(src);
-        self.look_again(&known.into_iter().chain(suspect).collect::<Vec<_>>());
+        self.look_again(&known.into_iter().chain(suspect).collect::<Vec<_>>(), now);
     }
 
     /// Lets foca do something, and takes up what comes of it. Errors are of no use here:

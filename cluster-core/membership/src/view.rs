@@ -3,11 +3,14 @@
 //! Facts of a node that is dead are hidden: they are not among [`View::facts`], and
 //! whoever follows the changes hears that they went. They come back with their node, or
 //! are forgotten with it.
+//!
+//! Tasks of an agent that the leading master took out for good are over, whatever their
+//! node says or said: nobody hears of them any more.
 
 use crate::exchange::Learned;
 use crate::identity::node_of;
-use mizzen_types::fact::{Entry, Fact, Key, Version};
-use mizzen_types::ids::OwnerId;
+use mizzen_types::fact::{Entry, Fact, Key, TaskFact, Version};
+use mizzen_types::ids::{AgentId, OwnerId};
 use mizzen_types::time::Now;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -32,6 +35,8 @@ pub struct View {
     owners: BTreeMap<OwnerId, Owner>,
     /// Nodes whose logs are hidden.
     hidden: BTreeSet<OwnerId>,
+    /// Agents that are out for good; none ever comes back.
+    out: BTreeSet<AgentId>,
 }
 
 #[derive(Debug, Default)]
@@ -46,6 +51,7 @@ impl View {
     /// known of its owner; the first entry of a new generation drops everything
     /// that the owner said in the old one.
     pub fn apply(&mut self, entry: Entry) -> Vec<Change> {
+        let taken_out = agent_out(&entry.key, entry.value.is_some());
         let owner = self.owners.entry(entry.owner.clone()).or_default();
         if entry.version <= owner.version {
             return Vec::new();
@@ -59,11 +65,14 @@ impl View {
         }
         owner.version = entry.version;
         changes.extend(owner.set(&entry.owner, entry.key, entry.value));
-        self.unless_hidden(&entry.owner, changes)
+        let mut changes = self.shown(&entry.owner, changes);
+        changes.extend(taken_out.into_iter().flat_map(|agent| self.take_out(agent)));
+        changes
     }
 
     /// Takes in what another node's owner said. Nothing changes that it says as before,
-    /// also if it says it in a new generation.
+    /// also if it says it in a new generation. Which agents are out for good is believed
+    /// of the node with the cluster's authority alone, where the leading master is.
     pub fn learn(&mut self, learned: Learned, now: Now) -> Vec<Change> {
         let id = learned.owner;
         let owner = self.owners.entry(id.clone()).or_default();
@@ -72,17 +81,26 @@ impl View {
         }
         owner.version = learned.version;
         owner.heard = Some(now);
+        let by_authority = learned.by_authority;
+        let taken_out: Vec<AgentId> =
+            learned.said.iter().filter_map(|(key, _)| agent_out(key, by_authority)).collect();
         let gone = learned.gone.into_iter().map(|key| (key, None));
         let said = learned.said.into_iter().map(|(key, fact)| (key, Some(fact)));
         let changes =
             gone.chain(said).filter_map(|(key, fact)| owner.set(&id, key, fact)).collect();
-        self.unless_hidden(&id, changes)
+        let mut changes = self.shown(&id, changes);
+        changes.extend(taken_out.into_iter().flat_map(|agent| self.take_out(agent)));
+        changes
     }
 
     /// Hides all that a node says, because it is dead. Nothing if that was done before.
     pub fn hide(&mut self, node: &OwnerId) -> Vec<Change> {
         match self.hidden.insert(node.clone()) {
-            true => self.of_node(node).map(|(owner, key, fact)| gone(owner, key, fact)).collect(),
+            true => self
+                .of_node(node)
+                .filter(|(_, _, fact)| !self.is_out(fact))
+                .map(|(owner, key, fact)| gone(owner, key, fact))
+                .collect(),
             false => Vec::new(),
         }
     }
@@ -98,7 +116,7 @@ impl View {
             before: None,
             after: Some(fact.clone()),
         };
-        self.of_node(node).map(back).collect()
+        self.of_node(node).filter(|(_, _, fact)| !self.is_out(fact)).map(back).collect()
     }
 
     /// Forgets all that a node said.
@@ -128,10 +146,26 @@ impl View {
         Some(now.mono.since(heard.mono))
     }
 
-    /// Every fact with its owner, in the order of owners and keys, except what is hidden.
+    /// Every fact with its owner, in the order of owners and keys, except what is hidden and
+    /// tasks of agents that are out for good.
     pub fn facts(&self) -> impl Iterator<Item = (&OwnerId, &Key, &Fact)> {
-        let shown = self.owners.iter().filter(|(id, _)| !self.is_hidden(id));
-        shown.flat_map(|(id, owner)| owner.facts.iter().map(move |(k, f)| (id, k, f)))
+        let shown = self.all_facts().filter(|(id, ..)| !self.is_hidden(id));
+        shown.filter(|(_, _, fact)| !self.is_out(fact))
+    }
+
+    /// The same of what is hidden: what dead nodes said last.
+    pub fn hidden_facts(&self) -> impl Iterator<Item = (&OwnerId, &Key, &Fact)> {
+        let hidden = self.all_facts().filter(|(id, ..)| self.is_hidden(id));
+        hidden.filter(|(_, _, fact)| !self.is_out(fact))
+    }
+
+    /// The tasks of agents that are out for good, as their nodes say, or said last.
+    pub fn tasks_out(&self) -> impl Iterator<Item = (&OwnerId, &TaskFact)> {
+        let facts = (!self.out.is_empty()).then(|| self.all_facts());
+        facts.into_iter().flatten().filter_map(|(owner, _, fact)| match fact {
+            Fact::Task(task) if self.is_out(fact) => Some((owner, &**task)),
+            _ => None,
+        })
     }
 
     /// Who has said something that is not hidden, in order.
@@ -139,14 +173,21 @@ impl View {
         self.owners.keys().filter(|id| !self.is_hidden(id))
     }
 
-    /// The facts of one owner from a key on, in the order of keys, except what is hidden.
+    /// The facts of one owner from a key on, in the order of keys, except what
+    /// [`View::facts`] leaves out.
     pub fn facts_from<'a>(
         &'a self,
         owner: &OwnerId,
         from: &'a Key,
     ) -> impl Iterator<Item = (&'a Key, &'a Fact)> {
         let owner = self.owners.get(owner).filter(|_| !self.is_hidden(owner));
-        owner.into_iter().flat_map(move |owner| owner.facts.range(from..))
+        let facts = owner.into_iter().flat_map(move |owner| owner.facts.range(from..));
+        facts.filter(|(_, fact)| !self.is_out(fact))
+    }
+
+    fn all_facts(&self) -> impl Iterator<Item = (&OwnerId, &Key, &Fact)> {
+        let owners = self.owners.iter();
+        owners.flat_map(|(id, owner)| owner.facts.iter().map(move |(k, f)| (id, k, f)))
     }
 
     fn of_node(&self, node: &OwnerId) -> impl Iterator<Item = (&OwnerId, &Key, &Fact)> {
@@ -154,8 +195,44 @@ impl View {
         owners.flat_map(|(id, owner)| owner.facts.iter().map(move |(k, f)| (id, k, f)))
     }
 
-    fn unless_hidden(&self, owner: &OwnerId, changes: Vec<Change>) -> Vec<Change> {
-        if self.is_hidden(owner) { Vec::new() } else { changes }
+    /// An agent is out for good: its tasks go.
+    fn take_out(&mut self, agent: AgentId) -> Vec<Change> {
+        if self.out.contains(&agent) {
+            return Vec::new();
+        }
+        let theirs = |fact: &Fact| matches!(fact, Fact::Task(task) if task.agent_id == agent);
+        let tasks = self.facts().filter(|(_, _, fact)| theirs(fact));
+        let changes = tasks.map(|(owner, key, fact)| gone(owner, key, fact)).collect();
+        self.out.insert(agent);
+        changes
+    }
+
+    fn is_out(&self, fact: &Fact) -> bool {
+        !self.out.is_empty()
+            && matches!(fact, Fact::Task(task) if self.out.contains(&task.agent_id))
+    }
+
+    /// What others hear of changes.
+    fn shown(&self, owner: &OwnerId, mut changes: Vec<Change>) -> Vec<Change> {
+        if self.is_hidden(owner) {
+            return Vec::new();
+        }
+        if !self.out.is_empty() {
+            for change in &mut changes {
+                change.before = change.before.take().filter(|fact| !self.is_out(fact));
+                change.after = change.after.take().filter(|fact| !self.is_out(fact));
+            }
+            changes.retain(|change| change.before != change.after);
+        }
+        changes
+    }
+}
+
+/// The agent that a key says is out for good, if that counts.
+fn agent_out(key: &Key, counts: bool) -> Option<AgentId> {
+    match key {
+        Key::GoneAgent(agent) if counts => Some(agent.clone()),
+        _ => None,
     }
 }
 
@@ -176,6 +253,7 @@ fn gone(owner: &OwnerId, key: &Key, fact: &Fact) -> Change {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mizzen_types::time::Wall;
 
     fn entry(generation: u64, sequence: u64, name: &str, last: Option<u8>) -> Entry {
         Entry {
@@ -247,15 +325,62 @@ mod tests {
         let went = view.hide(&node);
         assert!(went.len() == 2 && went.iter().all(|change| change.after.is_none()));
         assert!(view.hide(&node).is_empty() && names(&view).is_empty());
+        assert_eq!(view.hidden_facts().count(), 2);
 
         let changes = view.learn(learned(2, &[("b", 3)], &["a"]), Now::default());
         assert!(changes.is_empty(), "not while it is hidden");
         let back = view.show(&node);
         assert_eq!(names(&view), ["b"]);
         assert!(back.len() == 1 && back[0].before.is_none() && back[0].after.is_some());
-        assert!(view.show(&node).is_empty());
+        assert!(view.show(&node).is_empty() && view.hidden_facts().next().is_none());
 
         assert_eq!(view.forget(&node).len(), 1);
         assert_eq!(view.learn(learned(1, &[("c", 3)], &[]), Now::default()).len(), 1);
+    }
+
+    fn task(id: &str, agent: &str) -> (Key, Option<Fact>) {
+        let fact = serde_json::json!({
+            "task_id": id, "framework_id": "f", "framework_name": "f", "agent_id": agent,
+            "container_id": "c", "name": id, "discovery_name": null, "phase": "running",
+            "health": "unchecked", "host_address": "192.0.2.1", "container_addresses": [],
+            "host_ports": [], "ports": [], "labels": {}, "launched": 1,
+        });
+        let fact = serde_json::from_value(fact).unwrap();
+        (Key::Task("f".into(), id.into()), Some(Fact::Task(Box::new(fact))))
+    }
+
+    fn says(owner: &str, sequence: u64, said: Vec<(Key, Option<Fact>)>) -> Learned {
+        let version = Version { generation: 1, sequence };
+        let said = said.into_iter().filter_map(|(key, fact)| Some((key, fact?))).collect();
+        let by_authority = owner.ends_with("/master");
+        Learned { owner: owner.into(), said, gone: vec![], version, by_authority, unreadable: 0 }
+    }
+
+    #[test]
+    fn tasks_of_an_agent_that_is_out_for_good_are_over_whatever_its_node_says() {
+        let now = Now::default();
+        let end = || (Key::GoneAgent("S1".into()), Some(Fact::GoneAgent(Wall(1))));
+        let mut view = View::default();
+        view.learn(says("n1", 1, vec![task("a", "S1"), task("b", "S2")]), now);
+        assert!(view.learn(says("n2", 1, vec![end()]), now).len() == 1, "any node could say so");
+        assert_eq!(view.facts().filter(|(_, _, fact)| matches!(fact, Fact::Task(_))).count(), 2);
+
+        let changes = view.learn(says("n0/master", 1, vec![end()]), now);
+        let went: Vec<&Key> =
+            changes.iter().filter(|c| c.after.is_none()).map(|c| &c.key).collect();
+        assert_eq!(went, [&task("a", "S1").0]);
+        let left = |view: &View| view.facts().any(|(_, key, _)| *key == task("a", "S1").0);
+        assert!(!left(&view) && view.tasks_out().count() == 1);
+        // What its node goes on saying, its death and its return change nothing.
+        let more = vec![task("a", "S1"), task("c", "S1")];
+        assert!(view.learn(says("n1", 2, more), now).is_empty());
+        assert_eq!(view.hide(&"n1".into()).len(), 1, "the task of its other agent");
+        assert_eq!(view.hidden_facts().count(), 1);
+        assert_eq!(view.show(&"n1".into()).len(), 1);
+        // Nor does the master's.
+        view.hide(&"n0".into());
+        assert!(!left(&view) && view.tasks_out().count() == 2);
+        let known = (&OwnerId::from("n1"), &Key::Node);
+        assert!(view.facts_from(known.0, known.1).all(|(key, _)| *key != task("a", "S1").0));
     }
 }

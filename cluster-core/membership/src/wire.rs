@@ -38,13 +38,12 @@ const FOLLOWS: u8 = 31;
 /// No fact nests deeper.
 const MAX_DEPTH: u8 = 16;
 
-/// Writes what an entry says. `None` if it cannot be written, which no fact of this
-/// project ever is.
-pub(crate) fn write_entry(key: &Key, fact: &Fact) -> Option<Vec<u8>> {
+/// Writes what an entry says. No fact is known that cannot be written.
+pub(crate) fn write_entry(key: &Key, fact: &Fact) -> Result<Vec<u8>, serde_json::Error> {
     let mut said = Writer::default();
-    write_value(&serde_json::to_value(key).ok()?, &mut said);
-    write_value(&serde_json::to_value(fact).ok()?, &mut said);
-    Some(said.finish())
+    write_value(&serde_json::to_value(key)?, &mut said);
+    write_value(&serde_json::to_value(fact)?, &mut said);
+    Ok(said.finish())
 }
 
 /// Reads what an entry says.

@@ -19,7 +19,8 @@ use crate::version::Version;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Apps with this label are never run twice at a time, not even for an upgrade.
+/// Apps with this label are never run twice at a time, not even for an upgrade: a successor
+/// starts when the copy before it has ended, or when its agent is lost for too long.
 pub const SINGLE_INSTANCE_LABEL: &str = "MARATHON_SINGLE_INSTANCE_APP";
 
 /// An app, in the words and with the field names of Marathon.

@@ -1,6 +1,7 @@
 //! How long a service waits before it starts the next copy after one failed.
 //!
-//! The delay is kept per service and forgotten when its configuration changes. It
+//! The delay is kept per service and forgotten when its configuration changes (the number of
+//! copies is not part of it). It
 //! is not written down: a scheduler that starts anew tries at once.
 
 use crate::app::App;

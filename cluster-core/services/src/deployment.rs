@@ -80,7 +80,8 @@ impl Step {
     }
 }
 
-/// The steps from `originals` to `targets`; apps that do not change have none.
+/// The steps from `originals` to `targets`; apps that do not change have none, unless they
+/// are `resumed` because an earlier deployment of them was not finished.
 ///
 /// # Errors
 ///
@@ -88,6 +89,7 @@ impl Step {
 pub fn steps(
     originals: &BTreeMap<AppId, Option<App>>,
     targets: &BTreeMap<AppId, Option<App>>,
+    resumed: &BTreeSet<AppId>,
 ) -> Result<Vec<Step>, Vec<AppId>> {
     let step = |action, apps: Vec<&AppId>| Step {
         actions: apps.into_iter().map(|app| Action { action, app: app.clone() }).collect(),
@@ -103,7 +105,9 @@ pub fn steps(
     for layer in layers(targets)? {
         let actions = layer.into_iter().filter_map(|app| {
             let original = originals.get(&app.id).and_then(Option::as_ref);
-            Some(Action { action: action(original, app)?, app: app.id.clone() })
+            let changed = action(original, app);
+            let resumed = || resumed.contains(&app.id).then_some(ActionKind::RestartApplication);
+            Some(Action { action: changed.or_else(resumed)?, app: app.id.clone() })
         });
         steps.push(Step { actions: actions.collect() });
     }
@@ -188,10 +192,10 @@ mod tests {
                 "Start /a + Start /g/b + Start /g/c; Scale /g/b; Scale /g/c; Scale /a"),
         ];
         for (name, from, to, want) in table {
-            assert_eq!(words(&steps(from, to).unwrap()), *want, "{name}");
+            assert_eq!(words(&steps(from, to, &BTreeSet::new()).unwrap()), *want, "{name}");
         }
         let circle = apps(&[("/a", on("/b")), ("/b", on("/a")), ("/c", plain())]);
-        assert_eq!(steps(&apps(&[]), &circle).unwrap_err().len(), 2);
+        assert_eq!(steps(&apps(&[]), &circle, &BTreeSet::new()).unwrap_err().len(), 2);
     }
 
     #[test]
@@ -202,6 +206,7 @@ mod tests {
                 ("/a", Some(app(json!({"dependencies": ["/b"]})))),
                 ("/b", Some(app(json!({})))),
             ]),
+            &BTreeSet::new(),
         );
         let mut deployment = Deployment {
             id: "d".to_owned(),

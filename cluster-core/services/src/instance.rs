@@ -131,7 +131,9 @@ impl Instance {
         Some((after(limits.inactive_after_seconds), after(limits.expunge_after_seconds)))
     }
 
-    fn is_given_up(&self, app: &App, now: Mono) -> bool {
+    /// Whether it is on a lost agent for so long that it is not waited for.
+    #[must_use]
+    pub fn is_given_up(&self, app: &App, now: Mono) -> bool {
         self.patience(Some(app)).is_some_and(|(inactive, _)| inactive <= now)
     }
 

@@ -83,15 +83,35 @@ pub fn plan<'a>(app: Option<&App>, copies: impl Iterator<Item = &'a Instance>, n
         copies.iter().copied().filter(|copy| copy.is_active(app, now)).collect()
     };
     let (new_active, old_active) = (active(&new), active(&old));
-    let leaving = count(new.iter().filter(|copy| copy.drained && copy.goal == Goal::Run).count());
+    let leaving = leaving(app, &new, now);
     let mut plan = if old.is_empty() {
-        scale(app, &new_active, leaving)
+        scale(app, app.instances, &new_active, leaving)
     } else {
         // Those that leave with their agent have successors and hold resources, as old ones.
         upgrade(app, &new_active, &old_active, count(old.len()) + leaving)
     };
     plan.waits_for = waits_for(app, &copies, &new_active);
     plan
+}
+
+/// Plans for an app whose deployment was stopped half-way: it keeps `most` copies, of whatever
+/// configuration, and none is told to end.
+#[must_use]
+pub fn plan_halted<'a>(
+    app: &App,
+    most: u32,
+    copies: impl Iterator<Item = &'a Instance>,
+    now: Mono,
+) -> Plan {
+    let copies: Vec<&Instance> = copies.collect();
+    let active: Vec<&Instance> =
+        copies.iter().copied().filter(|copy| copy.is_active(app, now)).collect();
+    let Plan { start, .. } = scale(app, most, &active, leaving(app, &copies, now));
+    let new: Vec<&Instance> =
+        active.into_iter().filter(|copy| copy.config == app.config()).collect();
+    let left = waits_for(app, &copies, &new).unwrap_or_default();
+    let waits_for = Some(format!("stopped half-way until it is deployed again: {left}"));
+    Plan { start, kill: Vec::new(), waits_for }
 }
 
 fn stop_all(copies: &[&Instance]) -> Plan {
@@ -103,21 +123,32 @@ fn stop_all(copies: &[&Instance]) -> Plan {
     Plan { start: 0, kill: wanted.map(|copy| copy.task_id.clone()).collect(), waits_for }
 }
 
-fn scale(app: &App, active: &[&Instance], leaving: u32) -> Plan {
+/// Copies that hold resources though they do not count any more: those that leave with their
+/// agent and, where there may be no copy too many, those that were told to end.
+fn leaving(app: &App, copies: &[&Instance], now: Mono) -> u32 {
+    let strict = most_copies(app, app.instances) <= app.instances;
+    let leaves = |copy: &&&Instance| match copy.goal {
+        Goal::Run => copy.drained,
+        Goal::Stop => strict && !copy.is_given_up(app, now),
+    };
+    count(copies.iter().filter(leaves).count())
+}
+
+fn scale(app: &App, wanted: u32, active: &[&Instance], leaving: u32) -> Plan {
     let have = count(active.len());
-    let surplus = have.saturating_sub(app.instances);
+    let surplus = have.saturating_sub(wanted);
     let kill = victims(app, active, surplus);
-    let missing = app.instances.saturating_sub(have);
+    let missing = wanted.saturating_sub(have);
     // Successors of those that leave may be too many for a while, as in an upgrade.
-    let room = most_copies(app).saturating_sub(have + leaving);
+    let room = most_copies(app, wanted).saturating_sub(have + leaving);
     let start = if leaving > 0 { missing.min(room) } else { missing };
     Plan { start, kill, waits_for: None }
 }
 
 /// How many copies there may be while some are replaced.
-fn most_copies(app: &App) -> u32 {
+fn most_copies(app: &App, instances: u32) -> u32 {
     let strategy = app.effective_strategy();
-    let counts = Counts { instances: app.instances, strategy, healthy: 0, old: 0, new: 0 };
+    let counts = Counts { instances, strategy, healthy: 0, old: 0, new: 0 };
     steps(counts, 0).max_capacity
 }
 
@@ -261,6 +292,8 @@ mod tests {
             ("all is well",                   &two,    "n n",             0, &[]),
             ("one died",                      &two,    "n",               1, &[]),
             ("an ending one is replaced",     &two,    "n nk",            1, &[]),
+            ("no room while it ends",         &half,   "n n n nk",        0, &[]),
+            ("single instance: it ends",      &single, "nk",              0, &[]),
             ("too many: the sick one goes",   &two,    "n ns n",          0, &["ns1"]),
             ("upgrade: start all",            &two,    "o o",             2, &[]),
             ("upgrade: new ones not healthy", &two,    "o o ns ns",       0, &[]),
@@ -278,6 +311,8 @@ mod tests {
             ("upgrade: sick ones go at last", &two,    "os os n n",       0, &["os0", "os1"]),
             ("upgrade: single instance",      &single, "o",               0, &["o0"]),
             ("upgrade: never two",            &single, "ok",              0, &[]),
+            ("upgrade: nor of the new",       &single, "ok nk",           0, &[]),
+            ("upgrade: a new one ends",       &half,   "o o n nk",        0, &["o0"]),
             ("upgrade and scale down",        &two,    "o o o o",         0, &["o0", "o1"]),
         ];
         for (name, app, words, start, kill) in table {

@@ -10,13 +10,15 @@
 //! Services whose facts changed are marked and settled before a method returns.
 
 mod change;
+mod deployments;
 mod events;
+mod halted;
 mod launch;
 #[cfg(test)]
 mod scenarios;
 
 use crate::app_id::AppId;
-use crate::deployment::{ActionKind, Deployment};
+use crate::deployment::Deployment;
 use crate::instance::Goal;
 use crate::rolling;
 use crate::service::Service;
@@ -198,6 +200,7 @@ impl Services {
                 let id = failure.app_id.clone();
                 self.service(&id).failure = Some(*failure);
             }
+            Record::Halt(halt) => self.service(&halt.app).halted = Some(halt.copies),
         }
     }
 
@@ -254,6 +257,7 @@ impl Services {
         }
         let held = self.deployments.values().find(|deployment| deployment.holds_back(id));
         let held = held.map(|deployment| deployment.id.clone());
+        self.lift_needless_halt(id, now.mono);
         let start = if held.is_some() { 0 } else { self.move_copies(id, now.mono) };
         let Some(service) = self.services.get_mut(id) else { return };
         service.held_back_by = held;
@@ -270,7 +274,11 @@ impl Services {
     fn move_copies(&mut self, id: &AppId, now: Mono) -> u32 {
         loop {
             let Some(service) = self.services.get_mut(id) else { return 0 };
-            let plan = rolling::plan(service.app.as_ref(), service.instances.values(), now);
+            let copies = service.instances.values();
+            let plan = match (&service.app, service.halted) {
+                (Some(app), Some(most)) => rolling::plan_halted(app, most, copies, now),
+                (app, _) => rolling::plan(app.as_ref(), copies, now),
+            };
             service.waits_for = plan.waits_for;
             if plan.kill.is_empty() {
                 return plan.start;
@@ -334,44 +342,8 @@ impl Services {
         if service.failure.is_some() {
             self.forget(&Key::Failure(id));
         }
-    }
-
-    /// Goes on to the next step where one is done; returns whether any was.
-    fn advance_deployments(&mut self) -> bool {
-        let done = |deployment: &&Deployment| {
-            let step = deployment.steps.get(deployment.current);
-            step.is_none_or(|step| step.actions.iter().all(|a| self.is_done(a.action, &a.app)))
-        };
-        let done: Vec<String> = self
-            .deployments
-            .values()
-            .filter(done)
-            .map(|deployment| deployment.id.clone())
-            .collect();
-        for id in &done {
-            let Some(deployment) = self.deployments.get_mut(id) else { continue };
-            deployment.current += 1;
-            if deployment.current >= deployment.steps.len() {
-                self.deployments.remove(id);
-                self.forget(&Key::Deployment(id));
-                continue;
-            }
-            let deployment = deployment.clone();
-            self.save(&Key::Deployment(id), &deployment);
-            self.dirty.extend(deployment.originals.into_keys());
-        }
-        !done.is_empty()
-    }
-
-    fn is_done(&self, action: ActionKind, app: &AppId) -> bool {
-        let Some(service) = self.services.get(app) else { return true };
-        match action {
-            ActionKind::StartApplication => true,
-            ActionKind::StopApplication
-            | ActionKind::ScaleApplication
-            | ActionKind::RestartApplication => {
-                service.waits_for.is_none() && service.held_back_by.is_none()
-            }
+        if service.halted.is_some() {
+            self.forget(&Key::Halt(id));
         }
     }
 

@@ -32,6 +32,9 @@ pub(crate) struct Service {
     pub waits_for: Option<String>,
     /// The deployment in which its turn is still to come.
     pub held_back_by: Option<String>,
+    /// How many copies it keeps, whatever it should have, because its deployment was stopped
+    /// half-way.
+    pub halted: Option<u32>,
     /// When to look at it again.
     pub deadline: Option<Mono>,
 }

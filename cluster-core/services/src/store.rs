@@ -74,6 +74,15 @@ pub struct TaskFailure {
     pub version: Version,
 }
 
+/// An app that stays as it is because its deployment was stopped half-way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Halt {
+    /// Which one.
+    pub app: AppId,
+    /// How many copies it keeps, of whatever configuration.
+    pub copies: u32,
+}
+
 /// One record.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Record {
@@ -83,6 +92,7 @@ pub(crate) enum Record {
     Instance(Box<Instance>),
     Deployment(Box<Deployment>),
     Failure(Box<TaskFailure>),
+    Halt(Halt),
 }
 
 /// Where a record is kept.
@@ -93,6 +103,7 @@ pub(crate) enum Key<'a> {
     Instance(&'a str),
     Deployment(&'a str),
     Failure(&'a AppId),
+    Halt(&'a AppId),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -111,6 +122,7 @@ impl Key<'_> {
             Self::Instance(id) => format!("instance:{id}"),
             Self::Deployment(id) => format!("deployment:{id}"),
             Self::Failure(id) => format!("failure:{id}"),
+            Self::Halt(id) => format!("halt:{id}"),
         }
     }
 }
@@ -130,6 +142,7 @@ pub(crate) fn read(key: &str, bytes: &[u8]) -> Result<Record, SavedStateError> {
         Some("instance") => value(key, bytes).map(Record::Instance),
         Some("deployment") => value(key, bytes).map(Record::Deployment),
         Some("failure") => value(key, bytes).map(Record::Failure),
+        Some("halt") => value(key, bytes).map(Record::Halt),
         _ => Err(SavedStateError::Kind(key.to_owned())),
     }
 }

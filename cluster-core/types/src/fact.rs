@@ -52,6 +52,8 @@ pub enum Key {
     /// A DC/OS agent with this address that is no node of this cluster yet, written by the
     /// leading master.
     ForeignAgent(IpAddr),
+    /// An agent that an operator took out for good, written by the leading master.
+    GoneAgent(AgentId),
 }
 
 /// What the owner says.
@@ -78,6 +80,8 @@ pub enum Fact {
     NodeProblems(Vec<NodeProblem>),
     /// How the containers of a DC/OS agent are reached.
     ForeignAgent(NodeOverlay),
+    /// Since when an agent is out for good. Its tasks are over, whatever its node says.
+    GoneAgent(Wall),
 }
 
 /// One line of an owner log.

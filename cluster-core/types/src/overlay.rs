@@ -5,22 +5,11 @@
 //! need to reach its containers: a [`NodeOverlay`].
 
 use crate::encryption::WireguardEnd;
-use crate::text::as_text;
 use ipnet::IpNet;
+pub use mizzen_net_words::{Mac, MacError};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::IpAddr;
-use std::str::FromStr;
-
-/// A link-layer address of 6 bytes, written `70:b3:d5:80:00:05`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Mac(pub [u8; 6]);
-
-/// A text that is no link-layer address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a link-layer address is six hexadecimal bytes with colons between them")]
-pub struct MacError;
 
 /// The end of all tunnels on one node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -161,25 +150,6 @@ impl Habits {
     }
 }
 
-impl fmt::Display for Mac {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
-    }
-}
-
-impl FromStr for Mac {
-    type Err = MacError;
-
-    fn from_str(text: &str) -> Result<Self, MacError> {
-        let octets: Result<Vec<u8>, _> =
-            text.split(':').map(|part| u8::from_str_radix(part, 16)).collect();
-        octets.map_err(|_| MacError)?.try_into().map(Self).map_err(|_| MacError)
-    }
-}
-
-as_text!(Mac);
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -192,6 +162,5 @@ mod tests {
         assert_eq!(grant.claim().vtep, ["44.128.0.6".parse::<IpAddr>().unwrap()]);
         let fact = grant.fact(vec!["10.0.0.1".parse().unwrap()], None);
         assert_eq!((fact.mac, &fact.shares[0].blocks), (grant.vtep.mac, &grant.shares[0].blocks));
-        assert!("70:b3:d5".parse::<Mac>().is_err() && "g".parse::<Mac>().is_err());
     }
 }

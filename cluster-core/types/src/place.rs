@@ -50,6 +50,12 @@ impl Places {
         }
     }
 
+    /// The node that sees the others from here.
+    #[must_use]
+    pub fn here(&self) -> &OwnerId {
+        &self.here
+    }
+
     /// Takes in what a node says about itself; how much that changes.
     pub fn apply(&mut self, owner: &OwnerId, node: Option<&NodeFact>) -> Moved {
         let after = node.map(|node| Place {
@@ -97,9 +103,11 @@ impl Places {
     /// How far away a node is.
     #[must_use]
     pub fn distance(&self, owner: &OwnerId) -> Distance {
+        if self.is_here(owner) {
+            return Distance::Node;
+        }
         let zone = |owner| self.nodes.get(owner).and_then(|place| place.zone.as_ref());
         match zone(owner) {
-            _ if self.is_here(owner) => Distance::Node,
             Some(theirs) if Some(theirs) == zone(&self.here) => Distance::Zone,
             _ => Distance::Far,
         }

@@ -9,10 +9,10 @@ use mizzen_cni_core::config::ConfigError;
 use mizzen_cni_core::error::{Code, to_json};
 use mizzen_cni_core::invoke::InvokeError;
 use mizzen_cni_core::ipam::PoolError;
-use mizzen_cni_core::portmap::{PortmapError, Publication};
+use mizzen_cni_core::portmap::PortmapError;
 use mizzen_cni_core::request::RequestError;
 use mizzen_cni_core::version::SpecVersion;
-use mizzen_netlink::NetlinkError;
+use mizzen_netlink::{NetlinkError, PortEntry};
 use serde_json::Value;
 
 use crate::leases::LeaseError;
@@ -63,8 +63,8 @@ pub(crate) enum PluginError {
     },
     #[error(transparent)]
     Portmap(#[from] PortmapError),
-    #[error("{publication:?} is not in the kernel, or somebody else's")]
-    NotPublished { publication: Publication },
+    #[error("{entry:?} is not in the kernel, or somebody else's")]
+    NotPublished { entry: PortEntry },
     #[error("no ADD would succeed")]
     NotAvailable(#[source] Box<PluginError>),
 }

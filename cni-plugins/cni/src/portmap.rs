@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use mizzen_cni_core::config::valid_attachments;
 use mizzen_cni_core::portmap::{
-    PortmapConfig, Protocol, Publication, host_links, plan_ports, port_mark, read_port_mark, table,
+    PortmapConfig, Protocol, host_links, plan_ports, port_mark, read_port_mark, table,
 };
 use mizzen_cni_core::request::{Attachment, Command, Request};
 use mizzen_cni_core::result::pass_on;
@@ -36,7 +36,7 @@ pub(crate) fn handle(request: &Request) -> Result<Option<Value>, PluginError> {
 
 fn add(request: &Request, attachment: &Attachment) -> Result<Value, PluginError> {
     let config = PortmapConfig::read(&request.config)?;
-    let entries: Vec<PortEntry> = plan_ports(&config)?.iter().map(entry).collect();
+    let entries = plan_ports(&config)?;
     if !entries.is_empty() {
         publish(&config, &entries, &port_mark(&request.network, &attachment.key))?;
     }
@@ -127,10 +127,10 @@ fn check(request: &Request, attachment: &Attachment) -> Result<(), PluginError> 
     let config = PortmapConfig::read(&request.config)?;
     let mark = port_mark(&request.network, &attachment.key);
     let present = Nft::open()?.observe_ports(&config.table)?;
-    for publication in plan_ports(&config)? {
-        let wanted = PublishedPort { entry: entry(&publication), mark: mark.clone() };
+    for entry in plan_ports(&config)? {
+        let wanted = PublishedPort { entry, mark: mark.clone() };
         if !present.contains(&wanted) {
-            return Err(PluginError::NotPublished { publication });
+            return Err(PluginError::NotPublished { entry: wanted.entry });
         }
     }
     Ok(())
@@ -147,16 +147,4 @@ fn collect(request: &Request) -> Result<(), PluginError> {
         let owner = read_port_mark(mark).filter(|(network, _)| *network == request.network);
         owner.is_some_and(|(_, key)| !valid.contains(&key))
     })
-}
-
-fn entry(publication: &Publication) -> PortEntry {
-    match publication {
-        Publication::Port { host, protocol, port, to } => {
-            PortEntry::Publish { host: *host, protocol: protocol.number(), port: *port, to: *to }
-        }
-        Publication::Itself { address } => PortEntry::Itself { address: *address },
-        Publication::Hairpin { link, address } => {
-            PortEntry::Hairpin { link: link.clone(), address: *address }
-        }
-    }
 }

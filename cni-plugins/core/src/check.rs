@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use crate::AttachmentKey;
 use crate::config::OverlayConfig;
-use crate::result::Route;
+use crate::result::{CniResult, Route};
 
 /// What was found in the kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -101,13 +101,29 @@ pub fn check(
     if !link.up {
         return Err(CheckError::Down { key: key() });
     }
-    if let Some(ip) = expected.ips.iter().find(|ip| !link.addresses.contains(&ip.address)) {
-        return Err(CheckError::NoAddress { key: key(), address: ip.address });
+    let ours: Vec<IpNet> = own_addresses(expected, &key().ifname).collect();
+    if let Some(address) = ours.iter().find(|address| !link.addresses.contains(address)) {
+        return Err(CheckError::NoAddress { key: key(), address: *address });
     }
-    if let Some(route) = expected.routes.iter().find(|route| !has_route(observed, route)) {
+    // One by a router of another plugin's network is that one's.
+    let is_ours = |route: &&Route| match route.gw {
+        None => true,
+        Some(router) => ours.iter().any(|network| network.contains(&router)),
+    };
+    let mut routes = expected.routes.iter().filter(is_ours);
+    if let Some(route) = routes.find(|route| !has_route(observed, route)) {
         return Err(CheckError::NoRoute { key: key(), destination: route.dst });
     }
     Ok(())
+}
+
+/// The addresses on our link: other plugins of the chain tell theirs in the same list.
+fn own_addresses(expected: &CniResult, ifname: &str) -> impl Iterator<Item = IpNet> {
+    let is_ours = move |at: usize| match expected.interfaces.get(at) {
+        Some(interface) => interface.name == ifname && interface.sandbox.is_some(),
+        None => true,
+    };
+    expected.ips.iter().filter(move |ip| ip.interface.is_none_or(is_ours)).map(|ip| ip.address)
 }
 
 fn has_route(observed: &Observed, route: &Route) -> bool {
@@ -121,7 +137,7 @@ fn has_route(observed: &Observed, route: &Route) -> bool {
 mod tests {
     use super::*;
     use crate::config::Ipam;
-    use crate::result::{CniResult, Dns, IpConfig};
+    use crate::result::{Dns, Interface, IpConfig};
 
     fn config(prev_result: Option<CniResult>) -> OverlayConfig {
         OverlayConfig {
@@ -152,6 +168,30 @@ mod tests {
             inside: Some(ObservedLink { up: true, addresses: vec!["9.0.5.2/25".parse().unwrap()] }),
             routes: vec![("0.0.0.0/0".parse().unwrap(), Some("9.0.5.1".parse().unwrap()))],
         }
+    }
+
+    #[test]
+    fn what_other_plugins_of_the_chain_made_is_theirs() {
+        let link = |name: &str, sandbox: Option<&str>| Interface {
+            name: name.into(),
+            sandbox: sandbox.map(str::to_owned),
+            ..Interface::default()
+        };
+        let theirs = |at| IpConfig {
+            interface: Some(at),
+            address: "192.0.2.9/24".parse().unwrap(),
+            gateway: None,
+        };
+        let mut result = added();
+        result.interfaces =
+            vec![link("eth0", Some("/n")), link("net1", Some("/n")), link("eth0", None)];
+        result.ips.extend([theirs(1), theirs(2)]);
+        let route = Route { dst: "198.18.0.0/15".parse().unwrap(), gw: "192.0.2.1".parse().ok() };
+        result.routes.push(route);
+        let key = AttachmentKey { container_id: "c1".into(), ifname: "eth0".into() };
+        check(&key, &config(Some(result.clone())), &good()).unwrap();
+        result.ips[1].interface = None;
+        check(&key, &config(Some(result)), &good()).unwrap_err();
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
+use mizzen_net_words::PortEntry;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -48,8 +49,7 @@ pub struct PortMapping {
 }
 
 /// A transport with ports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// TCP.
     Tcp,
@@ -69,34 +69,6 @@ impl Protocol {
             Self::Sctp => 132,
         }
     }
-}
-
-/// Something that has to be in the kernel for a container.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Publication {
-    /// A port of the host leads to the container.
-    Port {
-        /// The host's address; `None` for all of the family.
-        host: Option<IpAddr>,
-        /// The transport.
-        protocol: Protocol,
-        /// The host's port.
-        port: u16,
-        /// The container's address and port.
-        to: SocketAddr,
-    },
-    /// What the container sends to itself by a port of the host gets our address.
-    Itself {
-        /// The container's address.
-        address: IpAddr,
-    },
-    /// What comes by this link and goes back by it to the container gets our address.
-    Hairpin {
-        /// The link of the host.
-        link: String,
-        /// The container's address.
-        address: IpAddr,
-    },
 }
 
 /// There is nothing to which a port could lead.
@@ -165,7 +137,7 @@ pub fn table(config: &Map<String, Value>) -> Result<String, ConfigError> {
 /// # Errors
 ///
 /// [`PortmapError`] if there is nothing to which a port could lead.
-pub fn plan_ports(config: &PortmapConfig) -> Result<Vec<Publication>, PortmapError> {
+pub fn plan_ports(config: &PortmapConfig) -> Result<Vec<PortEntry>, PortmapError> {
     let result = config.prev_result.as_ref().ok_or(PortmapError::NoPreviousResult)?;
     let addresses = container_addresses(result);
     let mut list = Vec::new();
@@ -178,10 +150,10 @@ pub fn plan_ports(config: &PortmapConfig) -> Result<Vec<Publication>, PortmapErr
         return Err(PortmapError::Twice { port: twice.first().map_or(0, |key| key.3) });
     }
     if config.snat && !list.is_empty() {
-        list.extend(addresses.iter().map(|address| Publication::Itself { address: *address }));
+        list.extend(addresses.iter().map(|address| PortEntry::Itself { address: *address }));
         for link in host_links(result) {
             let hairpin =
-                |address: &IpAddr| Publication::Hairpin { link: link.clone(), address: *address };
+                |address: &IpAddr| PortEntry::Hairpin { link: link.clone(), address: *address };
             list.extend(addresses.iter().map(hairpin));
         }
     }
@@ -220,14 +192,14 @@ fn container_addresses(result: &CniResult) -> Vec<IpAddr> {
     [first(false), first(true)].into_iter().flatten().collect()
 }
 
-fn ports(mapping: &PortMapping, addresses: &[IpAddr]) -> Result<Vec<Publication>, PortmapError> {
+fn ports(mapping: &PortMapping, addresses: &[IpAddr]) -> Result<Vec<PortEntry>, PortmapError> {
     let PortMapping { host_ip, host_port: port, container_port, protocol } = *mapping;
     let same = |address: &&IpAddr| host_ip.is_none_or(|host| host.is_ipv6() == address.is_ipv6());
     // The address of nobody is that of everybody.
     let host = host_ip.filter(|host| !host.is_unspecified());
     let publish = |address: &IpAddr| {
         let to = SocketAddr::new(*address, container_port);
-        Publication::Port { host, protocol, port, to }
+        PortEntry::Publish { host, protocol: protocol.number(), port, to }
     };
     let list: Vec<_> = addresses.iter().filter(same).map(publish).collect();
     match host_ip {
@@ -237,12 +209,12 @@ fn ports(mapping: &PortMapping, addresses: &[IpAddr]) -> Result<Vec<Publication>
 }
 
 /// What two entries cannot share.
-fn key(entry: &Publication) -> Option<(bool, Option<IpAddr>, Protocol, u16)> {
+fn key(entry: &PortEntry) -> Option<(bool, Option<IpAddr>, u8, u16)> {
     match entry {
-        Publication::Port { host, protocol, port, to } => {
+        PortEntry::Publish { host, protocol, port, to } => {
             Some((to.is_ipv6(), *host, *protocol, *port))
         }
-        Publication::Itself { .. } | Publication::Hairpin { .. } => None,
+        PortEntry::Itself { .. } | PortEntry::Hairpin { .. } => None,
     }
 }
 
@@ -308,12 +280,12 @@ mod tests {
     fn planned(mappings: Value) -> Result<Vec<String>, PortmapError> {
         let list = plan_ports(&config(mappings).unwrap())?;
         let words = list.into_iter().map(|entry| match entry {
-            Publication::Port { host, protocol, port, to } => {
+            PortEntry::Publish { host, protocol, port, to } => {
                 let host = host.map_or("*".to_owned(), |host| host.to_string());
-                format!("{host} {protocol:?} {port} {to}")
+                format!("{host} {protocol} {port} {to}")
             }
-            Publication::Itself { address } => format!("itself {address}"),
-            Publication::Hairpin { link, address } => format!("{link} {address}"),
+            PortEntry::Itself { address } => format!("itself {address}"),
+            PortEntry::Hairpin { link, address } => format!("{link} {address}"),
         });
         Ok(words.collect())
     }
@@ -322,8 +294,8 @@ mod tests {
     fn a_port_leads_to_the_address_of_each_family() {
         let list = planned(json!([{ "hostPort": 8080, "containerPort": 80, "protocol": "tcp" }]));
         let want = [
-            "* Tcp 8080 9.0.5.2:80",
-            "* Tcp 8080 [fd01:b::2]:80",
+            "* 6 8080 9.0.5.2:80",
+            "* 6 8080 [fd01:b::2]:80",
             "itself 9.0.5.2",
             "itself fd01:b::2",
             "m-dcos 9.0.5.2",
@@ -340,15 +312,15 @@ mod tests {
     #[test]
     fn an_address_of_the_host_chooses_the_family() {
         for (host, want) in [
-            ("10.0.0.1", "10.0.0.1 Udp 53 9.0.5.2:5353"),
-            ("fd00::1", "fd00::1 Udp 53 [fd01:b::2]:5353"),
-            ("0.0.0.0", "* Udp 53 9.0.5.2:5353"),
-            ("::", "* Udp 53 [fd01:b::2]:5353"),
+            ("10.0.0.1", "10.0.0.1 17 53 9.0.5.2:5353"),
+            ("fd00::1", "fd00::1 17 53 [fd01:b::2]:5353"),
+            ("0.0.0.0", "* 17 53 9.0.5.2:5353"),
+            ("::", "* 17 53 [fd01:b::2]:5353"),
         ] {
             let mapping =
                 json!({ "hostPort": 53, "containerPort": 5353, "protocol": "UDP", "hostIP": host });
             let list = planned(json!([mapping])).unwrap();
-            let ports: Vec<_> = list.iter().filter(|words| words.contains("Udp")).collect();
+            let ports: Vec<_> = list.iter().filter(|words| words.contains(" 17 ")).collect();
             assert_eq!(ports, [want]);
         }
     }

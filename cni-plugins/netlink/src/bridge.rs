@@ -1,6 +1,7 @@
 //! Bridges, their ports, and devices that only hold addresses.
 
 use ipnet::IpNet;
+use mizzen_net_words::Mac;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
@@ -12,7 +13,7 @@ use crate::Ensured;
 use crate::address::DuplicateDetection;
 use crate::connection::Netlink;
 use crate::error::{NetlinkError, Refusal};
-use crate::link::{LinkChange, LinkState, Mac, named, object};
+use crate::link::{LinkChange, LinkState, named, object};
 
 /// A bridge that is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -50,7 +50,8 @@ pub use clock::{ClockSync, booted, observe_clock};
 pub use connection::Netlink;
 pub use conntrack::{Conntrack, FlowFamily, FlowFilter};
 pub use error::NetlinkError;
-pub use link::{IfIndex, LinkChange, LinkState, Mac};
+pub use link::{IfIndex, LinkChange, LinkState};
+pub use mizzen_net_words::{Mac, PortEntry, Protocol};
 pub use monitor::{LinkMonitor, RemovalMonitor};
 pub use netns::{in_namespace, is_own_namespace, visit_namespace};
 pub use nft::{
@@ -58,11 +59,11 @@ pub use nft::{
     UntrackedTunnels,
 };
 pub use path::PathState;
-pub use ports::{PortEntry, PortTableSpec, PublishedPort};
+pub use ports::{PortTableSpec, PublishedPort};
 pub use rate::RateLimit;
 pub use route::{RouteSpec, TABLE_MAIN};
 pub use rule::{RuleSpec, Selector};
-pub use sockdiag::{ConnectedSocket, SocketDiag, Transport, netns_cookie};
+pub use sockdiag::{ConnectedSocket, SocketDiag, netns_cookie};
 pub use sysctl::{ensure_sysctl, ensure_sysctl_at_least, observe_sysctl};
 pub use tunnel::{TunnelChange, TunnelEntry, TunnelKey};
 pub use veth::{Plug, VethPeer, VethSpec};

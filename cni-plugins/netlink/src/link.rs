@@ -1,9 +1,6 @@
 //! Links: what they are, and changes that every kind of link takes.
 
-use std::fmt;
-use std::num::ParseIntError;
-use std::str::FromStr;
-
+use mizzen_net_words::Mac;
 use netlink_packet_core::{
     DecodeError, DefaultNla, NlaBuffer, NlasIterator, Parseable, ParseableParametrized,
 };
@@ -22,32 +19,6 @@ use crate::vxlan::{self, VxlanState};
 /// The index of a link within its network namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IfIndex(pub u32);
-
-/// A link-layer address of 6 bytes, written `02:6d:09:00:00:05`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Mac(pub [u8; 6]);
-
-impl fmt::Display for Mac {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
-    }
-}
-
-impl FromStr for Mac {
-    type Err = MacError;
-
-    fn from_str(text: &str) -> Result<Self, MacError> {
-        let octets = text.split(':').map(|part| u8::from_str_radix(part, 16));
-        let octets = octets.collect::<Result<Vec<u8>, ParseIntError>>().map_err(|_| MacError)?;
-        octets.try_into().map(Mac).map_err(|_| MacError)
-    }
-}
-
-/// A text that is no link-layer address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a link-layer address is six hexadecimal bytes with colons between them")]
-pub struct MacError;
 
 /// A link as the kernel shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -333,16 +304,6 @@ mod tests {
     use netlink_packet_core::Emitable;
 
     use super::*;
-
-    #[test]
-    fn macs_as_text() {
-        let mac = Mac([2, 0x6d, 9, 0, 0, 5]);
-        assert_eq!(mac.to_string(), "02:6d:09:00:00:05");
-        assert_eq!(mac.to_string().parse(), Ok(mac));
-        for wrong in ["", "02", "02:6d:09:00:00", "02:6d:09:00:00:05:06", "zz:6d:09:00:00:05"] {
-            assert_eq!(wrong.parse::<Mac>(), Err(MacError), "{wrong}");
-        }
-    }
 
     /// A newer kernel's attributes, and shapes we do not expect, must not hide a link.
     /// The first assertion is the reason for reading attribute by attribute.

@@ -3,37 +3,39 @@
 //! A table is made of one batch, which the kernel takes as a whole or not at all:
 //! no packet ever sees half of it, and rules of others are not touched.
 
+mod expression;
 mod forward;
+mod message;
 mod others;
 mod plain;
 mod untracked;
 
+pub(crate) use expression::{
+    REGISTER, Side, compare, compare_net, load, load_bytes, octets, other,
+};
 pub use forward::ForwardRule;
+pub(crate) use message::{
+    ChainSpec, VERSION, begin, comment, end, message, new_chain, new_rule, new_table, remove_table,
+    userdata,
+};
 pub use others::{ChainState, RuleState};
 pub use plain::PlainTunnels;
 pub use untracked::UntrackedTunnels;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::net::IpAddr;
 use std::path::Path;
 
 use ipnet::IpNet;
-use netlink_packet_core::{
-    DecodeError, DefaultNla, NLM_F_APPEND, NLM_F_CREATE, NetlinkMessage, Parseable, parse_string,
-};
+use netlink_packet_core::{DecodeError, Parseable};
 use netlink_packet_netfilter::nftables::{
-    Bitwise, ChainAttribute, ChainMessage, Cmp, DataAttribute, Expressions, Hook, InetHookNumber,
-    Meta, MetaKey, NfTablesMessage, Operator, Payload, Register, RuleAttribute, RuleMessage,
+    Expressions, InetHookNumber, MetaKey, NfTablesMessage, Operator, RuleAttribute, RuleMessage,
     TableAttribute, TableMessage,
 };
-use netlink_packet_netfilter::none::ControlMessage;
-use netlink_packet_netfilter::{
-    NetfilterHeader, NetfilterMessage, NetfilterProtoFamily, NetfilterSubsystem,
-};
+use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};
 use netlink_sys::protocols::NETLINK_NETFILTER;
 
 use crate::attributes::attributes_after;
-use crate::connection::{Connection, request};
+use crate::connection::Connection;
 use crate::error::NetlinkError;
 use crate::netns::in_namespace;
 use crate::{Ensured, Removed};
@@ -188,12 +190,8 @@ impl Nft {
     }
 }
 
-pub(crate) const VERSION: u8 = libc::NFNETLINK_V0 as u8;
 const MASQUERADE: &str = "postrouting";
 const FORWARD: &str = "forward";
-
-/// The one register that our rules use.
-pub(crate) const REGISTER: Register = Register::Reg1;
 
 /// A rule as the kernel shows it.
 struct Rule {
@@ -202,38 +200,8 @@ struct Rule {
     mark: String,
 }
 
-/// Which address of a packet.
-#[derive(Clone, Copy)]
-pub(crate) enum Side {
-    Source,
-    Destination,
-}
-
 pub(crate) fn object(table: &str) -> String {
     format!("nf_tables table `{table}`")
-}
-
-/// A comment as the nft tool stores it: type 0, length, text, zero byte.
-pub(crate) fn userdata(comment: &str) -> Vec<u8> {
-    let mut bytes = vec![0, u8::try_from(comment.len() + 1).unwrap_or(u8::MAX)];
-    bytes.extend_from_slice(comment.as_bytes());
-    bytes.push(0);
-    bytes
-}
-
-/// The comment in it, if it has one.
-pub(crate) fn comment(userdata: &[u8]) -> Option<String> {
-    parse_string(userdata.get(2..)?).ok()
-}
-
-/// A chain that hooks into the way of packets.
-pub(crate) struct ChainSpec<'a> {
-    pub(crate) table: &'a str,
-    pub(crate) name: &'a str,
-    /// `nat`, `filter`.
-    pub(crate) kind: &'a str,
-    pub(crate) hook: InetHookNumber,
-    pub(crate) priority: i32,
 }
 
 /// What a rule of ours carries as its comment. A new release of the compiler may
@@ -242,65 +210,6 @@ fn fingerprint(rule: &impl Hash) -> String {
     let mut hasher = DefaultHasher::new();
     rule.hash(&mut hasher);
     format!("mizzen 1 {:016x}", hasher.finish())
-}
-
-pub(crate) fn begin() -> NetlinkMessage<NetfilterMessage> {
-    bracket(ControlMessage::BatchBegin)
-}
-
-pub(crate) fn end() -> NetlinkMessage<NetfilterMessage> {
-    bracket(ControlMessage::BatchEnd)
-}
-
-fn bracket(message: ControlMessage) -> NetlinkMessage<NetfilterMessage> {
-    let subsystem = u8::from(NetfilterSubsystem::NfTables).into();
-    let header = NetfilterHeader::new(NetfilterProtoFamily::Unspec, VERSION, subsystem);
-    request(NetfilterMessage::new(header, message), 0)
-}
-
-pub(crate) fn message(message: NfTablesMessage) -> NetfilterMessage {
-    let header = NetfilterHeader::new(NetfilterProtoFamily::Inet, VERSION, 0);
-    NetfilterMessage::new(header, message)
-}
-
-pub(crate) fn new_table(table: &str) -> NetlinkMessage<NetfilterMessage> {
-    request(message(NfTablesMessage::NewTable(named(table))), NLM_F_CREATE)
-}
-
-pub(crate) fn remove_table(table: &str) -> NetlinkMessage<NetfilterMessage> {
-    request(message(NfTablesMessage::DeleteTable(named(table))), 0)
-}
-
-fn named(table: &str) -> TableMessage {
-    TableMessage { attributes: vec![TableAttribute::Name(table.to_owned())] }
-}
-
-pub(crate) fn new_chain(chain: &ChainSpec<'_>) -> NetlinkMessage<NetfilterMessage> {
-    let hook = vec![Hook::Number(chain.hook.into()), Hook::Priority(chain.priority as u32)];
-    let attributes = vec![
-        ChainAttribute::Table(chain.table.to_owned()),
-        ChainAttribute::Name(chain.name.to_owned()),
-        ChainAttribute::Hook(hook),
-        ChainAttribute::Type(chain.kind.to_owned()),
-    ];
-    request(message(NfTablesMessage::NewChain(ChainMessage { attributes })), NLM_F_CREATE)
-}
-
-/// A rule at the end of its chain.
-pub(crate) fn new_rule(
-    table: &str,
-    chain: &str,
-    expressions: Vec<Expressions>,
-    comment: &str,
-) -> NetlinkMessage<NetfilterMessage> {
-    let attributes = vec![
-        RuleAttribute::Table(table.to_owned()),
-        RuleAttribute::Chain(chain.to_owned()),
-        RuleAttribute::Expressions(expressions.into_iter().map(Into::into).collect()),
-        RuleAttribute::UserData(userdata(comment)),
-    ];
-    let rule = NfTablesMessage::NewRule(RuleMessage { attributes });
-    request(message(rule), NLM_F_CREATE | NLM_F_APPEND)
 }
 
 /// source in the subnet, and destination in none of the exceptions, and not by a link
@@ -327,60 +236,6 @@ fn link_name(link: &str) -> Vec<u8> {
     let mut name = link.as_bytes().to_vec();
     name.resize(libc::IFNAMSIZ, 0);
     name
-}
-
-/// An expression for which the library has no type; its attributes are numbers.
-pub(crate) fn other(kind: &str, attributes: &[(i32, u32)]) -> Expressions {
-    let attribute =
-        |(kind, value): &(i32, u32)| DefaultNla::new(*kind as u16, value.to_be_bytes().to_vec());
-    Expressions::Other {
-        expression_type: kind.to_owned(),
-        attributes: attributes.iter().map(attribute).collect(),
-    }
-}
-
-pub(crate) fn compare_net(side: Side, operator: Operator, net: IpNet) -> [Expressions; 3] {
-    let network = octets(net.network());
-    let length = network.len() as u32;
-    let source_at = if net.addr().is_ipv6() { 8 } else { 12 };
-    let offset = match side {
-        Side::Source => source_at,
-        Side::Destination => source_at + length,
-    };
-    let load = Expressions::Payload(vec![
-        Payload::DestinationRegister(REGISTER),
-        Payload::Base(libc::NFT_PAYLOAD_NETWORK_HEADER as u32),
-        Payload::Offset(offset),
-        Payload::Len(length),
-    ]);
-    let mask = Expressions::Bitwise(vec![
-        Bitwise::SourceRegister(REGISTER),
-        Bitwise::DestinationRegister(REGISTER),
-        Bitwise::Length(length),
-        Bitwise::Mask(DataAttribute::Value(octets(net.netmask()))),
-        Bitwise::Xor(DataAttribute::Value(vec![0; network.len()])),
-    ]);
-    [load, mask, compare(operator, network)]
-}
-
-pub(crate) fn load(key: MetaKey) -> Expressions {
-    Expressions::Meta(vec![Meta::DestinationRegister(REGISTER), Meta::Key(key)])
-}
-
-pub(crate) fn compare(operator: Operator, value: Vec<u8>) -> Expressions {
-    Expressions::Cmp(vec![
-        Cmp::SourceRegister(REGISTER),
-        Cmp::Op(operator),
-        Cmp::Data(DataAttribute::Value(value)),
-    ])
-}
-
-/// The bytes of an address, in network order.
-pub(crate) fn octets(address: IpAddr) -> Vec<u8> {
-    match address {
-        IpAddr::V4(address) => address.octets().to_vec(),
-        IpAddr::V6(address) => address.octets().to_vec(),
-    }
 }
 
 fn read_table(payload: &[u8]) -> Result<String, DecodeError> {

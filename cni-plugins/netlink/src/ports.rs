@@ -21,6 +21,7 @@ mod rules;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
+use mizzen_net_words::PortEntry;
 use netlink_packet_core::{DecodeError, NLM_F_CREATE, NLM_F_EXCL, Parseable};
 use netlink_packet_netfilter::nftables::{
     DataAttribute, ListAttribute, NfTablesMessage, SetElementAttribute, SetElementList,
@@ -41,36 +42,6 @@ pub struct PortTableSpec {
     pub table: String,
     /// Local addresses whose ports are never published, such as those of a resolver.
     pub except: Vec<IpNet>,
-}
-
-/// One element of the table's maps and sets.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum PortEntry {
-    /// What arrives at a port of this host goes to a container.
-    Publish {
-        /// The host's address; `None` for all of the family of `to`.
-        host: Option<IpAddr>,
-        /// Number of the IP protocol: 6, 17, 132.
-        protocol: u8,
-        /// The host's port.
-        port: u16,
-        /// The container's address and port.
-        to: SocketAddr,
-    },
-    /// What a container sends and, redirected, gets itself, gets our address as its source.
-    /// Where bridges hand frames to nf_tables (`br_netfilter`), this is seen by no link.
-    Itself {
-        /// The container's address.
-        address: IpAddr,
-    },
-    /// What comes by a link and, redirected, leaves to this address by the same link gets
-    /// our address as its source, or the answer would not come by here.
-    Hairpin {
-        /// Name of the link.
-        link: String,
-        /// The container's address.
-        address: IpAddr,
-    },
 }
 
 /// An element as the kernel shows it.

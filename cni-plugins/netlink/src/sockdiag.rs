@@ -9,6 +9,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 
+use mizzen_net_words::Protocol;
 use netlink_packet_core::{DecodeError, NetlinkSerializable};
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 
@@ -16,22 +17,13 @@ use crate::Removed;
 use crate::connection::Connection;
 use crate::error::NetlinkError;
 
-/// A transport whose sockets can be listed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Transport {
-    /// TCP.
-    Tcp,
-    /// UDP.
-    Udp,
-}
-
 /// A connected socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectedSocket {
     /// The kernel's number of it, which no other socket has had since boot.
     pub cookie: u64,
     /// Its transport.
-    pub transport: Transport,
+    pub transport: Protocol,
     /// Its own address; an IPv4-mapped one is shown as IPv4.
     pub local: SocketAddr,
     /// Its peer, likewise.
@@ -62,7 +54,7 @@ impl SocketDiag {
     /// [`NetlinkError::Request`] if the kernel refuses, such as for want of `sock_diag` for this transport.
     pub fn observe_connected(
         &mut self,
-        transport: Transport,
+        transport: Protocol,
         remote: SocketAddr,
     ) -> Result<Vec<ConnectedSocket>, NetlinkError> {
         let families: &[u8] = match remote.ip().to_canonical() {
@@ -204,7 +196,7 @@ impl SocketId {
 struct Request {
     kind: u16,
     family: u8,
-    transport: Transport,
+    transport: Protocol,
     id: SocketId,
 }
 
@@ -219,8 +211,8 @@ impl NetlinkSerializable for Request {
 
     fn serialize(&self, buffer: &mut [u8]) {
         let protocol = match self.transport {
-            Transport::Tcp => libc::IPPROTO_TCP,
-            Transport::Udp => libc::IPPROTO_UDP,
+            Protocol::Tcp => libc::IPPROTO_TCP,
+            Protocol::Udp => libc::IPPROTO_UDP,
         };
         let [a, b, c, d] = OPEN_STATES.to_ne_bytes();
         let head = [self.family, protocol as u8, 0, 0, a, b, c, d];
@@ -231,7 +223,7 @@ impl NetlinkSerializable for Request {
     }
 }
 
-fn read(payload: &[u8], transport: Transport) -> Result<ConnectedSocket, DecodeError> {
+fn read(payload: &[u8], transport: Protocol) -> Result<ConnectedSocket, DecodeError> {
     let short = || DecodeError::from("a socket of too few bytes");
     let family = *payload.first().ok_or_else(short)?;
     let id = payload.get(ANSWER_HEAD..).and_then(SocketId::read).ok_or_else(short)?;
@@ -247,10 +239,10 @@ fn read(payload: &[u8], transport: Transport) -> Result<ConnectedSocket, DecodeE
     Ok(ConnectedSocket { cookie: id.cookie(), transport, local, remote, id, family })
 }
 
-fn sockets_to(transport: Transport, remote: SocketAddr) -> String {
+fn sockets_to(transport: Protocol, remote: SocketAddr) -> String {
     let transport = match transport {
-        Transport::Tcp => "TCP",
-        Transport::Udp => "UDP",
+        Protocol::Tcp => "TCP",
+        Protocol::Udp => "UDP",
     };
     format!("{transport} sockets to {remote}")
 }
@@ -288,9 +280,9 @@ mod tests {
         let mut payload = vec![AF_INET6, 1, 0, 0];
         payload.resize(ANSWER_HEAD + SocketId::BYTES, 0);
         id.write(&mut payload[ANSWER_HEAD..]);
-        let socket = read(&payload, Transport::Tcp).unwrap();
+        let socket = read(&payload, Protocol::Tcp).unwrap();
         assert_eq!(socket.local, "10.0.0.1:4000".parse().unwrap());
         assert_eq!(socket.remote, "10.0.0.2:80".parse().unwrap());
-        read(&payload[..20], Transport::Tcp).unwrap_err();
+        read(&payload[..20], Protocol::Tcp).unwrap_err();
     }
 }

@@ -10,13 +10,14 @@ mod write;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use mizzen_net_words::Mac;
 use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourMessage};
 use netlink_packet_route::route::RouteMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use crate::connection::Netlink;
 use crate::error::{NetlinkError, Refusal};
-use crate::link::{IfIndex, Mac};
+use crate::link::IfIndex;
 use read::{read_forwarding, read_neighbour, read_route};
 use write::message;
 

@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use mizzen_net_words::Mac;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
@@ -11,7 +12,7 @@ use netlink_packet_route::link::{
 use crate::bridge::hairpin;
 use crate::connection::Netlink;
 use crate::error::NetlinkError;
-use crate::link::{IfIndex, LinkChange, LinkState, Mac, named, object};
+use crate::link::{IfIndex, LinkChange, LinkState, named, object};
 
 /// A pair that is wanted; this end stays in the namespace of the conversation.
 #[derive(Clone, Debug)]

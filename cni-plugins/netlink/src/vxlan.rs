@@ -3,6 +3,7 @@
 use std::net::Ipv6Addr;
 
 use ipnet::IpNet;
+use mizzen_net_words::Mac;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
@@ -13,7 +14,7 @@ use crate::Ensured;
 use crate::address::DuplicateDetection;
 use crate::connection::Netlink;
 use crate::error::NetlinkError;
-use crate::link::{LinkChange, LinkState, Mac, named, object};
+use crate::link::{LinkChange, LinkState, named, object};
 
 /// An end of tunnels that is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,9 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
-mod support;
-
-use mizzen_tests_load::{Load, while_loaded};
+use mizzen_tests_support::load::{Load, while_loaded};
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -15,7 +13,7 @@ use mizzen_netlink::{
     MasqueradeRule, Netlink, NetlinkError, Nft, OverlayTableSpec, Removed, RouteSpec, TABLE_MAIN,
     VethPeer, VethSpec, ensure_sysctl, ensure_sysctl_at_least, is_own_namespace, observe_sysctl,
 };
-use support::{Namespace, connect};
+use mizzen_tests_support::namespace::{Namespace, connect};
 
 fn net(text: &str) -> IpNet {
     text.parse().unwrap()

@@ -1,9 +1,6 @@
 //! Links that encrypt, against the real kernel.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
-#![allow(dead_code, reason = "the helpers are those of all tests")]
-
-mod support;
 
 use std::net::IpAddr;
 
@@ -11,7 +8,7 @@ use mizzen_netlink::{
     Ensured, LinkChange, NetlinkError, PrivateKey, Wireguard, WireguardChange, WireguardPeer,
     WireguardSpec, observe_sysctl,
 };
-use support::Namespace;
+use mizzen_tests_support::namespace::Namespace;
 
 /// What belongs to a secret key of bytes of 7, by RFC 7748.
 const PUBLIC: &str = "13be4feaeaf204c7fd3358fc9c00721881d174278128227ec674f37f7fe97b6d";

@@ -18,6 +18,8 @@ const ALGORITHMS: &[&dyn rustls::pki_types::SignatureVerificationAlgorithm] =
     &[webpki::ring::ED25519];
 /// Certificates count from so long before they are made: clocks differ.
 pub(crate) const BEFORE: Duration = Duration::from_secs(3600);
+/// What an Ed25519 key begins with in a certificate (RFC 8410, 4).
+const ED25519: [u8; 12] = [0x30, 0x2a, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 3, 0x21, 0];
 /// Longest label of a DNS name.
 const MAX_NAME: usize = 63;
 
@@ -206,6 +208,13 @@ pub fn node_of(der: &CertificateDer<'_>) -> Result<OwnerId, TrustError> {
     let leaf = EndEntityCert::try_from(der).map_err(TrustError::Untrusted)?;
     let name = leaf.valid_dns_names().find(|name| *name != AUTHORITY);
     name.map(OwnerId::new).ok_or(TrustError::Nameless)
+}
+
+/// Whether a certificate is that of this key.
+#[must_use]
+pub fn is_of_key(der: &CertificateDer<'_>, public_key: &[u8]) -> bool {
+    EndEntityCert::try_from(der)
+        .is_ok_and(|leaf| *leaf.subject_public_key_info() == *[&ED25519, public_key].concat())
 }
 
 /// Whether a certificate is that of the authority's node.

@@ -6,13 +6,15 @@
 //!
 //! A datagram is: format, epoch (4), sender (8), counter (8), what was sealed, tag (16).
 
-use crate::certificate::{BEFORE, Root, TrustError};
-use crate::text;
-use mizzen_types::time::{Mono, Now, Wall};
-use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
-use ring::hkdf::{HKDF_SHA256, Prk};
+mod epoch;
+mod sender;
+
+use crate::certificate::{Root, TrustError};
+pub use epoch::Epoch;
+use mizzen_types::time::{Mono, Now};
+use ring::aead::{Aad, LessSafeKey, Nonce};
 use ring::rand::{SecureRandom, SystemRandom};
-use serde::{Deserialize, Serialize};
+use sender::Sender;
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
@@ -30,56 +32,6 @@ const KNOWN: Duration = Duration::from_secs(300);
 const RETIRE: Duration = Duration::from_secs(600);
 /// Processes whose counters are remembered.
 const MAX_SENDERS: usize = 8192;
-/// Said with everything that is derived or signed, so that it cannot stand for anything else.
-const DERIVE: &[u8] = b"mizzen datagram key 1";
-const SIGN: &[u8] = b"mizzen datagram epoch 1";
-
-/// A key of datagrams, signed by the authority.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Epoch {
-    /// Grows by one with each.
-    pub number: u32,
-    /// When it was made, by the authority's clock.
-    pub made: Wall,
-    #[serde(with = "text::bytes")]
-    pub(crate) key: Vec<u8>,
-    #[serde(with = "text::bytes")]
-    pub(crate) signature: Vec<u8>,
-}
-
-impl std::fmt::Debug for Epoch {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Epoch").field("number", &self.number).finish_non_exhaustive()
-    }
-}
-
-impl Epoch {
-    /// Whether the next key is made: this one has been there for `rotation`, or was made by a
-    /// clock that was ahead, and would stay until that time has come once more.
-    #[must_use]
-    pub fn is_due(&self, rotation: Duration, now: Wall) -> bool {
-        let age = Duration::from_nanos(now.0.saturating_sub(self.made.0));
-        let ahead = Duration::from_nanos(self.made.0.saturating_sub(now.0));
-        age >= rotation || ahead > BEFORE
-    }
-
-    /// What the authority signs.
-    pub(crate) fn message(&self) -> Vec<u8> {
-        let mut message = SIGN.to_vec();
-        message.extend_from_slice(&self.number.to_be_bytes());
-        message.extend_from_slice(&self.made.0.to_be_bytes());
-        message.extend_from_slice(&self.key);
-        message
-    }
-
-    fn derive(&self, sender: &[u8; 8]) -> Option<LessSafeKey> {
-        let prk = Prk::new_less_safe(HKDF_SHA256, &self.key);
-        let info = [DERIVE, sender];
-        let okm = prk.expand(&info, &AES_256_GCM).ok()?;
-        Some(LessSafeKey::new(UnboundKey::from(okm)))
-    }
-}
-
 /// Why a datagram is not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
@@ -109,13 +61,6 @@ pub struct Seal {
     senders: HashMap<(u32, [u8; 8]), Sender>,
 }
 
-struct Sender {
-    key: LessSafeKey,
-    /// The largest counter that came, and which of the 64 before it did.
-    last: u64,
-    seen: u64,
-}
-
 impl std::fmt::Debug for Seal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Seal").field("epochs", &self.epochs.keys()).finish_non_exhaustive()
@@ -135,7 +80,8 @@ impl Seal {
         Ok(Self { root, epochs, first: 0, me, counter: 0, key: None, senders })
     }
 
-    /// Takes a key in. Whether it is new here.
+    /// Takes a key in. Whether it is new here. Of two with one number, which an authority makes
+    /// that comes from a backup, everybody keeps the one that was made later.
     ///
     /// # Errors
     ///
@@ -143,10 +89,15 @@ impl Seal {
     pub fn learn(&mut self, epoch: &Epoch, now: Now) -> Result<bool, TrustError> {
         let newest = self.epochs.last_key_value().map_or(0, |(number, _)| *number);
         let oldest = self.first.max(newest.saturating_sub(1));
-        if self.epochs.contains_key(&epoch.number) || epoch.number < oldest {
+        let known = self.epochs.get(&epoch.number);
+        if known.is_some_and(|(known, _)| known.made >= epoch.made) || epoch.number < oldest {
             return Ok(false);
         }
         self.root.check_signed(&epoch.message(), &epoch.signature)?;
+        if known.is_some() {
+            self.key = None;
+            self.senders.retain(|(number, _), _| *number != epoch.number);
+        }
         self.epochs.insert(epoch.number, (epoch.clone(), now.mono));
         self.retire(now);
         Ok(true)
@@ -264,29 +215,6 @@ impl Seal {
     }
 }
 
-impl Sender {
-    fn is_new(&self, counter: u64) -> bool {
-        match self.last.checked_sub(counter) {
-            None => true,
-            Some(0) => false,
-            Some(back) => back <= 64 && self.seen & (1 << (back - 1)) == 0,
-        }
-    }
-
-    fn note(&mut self, counter: u64) {
-        match counter.checked_sub(self.last) {
-            Some(0) => {}
-            Some(ahead) => {
-                let moved = self.seen.checked_shl(u32::try_from(ahead).unwrap_or(64));
-                let own = 1_u64.checked_shl(u32::try_from(ahead - 1).unwrap_or(64));
-                self.seen = moved.unwrap_or(0) | own.unwrap_or(0);
-                self.last = counter;
-            }
-            None => self.seen |= 1 << (self.last - counter - 1),
-        }
-    }
-}
-
 fn nonce(counter: u64) -> Nonce {
     let mut bytes = [0; 12];
     bytes[4..].copy_from_slice(&counter.to_be_bytes());
@@ -297,6 +225,7 @@ fn nonce(counter: u64) -> Nonce {
 mod tests {
     use super::*;
     use crate::authority::Authority;
+    use mizzen_types::time::Wall;
 
     const START: Wall = Wall(1_800_000_000_000_000_000);
 
@@ -416,5 +345,23 @@ mod tests {
         let foreign = stranger.new_epoch(2, START).unwrap();
         assert!(matches!(a.learn(&foreign, at(1)), Err(TrustError::Signature)));
         assert_eq!(a.epochs().len(), 1);
+    }
+
+    #[test]
+    fn of_two_keys_with_one_number_both_sides_keep_the_later_one() {
+        let (authority, mut a, mut b) = pair();
+        let (older, newer) =
+            (authority.new_epoch(2, at(60).wall), authority.new_epoch(2, at(90).wall));
+        let (older, newer) = (older.unwrap(), newer.unwrap());
+        a.learn(&older, at(60)).unwrap();
+        b.learn(&newer, at(90)).unwrap();
+        let long = 90 + SPREAD.as_secs();
+        let mut sealed = a.seal(b"ping", at(long)).unwrap();
+        assert_eq!(b.open(&mut sealed), Err(Refused::Forged), "each has a key of its own");
+        assert!(a.learn(&newer, at(long)).unwrap() && !b.learn(&older, at(long)).unwrap());
+        let mut sealed = a.seal(b"ping", at(2 * long)).unwrap();
+        assert_eq!(b.open(&mut sealed).unwrap(), b"ping");
+        let mut sealed = b.seal(b"pong", at(2 * long)).unwrap();
+        assert_eq!(a.open(&mut sealed).unwrap(), b"pong");
     }
 }

@@ -211,6 +211,12 @@ impl Tokens {
         self.names.get(node).is_some_and(|key| key == public_key)
     }
 
+    /// Whether any key is known of a node.
+    #[must_use]
+    pub fn has_name(&self, node: &OwnerId) -> bool {
+        self.names.contains_key(node)
+    }
+
     /// Makes a token that lets `uses` nodes in during `ttl`.
     ///
     /// # Errors

@@ -12,22 +12,23 @@
 
 mod arrivals;
 mod counters;
+mod event;
+mod issuing;
 mod line;
 mod listener;
 mod peers;
 #[cfg(test)]
 mod tests;
 
-use crate::certificate::{Certificate, TrustError, is_authority};
+use crate::certificate::{TrustError, is_authority};
 use crate::identity::Credentials;
 use crate::issued::{Expulsions, Issued};
-use crate::join::Admission;
 use crate::seal::Seal;
 use crate::tls::Tls;
-use crate::token::{Applicant, Refusal};
 pub use arrivals::Arrival;
 use counters::Counters;
 pub use counters::Traffic;
+pub use event::{Channel, Event};
 use mizzen_types::ids::OwnerId;
 use mizzen_types::time::{Mono, Now};
 use parking_lot::{Mutex, RwLock};
@@ -38,7 +39,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, UdpSocket};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 /// Messages are at most this long, in bytes.
@@ -47,83 +48,6 @@ pub const MAX_MESSAGE: usize = crate::frame::MAX_MESSAGE;
 const ARRIVALS: usize = 1024;
 /// Streams are looked through this often.
 const ATTEND: Duration = Duration::from_secs(15);
-
-/// Whose messages they are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Channel {
-    /// Owner logs and members: `Membership`'s.
-    Exchange,
-    /// Between agents and masters.
-    Link,
-    /// Questions of people that another node can answer, and their answers.
-    Question,
-    /// What time it is.
-    Clock,
-}
-
-/// What happened.
-#[derive(Debug)]
-pub enum Event {
-    /// A datagram of a node of the cluster. Which one it is from, its contents say.
-    Datagram {
-        /// Where it came from.
-        from: SocketAddr,
-        /// What was sealed in it.
-        bytes: Vec<u8>,
-    },
-    /// There is a stream to a peer now.
-    Opened(OwnerId),
-    /// A peer said something over its stream.
-    Message {
-        /// Who, by its certificate.
-        peer: OwnerId,
-        /// To whom here.
-        channel: Channel,
-        /// What.
-        bytes: Vec<u8>,
-    },
-    /// The stream to a peer is gone, and maybe what was sent last.
-    Closed {
-        /// To whom.
-        peer: OwnerId,
-        /// Why, for people.
-        reason: String,
-    },
-    /// No stream to a peer could be opened. What waited for it is lost.
-    Unreachable {
-        /// Whom.
-        peer: OwnerId,
-        /// Why, for people.
-        reason: String,
-    },
-    /// Somebody seals with a key that is not known here: a peer may have a newer one, or
-    /// lack this one. Opening a stream to it settles that.
-    ForeignKey {
-        /// Who it seems to be.
-        from: SocketAddr,
-    },
-    /// The authority issued something, or something of it ended: [`Transport::issued`] is to
-    /// be kept.
-    Issued,
-    /// A node was expelled, maybe this one. There is no stream to it any more.
-    Expelled(OwnerId),
-    /// A node wants to join. Comes to the authority's node only.
-    Applied {
-        /// Who.
-        applicant: Applicant,
-        /// Takes the answer.
-        reply: oneshot::Sender<Result<Admission, Refusal>>,
-    },
-    /// A peer asks for another certificate of its key: [`Transport::answer_renewal`].
-    RenewalAsked {
-        /// Who.
-        peer: OwnerId,
-        /// Its key.
-        public_key: Vec<u8>,
-    },
-    /// This node's next certificate, not checked yet: [`Transport::renew`].
-    Certificate(Certificate),
-}
 
 /// Why a message was not sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -374,80 +298,6 @@ impl Transport {
     pub fn poll_deadline(&self) -> Option<Mono> {
         let held = self.peers.values().filter(|peer| peer.is_wanting());
         held.filter_map(|peer| peer.retry_at).chain([self.attend_at]).min()
-    }
-
-    /// What the authority issued.
-    #[must_use]
-    pub fn issued(&self) -> Issued {
-        self.shared.issued()
-    }
-
-    /// Takes in what the authority issued, passes on what is new of it, and ends what there
-    /// is with nodes that it expels.
-    ///
-    /// # Errors
-    ///
-    /// [`TrustError::Signature`] if the authority did not make it.
-    pub fn learn(&mut self, issued: &Issued, now: Now) -> Result<(), TrustError> {
-        let mut learned = false;
-        for epoch in &issued.epochs {
-            learned |= self.shared.seal.lock().learn(epoch, now)?;
-        }
-        let expelled = self.learn_expulsions(&issued.expulsions, now)?;
-        if learned || expelled {
-            self.tell_issued(now.mono);
-            self.events.push_back(Event::Issued);
-        }
-        Ok(())
-    }
-
-    fn learn_expulsions(&mut self, list: &Expulsions, now: Now) -> Result<bool, TrustError> {
-        let known = self.shared.expulsions.read().clone();
-        let is_news = list.is_news(&known, self.shared.seal.lock().root())?;
-        let is_expelled = list.has(&self.shared.me);
-        // Without the key that replaces the others, this node would be mute; but one that is
-        // expelled gets none.
-        if !is_news || !(is_expelled || self.shared.seal.lock().retire_before(list.first_epoch)) {
-            return Ok(false);
-        }
-        *self.shared.expulsions.write() = list.clone();
-        for node in list.nodes.keys().filter(|node| !known.has(node)) {
-            self.expel(node, list, now.mono);
-        }
-        Ok(true)
-    }
-
-    /// Says where the authority's node listens, for those who want to join by this one.
-    pub fn set_authorities(&mut self, addresses: Vec<SocketAddr>) {
-        if let Some(known) = self.shared.authorities.write().as_mut() {
-            *known = addresses;
-        }
-    }
-
-    /// Asks the authority's node for this node's next certificate.
-    pub fn ask_renewal(&mut self, authority: &OwnerId, public_key: &[u8], now: Mono) {
-        self.send_renewal(authority, public_key, now);
-    }
-
-    /// Answers [`Event::RenewalAsked`]; an error is told as text.
-    pub fn answer_renewal(
-        &mut self,
-        peer: &OwnerId,
-        answer: Result<Certificate, String>,
-        now: Mono,
-    ) {
-        self.send_certificate(peer, answer, now);
-    }
-
-    /// Goes on with another certificate; streams stay.
-    ///
-    /// # Errors
-    ///
-    /// [`TrustError`] if it is of no use; then all stays as it is.
-    pub fn renew(&mut self, credentials: &Credentials) -> Result<(), TrustError> {
-        *self.shared.tls.write() = Tls::new(credentials)?;
-        *self.shared.authorities.write() = elsewhere(credentials);
-        Ok(())
     }
 
     /// What went through so far.

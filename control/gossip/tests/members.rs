@@ -83,7 +83,7 @@ struct Node {
 impl Node {
     fn say(&mut self, name: &str, last: u8) {
         let fact = Fact::VipClaim([11, 0, 0, last].into());
-        self.membership.say(&self.id, Key::VipClaim(name.to_owned()), Some(&fact), now());
+        self.membership.say(&self.id, Key::VipClaim(name.to_owned()), Some(&fact), now()).unwrap();
         self.membership.publish(now());
     }
 

@@ -103,6 +103,12 @@ pub enum HttpError {
          same request at the node's socket or its loopback address"
     )]
     NotFromHere,
+    /// A change that a browser asks for on behalf of another site.
+    #[error(
+        "A page of another site cannot change anything here; programs ask without the headers \
+         Origin and Sec-Fetch-Site, and of a loopback address by its number or as localhost"
+    )]
+    OtherSite,
     /// A change that root asks for.
     #[error(
         "This is changed at the node's socket only, which is root's: by the command line `mizzen`, \
@@ -139,7 +145,7 @@ impl HttpError {
             Self::NoRoute { .. } => StatusCode::NOT_FOUND,
             Self::ContentType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
-            Self::NotFromHere | Self::NotBySocket => StatusCode::FORBIDDEN,
+            Self::NotFromHere | Self::NotBySocket | Self::OtherSite => StatusCode::FORBIDDEN,
             Self::UnknownCall => StatusCode::NOT_IMPLEMENTED,
             Self::Refused { status, .. } => *status,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,

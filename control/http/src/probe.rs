@@ -141,7 +141,10 @@ mod tests {
         let error = http_status(silent, "/", Duration::from_millis(1)).await.unwrap_err();
         assert!(matches!(error, ProbeError::Late { .. }), "{error}");
         drop(listener);
-        let error = tcp(silent, PATIENCE).await.unwrap_err();
+        // A port that is taken, so that no other test gets it, and at which nobody listens.
+        let taken = tokio::net::TcpSocket::new_v4().unwrap();
+        taken.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let error = tcp(taken.local_addr().unwrap(), PATIENCE).await.unwrap_err();
         assert!(matches!(error, ProbeError::Connect { .. }), "{error}");
     }
 }

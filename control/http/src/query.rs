@@ -46,12 +46,24 @@ impl Params {
     }
 }
 
+/// Whether an answer may be a script, which pages of any site read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Jsonp {
+    /// As Mesos has it, with the parameter `jsonp`.
+    Given,
+    /// The parameter means nothing.
+    Ignored,
+}
+
 /// A GET that asks a question.
-pub fn asks(to_query: ToQuery) -> MethodRouter<App> {
+pub fn asks(to_query: ToQuery, jsonp: Jsonp) -> MethodRouter<App> {
     get(
         move |State(app): State<App>,
               params: Result<QueryString<BTreeMap<String, String>>, QueryRejection>| async move {
-            let QueryString(params) = params.map_err(|_| HttpError::Query)?;
+            let QueryString(mut params) = params.map_err(|_| HttpError::Query)?;
+            if jsonp == Jsonp::Ignored {
+                params.remove("jsonp");
+            }
             let params = Params(params);
             let reply = app.core.query(to_query(&params)?, app.limits.reply_wait).await?;
             answer(reply, &params)
@@ -70,6 +82,9 @@ fn answer(reply: QueryReply, params: &Params) -> Result<Response, HttpError> {
         QueryReply::Json(value) => json(&value, params.text("jsonp")),
         QueryReply::NotFound(text) => {
             Err(HttpError::Refused { status: StatusCode::NOT_FOUND, text })
+        }
+        QueryReply::Away(text) => {
+            Err(HttpError::Refused { status: StatusCode::SERVICE_UNAVAILABLE, text })
         }
         QueryReply::Bad(text) => Err(HttpError::Refused { status: StatusCode::BAD_REQUEST, text }),
         QueryReply::Text(content_type, text) => Ok(with_type(content_type, text.into_bytes())),

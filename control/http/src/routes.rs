@@ -20,7 +20,7 @@ use crate::core::{CoreHandle, Query};
 use crate::error::HttpError;
 use crate::limits::Limits;
 use crate::origin::{changes_by_socket, changes_from_here};
-use crate::query::{ToQuery, asks};
+use crate::query::{Jsonp, ToQuery, asks};
 use crate::{
     entity_tag, leader, mesos_dns, node, operator, operator_api, overlay_agent, scheduler,
     services, vips,
@@ -96,6 +96,7 @@ const NODE: &[(&str, ToQuery)] = &[
     ("/v1/records", |_| Ok(Query::Records)),
     // ours
     ("/v1/status", |_| Ok(Query::Status)),
+    ("/v1/configuration", |_| Ok(Query::Configuration)),
     ("/v1/tasks", |_| Ok(Query::Tasks)),
     ("/v1/tasks/ended", |_| Ok(Query::EndedTasks)),
     ("/v1/vip-table", |p| Ok(Query::VipTable { filter: p.text("vip") })),
@@ -184,7 +185,7 @@ const NODE_CALLS: &[&str] = &[
 
 /// The master's routes.
 pub(crate) fn master(app: App) -> Router {
-    let routes = queries(MASTER)
+    let routes = queries_of_mesos(MASTER)
         .route("/api/v1", post(operator_api::call))
         .route("/api/v1/scheduler", post(scheduler::call))
         .route(
@@ -198,8 +199,8 @@ pub(crate) fn master(app: App) -> Router {
         .route("/version", get(operator::version))
         .route("/redirect", get(operator::redirect));
     with_prefixes(&routes, &["/master"])
-        .merge(queries(OVERLAY_MASTER))
-        .merge(queries(OVERLAY_AGENT).layer(from_fn(overlay_agent::encode)))
+        .merge(queries_of_mesos(OVERLAY_MASTER))
+        .merge(queries_of_mesos(OVERLAY_AGENT).layer(from_fn(overlay_agent::encode)))
         .route("/overlay-master/agents/delete", post(operator_api::delete_overlay_agents))
         .merge(policies())
         .route("/", index("master", &[MASTER, OVERLAY_MASTER, OVERLAY_AGENT], MASTER_CALLS))
@@ -210,12 +211,12 @@ pub(crate) fn master(app: App) -> Router {
 
 /// The agent's routes.
 pub(crate) fn agent(app: App) -> Router {
-    let routes = queries(AGENT)
+    let routes = queries_of_mesos(AGENT)
         .route("/health", get(operator::health))
         .route("/version", get(operator::version));
     with_prefixes(&routes, &["/slave(1)", "/slave%281%29"])
-        .merge(queries(FILES))
-        .merge(queries(OVERLAY_AGENT).layer(from_fn(overlay_agent::encode)))
+        .merge(queries_of_mesos(FILES))
+        .merge(queries_of_mesos(OVERLAY_AGENT).layer(from_fn(overlay_agent::encode)))
         .route("/", index("agent", &[AGENT, FILES, OVERLAY_AGENT], AGENT_CALLS))
         .fallback(no_route)
         .with_state(app)
@@ -336,7 +337,17 @@ fn kept_by_hand() -> Router<App> {
 }
 
 fn queries(table: &[(&str, ToQuery)]) -> Router<App> {
-    table.iter().fold(Router::new(), |router, (path, query)| router.route(path, asks(*query)))
+    asking(table, Jsonp::Ignored)
+}
+
+fn queries_of_mesos(table: &[(&str, ToQuery)]) -> Router<App> {
+    asking(table, Jsonp::Given)
+}
+
+fn asking(table: &[(&str, ToQuery)], jsonp: Jsonp) -> Router<App> {
+    table
+        .iter()
+        .fold(Router::new(), |router, (path, query)| router.route(path, asks(*query, jsonp)))
 }
 
 /// What there is on a listener, for people who look at its `/`.

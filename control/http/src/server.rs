@@ -3,9 +3,11 @@
 use crate::closing::{Closing, closing};
 use crate::core::CoreHandle;
 use crate::limits::Limits;
+use crate::origin::no_changes_by_other_sites;
 use crate::routes::{self, App};
 use crate::stall::Stalling;
 use axum::Router;
+use axum::middleware::from_fn;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -175,14 +177,15 @@ impl Listeners {
 }
 
 pub(crate) fn router(part: Part, app: App) -> Router {
-    match part {
+    let routes = match part {
         Part::Master => routes::master(app),
         Part::Agent => routes::agent(app),
         Part::Services => routes::services(app),
         Part::MesosDns => routes::mesos_dns(app),
         Part::Minuteman => routes::minuteman(app),
         Part::Node => routes::node(app),
-    }
+    };
+    routes.layer(from_fn(no_changes_by_other_sites))
 }
 
 /// One listener with its connections, which end with it.

@@ -7,7 +7,7 @@
 
 use mizzen_ebpf_loader::{Leaver, MapError, Socket, SocketTable, TCP, VipAddress};
 use mizzen_netlink::{
-    ConnectedSocket, NetlinkError, Removed, SocketDiag, Transport, in_namespace, netns_cookie,
+    ConnectedSocket, NetlinkError, Protocol, Removed, SocketDiag, in_namespace, netns_cookie,
 };
 use mizzen_types::mountinfo::{self, Mount};
 use std::collections::{BTreeMap, BTreeSet};
@@ -162,7 +162,7 @@ fn end_here(sockets: &[&Socket]) -> (Vec<VipAddress>, Vec<NetlinkError>) {
     let mut errors = Vec::new();
     let ours: BTreeMap<u64, &Socket> =
         sockets.iter().map(|socket| (socket.cookie, *socket)).collect();
-    let backends: BTreeSet<(Transport, SocketAddr)> =
+    let backends: BTreeSet<(Protocol, SocketAddr)> =
         sockets.iter().map(|socket| (transport(socket), socket.backend)).collect();
     for (transport, backend) in backends {
         let found = match diag.observe_connected(transport, backend) {
@@ -190,8 +190,8 @@ fn is_same(ours: &Socket, found: &ConnectedSocket) -> bool {
     found.remote == ours.backend && found.transport == transport(ours)
 }
 
-fn transport(socket: &Socket) -> Transport {
-    if socket.vip.protocol == TCP { Transport::Tcp } else { Transport::Udp }
+fn transport(socket: &Socket) -> Protocol {
+    if socket.vip.protocol == TCP { Protocol::Tcp } else { Protocol::Udp }
 }
 
 fn own_namespace() -> impl Iterator<Item = PathBuf> {

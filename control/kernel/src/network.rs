@@ -4,11 +4,12 @@
 //! does not keep the others from being done; the caller tries again.
 
 use ipnet::IpNet;
+use mizzen_cni_core::plan::mac_of;
 use mizzen_ebpf_loader::JUDGED_MARK;
 use mizzen_files::{Sync, replace};
 use mizzen_netlink::{
-    AddressDeviceSpec, BridgeSpec, Ensured, ForwardRule, MasqueradeRule, Netlink, NetlinkError,
-    Nft, OverlayTableSpec, PlainTunnels, Removed, UntrackedTunnels, ensure_sysctl,
+    AddressDeviceSpec, BridgeSpec, Ensured, ForwardRule, Mac, MasqueradeRule, Netlink,
+    NetlinkError, Nft, OverlayTableSpec, PlainTunnels, Removed, UntrackedTunnels, ensure_sysctl,
     ensure_sysctl_at_least,
 };
 use mizzen_plan::overlay::local::{cni_state, cni_state_file, gateway_net};
@@ -259,11 +260,13 @@ fn ensure_second_bridge(
     Ok(without_value(&made))
 }
 
+/// Its link-layer address follows from its first address: the kernel's choice changes with the
+/// ports, and containers then send to the former one until they have forgotten it.
 fn bridge(name: &str, mtu: u32, blocks: &[IpNet], mark: &str) -> BridgeSpec {
     BridgeSpec {
         name: name.to_owned(),
         mtu: Some(mtu),
-        mac: None,
+        mac: blocks.first().map(|block| Mac(mac_of(gateway_net(block).addr()))),
         alias: Some(mark.to_owned()),
         addresses: blocks.iter().map(gateway_net).collect(),
     }

@@ -13,9 +13,8 @@ pub mod encryption;
 use encryption::{Encrypting, forgotten_ways};
 use ipnet::IpNet;
 use mizzen_netlink::{
-    Ensured, FlowFamily, IfIndex, LinkState, Mac, Netlink, NetlinkError, PrivateKey, RuleSpec,
-    Selector, TABLE_MAIN, TunnelChange, TunnelEntry, TunnelKey, VxlanSpec, Wireguard,
-    ensure_sysctl,
+    Ensured, FlowFamily, IfIndex, LinkState, Netlink, NetlinkError, PrivateKey, RuleSpec, Selector,
+    TABLE_MAIN, TunnelChange, TunnelEntry, TunnelKey, VxlanSpec, Wireguard, ensure_sysctl,
 };
 use mizzen_plan::overlay::desired::{DCOS_TABLE, ENCRYPTION_TABLE};
 use mizzen_plan::overlay::{Desired, PeerChange, PeerEntries, Tunnel};
@@ -276,11 +275,11 @@ impl Tunnels {
         let link = |vni: &u32| self.links.get(vni).copied();
         let forwarding = entries.forwarding.iter().filter_map(|entry| {
             let (link, remote) = (link(&entry.vni)?, entry.underlay);
-            Some(TunnelEntry::Forwarding { link, mac: Mac(entry.mac.0), remote })
+            Some(TunnelEntry::Forwarding { link, mac: entry.mac, remote })
         });
         let neighbours = entries.neighbours.iter().filter_map(|entry| {
             let (link, address) = (link(&entry.vni)?, entry.address);
-            Some(TunnelEntry::Neighbour { link, address, mac: Mac(entry.mac.0) })
+            Some(TunnelEntry::Neighbour { link, address, mac: entry.mac })
         });
         let routes = entries.routes.iter().filter_map(|route| {
             Some(TunnelEntry::Route {
@@ -346,7 +345,7 @@ fn vxlan(tunnel: &Tunnel, mark: &str) -> VxlanSpec {
         name: tunnel.link.clone(),
         vni: tunnel.vni,
         port: tunnel.port,
-        mac: Mac(tunnel.mac.0),
+        mac: tunnel.mac,
         mtu: tunnel.mtu,
         local6: match tunnel.underlay {
             IpAddr::V4(_) => None,

@@ -5,6 +5,7 @@
 //! maps of the former process, writes nothing if nothing changed.
 
 mod clients;
+mod parts;
 mod queues;
 
 pub use clients::udp_clients;
@@ -18,7 +19,7 @@ pub use mizzen_ebpf_loader::{
 use mizzen_nfqueue::{Engine, OpenError, QueueError};
 pub use mizzen_nfqueue::{Masquerade, Options as QueueOptions};
 use mizzen_types::vip::{
-    BackendSpec, Distance, Locality, OnRemoval, Protocol, Rule, VipKey, VipSpec,
+    BackendSpec, Distance, Locality, OnRemoval, Protocol, Rule, VipKey, VipPolicy, VipSpec,
 };
 use std::collections::BTreeMap;
 use std::io;
@@ -177,8 +178,11 @@ impl Vips {
             }
         }
         let refused = dataplane.set_vips(&all).errors.into_iter().next();
+        // Also if some were refused: an older version would go on translating to the
+        // backends of then, those of all VIPs.
+        let retired = dataplane.retire_other_versions();
         first.and(refused.map_or(Ok(()), |(_, error)| Err(error)))?;
-        dataplane.retire_other_versions()?;
+        retired?;
         Ok(())
     }
 
@@ -331,9 +335,12 @@ fn key(vip: &VipAddress) -> Option<VipKey> {
 }
 
 fn wanted(spec: &VipSpec) -> VipWanted {
-    let policy = &spec.policy;
+    wanted_by(&spec.policy, spec.backends.iter().map(backend).collect())
+}
+
+fn wanted_by(policy: &VipPolicy, backends: Vec<BackendWanted>) -> VipWanted {
     VipWanted {
-        backends: spec.backends.iter().map(backend).collect(),
+        backends,
         rule: match policy.rule {
             Rule::Latency => loader::Rule::Latency,
             Rule::LeastConnections => loader::Rule::LeastConnections,

@@ -2,22 +2,15 @@
 
 #![allow(clippy::expect_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
-#[allow(dead_code, reason = "made for other tests as well")]
-#[path = "../../../dataplane-ebpf/loader/tests/kernel/room.rs"]
-mod room;
-
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, UdpSocket};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use mizzen_ebpf_loader::{Dataplane, Removal, VipAddress, VipWanted};
 use mizzen_kernel::endings::{Ended, Endings};
 use mizzen_netlink::in_namespace;
-use room::{
-    Running, at, backends, connect, eventually, in_room, loopback_up, server, tcp, udp_server,
-};
+use mizzen_tests_support::dataplane::{backends, tcp};
+use mizzen_tests_support::room::{at, connect, in_room, namespace, server, udp_server};
 
 const SERVICE: &str = "11.0.0.1:80";
 
@@ -128,14 +121,7 @@ fn other_sockets_of_the_same_program_go_on() {
 #[test]
 fn sockets_are_found_in_whichever_network_namespace() {
     in_room(|room| {
-        let mut command = Command::new("unshare");
-        let other = command.args(["--net", "cat"]).stdin(Stdio::piped()).spawn();
-        let other = Running(other.expect("unshare of util-linux"));
-        let path = PathBuf::from(format!("/proc/{}/ns/net", other.0.id()));
-        let namespace = |path| std::fs::read_link(path).ok();
-        let own = namespace(Path::new("/proc/thread-self/ns/net"));
-        eventually("the other process is in its namespace", || namespace(&path) != own);
-        in_namespace(&path, loopback_up).expect("alive");
+        let (_other, path) = namespace();
         let vip = VipAddress::udp(at(SERVICE));
         let mut dataplane = Dataplane::open(&room.options()).expect("loadable");
         let (goes, stays) = (at("127.0.0.1:4001"), at("127.0.0.1:4002"));

@@ -138,6 +138,10 @@ fn socket(
     {
         return PathBuf::from(socket);
     }
+    let mut environment = environment;
+    if flags.contains_key("instance") {
+        environment.remove("MIZZEN_RUN_DIR");
+    }
     let loader: Loader = global.loader(environment, flags);
     run_dir(&loader).join(SOCKET_NAME)
 }
@@ -162,6 +166,7 @@ mod tests {
             (&none, &env,      &[],                     "/e"),
             (&none, &env,      &[("run_dir", "/x")],    "/x/mizzen.sock"),
             (&none, &env[1..], &[],                     "/r/mizzen.sock"),
+            (&none, &env,      &[("instance", "blue")], "/run/mizzen-blue/mizzen.sock"),
             (&none, &env[2..], &[("instance", "blue")], "/run/mizzen-blue/mizzen.sock"),
             (&none, &env[2..], &[],                     "/run/mizzen/mizzen.sock"),
         ];

@@ -18,6 +18,7 @@ mod facts;
 mod files;
 mod forwarded;
 mod health;
+mod input;
 mod kept;
 mod leaving;
 mod links;
@@ -25,8 +26,10 @@ mod lookups;
 mod master_views;
 mod members;
 mod name_lists;
-mod name_memory;
+pub(crate) mod name_loading;
+pub(crate) mod name_memory;
 mod name_metrics;
+pub(crate) mod name_records;
 mod name_views;
 mod names;
 mod network_files;
@@ -49,6 +52,7 @@ mod task_pages;
 mod teardown;
 mod vip_engine;
 mod vip_links;
+mod vip_part;
 mod vip_plan;
 mod vip_services;
 mod vip_views;
@@ -78,9 +82,16 @@ pub(crate) struct Serving {
 ///
 /// What stood in the way of starting.
 pub async fn run(config: Config, frame: Frame, joining: &Joining) -> anyhow::Result<()> {
-    let signals =
+    let mut signals =
         signals::Signals::listen(watchdog_interval()).context("cannot listen for signals")?;
-    let built = build::build(config, frame, joining).await?;
+    let built = tokio::select! {
+        built = build::build(config, frame, joining) => built?,
+        // A cluster that does not answer is waited for.
+        () = signals.stop() => {
+            info!("stopped before it was ready");
+            return Ok(());
+        }
+    };
     let (mut core, parts) = (built.core, built.parts);
     let (close, closed) = oneshot::channel::<()>();
     let serving = tokio::spawn(parts.listeners.serve(parts.handle, async move {

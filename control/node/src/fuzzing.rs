@@ -1,4 +1,9 @@
-//! Where fuzz targets come in: files that people give us.
+//! Where fuzz targets come in: files that people give us, and files of our own that a disk or
+//! another version may give back as something else.
+
+mod kept_names;
+
+pub use kept_names::{ByIndex, ForgedRun, KeptNames, Known, Line};
 
 use crate::cli::dns_import;
 

@@ -18,6 +18,7 @@ pub mod lock;
 pub mod logging;
 pub mod node;
 pub mod notify;
+mod several;
 
 use args::{Command, Invocation};
 use std::collections::BTreeMap;

@@ -66,7 +66,9 @@ impl Joining {
 
 /// A host as `HOST:PORT`, with the usual port where none is said.
 fn with_port(host: &str) -> String {
-    match host.parse::<IpAddr>() {
+    // An address of IPv6 may be in brackets, as it must be beside a port.
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    match bare.parse::<IpAddr>() {
         Ok(ip) => SocketAddr::new(ip, CLUSTER_PORT).to_string(),
         Err(_) if host.contains(':') => host.to_owned(),
         Err(_) => format!("{host}:{CLUSTER_PORT}"),
@@ -110,7 +112,7 @@ pub fn run(loader: &Loader, args: &NodeArgs) -> anyhow::Result<ExitCode> {
             version = env!("CARGO_PKG_VERSION"),
             instance = %config.instance,
             state_dir = %config.state_dir.display(),
-            config = ?loader.file(),
+            config = %loader.file().map_or("none".into(), |file| file.display().to_string()),
             "starting"
         );
         runtime.block_on(daemon::run(config, frame, &Joining::of(args)))
@@ -186,6 +188,20 @@ mod tests {
     use super::*;
     use std::collections::BTreeMap;
     use std::fs;
+
+    #[test]
+    fn where_to_join() {
+        for (host, want) in [
+            ("one", "one:62501"),
+            ("one:7", "one:7"),
+            ("192.0.2.1", "192.0.2.1:62501"),
+            ("2001:db8::1", "[2001:db8::1]:62501"),
+            ("[2001:db8::1]", "[2001:db8::1]:62501"),
+            ("[2001:db8::1]:7", "[2001:db8::1]:7"),
+        ] {
+            assert_eq!(with_port(host), want);
+        }
+    }
 
     #[test]
     fn a_reload_applies_what_it_can_and_keeps_the_rest() {

@@ -234,6 +234,47 @@ fn what_a_task_wrote() {
 }
 
 #[test]
+fn where_a_drain_ends_is_said_once() {
+    let agent = |drained: bool| {
+        let state = if drained { "DRAINED" } else { "DRAINING" };
+        let agent = json!({
+            "agent_info": { "hostname": "anchor", "id": { "value": "m-S0" } }, "active": false,
+            "deactivated": true, "version": "1.11.0",
+            "drain_info": { "state": state, "config": {} },
+        });
+        ("POST /api/v1 ", 200, json!({ "get_agents": { "agents": [agent] } }))
+    };
+    let drain = ("POST /api/v1 ", 200, json!({}));
+    let tasks = ("POST /api/v1 ", 200, json!({ "get_tasks": {} }));
+    let script = vec![agent(false), drain, agent(false), tasks, agent(true), agent(true)];
+    let (output, _) = talk(&["drain", "anchor", "--wait"], script);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stderr), "m-S0 draining\n");
+    assert_eq!(text(&output.stdout), "m-S0 drained\n");
+}
+
+#[test]
+fn two_policies_of_one_name_are_refused_before_anything_is_sent() {
+    let temp = tempfile::tempdir().unwrap();
+    let policy = |id: &str| json!({ "id": id, "applies_to": {}, "ingress": [] });
+    let file = |name: &str, ids: &[&str]| {
+        let path = temp.path().join(name);
+        let all: Vec<Value> = ids.iter().map(|id| policy(id)).collect();
+        std::fs::write(&path, json!({ "policies": all }).to_string()).unwrap();
+        path.display().to_string()
+    };
+    let (a, b) = (file("a.json", &["web", "db", "web"]), file("b.json", &["db"]));
+    let output = mizzen(&["policy", "apply", &a, &b]).output().unwrap();
+    let message = text(&output.stderr);
+    let want = format!(
+        "mizzen: policies of one id replace each other; which one is meant?\n  \
+         web: document 1 of {a} and document 3 of {a}\n  \
+         db: document 2 of {a} and document 1 of {b}\n"
+    );
+    assert_eq!((output.status.code(), message), (Some(1), want));
+}
+
+#[test]
 fn bad_files_are_named() {
     let temp = tempfile::tempdir().unwrap();
     let file = temp.path().join("bad.json");

@@ -171,7 +171,7 @@ fn nodes_reach_each_other() {
         in_namespace(&lab.network(number), move || UdpSocket::bind(address).unwrap()).unwrap()
     };
     let (one, two) = (bind(1), bind(2));
-    two.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
+    two.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
     one.send_to(b"ahoy", "172.31.255.2:4000").unwrap();
     let mut buffer = [0; 16];
     let (length, from) = two.recv_from(&mut buffer).unwrap();

@@ -28,7 +28,7 @@ pub use features::{Feature, Probe};
 pub use firewall::{Base, Chain, Rule, Statement};
 pub use leftovers::{Leftover, Leftovers, Purpose};
 pub use limits::Usage;
-pub use observed::{Engine, Link, Listener, Look, Machine, Observed, Transport, User, Wanted};
+pub use observed::{Engine, Link, Listener, Look, Machine, Observed, User, Wanted};
 pub use ports::{Holder, Socket};
 pub use settings::setting_names;
 

@@ -3,13 +3,16 @@
 //! [`Planner`] is fed with the changes of facts and keeps, per VIP, the backends that
 //! they add up to; a change of one task touches the VIPs of that task and no others.
 //! Named VIPs get an address that is claimed once: a hash of the name, probed past the
-//! addresses that are claimed or that somebody spells out, then kept for good. The claim
+//! addresses that are claimed or that somebody spells out, then kept for good. Where nodes
+//! that did not hear of each other claimed different ones, all decide alike. The claim
 //! holds an IPv4 address and its IPv6 twin; a name has the one, the other or both,
 //! depending on the families of its backends. Somebody may spell out an address that a
 //! name holds already: both are served there, and share the backends where they meet on
 //! one port.
 
+mod claiming;
 mod claims;
+mod effects;
 mod labels;
 mod place;
 mod policy;
@@ -26,11 +29,12 @@ use mizzen_types::vip_service::{VipHost, VipServiceFact, VipServiceId};
 use place::Ports;
 use source::{ServiceKey, Share, Standing, Target};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use table::{Families, Service, Table};
+use table::{Service, Table};
 
 pub use claims::{Claims, Range, twin};
+pub use effects::{Claim, Effects, VipBackends};
 pub use preview::{NameChange, Preview, VipChange};
 pub use problem::{LabelError, Problem};
 pub use source::Source;
@@ -47,26 +51,8 @@ pub struct Planner {
     listeners: BTreeSet<VipKey>,
     /// By which ports clients of this node reach its own tasks.
     own_ports: Ports,
-}
-
-/// A named VIP that needs its address written into the owner log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Claim {
-    /// `label.framework`, mangled.
-    pub name: String,
-    /// Its address from now on.
-    pub address: IpAddr,
-}
-
-/// What a changed fact changes.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Effects {
-    /// Services that must be looked at again with [`Planner::spec`].
-    pub changed: BTreeSet<VipKey>,
-    /// Addresses that were claimed just now.
-    pub claims: Vec<Claim>,
-    /// What is wrong with the task's labels and was not before.
-    pub problems: Vec<LabelError>,
+    /// How often this node followed others to a lower address of a name.
+    followed_down: BTreeMap<String, u8>,
 }
 
 impl Planner {
@@ -82,6 +68,7 @@ impl Planner {
             problems: BTreeMap::new(),
             listeners: BTreeSet::new(),
             own_ports: Ports::HostIfNeeded,
+            followed_down: BTreeMap::new(),
         }
     }
 
@@ -95,12 +82,12 @@ impl Planner {
     pub fn apply(&mut self, owner: &OwnerId, key: &Key, after: Option<&Fact>) -> Effects {
         match (key, after) {
             (Key::Task(framework, task), after) => {
-                let (framework, task) = (framework.clone(), task.clone());
+                let task = Arc::new((framework.clone(), task.clone()));
                 let fact = match after {
                     Some(Fact::Task(fact)) => Some(fact.as_ref()),
                     _ => None,
                 };
-                self.apply_task(Source::Task { framework, task, owner: owner.clone() }, fact)
+                self.apply_task(Source::Task { task, owner: owner.clone() }, fact)
             }
             (Key::VipService(service), after) => {
                 let source = Source::Service { service: service.clone(), owner: owner.clone() };
@@ -110,9 +97,7 @@ impl Planner {
                 };
                 self.apply_source(source, wanted)
             }
-            (Key::VipClaim(name), Some(Fact::VipClaim(IpAddr::V4(address)))) => {
-                self.adopt(name, *address)
-            }
+            (Key::VipClaim(name), after) => self.hear_claim(owner, name, after),
             (Key::Node, after) => {
                 let node = match after {
                     Some(Fact::Node(node)) => Some(node),
@@ -163,20 +148,39 @@ impl Planner {
     /// cannot be there.
     #[must_use]
     pub fn spec(&self, vip: &VipKey) -> Option<VipSpec> {
-        if self.is_own(vip) {
-            return None;
-        }
-        let (literal, named) = (self.literal(vip), self.named(vip));
-        let services: Vec<_> = literal.into_iter().chain(named).collect();
+        let services = self.services(vip);
         if services.is_empty() {
             return None;
         }
         Some(VipSpec {
             key: *vip,
-            name: named.and(self.name_of(vip)).map(str::to_owned),
+            name: self.named(vip).and(self.name_of(vip)).map(str::to_owned),
             backends: table::backends(&services, vip.address, &self.places),
             policy: policy::resolve(&table::voices(&services)).policy(),
         })
+    }
+
+    /// The same of some of its backends: those that are in [`Effects::backends`].
+    #[must_use]
+    pub fn backends(&self, vip: &VipKey, backends: &BTreeSet<SocketAddr>) -> Option<VipBackends> {
+        let services = self.services(vip);
+        if services.is_empty() {
+            return None;
+        }
+        let of_family = backends.iter().filter(|at| at.is_ipv4() == vip.address.is_ipv4());
+        let backend = |at: &SocketAddr| (*at, table::backend_at(&services, *at, &self.places));
+        Some(VipBackends {
+            backends: of_family.map(backend).collect(),
+            policy: policy::resolve(&table::voices(&services)).policy(),
+        })
+    }
+
+    /// Who stands behind a VIP, if it can be there.
+    fn services(&self, vip: &VipKey) -> Vec<&Service> {
+        if self.is_own(vip) {
+            return Vec::new();
+        }
+        self.literal(vip).into_iter().chain(self.named(vip)).collect()
     }
 
     /// Every service, in the order of addresses.
@@ -196,18 +200,6 @@ impl Planner {
     pub fn addresses_of(&self, name: &str) -> Vec<IpAddr> {
         let families = self.table.families(name);
         self.claims.address_of(name).map(|held| families.addresses(held)).unwrap_or_default()
-    }
-
-    /// The address of a name that something of this node stands behind: this node claims
-    /// it for the name, others need not repeat that.
-    #[must_use]
-    pub fn own_claim(&self, name: &str) -> Option<IpAddr> {
-        let services = self.table.of_name(name);
-        let services =
-            services.filter_map(|key| self.table.get(key.target.clone(), key.port, key.protocol));
-        let mut sources = services.flat_map(|service| service.sources.keys());
-        let own = sources.any(|source| self.places.is_here(source.owner()));
-        own.then(|| self.claims.address_of(name)).flatten().map(IpAddr::V4)
     }
 
     /// The VIPs of a service that was registered by hand.
@@ -275,6 +267,7 @@ impl Planner {
 
         self.table.remove(&source, &before);
         self.table.insert(&source, &wanted);
+        let standings = before.iter().chain(&wanted).cloned().collect::<Vec<_>>();
         if !wanted.is_empty() {
             self.sources.insert(source, wanted);
         }
@@ -284,41 +277,8 @@ impl Planner {
                 effects.claims.extend(self.claim(service));
             }
         }
-        effects.changed = self.changed(&touched, &former);
+        self.note_changed(&standings, &former, &mut effects);
         effects
-    }
-
-    /// The VIPs that `touched` services had or have, and those of their names' other
-    /// services that came or went because the name's families did.
-    fn changed(
-        &self,
-        touched: &BTreeSet<Arc<ServiceKey>>,
-        former: &BTreeMap<String, Families>,
-    ) -> BTreeSet<VipKey> {
-        let mut changed = BTreeSet::new();
-        for service in touched {
-            let Target::Name(name) = &service.target else {
-                changed.extend(self.keys_of(service));
-                continue;
-            };
-            let before = former.get(name).copied().unwrap_or_default();
-            let after = self.table.families(name);
-            let Some(held) = self.claims.address_of(name) else { continue };
-            changed.extend(keys_in(service, held, before.or(after)));
-            if before != after {
-                let all = self.table.of_name(name);
-                changed.extend(all.flat_map(|service| keys_in(service, held, before.or(after))));
-            }
-        }
-        changed
-    }
-
-    fn families_of(&self, services: &BTreeSet<Arc<ServiceKey>>) -> BTreeMap<String, Families> {
-        let families = |service: &Arc<ServiceKey>| match &service.target {
-            Target::Name(name) => Some((name.clone(), self.table.families(name))),
-            Target::Address(_) => None,
-        };
-        services.iter().filter_map(families).collect()
     }
 
     fn standing(&self, owner: &OwnerId, id: &VipServiceId, fact: &VipServiceFact) -> Standing {
@@ -332,40 +292,6 @@ impl Planner {
         shares.sort_by_key(|(address, _)| *address);
         shares.dedup_by_key(|(address, _)| *address);
         Standing { service: Arc::new(service_key(id)), shares, policy: fact.policy }
-    }
-
-    /// Makes sure that a named service has an address.
-    fn claim(&mut self, service: &ServiceKey) -> Option<Claim> {
-        let Target::Name(name) = &service.target else { return None };
-        if self.claims.address_of(name).is_some() {
-            return None;
-        }
-        let table = &self.table;
-        let spelled_out = |address: Ipv4Addr| {
-            table.has_address(address.into()) || table.has_address(twin(address).into())
-        };
-        let address = self.claims.claim(name, spelled_out)?;
-        Some(Claim { name: name.clone(), address: address.into() })
-    }
-
-    /// Takes in the claim of a former process or of another node. Whoever loses an
-    /// address by that gets another one.
-    fn adopt(&mut self, name: &str, address: Ipv4Addr) -> Effects {
-        if self.claims.address_of(name) == Some(address) {
-            return Effects::default();
-        }
-        let holder = self.claims.name_of(address.into()).map(str::to_owned);
-        let names: Vec<String> = holder.into_iter().chain([name.to_owned()]).collect();
-        let services: BTreeSet<Arc<ServiceKey>> =
-            names.iter().flat_map(|name| self.table.of_name(name)).cloned().collect();
-        let mut effects = Effects::default();
-        effects.changed.extend(services.iter().flat_map(|service| self.keys_of(service)));
-        self.claims.adopt(name, address);
-        for service in &services {
-            effects.claims.extend(self.claim(service));
-            effects.changed.extend(self.keys_of(service));
-        }
-        effects
     }
 
     /// Every VIP that there should be, some perhaps without a backend.
@@ -390,15 +316,6 @@ fn service_key(id: &VipServiceId) -> ServiceKey {
         VipHost::Name(name) => Target::Name(name.clone()),
     };
     ServiceKey { target, port: id.port, protocol: id.protocol }
-}
-
-fn keys_in(
-    service: &ServiceKey,
-    held: Ipv4Addr,
-    families: Families,
-) -> impl Iterator<Item = VipKey> + use<> {
-    let (port, protocol) = (service.port, service.protocol);
-    families.addresses(held).into_iter().map(move |address| VipKey { address, port, protocol })
 }
 
 #[cfg(test)]

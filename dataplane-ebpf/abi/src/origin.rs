@@ -41,7 +41,7 @@ pub struct Origin {
     pub protocol: u8,
     /// How far it has come: one of the constants of [`stage`].
     pub stage: u8,
-    /// [`Origin::UNCONNECTED`], [`Origin::ENDS_WITH_SOCKET`].
+    /// [`Origin::UNCONNECTED`], [`Origin::ENDS_WITH_SOCKET`], [`Origin::BLAMED`].
     pub flags: u8,
     /// Zero.
     pub reserved: u8,
@@ -73,6 +73,8 @@ impl Origin {
     pub const UNCONNECTED: u8 = 1;
     /// An established connection that no event follows: its end is that of the socket.
     pub const ENDS_WITH_SOCKET: u8 = 2;
+    /// Flag of a probe whose failure its backend was blamed for.
+    pub const BLAMED: u8 = 4;
 
     /// Of no socket.
     pub const BLANK: Self = Self {
@@ -162,8 +164,6 @@ pub mod reason {
     pub const PROBE: u8 = 6;
     /// No other could be used.
     pub const LAST_RESORT: u8 = 7;
-    /// The flow already went there.
-    pub const SAME_FLOW: u8 = 8;
 }
 
 /// Key of `DATAGRAMS`: who may answer an unconnected UDP socket under a VIP's name.

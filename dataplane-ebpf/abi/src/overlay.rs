@@ -65,15 +65,6 @@ pub mod counter {
 #[repr(transparent)]
 pub struct HardwareAddress([u16; 3]);
 
-impl HardwareAddress {
-    /// Of its words, as they lie in memory.
-    #[inline(always)]
-    #[must_use]
-    pub const fn from_words(words: [u16; 3]) -> Self {
-        Self(words)
-    }
-}
-
 impl From<[u8; 6]> for HardwareAddress {
     fn from([a, b, c, d, e, f]: [u8; 6]) -> Self {
         Self([[a, b], [c, d], [e, f]].map(u16::from_ne_bytes))

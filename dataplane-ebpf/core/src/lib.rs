@@ -16,6 +16,8 @@ pub mod bucket;
 pub mod eject;
 pub mod ewma;
 #[cfg(feature = "user")]
+pub mod features;
+#[cfg(feature = "user")]
 pub mod paths;
 pub mod policy;
 pub mod rewrite;

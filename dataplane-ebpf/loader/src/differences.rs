@@ -7,8 +7,8 @@ use std::path::Path;
 
 use mizzen_ebpf_abi::overlay::Prefix;
 
+use crate::LoadError;
 use crate::table::{Plain, Table};
-use crate::{LoadError, slab};
 
 /// Which half of the differences is applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub struct Mirror<K, V> {
 impl<K: Plain + Ord, V: Plain + PartialEq> Mirror<K, V> {
     /// Opens the pinned map.
     pub fn open(directory: &Path, name: &'static str, capacity: usize) -> Result<Self, LoadError> {
-        Ok(Self { name, table: slab::table(directory, name, capacity)?, present: None })
+        Ok(Self { name, table: Table::open_pinned(directory, name, capacity)?, present: None })
     }
 
     /// Applies one half of what differs, and returns it.

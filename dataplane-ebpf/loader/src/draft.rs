@@ -7,6 +7,7 @@
 //! ◀───────────────────────── open ────────────────────────▶│
 //! ```
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 
 use mizzen_ebpf_abi::{Be16, Ip16, Place, Slot, VipValue};
@@ -14,102 +15,90 @@ use mizzen_ebpf_core::ring::{self, Seat};
 use mizzen_ebpf_core::select::{self, mix};
 use mizzen_ebpf_core::steps::{CLASSES, Classes};
 
-use crate::words::{slot_address, slot_flags};
+use crate::compare::{Kept, class};
+use crate::words::slot_flags;
 use crate::{BackendWanted, Distance, Locality, MapError, VipAddress, VipWanted};
 
-/// What a backend had before the change.
-#[derive(Clone, Copy, Debug)]
-pub struct Kept {
-    /// Its row.
-    pub row: u32,
-    /// Since which second it is admitted; none if it is not.
-    pub open_since: Option<u32>,
-}
-
 /// The backends in the order of a run; refused if they cannot be what `vip` has.
-pub fn in_order(vip: VipAddress, wanted: &[BackendWanted]) -> Result<Vec<BackendWanted>, MapError> {
-    let is_v4 = |address: SocketAddr| Ip16::from(address.ip()).is_v4();
-    let mut backends = Vec::with_capacity(wanted.len());
-    for backend in wanted {
-        if is_v4(vip.socket) && !is_v4(backend.address) {
-            return Err(MapError::Family { vip, backend: backend.address });
-        }
-        let ip = backend.address.ip().to_canonical();
-        let address = SocketAddr::new(ip, backend.address.port());
-        backends.push(BackendWanted { address, ..*backend });
+pub fn in_order(
+    vip: VipAddress,
+    wanted: &[BackendWanted],
+) -> Result<Cow<'_, [BackendWanted]>, MapError> {
+    if is_in_order(vip, wanted) {
+        return Ok(Cow::Borrowed(wanted));
     }
+    let is_v4 = |address: SocketAddr| Ip16::from(address.ip()).is_v4();
+    if is_v4(vip.socket)
+        && let Some(other) = wanted.iter().find(|backend| !is_v4(backend.address))
+    {
+        return Err(MapError::Family { vip, backend: other.address });
+    }
+    let mut backends: Vec<BackendWanted> = wanted.iter().map(plain).collect();
     backends.sort_unstable_by_key(|backend| backend.address);
     if let Some(pair) = backends.windows(2).find(|pair| pair[0].address == pair[1].address) {
         return Err(MapError::Duplicate { vip, backend: pair[0].address });
     }
-    backends.sort_by_key(|backend| (!backend.is_open(), backend.distance));
-    Ok(backends)
+    backends.sort_by_key(class);
+    Ok(Cow::Owned(backends))
 }
 
-/// What each backend of a run has, by address.
-#[derive(Debug, Default)]
-pub struct KeptBackends(Vec<(SocketAddr, Kept)>);
-
-impl KeptBackends {
-    /// Those of a run whose first `open` slots are open.
-    pub fn of(slots: &[Slot], open: u32) -> Self {
-        let kept = |(index, slot): (usize, &Slot)| {
-            let open_since = ((index as u32) < open).then_some(slot.since);
-            (slot_address(slot), Kept { row: slot.row, open_since })
-        };
-        let mut all: Vec<_> = slots.iter().enumerate().map(kept).collect();
-        // Runs are in this order already but for distance and admission.
-        all.sort_by_key(|(address, _)| *address);
-        Self(all)
-    }
-
-    /// What the backend at `address` has, if the run has it.
-    pub fn get(&self, address: SocketAddr) -> Option<&Kept> {
-        let index = self.0.binary_search_by_key(&address, |(address, _)| *address).ok()?;
-        self.0.get(index).map(|(_, kept)| kept)
-    }
+/// Whether these backends of an IPv4 VIP are sorted by address and all of one class, as they mostly are.
+fn is_in_order(vip: VipAddress, wanted: &[BackendWanted]) -> bool {
+    vip.socket.is_ipv4()
+        && wanted.iter().all(|backend| backend.address.is_ipv4())
+        && wanted
+            .windows(2)
+            .all(|pair| class(&pair[0]) == class(&pair[1]) && pair[0].address < pair[1].address)
 }
 
-/// The slots of a run. Backends that stay keep their rows, the others take `fresh` ones.
+/// An IPv4 address in IPv6 clothes is an IPv4 address.
+fn plain(backend: &BackendWanted) -> BackendWanted {
+    let ip = backend.address.ip().to_canonical();
+    BackendWanted { address: SocketAddr::new(ip, backend.address.port()), ..*backend }
+}
+
+/// The slots of a run, for backends and what each has already. Those that stay keep their rows, the
+/// others take `fresh` ones. Draws hit all alike.
 pub fn slots(
     ordered: &[BackendWanted],
-    kept: &KeptBackends,
+    kept: &[Option<Kept>],
     mut fresh: impl Iterator<Item = u32>,
     generation: u32,
     now_seconds: u32,
-) -> Vec<Slot> {
-    let slot = |backend: &BackendWanted| {
-        let kept = kept.get(backend.address);
-        Slot {
-            address: Ip16::from(backend.address.ip()),
-            port: Be16::new(backend.address.port()),
-            flags: slot_flags(backend),
-            weight: u32::from(backend.weight),
-            threshold: u32::MAX,
-            alias: 0,
-            row: kept.map(|kept| kept.row).or_else(|| fresh.next()).unwrap_or_default(),
-            generation,
-            since: kept.and_then(|kept| kept.open_since).unwrap_or(now_seconds),
-            reserved: 0,
-        }
-    };
-    ordered.iter().map(slot).collect()
+) -> impl Iterator<Item = Slot> {
+    ordered.iter().zip(kept).map(move |(backend, kept)| Slot {
+        address: Ip16::from(backend.address.ip()),
+        port: Be16::new(backend.address.port()),
+        flags: slot_flags(backend),
+        weight: u32::from(backend.weight),
+        threshold: u32::MAX,
+        alias: 0,
+        row: kept.map(|kept| kept.row).or_else(|| fresh.next()).unwrap_or_default(),
+        generation,
+        since: kept.and_then(|kept| kept.open_since).unwrap_or(now_seconds),
+        reserved: 0,
+    })
 }
 
-/// Lets draws among the open slots of a class hit each by its weight.
-pub fn spread_draws(slots: &mut [Slot], classes: &Classes) {
+/// Lets draws among the open slots of a class hit each by its weight: calls `put` with position, threshold and alias of
+/// those that draws do not always stay with.
+pub fn spread_draws(
+    ordered: &[BackendWanted],
+    classes: &Classes,
+    mut put: impl FnMut(u32, u32, u32),
+) {
     for class in (0..CLASSES).map(|class| classes.part(class)) {
         let range = class.start as usize..(class.start + class.length) as usize;
-        let Some(part) = slots.get_mut(range).filter(|part| !part.is_empty()) else { continue };
-        let weights: Vec<u32> = part.iter().map(|slot| slot.weight).collect();
-        if weights.iter().all(|weight| *weight == weights[0]) {
+        let Some([first, others @ ..]) = ordered.get(range) else { continue };
+        if others.iter().all(|backend| backend.weight == first.weight) {
             continue;
         }
+        let all = [first].into_iter().chain(others);
+        let weights: Vec<u32> = all.map(|backend| u32::from(backend.weight)).collect();
         let (mut small, mut large) = (vec![0; weights.len()], vec![0; weights.len()]);
         let mut left = vec![0; weights.len()];
         let put = |index: usize, threshold: u32, alias: u32| {
-            part[index].threshold = threshold;
-            part[index].alias = class.start + alias;
+            put(class.start + index as u32, threshold, class.start + alias);
         };
         select::aliases(&weights, &mut small, &mut large, put, &mut left);
     }
@@ -175,21 +164,21 @@ fn hash(address: SocketAddr) -> u64 {
     words.into_iter().fold(mix(port ^ 0x6d69_7a7a_656e), |hash, word| mix(hash ^ u64::from(word)))
 }
 
-/// Whether a backend that joins such a run lets the others carry the load at first.
-pub fn joins_others(kept: &KeptBackends, slow_start: u32, now_seconds: u32) -> bool {
+/// Whether a backend that joins a run of such open slots lets the others carry the load at first.
+pub fn joins_others(
+    mut open: impl Iterator<Item = Slot>,
+    slow_start: u32,
+    now_seconds: u32,
+) -> bool {
     let long_enough = slow_start.div_ceil(1000);
-    slow_start > 0
-        && kept
-            .0
-            .iter()
-            .filter_map(|(_, kept)| kept.open_since)
-            .any(|since| now_seconds.saturating_sub(since) >= long_enough)
+    slow_start > 0 && open.any(|slot| now_seconds.saturating_sub(slot.since) >= long_enough)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::Admission;
+    use crate::words::slot_address;
 
     fn backend(address: &str, weight: u16, distance: Distance) -> BackendWanted {
         let address = address.parse().expect("an address");
@@ -214,10 +203,8 @@ mod tests {
         let ordered = in_order(vip(), &wanted.backends).expect("usable");
         let value = value(&wanted, &ordered, 7);
         assert_eq!((value.near, value.within, value.open, value.length), (1, 2, 3, 5));
-        let slots = slots(&ordered, &KeptBackends::default(), 10.., 7, 100);
-        let order: Vec<u16> = slots
-            .iter()
-            .map(|slot| u16::from(slot_address(slot).to_string().as_bytes()[7] - b'0'))
+        let order: Vec<u16> = slots(&ordered, &[None; 5], 10.., 7, 100)
+            .map(|slot| u16::from(slot_address(&slot).to_string().as_bytes()[7] - b'0'))
             .collect();
         assert_eq!(order, [3, 5, 2, 1, 4]);
     }
@@ -231,30 +218,25 @@ mod tests {
             backend("10.0.0.4:1", 3, Distance::Far),
         ]);
         let ordered = in_order(vip(), &wanted.backends).expect("usable");
-        let mut slots = slots(&ordered, &KeptBackends::default(), 10.., 7, 100);
-        spread_draws(&mut slots, &Classes::of(2, 2, 4));
         let half = 1 << 31;
-        let draws: Vec<(u32, u32)> =
-            slots.iter().map(|slot| (slot.threshold, slot.alias)).collect();
+        let mut draws = [(u32::MAX, 0); 4];
+        let put = |position: u32, threshold, alias| draws[position as usize] = (threshold, alias);
+        spread_draws(&ordered, &Classes::of(2, 2, 4), put);
         assert_eq!(draws, [(u32::MAX, 0), (half, 0), (half, 3), (u32::MAX, 3)]);
     }
 
     #[test]
     fn a_backend_warms_up_only_beside_warm_ones() {
-        let kept = |since| {
-            let address = "10.0.0.1:1".parse().expect("an address");
-            KeptBackends(vec![(address, Kept { row: 0, open_since: since })])
-        };
+        let since = |since| vec![Slot { since, ..Slot::default() }];
         #[rustfmt::skip]
         let table = [
-            ("a new VIP",            KeptBackends::default(), 10_000, false),
-            ("the other is as new",  kept(Some(95)),  10_000, false),
-            ("the other is warm",    kept(Some(90)),  10_000, true),
-            ("the other is withheld",kept(None),      10_000, false),
-            ("slow start is off",    kept(Some(90)),       0, false),
+            ("a new VIP",            vec![],     10_000, false),
+            ("the other is as new",  since(95),  10_000, false),
+            ("the other is warm",    since(90),  10_000, true),
+            ("slow start is off",    since(90),       0, false),
         ];
-        for (name, kept, slow_start, want) in table {
-            assert_eq!(joins_others(&kept, slow_start, 100), want, "{name}");
+        for (name, open, slow_start, want) in table {
+            assert_eq!(joins_others(open.into_iter(), slow_start, 100), want, "{name}");
         }
     }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use aya::EbpfError;
 use aya::programs::ProgramError;
 
+use crate::bpf::MapShape;
 use crate::{ProbeError, VipAddress};
 
 /// The programs could not be brought into the kernel, or out of it.
@@ -99,6 +100,14 @@ pub enum LoadError {
         #[source]
         source: io::Error,
     },
+}
+
+impl LoadError {
+    /// For a pinned map of another shape.
+    pub(crate) fn layout(path: PathBuf, shape: MapShape) -> Self {
+        let MapShape { key_size: key, value_size: value, max_entries: entries, .. } = shape;
+        Self::Layout { path, key, value, entries }
+    }
 }
 
 /// The maps could not be read or written as asked. Nothing has changed then.

@@ -29,7 +29,7 @@ use crate::differences::{Part, apply, failed, prefix};
 use crate::places::{Programs, Stand};
 use crate::policy::teardown_policy;
 use crate::table::Table;
-use crate::{LoadError, bpf, object, places, policy, probe, slab, versions};
+use crate::{LoadError, bpf, object, places, policy, probe, versions};
 
 /// The compiled programs, as committed beside their checksum.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../prebuilt/overlay.bpf.o");
@@ -256,10 +256,10 @@ struct Maps {
 impl Maps {
     fn open(directory: &Path) -> Result<Self, LoadError> {
         Ok(Self {
-            peers: slab::table(directory, PEERS, PEERS_CAPACITY)?,
-            locals: slab::table(directory, LOCALS, LOCALS_CAPACITY)?,
-            alive: slab::table(directory, ALIVE, ALIVE_CAPACITY)?,
-            switch: slab::table(directory, SWITCH, 1)?,
+            peers: Table::open_pinned(directory, PEERS, PEERS_CAPACITY)?,
+            locals: Table::open_pinned(directory, LOCALS, LOCALS_CAPACITY)?,
+            alive: Table::open_pinned(directory, ALIVE, ALIVE_CAPACITY)?,
+            switch: Table::open_pinned(directory, SWITCH, 1)?,
         })
     }
 

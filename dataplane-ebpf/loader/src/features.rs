@@ -5,34 +5,9 @@ use std::io;
 use aya::programs::{ProgramError, ProgramType as AyaType};
 use aya::sys::{BpfHelper, is_helper_supported};
 
-use crate::bpf::{self, AttachType, ProgramType};
+use mizzen_ebpf_core::features::BpfFeature;
 
-/// Something that a kernel can do for programs, or cannot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum BpfFeature {
-    /// Programs at connect, sendmsg and recvmsg of a cgroup's processes.
-    ConnectPrograms,
-    /// Programs at getpeername.
-    PeerNamePrograms,
-    /// Programs at the end of a socket.
-    ReleasePrograms,
-    /// Programs that follow TCP connections.
-    SocketPrograms,
-    /// Programs on network links.
-    LinkPrograms,
-    /// Maps that push out what is oldest.
-    LruMaps,
-    /// Asking which network a connection is of.
-    NetworkCookies,
-    /// Sending a packet to a neighbour.
-    RedirectNeighbour,
-    /// Putting a packet into another network namespace.
-    RedirectPeer,
-    /// Choosing the error of a refused connect.
-    ChosenErrors,
-    /// Programs on network links by links of the kernel's own.
-    Tcx,
-}
+use crate::bpf::{self, AttachType, ProgramType};
 
 /// The loopback link has this number in every network namespace.
 const LOOPBACK: u32 = 1;

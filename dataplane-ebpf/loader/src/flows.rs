@@ -15,7 +15,7 @@ use crate::recount::Recount;
 use crate::slab::Slab;
 use crate::sockets::{Stage, reason_from_number};
 use crate::table::Table;
-use crate::{LoadError, MapError, TCP, VipAddress, clock, slab};
+use crate::{LoadError, MapError, TCP, VipAddress, clock};
 
 /// A flow from elsewhere to a VIP.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +49,7 @@ pub struct Flows {
 impl Flows {
     /// Opens the pinned table.
     pub fn open(directory: &Path) -> Result<Self, LoadError> {
-        Ok(Self { table: slab::table(directory, maps::FLOWS, maps::FLOWS_CAPACITY)? })
+        Ok(Self { table: Table::open_pinned(directory, maps::FLOWS, maps::FLOWS_CAPACITY)? })
     }
 
     /// Every flow, the living and those that ended a moment ago.

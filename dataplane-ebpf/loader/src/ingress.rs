@@ -14,11 +14,11 @@ use std::path::{Path, PathBuf};
 use aya::Ebpf;
 use mizzen_ebpf_abi::{Ip16, Link, Network, maps};
 
+use crate::LoadError;
 use crate::bpf::{self, AttachType};
 use crate::clsact::{self, Direction, Filter, Order};
 use crate::object::{self, LINK_PREFIX};
 use crate::table::Table;
-use crate::{LoadError, slab};
 
 /// A network link by which traffic may arrive. It has to be of the kind of Ethernet.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,7 +75,7 @@ impl Ingress {
             directory: directory.to_owned(),
             arriving: object::load(object, "mizzen_ingress")?,
             departing: object::load(object, "mizzen_egress")?,
-            links: slab::table(directory, maps::LINKS, maps::LINKS_CAPACITY)?,
+            links: Table::open_pinned(directory, maps::LINKS, maps::LINKS_CAPACITY)?,
             attachment: Attachment::Tcx,
         };
         for pin in ingress.pins()? {
@@ -215,7 +215,7 @@ impl Ingress {
 
 /// Removes the filters of the links that the map in `directory` names. Links of the kernel's own end with their pins.
 pub fn teardown(directory: &Path) {
-    let links = slab::table::<u32, Link>(directory, maps::LINKS, maps::LINKS_CAPACITY);
+    let links = Table::<u32, Link>::open_pinned(directory, maps::LINKS, maps::LINKS_CAPACITY);
     for (index, _) in links.ok().and_then(|links| links.entries().ok()).unwrap_or_default() {
         // There is none if it is attached by a link, or if the network link is gone.
         let _ = clsact::remove(index, filter(directory));

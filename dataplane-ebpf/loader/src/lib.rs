@@ -16,6 +16,7 @@
 mod bpf;
 mod clock;
 mod clsact;
+mod compare;
 mod differences;
 mod draft;
 mod error;
@@ -56,7 +57,7 @@ pub use fast_path::{
     ContainerWanted, FastPath, FastPathChanged, FastPathCounts, FastPathMeter, FastPathWanted,
     PeerWanted, teardown_fast_path,
 };
-pub use features::{BpfFeature, probe_bpf_feature};
+pub use features::probe_bpf_feature;
 pub use flows::ArrivingFlow;
 pub use ingress::{Attachment, Followed, LinkWanted};
 pub use leavers::{Leaver, SocketTable};
@@ -184,12 +185,23 @@ impl Dataplane {
     ///
     /// [`MapError`]; the VIP then is what it was.
     pub fn set_vip(&mut self, vip: VipAddress, wanted: &VipWanted) -> Result<(), MapError> {
-        let Changed { errors } = self.set_vips(&[(vip, wanted.clone())]);
+        let errors = self.slab.set_vips([(vip, wanted)].into_iter());
         errors.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
+    }
+
+    /// Reads what a VIP is, in the words of [`Dataplane::set_vip`]: its open backends first, of those the nearest, in the
+    /// order of addresses among equals. None if there is no such VIP.
+    ///
+    /// # Errors
+    ///
+    /// [`MapError::Vip`] if the kernel refuses.
+    pub fn wish(&self, vip: VipAddress) -> Result<Option<VipWanted>, MapError> {
+        self.slab.wish(vip)
     }
 
     /// Does [`Dataplane::set_vip`] for many at once. One that fails keeps no other from changing.
     pub fn set_vips(&mut self, wanted: &[(VipAddress, VipWanted)]) -> Changed {
+        let wanted = wanted.iter().map(|(vip, wanted)| (*vip, wanted));
         Changed { errors: self.slab.set_vips(wanted) }
     }
 

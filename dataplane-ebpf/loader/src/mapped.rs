@@ -9,13 +9,16 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
 use std::ptr::{NonNull, null_mut};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use mizzen_ebpf_abi::{Owner, Row};
 
+use crate::LoadError;
 use crate::bpf::{self, MapShape};
+use crate::object::map_pin;
 use crate::table::Plain;
 
 /// An array of `V`, as far as it was looked at.
@@ -27,8 +30,18 @@ pub struct Mapped<V> {
 }
 
 impl<V: Plain> Mapped<V> {
+    /// Opens a pinned array of `capacity` `V`.
+    pub fn open_pinned(directory: &Path, name: &str, capacity: usize) -> Result<Self, LoadError> {
+        let path = map_pin(directory, name);
+        match bpf::obj_get(&path).and_then(|map| Self::new(map, capacity)) {
+            Ok(Ok(array)) => Ok(array),
+            Ok(Err(shape)) => Err(LoadError::layout(path, shape)),
+            Err(source) => Err(LoadError::Path { request: "map", path, source }),
+        }
+    }
+
     /// Takes an open array, or gives its shape back if it is not one of `capacity` `V`.
-    pub fn new(map: OwnedFd, capacity: usize) -> io::Result<Result<Self, MapShape>> {
+    fn new(map: OwnedFd, capacity: usize) -> io::Result<Result<Self, MapShape>> {
         const { assert!(size_of::<V>().is_multiple_of(8), "the kernel spaces elements by eight") };
         let shape = bpf::map_shape(map.as_fd())?;
         let fits = shape.key_size == 4
@@ -63,9 +76,10 @@ impl<V: Plain> Mapped<V> {
         self.element(index).map(|element| unsafe { element.read_volatile() })
     }
 
-    /// Reads `count` elements from `first` on; fewer where the array ends.
-    pub fn get_range(&self, first: u32, count: u32) -> Vec<V> {
-        (first..first.saturating_add(count)).map_while(|index| self.get(index)).collect()
+    /// Reads `count` elements from `first` on, one after the other; fewer where the array ends.
+    pub fn range(&self, first: u32, count: u32) -> impl Iterator<Item = V> {
+        // SAFETY: as in `get`.
+        self.elements(first, count).map(|element| unsafe { element.read_volatile() })
     }
 
     /// Calls `each` with every element and its index, through a mapping that ends with the call.
@@ -89,17 +103,42 @@ impl<V: Plain> Mapped<V> {
         }
     }
 
+    /// Writes elements from `first` on, which nobody else reads or writes; beyond the end it does nothing.
+    pub fn set_range(&self, first: u32, values: impl IntoIterator<Item = V>) {
+        let mut elements = self.elements(first, u32::MAX);
+        for value in values {
+            let Some(element) = elements.next() else { return };
+            // SAFETY: as in `get`.
+            unsafe { element.write_volatile(value) };
+        }
+    }
+
     fn element(&self, index: u32) -> Option<*mut V> {
         if index >= self.capacity {
             return None;
         }
-        match self.window(index as usize / WINDOW) {
-            Ok(window) => window.element(index as usize % WINDOW),
-            Err(error) => {
-                tracing::error!(%error, index, "cannot map an element of a VIP map");
-                None
-            }
-        }
+        self.open(index as usize / WINDOW)?.element(index as usize % WINDOW)
+    }
+
+    /// `count` elements from `first` on. Windows are looked up once each.
+    fn elements(&self, first: u32, count: u32) -> impl Iterator<Item = *mut V> {
+        let (first, end) =
+            (first as usize, first.saturating_add(count).min(self.capacity) as usize);
+        let windows = first / WINDOW..end.div_ceil(WINDOW);
+        windows.map_while(|number| Some((number * WINDOW, self.open(number)?))).flat_map(
+            move |(base, window)| {
+                let own = first.max(base)..end.min(base + WINDOW);
+                own.filter_map(move |index| window.element(index - base))
+            },
+        )
+    }
+
+    /// The window, if it can be had.
+    fn open(&self, number: usize) -> Option<&Window<V>> {
+        let failed = |error: &io::Error| {
+            tracing::error!(%error, number, "cannot map a part of a VIP map");
+        };
+        self.window(number).inspect_err(failed).ok()
     }
 
     fn window(&self, number: usize) -> io::Result<&Window<V>> {
@@ -215,6 +254,33 @@ impl Mapped<Row> {
                     let part = Row::CONNECTION * connections + Row::HANDSHAKE * handshakes;
                     AtomicU64::from_ptr(&raw mut (*row).load).fetch_sub(part, Ordering::AcqRel);
                 }
+            }
+        }
+    }
+
+    /// How many backends of the VIP with this row are ejected.
+    pub fn ejected(&self, row: u32) -> u32 {
+        // SAFETY: an aligned field of the mapping, which programs change with atomics.
+        self.element(row).map_or(0, |row| unsafe {
+            AtomicU32::from_ptr(&raw mut (*row).ejected).load(Ordering::Acquire)
+        })
+    }
+
+    /// Whether the backend of this row is ejected.
+    pub fn is_ejected(&self, row: u32) -> bool {
+        // SAFETY: an aligned field of the mapping, which programs change with atomics.
+        self.element(row).is_some_and(|row| unsafe {
+            AtomicU64::from_ptr(&raw mut (*row).ejected_until).load(Ordering::Relaxed) != 0
+        })
+    }
+
+    /// Lets the backend of this row be ejected no more, and begins to count its failures anew.
+    pub fn clear_ejection(&self, row: u32) {
+        if let Some(row) = self.element(row) {
+            // SAFETY: aligned fields of the mapping, which programs change with atomics.
+            unsafe {
+                AtomicU32::from_ptr(&raw mut (*row).failures).store(0, Ordering::Relaxed);
+                AtomicU64::from_ptr(&raw mut (*row).ejected_until).store(0, Ordering::Release);
             }
         }
     }

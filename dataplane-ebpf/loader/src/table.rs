@@ -3,10 +3,13 @@
 use std::io;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
+use crate::LoadError;
 use crate::bpf::{self, Batch, MapShape};
+use crate::object::map_pin;
 
 /// An open map whose keys are `K` and whose values are `V`.
 #[derive(Debug)]
@@ -22,6 +25,16 @@ pub trait Plain: FromBytes + IntoBytes + Immutable + Copy {}
 impl<T: FromBytes + IntoBytes + Immutable + Copy> Plain for T {}
 
 impl<K: Plain, V: Plain> Table<K, V> {
+    /// Opens a pinned map of `capacity` `K` and `V`.
+    pub fn open_pinned(directory: &Path, name: &str, capacity: usize) -> Result<Self, LoadError> {
+        let path = map_pin(directory, name);
+        match bpf::obj_get(&path).and_then(|map| Self::new(map, capacity)) {
+            Ok(Ok(table)) => Ok(table),
+            Ok(Err(shape)) => Err(LoadError::layout(path, shape)),
+            Err(source) => Err(LoadError::Path { request: "open map", path, source }),
+        }
+    }
+
     /// Takes an open map, or gives its shape back if it is not one of `capacity` `K` and `V`.
     pub fn new(map: OwnedFd, capacity: usize) -> io::Result<Result<Self, MapShape>> {
         let shape = bpf::map_shape(map.as_fd())?;

@@ -144,6 +144,11 @@ impl VipWanted {
         removal | locality
     }
 
+    /// Whether nothing but the backends can differ between this and what led to a value.
+    pub(crate) fn is_but_for_backends(&self, value: &VipValue) -> bool {
+        Self::from_value(value, Vec::new()) == (Self { backends: Vec::new(), ..*self })
+    }
+
     /// The wish that led to this value, but for the backends.
     pub(crate) fn from_value(value: &VipValue, backends: Vec<BackendWanted>) -> Self {
         Self {

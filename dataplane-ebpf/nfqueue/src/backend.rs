@@ -6,7 +6,7 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -87,6 +87,8 @@ pub(crate) struct VipRow {
 pub(crate) struct Backend {
     pub address: SocketAddr,
     vip: Arc<VipRow>,
+    /// Whether it is to get connects at all. Who is not cannot be ejected.
+    open: AtomicBool,
     chosen: AtomicU64,
     started: AtomicU64,
     established: AtomicU64,
@@ -152,12 +154,13 @@ impl Histogram {
 }
 
 impl Backend {
-    /// A backend of a VIP; `joined` is zero if it need not warm up.
-    pub fn new(address: SocketAddr, vip: &Arc<VipRow>, joined: u64) -> Self {
+    /// A backend of a VIP that gets no connects until [`Backend::open`].
+    pub fn new(address: SocketAddr, vip: &Arc<VipRow>) -> Self {
         let zero = || AtomicU64::new(0);
         Self {
             address,
             vip: Arc::clone(vip),
+            open: AtomicBool::new(false),
             chosen: zero(),
             started: zero(),
             established: zero(),
@@ -168,7 +171,7 @@ impl Backend {
             duration: zero(),
             ejected_until: zero(),
             waiting_since: zero(),
-            joined: AtomicU64::new(joined),
+            joined: zero(),
             answered: zero(),
             ejections: zero(),
             failures: AtomicU32::new(0),
@@ -341,11 +344,12 @@ impl Backend {
         let failures = self.failures.fetch_add(1, Relaxed) + 1;
         let until = self.ejected_until.load(Relaxed);
         let is_new = until == 0;
-        let counts = match is_new {
-            true => tuning.failures != 0 && failures >= tuning.failures,
-            // Late news of connects from before the ejection say nothing new.
-            false => reason == Reason::Probe,
-        };
+        let counts = self.open.load(Relaxed)
+            && match is_new {
+                true => tuning.failures != 0 && failures >= tuning.failures,
+                // Late news of connects from before the ejection say nothing new.
+                false => reason == Reason::Probe,
+            };
         if !counts {
             return;
         }
@@ -362,11 +366,25 @@ impl Backend {
             if is_new {
                 self.vip.ejected.fetch_add(1, Relaxed);
             }
+            if !self.open.load(Relaxed) {
+                self.retire();
+            }
         }
     }
 
-    /// It leaves its VIP: it no longer counts among the ejected.
+    /// It gets connects from now on; `joined` is zero if it need not warm up. Nothing
+    /// changes if it gets them already.
+    pub fn open(&self, joined: u64) {
+        if !self.open.swap(true, Relaxed) {
+            self.failures.store(0, Relaxed);
+            self.joined.store(joined, Relaxed);
+        }
+    }
+
+    /// It gets no connects any more, or leaves its VIP: it no longer counts among the
+    /// ejected.
     pub fn retire(&self) {
+        self.open.store(false, Relaxed);
         if self.ejected_until.swap(0, Relaxed) != 0 {
             self.vip.ejected.fetch_sub(1, Relaxed);
         }

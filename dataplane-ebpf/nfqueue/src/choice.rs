@@ -1,6 +1,5 @@
 //! From a VIP to one of its backends, by the steps of `mizzen_ebpf_core::steps`, which are those of the other engine.
 
-use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -50,21 +49,24 @@ impl Vip {
     /// Makes a VIP in the place of `before`: backends that stay keep what is known of them.
     pub fn new(wanted: &[BackendWanted], policy: Policy, before: Option<&Self>, now: u64) -> Self {
         let row = before.map(|vip| Arc::clone(&vip.row)).unwrap_or_default();
-        let known: BTreeMap<SocketAddr, &Arc<Backend>> = before
-            .into_iter()
-            .flat_map(|vip| &vip.seats)
-            .map(|seat| (seat.backend.address, &seat.backend))
-            .collect();
+        let mut known = Known::of(before);
         let is_new = before.is_none_or(|vip| vip.classes.open == 0);
         let joined = if is_new { 0 } else { now };
-        let backend = |address| match known.get(&address) {
+        let mut ordered = wanted.to_vec();
+        ordered.sort_by_key(order);
+        let mut backend = |address| match known.find(address) {
             Some(backend) => Arc::clone(backend),
-            None => Arc::new(Backend::new(address, &row, joined)),
+            None => Arc::new(Backend::new(address, &row)),
         };
+        let seats = ordered.into_iter();
         let mut seats: Vec<Seat> =
-            wanted.iter().map(|wanted| Seat::new(*wanted, backend(wanted.address))).collect();
-        let is_open = |seat: &Seat| seat.wanted.is_open();
-        seats.sort_by_key(|seat| (!is_open(seat), seat.wanted.distance, seat.wanted.address));
+            seats.map(|wanted| Seat::new(wanted, backend(wanted.address))).collect();
+        for seat in &seats {
+            match seat.wanted.is_open() {
+                true => seat.backend.open(joined),
+                false => seat.backend.retire(),
+            }
+        }
         let classes = classes_of(&seats, policy.locality);
         (0..CLASSES).for_each(|class| share(&mut seats, classes.part(class)));
         let ring = ring_of(&seats, policy.rule);
@@ -73,9 +75,14 @@ impl Vip {
 
     /// What was wanted, sorted by address.
     pub fn wanted(&self) -> (Vec<BackendWanted>, Policy) {
-        let mut wanted: Vec<BackendWanted> = self.seats.iter().map(|seat| seat.wanted).collect();
+        let (mut wanted, policy) = self.wish();
         wanted.sort_by_key(|backend| backend.address);
-        (wanted, self.policy)
+        (wanted, policy)
+    }
+
+    /// What was wanted, in the order of the seats.
+    pub fn wish(&self) -> (Vec<BackendWanted>, Policy) {
+        (self.seats.iter().map(|seat| seat.wanted).collect(), self.policy)
     }
 
     /// What happened to each backend, and how it stands at `now`.
@@ -98,6 +105,15 @@ impl Vip {
     /// The backend of this address.
     pub fn backend(&self, address: SocketAddr) -> Option<&Arc<Backend>> {
         self.seats.iter().map(|seat| &seat.backend).find(|backend| backend.address == address)
+    }
+
+    /// The backends that another state of the VIP does not have.
+    pub fn without<'a>(
+        &'a self,
+        other: Option<&'a Self>,
+    ) -> impl Iterator<Item = &'a Arc<Backend>> {
+        let mut others = Known::of(other);
+        self.backends().filter(move |backend| others.find(backend.address).is_none())
     }
 
     /// Every backend.
@@ -216,6 +232,42 @@ impl<'a> Field for Sight<'a, '_> {
 
     fn give_up(&mut self, _: Verdict) -> Self::End {
         None
+    }
+}
+
+/// The order of seats: the open ones first, the nearest of them first of all.
+fn order(backend: &BackendWanted) -> ((bool, Distance), SocketAddr) {
+    ((!backend.is_open(), backend.distance), backend.address)
+}
+
+/// The backends of a VIP, to be asked for in an order like their own.
+struct Known<'a> {
+    seats: &'a [Seat],
+    /// Behind the last one that was found.
+    next: usize,
+}
+
+impl<'a> Known<'a> {
+    fn of(vip: Option<&'a Vip>) -> Self {
+        Self { seats: vip.map_or(&[], |vip| &vip.seats), next: 0 }
+    }
+
+    /// The backend of this address: mostly the next one, or that behind it.
+    fn find(&mut self, address: SocketAddr) -> Option<&'a Arc<Backend>> {
+        let is_it = |index: &usize| self.seats[*index].wanted.address == address;
+        let near = (self.next..self.seats.len()).take(2).find(is_it);
+        let index = near.or_else(|| self.search(address))?;
+        self.next = index + 1;
+        Some(&self.seats[index].backend)
+    }
+
+    /// Wherever it is in the order.
+    fn search(&self, address: SocketAddr) -> Option<usize> {
+        let distances = [Distance::Node, Distance::Zone, Distance::Far];
+        let classes = [false, true].into_iter().flat_map(|shut| distances.map(|far| (shut, far)));
+        classes.into_iter().find_map(|class| {
+            self.seats.binary_search_by_key(&(class, address), |seat| order(&seat.wanted)).ok()
+        })
     }
 }
 

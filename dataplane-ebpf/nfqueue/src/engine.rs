@@ -1,6 +1,8 @@
 //! The engine: rules, threads and the tables between them.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod reading;
+
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -22,9 +24,7 @@ use crate::routes::{self, Masquerade, Paths, Routes};
 use crate::rules::{QueueBy, RulesSpec};
 use crate::shared::{Shared, now};
 use crate::watch::{self, Order, Watcher};
-use crate::words::{
-    BackendWanted, Connection, Counts, Latencies, Policy, Tuning, VipAddress, VipWanted,
-};
+use crate::words::{Tuning, VipAddress, VipWanted};
 
 /// Where the engine lives.
 #[derive(Clone, Debug)]
@@ -142,33 +142,17 @@ impl Engine {
         self.shared.tune(Limits::from(tuning));
     }
 
-    /// The VIPs that the kernel knows, with the backends that this process knows: after a
-    /// restart, none.
-    #[must_use]
-    pub fn observe(&self) -> BTreeMap<VipAddress, (Vec<BackendWanted>, Policy)> {
-        let vips = self.shared.vips.read();
-        let vip = |address: &VipAddress| {
-            let found = vips.get(address).map(|vip| vip.wanted());
-            (*address, found.unwrap_or_default())
-        };
-        self.listed.iter().map(vip).collect()
-    }
-
     /// Makes VIPs what they should be, all at once. Backends that stay keep their counts.
     ///
     /// A connect meets the old backends or the new ones, never a mixture.
     ///
     /// # Errors
     ///
-    /// [`QueueError`]; the VIPs then are what they were.
+    /// [`QueueError`]; none of the new VIPs then is there. Those that were there before are what
+    /// they were, or, with [`QueueError::Set`], what they should be.
     pub fn set_vips(&mut self, wanted: &[VipWanted]) -> Result<(), QueueError> {
         wanted.iter().try_for_each(check)?;
-        for vip in wanted.iter().map(|vip| vip.address) {
-            if self.shared.vip(&vip).is_none() {
-                let failed = |source| QueueError::Route { vip, source };
-                self.routes.add(vip.socket.ip()).map_err(failed)?;
-            }
-        }
+        self.route_new(wanted)?;
         let mut vips = self.shared.vips.write();
         let missing = wanted.len().saturating_sub(vips.len());
         vips.reserve(missing);
@@ -225,45 +209,23 @@ impl Engine {
         self.remove_vips(&[vip])
     }
 
-    /// Reads the counts of every backend of every VIP.
-    #[must_use]
-    pub fn counters(&self) -> BTreeMap<(VipAddress, SocketAddr), Counts> {
-        let now = now();
-        let vips = self.shared.vips.read();
-        let all = vips.iter().flat_map(|(address, vip)| {
-            vip.counts(now).map(|(backend, counts)| ((*address, backend), counts))
-        });
-        all.collect()
+    /// Makes the routes of VIPs that are new, all or none.
+    fn route_new(&mut self, wanted: &[VipWanted]) -> Result<(), QueueError> {
+        let new = wanted.iter().map(|vip| vip.address);
+        let new: Vec<VipAddress> = new.filter(|vip| self.shared.vip(vip).is_none()).collect();
+        for (index, vip) in new.iter().enumerate() {
+            if let Err(source) = self.routes.add(vip.socket.ip()) {
+                new[..index].iter().for_each(|made| self.unroute(made));
+                return Err(QueueError::Route { vip: *vip, source });
+            }
+        }
+        Ok(())
     }
 
-    /// Reads the refusals of a VIP and the counts of its backends in the order of their addresses; none if there is no
-    /// such VIP.
-    #[must_use]
-    pub fn standing(&self, vip: VipAddress) -> Option<(u64, Vec<(SocketAddr, Counts)>)> {
-        let vip = self.shared.vip(&vip)?;
-        let mut counts: Vec<(SocketAddr, Counts)> = vip.counts(now()).collect();
-        counts.sort_unstable_by_key(|(address, _)| *address);
-        Some((vip.refused(), counts))
-    }
-
-    /// Reads the latencies of every backend of a VIP: handshakes, lives of connections.
-    #[must_use]
-    pub fn latencies(&self, vip: VipAddress) -> BTreeMap<SocketAddr, (Latencies, Latencies)> {
-        let Some(vip) = self.shared.vip(&vip) else { return BTreeMap::new() };
-        vip.backends().map(|backend| (backend.address, backend.latencies())).collect()
-    }
-
-    /// The connections and flows that are watched.
-    #[must_use]
-    pub fn connections(&self) -> Vec<Connection> {
-        self.shared.flows.lock().connections(now())
-    }
-
-    /// Reads how many connects and datagrams each VIP refused for want of an admitted backend.
-    #[must_use]
-    pub fn refusals(&self) -> BTreeMap<VipAddress, u64> {
-        let vips = self.shared.vips.read();
-        vips.iter().map(|(address, vip)| (*address, vip.refused())).collect()
+    fn unroute(&mut self, vip: &VipAddress) {
+        if let Err(error) = self.routes.remove(vip.socket.ip()) {
+            tracing::warn!(%vip, error = &error as &dyn Error, "cannot remove the route");
+        }
     }
 
     /// Puts a VIP into the tables. Cheap: one insertion, however many there are.
@@ -282,23 +244,18 @@ impl Engine {
         if let Some(before) = before {
             self.retire(vip, &before, None);
         }
-        if let Err(error) = self.routes.remove(vip.socket.ip()) {
-            tracing::warn!(%vip, error = &error as &dyn Error, "cannot remove the route");
-        }
+        self.unroute(vip);
     }
 
     /// Clears up after the backends that `after` has no more.
     fn retire(&self, vip: &VipAddress, before: &Vip, after: Option<&Vip>) {
-        let stays: BTreeSet<SocketAddr> =
-            after.iter().flat_map(|vip| vip.backends()).map(|backend| backend.address).collect();
-        let gone = before.backends().filter(|backend| !stays.contains(&backend.address));
         let mut backends = BTreeSet::new();
-        for backend in gone {
+        for backend in before.without(after) {
             backend.retire();
             backends.insert(backend.address);
         }
         if !backends.is_empty() {
-            let removal = before.removal();
+            let removal = after.map_or(before.removal(), Vip::removal);
             self.order(Order::Left { vip: *vip, backends, removal });
         }
     }

@@ -1,5 +1,7 @@
 //! Our tables in the kernel: made once, found again after a restart, removed.
 
+mod elements;
+
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
@@ -7,13 +9,15 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::channel::Channel;
 use crate::error::{OpenError, QueueError};
-use crate::packet::Flow;
 use crate::rules::{FLOWS, QueueBy, RulesSpec, VIPS, WATCHED};
 use crate::shared::Classes;
-use crate::table::{Family, octets, read_comment, write_elements};
+use crate::table::{Family, read_comment, write_elements};
 use crate::uapi::{message, nft};
-use crate::wire::{Attributes, Head, Messages, read_be16};
+use crate::wire::{Head, Messages, read_be16};
 use crate::words::VipAddress;
+use elements::elements;
+
+pub(crate) use elements::forget;
 
 /// Begins the comment of every rule of ours.
 const MARK: &str = "mizzen-nfqueue";
@@ -138,27 +142,6 @@ impl Filter {
         Ok(())
     }
 
-    /// Has the next datagrams of these flows queued.
-    pub fn forget(&mut self, flows: &[Flow]) -> io::Result<()> {
-        for flow in flows {
-            let family = Family::of(flow.destination.ip());
-            let mut requests = Messages::default();
-            let key = [flow_key(flow)];
-            write_set(
-                &mut requests,
-                (message::DEL_ELEMENT, family),
-                (&self.spec.table, FLOWS),
-                &key,
-            );
-            match commit(&mut self.channel, &requests) {
-                // It has not spoken for a while.
-                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
-                other => other?,
-            }
-        }
-        Ok(())
-    }
-
     /// Has the connections of these classes of client ports shown.
     pub fn watch(&mut self, classes: &[u8]) -> io::Result<()> {
         let all = Classes::ALL.bytes();
@@ -193,20 +176,16 @@ impl Filter {
     }
 
     fn keys(&mut self, family: Family, set: &str) -> io::Result<Vec<Vec<u8>>> {
-        let mut request = Messages::default();
-        let head = dump(message::GET_ELEMENT, family);
-        request.message(head, |m| {
-            m.text(nft::ELEM_LIST_TABLE, &self.spec.table);
-            m.text(nft::ELEM_LIST_SET, set);
-        });
-        let mut keys = Vec::new();
-        self.channel.dump(request.bytes(), |message| {
-            for (_, element) in message.attributes().inside(nft::ELEM_LIST_ELEMENTS) {
-                let key = Attributes(element).inside(nft::ELEM_KEY).find(nft::DATA_VALUE);
-                keys.extend(key.map(<[u8]>::to_vec));
-            }
-        })?;
-        Ok(keys)
+        let elements = elements(&mut self.channel, family, (&self.spec.table, set))?;
+        Ok(elements.into_iter().map(|element| element.key).collect())
+    }
+
+    /// Removes elements of the set of flows, all or none.
+    fn remove_flows(&mut self, family: Family, keys: &[Vec<u8>]) -> io::Result<()> {
+        let mut requests = Messages::default();
+        let set = (self.spec.table.as_str(), FLOWS);
+        write_set(&mut requests, (message::DEL_ELEMENT, family), set, keys);
+        commit(&mut self.channel, &requests)
     }
 
     fn observe(&mut self, family: Family) -> io::Result<Found> {
@@ -337,15 +316,6 @@ fn key(vip: &VipAddress) -> Vec<u8> {
     }
     key.extend(vip.socket.port().to_be_bytes());
     key.extend([0, 0]);
-    key
-}
-
-/// Both addresses and both ports.
-fn flow_key(flow: &Flow) -> Vec<u8> {
-    let mut key = octets(flow.source.ip());
-    key.extend(octets(flow.destination.ip()));
-    key.extend(flow.source.port().to_be_bytes());
-    key.extend(flow.destination.port().to_be_bytes());
     key
 }
 

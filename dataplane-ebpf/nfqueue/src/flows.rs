@@ -12,7 +12,7 @@
 //! Of connections that are not watched only the SYN is known. While their backend answers others,
 //! nothing is asked about them; if it answers nobody, conntrack knows how they stand.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -40,7 +40,7 @@ const DOUBT: u64 = 250_000_000;
 const MOST_UNWATCHED: usize = 16_384;
 
 /// What distinguishes a flow behind the translation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Key {
     pub protocol: u8,
     pub client: SocketAddr,
@@ -111,8 +111,8 @@ pub(crate) struct Flows {
     ended: VecDeque<Ended>,
     /// Handshakes in the order in which they began.
     asked: VecDeque<(u64, Key)>,
-    /// UDP flows in the order of their first datagrams.
-    flows: VecDeque<(u64, Key)>,
+    /// UDP flows in the order in which they were heard of last.
+    flows: BTreeSet<(u64, Key)>,
     tuning: Limits,
 }
 
@@ -124,7 +124,7 @@ impl Flows {
             unwatched: VecDeque::new(),
             ended: VecDeque::new(),
             asked: VecDeque::new(),
-            flows: VecDeque::new(),
+            flows: BTreeSet::new(),
             tuning,
         }
     }
@@ -137,6 +137,9 @@ impl Flows {
     /// Takes in the first packet of a flow. One that the backend had under this key is over.
     pub fn begin(&mut self, beginning: Beginning, now: u64) {
         let key = beginning.key;
+        if self.goes_on(&beginning, now) {
+            return;
+        }
         let overtaken =
             |flow: &Watched| flow.stage == Stage::Asked && now.saturating_sub(flow.since) < AGAIN;
         match self.watched.get(&key).is_some_and(overtaken) {
@@ -149,6 +152,19 @@ impl Flows {
             _ => Stage::Asked,
         };
         self.insert(beginning, stage, now);
+    }
+
+    /// Whether this is a flow of datagrams that is known: it has paused.
+    fn goes_on(&mut self, beginning: &Beginning, now: u64) -> bool {
+        let Beginning { key, vip, backend, .. } = beginning;
+        let is_same = |flow: &&mut Watched| {
+            flow.stage == Stage::Flow && flow.vip == *vip && Arc::ptr_eq(&flow.backend, backend)
+        };
+        let Some(flow) = self.watched.get_mut(key).filter(is_same) else { return false };
+        self.flows.remove(&(flow.known, *key));
+        self.flows.insert((now, *key));
+        flow.known = now;
+        true
     }
 
     /// Takes in a handshake of which nothing will be seen.
@@ -195,7 +211,7 @@ impl Flows {
             Stage::Open => backend.joined(share),
             Stage::Flow => {
                 backend.joined(share);
-                self.flows.push_back((since, key));
+                self.flows.insert((since, key));
             }
         }
         self.towards.insert((key.protocol, key.client, vip), key.backend);
@@ -268,11 +284,14 @@ impl Flows {
     pub fn expire(&mut self, now: u64) {
         let handshake = |flows: &mut Self| due(&mut flows.asked, now.saturating_sub(HANDSHAKE));
         while let Some((since, key)) = handshake(self) {
-            self.end_if(&key, Stage::Asked, since, now);
+            self.end_asked(&key, since, now);
         }
-        let idle = self.tuning.idle;
-        while let Some((since, key)) = due(&mut self.flows, now.saturating_sub(idle)) {
-            self.end_if(&key, Stage::Flow, since, now);
+        let limit = now.saturating_sub(self.tuning.idle);
+        while let Some((known, key)) = self.flows.first().copied()
+            && known <= limit
+        {
+            self.flows.remove(&(known, key));
+            self.end(&key, now);
         }
     }
 
@@ -305,8 +324,9 @@ impl Flows {
         }
     }
 
-    fn end_if(&mut self, key: &Key, stage: Stage, since: u64, now: u64) {
-        if self.watched.get(key).is_some_and(|flow| flow.stage == stage && flow.since == since) {
+    fn end_asked(&mut self, key: &Key, since: u64, now: u64) {
+        let is_it = |flow: &Watched| flow.stage == Stage::Asked && flow.since == since;
+        if self.watched.get(key).is_some_and(is_it) {
             self.end(key, now);
         }
     }
@@ -317,6 +337,9 @@ impl Flows {
         // A later one of the same ports may go to another backend.
         if self.towards.get(&towards) == Some(&key.backend) {
             self.towards.remove(&towards);
+        }
+        if flow.stage == Stage::Flow {
+            self.flows.remove(&(flow.known, *key));
         }
         Some(flow)
     }

@@ -63,6 +63,7 @@ pub(crate) mod nft {
     pub const ELEM_LIST_SET: u16 = 2;
     pub const ELEM_LIST_ELEMENTS: u16 = 3;
     pub const ELEM_KEY: u16 = 1;
+    pub const ELEM_EXPIRATION: u16 = 5;
     pub const EXPR_NAME: u16 = 1;
     pub const EXPR_DATA: u16 = 2;
     pub const DATA_VALUE: u16 = 1;

@@ -5,6 +5,8 @@
 //! their beginning, so at high rates only those of some classes of client ports are shown, and
 //! each stands for several.
 
+mod severing;
+
 use std::collections::BTreeSet;
 use std::error::Error;
 use std::io;
@@ -16,14 +18,15 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::channel::Channel;
-use crate::conntrack::{Entry, Stage, write_delete, write_dump, write_get, write_get_by_reply};
+use crate::conntrack::{Entry, Stage, write_dump, write_get, write_get_by_reply};
 use crate::filter::Filter;
 use crate::flows::{Beginning, Key};
 use crate::packet::Flow;
 use crate::shared::{Classes, Shared, now};
 use crate::table::Family;
 use crate::wire::Messages;
-use crate::words::{Removal, TCP, UDP, VipAddress};
+use crate::words::{Removal, VipAddress};
+use severing::Severing;
 
 const MILLI: u64 = 1_000_000;
 const SECOND: u64 = 1_000 * MILLI;
@@ -71,6 +74,7 @@ pub(crate) struct Watcher {
     counted: u64,
     calm: u64,
     audit: u64,
+    severing: Severing,
 }
 
 impl Watcher {
@@ -82,24 +86,28 @@ impl Watcher {
     ) -> Self {
         let now = now();
         let (expire, audit) = (now + TICK, now + AUDIT);
-        Self { shared, filter, conntrack, orders, expire, counted: now, calm: 0, audit }
+        Self {
+            shared,
+            filter,
+            conntrack,
+            orders,
+            expire,
+            counted: now,
+            calm: 0,
+            audit,
+            severing: Severing::default(),
+        }
     }
 
     /// Works until the engine ends.
     pub fn run(mut self) {
         loop {
             let wait = Duration::from_nanos(self.expire.saturating_sub(now()));
-            let done = match self.orders.recv_timeout(wait) {
-                Ok(Order::Left { vip, backends, removal }) => self.sever(&vip, &backends, removal),
+            match self.orders.recv_timeout(wait) {
+                Ok(Order::Left { vip, backends, removal }) => self.sever(vip, backends, removal),
                 Ok(Order::Adapt) => self.hurry(now()),
-                Err(RecvTimeoutError::Timeout) => Ok(()),
+                Err(RecvTimeoutError::Timeout) => {}
                 Ok(Order::End) | Err(RecvTimeoutError::Disconnected) => return,
-            };
-            if let Err(error) = done {
-                tracing::warn!(
-                    error = &error as &dyn Error,
-                    "cannot read or change entries of conntrack"
-                );
             }
             self.tick(now());
         }
@@ -113,6 +121,7 @@ impl Watcher {
                 tracing::debug!(error = &error as &dyn Error, "cannot look up handshakes");
             }
             self.count(now);
+            self.go_on_severing();
         }
         if now >= self.audit {
             self.audit = now + AUDIT;
@@ -123,11 +132,10 @@ impl Watcher {
     }
 
     /// Counts before its time. Many of these orders may come for the same packets.
-    fn hurry(&mut self, now: u64) -> io::Result<()> {
+    fn hurry(&mut self, now: u64) {
         if now >= self.counted + GLANCE {
             self.count(now);
         }
-        Ok(())
     }
 
     fn count(&mut self, now: u64) {
@@ -209,51 +217,6 @@ impl Watcher {
                 false => flows.lose(key, now),
             }
         }
-        Ok(())
-    }
-
-    /// Ends connections of backends that have left.
-    fn sever(
-        &mut self,
-        vip: &VipAddress,
-        backends: &BTreeSet<SocketAddr>,
-        removal: Removal,
-    ) -> io::Result<()> {
-        let ends = match removal {
-            Removal::EndDatagrams => vip.protocol == UDP,
-            Removal::EndAll => matches!(vip.protocol, TCP | UDP),
-            Removal::Keep => false,
-        };
-        if !ends {
-            return Ok(());
-        }
-        let mut ended = Vec::new();
-        dump(&mut self.conntrack, Family::of(vip.socket.ip()), |entry| {
-            let Flow { protocol, destination, .. } = entry.flow;
-            let is_of_vip = destination == vip.socket && protocol == vip.protocol;
-            if is_of_vip && backends.contains(&entry.backend) {
-                ended.push(entry);
-            }
-        })?;
-        let mut requests = Messages::default();
-        for entry in &ended {
-            write_delete(&mut requests, 0, &entry.flow);
-        }
-        if !requests.is_empty() {
-            self.conntrack.answers(requests.bytes())?;
-        }
-        let now = now();
-        let mut flows = self.shared.flows.lock();
-        for Entry { flow, backend, .. } in &ended {
-            let key = Key { protocol: flow.protocol, client: flow.source, backend: *backend };
-            flows.lose(&key, now);
-        }
-        drop(flows);
-        if vip.protocol == UDP {
-            let flows: Vec<Flow> = ended.iter().map(|entry| entry.flow).collect();
-            self.filter.lock().forget(&flows)?;
-        }
-        tracing::debug!(%vip, connections = ended.len(), "ended for backends that left");
         Ok(())
     }
 }

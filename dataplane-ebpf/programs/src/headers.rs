@@ -4,9 +4,25 @@
 
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::{bpf_skb_load_bytes, bpf_skb_store_bytes};
+use mizzen_ebpf_abi::Ip16;
 
 /// The buffer that a program works on.
 pub type Buffer = *mut __sk_buff;
+
+/// Reads a packet as one of its family; nothing if it is of neither.
+#[inline(always)]
+pub fn by_family<T>(
+    buffer: Buffer,
+    v4: impl FnOnce(Buffer) -> Option<T>,
+    v6: impl FnOnce(Buffer) -> Option<T>,
+) -> Option<T> {
+    // SAFETY: the context is valid for the whole run of the program.
+    match unsafe { (*buffer).protocol } as u16 {
+        ETH_P_IP => v4(buffer),
+        ETH_P_IPV6 => v6(buffer),
+        _ => None,
+    }
+}
 
 /// Reads bytes of the packet.
 #[inline(always)]
@@ -61,6 +77,14 @@ pub struct V4Header {
     pub target: u32,
 }
 
+impl V4Header {
+    /// Where the packet comes from, and where it goes.
+    #[inline(always)]
+    pub fn ends(&self) -> (Ip16, Ip16) {
+        (Ip16::from_v4_word(self.source), Ip16::from_v4_word(self.target))
+    }
+}
+
 /// The header of IPv6.
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -77,6 +101,14 @@ pub struct V6Header {
     pub source: [u32; 4],
     /// Target address.
     pub target: [u32; 4],
+}
+
+impl V6Header {
+    /// Where the packet comes from, and where it goes.
+    #[inline(always)]
+    pub fn ends(&self) -> (Ip16, Ip16) {
+        (Ip16::from_v6_words(self.source), Ip16::from_v6_words(self.target))
+    }
 }
 
 /// TCP's protocol number.

@@ -11,7 +11,7 @@ use aya_ebpf::bindings::{
 };
 use aya_ebpf::helpers::bpf_get_socket_cookie;
 use aya_ebpf::programs::SockOpsContext;
-use mizzen_ebpf_abi::{Be16, Ip16, Origin, Row, stage};
+use mizzen_ebpf_abi::{Be16, Ip16, Origin, Row, reason, stage};
 
 use crate::counts::row_of;
 use crate::sockets;
@@ -83,7 +83,7 @@ fn retransmitted(ctx: &SockOpsContext) {
         if (*origin).stage == stage::STARTED
             && let Some(row) = row
         {
-            standing::failed(row, (*origin).decision.reason, sockets::now());
+            blame(origin, row, sockets::now());
         }
     }
 }
@@ -103,11 +103,32 @@ fn closed(ctx: &SockOpsContext) {
                 standing::ended(row, now - (*origin).established_at, srtt(ctx), now);
             } else {
                 standing::given_up(row);
-                standing::failed(row, (*origin).decision.reason, now);
+                blame(origin, row, now);
             }
         }
         let last = if was_open { stage::CLOSED } else { stage::FAILED };
         sockets::end(origin, cookie(ctx), last);
+    }
+}
+
+/// Counts a failure against the backend. A probe counts once, however often its SYN was sent: each of them would make
+/// the pause twice as long.
+///
+/// # Safety
+///
+/// The record is of a socket that is locked while this runs; the row is an element of a map.
+#[inline(always)]
+unsafe fn blame(origin: *mut Origin, row: *mut Row, now: u64) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let reason = (*origin).decision.reason;
+        if reason == reason::PROBE {
+            if (*origin).flags & Origin::BLAMED != 0 {
+                return;
+            }
+            (*origin).flags |= Origin::BLAMED;
+        }
+        standing::failed(row, reason, now);
     }
 }
 

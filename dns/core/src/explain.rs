@@ -97,7 +97,10 @@ pub fn explain(
     let Some(place) = place else { return Ok(explanation) };
     explanation.stands_for = (place.name != asked).then(|| place.name.to_string());
     let node = zones.node(&place.name);
-    explanation.records = node.map(|node| sources(zones, node, kind)).unwrap_or_default();
+    explanation.records = match node {
+        Some(node) => sources(zones, node, kind),
+        None => crowded_out(zones, &place.name),
+    };
     if let (Some(RecordType::TXT), Some(node)) = (kind, node) {
         explanation.records.extend(explained_texts(zones, node, now));
     }
@@ -176,6 +179,16 @@ fn explained_texts(zones: &Zones, node: Node<'_>, now: Wall) -> Vec<Explained> {
     told(zones, node, now).into_iter().map(record).collect()
 }
 
+/// Ports of a task that has more than are kept have no names, not even withheld ones: what is
+/// withheld at the task's own name says why a name below it is not there.
+fn crowded_out(zones: &Zones, name: &DnsName) -> Vec<Explained> {
+    let above = name.lineage().nth(1).and_then(|above| DnsName::parse(above).ok());
+    let node = above.and_then(|above| zones.node(&above));
+    let mut records = node.map(|node| sources(zones, node, None)).unwrap_or_default();
+    records.retain(|record| record.withheld == Some(Withheld::CrowdedOut));
+    records
+}
+
 /// All records of a name, each once with everybody who brings it. A CNAME record is an
 /// answer to any type.
 fn sources(zones: &Zones, node: Node<'_>, wanted: Option<RecordType>) -> Vec<Explained> {
@@ -207,7 +220,7 @@ mod tests {
     use super::*;
     use crate::options::Options;
     use crate::task::task_records;
-    use crate::task::tests::task;
+    use crate::task::tests::{port, task};
     use mizzen_types::fact::TaskPhase;
     use mizzen_types::vip::Distance;
 
@@ -300,5 +313,22 @@ mod tests {
         assert!(all[MAX_OWNERS].data.contains("more than 256"), "{:?}", all[MAX_OWNERS]);
         assert_eq!(texts("ready.spartan"), [], "what every node has is nobody's");
         assert_eq!(texts("no.mesos"), []);
+    }
+
+    #[test]
+    fn a_port_without_a_name_is_explained_by_its_task() {
+        let mut zones = Zones::new(&Options::default());
+        let mut fact = task("web.1", "web");
+        fact.discovery_name = Some("web".into());
+        fact.ports = (1..=2_000).map(|n| port(n, None, &format!("p{n}"), "tcp")).collect();
+        let records = task_records(&fact, &Options::default(), Distance::Far);
+        zones.set(OwnerKey::Static("web".into()), records);
+        let ask = |name: &str| explain(&zones, name, Some(RecordType::A), Wall(0)).expect("a name");
+        let beyond = ask("_p1999._web._tcp.marathon.mesos");
+        assert_eq!(beyond.verdict, Verdict::NxDomain);
+        assert!(!beyond.records.is_empty(), "why it is not there is told");
+        let crowded = |record: &Explained| record.withheld == Some(Withheld::CrowdedOut);
+        assert!(beyond.records.iter().all(crowded), "{:?}", beyond.records);
+        assert_eq!(ask("_x._y._tcp.marathon.mesos").records, []);
     }
 }

@@ -8,6 +8,17 @@
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Seed(pub u64, pub u64);
 
+/// Keeps sums of bytes apart from hashes of names and owners.
+const SUM: u64 = 0x7375_6d73;
+
+impl Seed {
+    /// A sum of bytes that were written down, by which one sees that they are as they were.
+    #[must_use]
+    pub fn sum(self, bytes: &[u8]) -> u64 {
+        exact(self, SUM, bytes)
+    }
+}
+
 const ONES: u64 = 0x0101_0101_0101_0101;
 
 /// Hash of `bytes` with capitals made small.

@@ -12,6 +12,7 @@
 pub mod by_hand;
 mod cache;
 mod explain;
+mod filling;
 mod forward;
 mod hash;
 pub mod mangle;
@@ -41,13 +42,14 @@ pub use hickory_proto::rr::RecordType;
 
 pub use cache::{CacheKey, Freshness, Kept};
 pub use explain::{Explained, Explanation, Verdict, explain};
+pub use filling::Traces;
 pub use forward::{Channel, ForwardTable, Upstream, UpstreamSpecError};
 pub use hash::Seed;
 pub use name::{DnsName, NameError};
 pub use options::{IpSource, Mode, Options, OptionsError};
 pub use owner::OwnerKey;
 pub use page::Cursor;
-pub use plain::{PlainEdns, PlainQuestion};
+pub use plain::{Outline, PlainEdns, PlainQuestion};
 pub use prepared::Prepared;
 pub use query::{Absence, Answer, Asked, End, answer};
 pub use record::{Binding, Data, Record, Start, Withheld};

@@ -88,6 +88,7 @@ impl fmt::Display for OwnerKey {
                 Key::DnsRecord(name, kind) => write!(f, "{kind} of {name}, set on {owner}"),
                 Key::Policy(id) => write!(f, "policy {id}, said by {owner}"),
                 Key::ForeignAgent(address) => write!(f, "agent {address}, said by {owner}"),
+                Key::GoneAgent(id) => write!(f, "end of agent {id}, said by {owner}"),
             },
         }
     }

@@ -18,8 +18,9 @@ pub struct Cursor {
     zone: Option<u16>,
     serial: u32,
     segment: usize,
-    /// Names of the segment that were read.
-    read: usize,
+    /// Names of the segment whose hashes are below this were read. How many were would not do:
+    /// names that were read may go, and the others move up.
+    next: u32,
     done: bool,
 }
 
@@ -37,7 +38,7 @@ impl Cursor {
     }
 
     /// Whether nothing changed since the reading began. If something did, a name that came,
-    /// went or changed meanwhile may be told once, twice or not at all.
+    /// went or changed meanwhile may be told once, twice or not at all; all others are told once.
     #[must_use]
     pub fn is_current(&self, zones: &Zones) -> bool {
         self.serial == zones.serial()
@@ -48,7 +49,7 @@ impl Zones {
     /// Begins to read all records.
     #[must_use]
     pub fn cursor(&self) -> Cursor {
-        Cursor { zone: None, serial: self.serial(), segment: 0, read: 0, done: false }
+        Cursor { zone: None, serial: self.serial(), segment: 0, next: 0, done: false }
     }
 
     /// Begins to read the records of a zone, without its SOA record; `None` if there is no
@@ -66,36 +67,43 @@ impl Zones {
     }
 
     /// The next records as they are served, in no order; those of one name come together,
-    /// so there may be more than `max`. A page may be empty before the end.
+    /// and of names that share a hash, so there may be more than `max`. A page may be empty before the end.
     pub fn page(&self, cursor: &mut Cursor, max: usize) -> Vec<Record> {
         let mut page = Vec::new();
         let mut names = max.max(1) * NAMES_FOR_A_RECORD;
         while page.len() < max.max(1) && names > 0 {
-            let Some(nodes) = self.store().segment(cursor.segment) else {
+            let Some(nodes) = self.store().segment_from(cursor.segment, cursor.next) else {
                 cursor.done = true;
                 break;
             };
-            let mut whole = true;
-            for node in nodes.skip(cursor.read) {
-                if page.len() >= max.max(1) || names == 0 {
-                    whole = false;
+            let mut last = None;
+            let mut rest = None;
+            for (hash, node) in nodes {
+                if (page.len() >= max.max(1) || names == 0) && last != Some(hash) {
+                    rest = Some(hash);
                     break;
                 }
-                (cursor.read, names) = (cursor.read + 1, names - 1);
-                match cursor.zone {
-                    None => page.extend(records_of(node)),
-                    Some(zone) if zone == self.zone_of(node) => {
-                        let records = records_of(node);
-                        page.extend(records.filter(|r| !matches!(r.data, Data::Soa(_))));
-                    }
-                    Some(_) => {}
-                }
+                (last, names) = (Some(hash), names.saturating_sub(1));
+                self.tell(node, cursor.zone, &mut page);
             }
-            if whole {
-                (cursor.segment, cursor.read) = (cursor.segment + 1, 0);
+            match rest {
+                Some(hash) => cursor.next = hash,
+                None => (cursor.segment, cursor.next) = (cursor.segment + 1, 0),
             }
         }
         page
+    }
+
+    /// Adds the records of a name, if it is of this zone.
+    fn tell(&self, node: Node<'_>, zone: Option<u16>, page: &mut Vec<Record>) {
+        match zone {
+            None => page.extend(records_of(node)),
+            Some(zone) if zone == self.zone_of(node) => {
+                let records = records_of(node);
+                page.extend(records.filter(|r| !matches!(r.data, Data::Soa(_))));
+            }
+            Some(_) => {}
+        }
     }
 }
 
@@ -156,6 +164,30 @@ mod tests {
         assert!(everything.iter().any(|record| record.name.as_str() == "ready.spartan"));
         let start = zones.start(&DnsName::parse("mesos").unwrap()).expect("a zone");
         assert!(matches!(start.data, Data::Soa(_)));
+    }
+
+    #[test]
+    fn names_that_stay_are_told_once_whatever_goes_meanwhile() {
+        let (mut zones, all) = zones(4000);
+        let mut cursor = zones.transfer(&DnsName::parse("mesos").unwrap()).expect("a zone");
+        let mut told: Vec<DnsName> = Vec::new();
+        let mut gone = BTreeSet::new();
+        while !cursor.is_done() {
+            let page = zones.page(&mut cursor, 16);
+            // All that was told last goes, and makes room for others to move to.
+            for record in page.iter().filter(|record| all.contains(record)) {
+                let number: u16 =
+                    record.name.as_str()[1..].split('.').next().unwrap().parse().unwrap();
+                zones.remove(&OwnerKey::Static((2 * number).to_string()));
+                zones.remove(&OwnerKey::Static((2 * number + 1).to_string()));
+                gone.insert(record.name.clone());
+            }
+            told.extend(page.into_iter().map(|record| record.name));
+        }
+        let wanted: BTreeSet<DnsName> = all.into_iter().map(|record| record.name).collect();
+        assert_eq!(gone, wanted, "each was told before it went");
+        let served = told.iter().filter(|name| wanted.contains(*name)).count();
+        assert_eq!(served, 2 * wanted.len(), "two records each, and each once");
     }
 
     #[test]

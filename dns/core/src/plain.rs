@@ -20,6 +20,10 @@ pub(crate) const RECURSION_DESIRED: u16 = 0x0100;
 pub(crate) const CHECKING_DISABLED: u16 = 0x0010;
 const CLASS_IN: u16 = 1;
 const TYPE_OPT: u16 = 41;
+/// QR and the opcode.
+const NO_QUERY: u16 = 0xf800;
+/// Flags of a request that its reply repeats.
+const REPEATED: u16 = RECURSION_DESIRED | CHECKING_DISABLED;
 const MAX_NAME: usize = 255;
 
 /// A plain question, borrowed from its message.
@@ -38,6 +42,45 @@ pub struct PlainQuestion<'a> {
     edns: Option<PlainEdns>,
     /// Bytes that the reply may have.
     limit: u16,
+}
+
+/// As much of a request, plain or not, as a reply without records repeats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outline<'a> {
+    /// The message's id.
+    pub id: u16,
+    /// Of the request, only RD and CD.
+    pub flags: u16,
+    /// Name, type and class as they were asked.
+    pub section: &'a [u8],
+    /// Whether it has an OPT record, so that the reply has to have one.
+    pub edns: bool,
+}
+
+impl<'a> Outline<'a> {
+    /// Reads a message; `None` if it is no query with one question.
+    #[must_use]
+    pub fn parse(message: &'a [u8]) -> Option<Self> {
+        let (header, rest) = message.split_first_chunk::<HEADER>()?;
+        let word = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
+        if word(2) & NO_QUERY != 0 || word(4) != 1 {
+            return None;
+        }
+        let (name, _) = scan_name(rest)?;
+        let section = rest.get(..name + 4)?;
+        let next = rest.get(name + 4..).and_then(<[u8]>::first_chunk);
+        let is_opt =
+            |[root, high, low]: [u8; 3]| root == 0 && [high, low] == TYPE_OPT.to_be_bytes();
+        let edns = word(10) > 0 && next.copied().is_some_and(is_opt);
+        Some(Self { id: word(0), flags: word(2) & REPEATED, section, edns })
+    }
+}
+
+impl<'a> From<&PlainQuestion<'a>> for Outline<'a> {
+    fn from(question: &PlainQuestion<'a>) -> Self {
+        let PlainQuestion { id, flags, section, .. } = *question;
+        Self { id, flags, section, edns: question.edns.is_some() }
+    }
 }
 
 /// What an OPT record without options says.
@@ -77,7 +120,7 @@ impl<'a> PlainQuestion<'a> {
             section: &rest[..name + 4],
             hash: hash::hash(seed, &rest[..name]),
             id: word(0),
-            flags: flags & (RECURSION_DESIRED | CHECKING_DISABLED),
+            flags: flags & REPEATED,
             kind: u16::from_be_bytes([kind_high, kind_low]),
             wildcard,
             edns,

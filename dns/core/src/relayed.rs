@@ -22,6 +22,8 @@ pub(crate) const HEADER: usize = 12;
 const QUESTION_TAIL: usize = 4;
 const SOA: u16 = 6;
 const ANY: u16 = 255;
+/// FORMERR, SERVFAIL, NOTIMP and REFUSED.
+const UNDERSTOOD_NOTHING: [u16; 4] = [1, 2, 4, 5];
 /// Extended DNS errors (RFC 8914).
 const EDE_OPTION: u16 = 15;
 
@@ -111,8 +113,9 @@ impl Relayed {
             return Err(Unfit::NotTheAnswer);
         }
         let code = u16::from(header[3] & 0x0f);
-        if word(4) == 0 && code != 0 {
-            // A server that understood nothing repeats nothing.
+        if word(4) == 0 && UNDERSTOOD_NOTHING.contains(&code) {
+            // A server that understood nothing repeats nothing. That there is no such name
+            // says only one that has read it, and whose capitals show that it was asked.
             return Ok(Self::bare(code, None));
         }
         if word(4) != 1 {

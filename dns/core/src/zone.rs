@@ -5,7 +5,12 @@
 //! bring (three tasks on one agent: one address) is held once. A name all of whose
 //! records are withheld exists and has nothing to answer.
 
-use crate::hash::Seed;
+mod start;
+
+pub use start::ZoneNumber;
+pub(crate) use start::{Extent, Zone};
+
+use crate::hash::{self, Seed};
 use crate::name::DnsName;
 use crate::options::{Mode, Options};
 use crate::owner::OwnerKey;
@@ -23,7 +28,6 @@ use crate::wire::SOA_NUMBERS;
 use hickory_proto::rr::RecordType;
 use mizzen_types::time::Wall;
 use std::collections::BTreeMap;
-use std::ops::Range;
 
 /// With fewer names all are marked at once.
 const FEW: usize = 4096;
@@ -45,43 +49,6 @@ pub struct Zones {
     serial: u32,
     /// How many records all owners bring.
     records: usize,
-}
-
-/// Which zone an answer comes from; see [`Zones::zone_name`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ZoneNumber(pub u16);
-
-impl ZoneNumber {
-    /// Whether it is a zone of one name: an address outside of our networks, or a name that
-    /// was set by hand. There may be as many as there are machines.
-    #[must_use]
-    pub fn is_single(self) -> bool {
-        self.0 >= SINGLE
-    }
-}
-
-/// Zones of one name have numbers from here on; those of trees, which are few, are below.
-const SINGLE: u16 = 1024;
-
-/// Which names a zone holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Extent {
-    /// The one where it starts, which has no NS record: what is below is not ours.
-    Name,
-    /// All that are below its start, too.
-    Tree,
-}
-
-/// A name with an SOA record.
-#[derive(Debug, Clone)]
-pub(crate) struct Zone {
-    pub(crate) name: DnsName,
-    /// Bytes of the name as it is sent.
-    pub(crate) length: usize,
-    extent: Extent,
-    /// The SOA record of a negative answer from its type on; its serial stands in front
-    /// of the last sixteen bytes.
-    pub(crate) authority: Vec<u8>,
 }
 
 impl Zones {
@@ -124,7 +91,21 @@ impl Zones {
     }
 
     /// The same with records that were made ready by the zones' key.
-    pub fn put(&mut self, Prepared { key, delivery, rows: now, since }: &Prepared) -> bool {
+    pub fn put(&mut self, prepared: &Prepared) -> bool {
+        let answers = self.replace_all(prepared);
+        if answers {
+            // Serial numbers live on a circle (RFC 1982); 0 is left out, some take it for none.
+            self.serial = self.serial.wrapping_add(1).max(1);
+        }
+        answers
+    }
+
+    /// Brings in what the zones held when they were seen last: their serial stays.
+    pub fn fill(&mut self, prepared: &Prepared) {
+        self.replace_all(prepared);
+    }
+
+    fn replace_all(&mut self, Prepared { key, delivery, rows: now, since }: &Prepared) -> bool {
         let before: Vec<Row> =
             self.owners.find(key).map(|o| o.rows().collect()).unwrap_or_default();
         if before.is_empty() && now.is_empty() {
@@ -141,10 +122,6 @@ impl Zones {
             self.follow(&starts);
         }
         self.mark();
-        if effect.answers {
-            // Serial numbers live on a circle (RFC 1982); 0 is left out, some take it for none.
-            self.serial = self.serial.wrapping_add(1).max(1);
-        }
         effect.answers
     }
 
@@ -220,12 +197,24 @@ impl Zones {
     }
 
     pub(crate) fn node(&self, name: &DnsName) -> Option<Node<'_>> {
+        self.note(name);
         self.names.find(&name.to_bytes())
     }
 
     /// The names as they are kept.
     pub(crate) fn store(&self) -> &Names {
         &self.names
+    }
+
+    pub(crate) fn store_mut(&mut self) -> &mut Names {
+        &mut self.names
+    }
+
+    /// Notes that somebody looks for a name.
+    fn note(&self, name: &DnsName) {
+        if self.names.notes().are_taken() {
+            self.names.notes().note(hash::short(hash::hash(self.seed(), &name.to_bytes())));
+        }
     }
 
     pub(crate) fn suffixes(&self) -> &Suffixes {
@@ -253,6 +242,8 @@ impl Zones {
     /// The nearest zone that holds `name`.
     #[must_use]
     pub fn zone_holding(&self, name: &DnsName) -> Option<ZoneNumber> {
+        // The name may be a zone of its own.
+        self.note(name);
         let numbers = name.lineage().filter_map(|ancestor| self.numbers.get(ancestor));
         let holds = |number: &u16| {
             self.zone(*number).is_some_and(|zone| zone.extent == Extent::Tree || zone.name == *name)
@@ -381,31 +372,6 @@ fn derived(suffixes: &Suffixes, node: Node<'_>) -> u16 {
         _ if is_alone => node.zone(),
         Belongs::Zone(number) => number,
         Belongs::Elsewhere => NO_ZONE,
-    }
-}
-
-impl Extent {
-    fn numbers(self) -> Range<u16> {
-        match self {
-            Self::Tree => 0..SINGLE,
-            Self::Name => SINGLE..NO_ZONE,
-        }
-    }
-}
-
-impl Zone {
-    /// The zone that starts at a name, if one does.
-    fn of(node: Node<'_>) -> Option<Self> {
-        let set = node.set(SOA)?;
-        let sent = set.iter().next()?;
-        let minimum = sent.data().last_chunk::<4>().map(|bytes| u32::from_be_bytes(*bytes))?;
-        // The TTL of a negative answer (RFC 2308, 5).
-        let ttl = set.ttl().min(minimum);
-        let mut authority = sent.bytes[2..].to_vec();
-        authority[4..8].copy_from_slice(&ttl.to_be_bytes());
-        let extent = if node.set(NS).is_some() { Extent::Tree } else { Extent::Name };
-        let (name, length) = (DnsName::from_bytes(node.name())?, node.name().len());
-        Some(Self { name, length, extent, authority })
     }
 }
 

@@ -25,10 +25,12 @@ use mizzen_types::time::Wall;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// The only version of EDNS (RFC 6891).
 const EDNS_VERSION: u8 = 0;
+/// Between two looks whether all names are there that a transfer is to have.
+const LOOK: Duration = Duration::from_millis(10);
 /// The flag in the fourth byte of a message.
 const RECURSION_AVAILABLE: u8 = 0x80;
 
@@ -132,10 +134,12 @@ impl Handler {
         let mut reply = match checked(request) {
             Err(code) => Reply::to(request, code),
             Ok(None) => Reply::to(request, ResponseCode::NoError),
-            Ok(Some(query)) if is_transfer(query) => match self.transfer(request, query, &rules) {
-                Response::Reply(reply) => reply,
-                other => return other,
-            },
+            Ok(Some(query)) if is_transfer(query) => {
+                match self.transfer(request, query, &rules).await {
+                    Response::Reply(reply) => reply,
+                    other => return other,
+                }
+            }
             Ok(Some(query)) => match self.lookup(request, query, &rules) {
                 Known::Reply(reply) => reply,
                 Known::Alias(reply, target) => {
@@ -186,7 +190,7 @@ impl Handler {
     }
 
     /// AXFR, and IXFR, which is answered as AXFR (RFC 1995, 4).
-    fn transfer(&self, request: &Request, query: &LowerQuery, rules: &Rules) -> Response {
+    async fn transfer(&self, request: &Request, query: &LowerQuery, rules: &Rules) -> Response {
         let refused = |why, text| {
             Response::Reply(Reply::to(request, ResponseCode::Refused).because(why, text))
         };
@@ -196,6 +200,9 @@ impl Handler {
         let by_udp = request.protocol() == Protocol::Udp;
         if by_udp && query.query_type() == RecordType::AXFR {
             return refused(ExtendedError::NotSupported, "zones are transferred by TCP");
+        }
+        while !self.zones.is_whole() {
+            tokio::time::sleep(LOOK).await;
         }
         match Transfer::new(&self.zones, request, query.original()) {
             // The zone's start alone sends the client to TCP (RFC 1995, 2).

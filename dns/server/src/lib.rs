@@ -48,6 +48,6 @@ pub use metrics::{Durations, Metrics, Road};
 pub use query_log::QueryLog;
 pub use reply::ExtendedError;
 pub use server::{Server, Settings, StartError};
-pub use shared::SharedZones;
+pub use shared::{SharedZones, Source};
 pub use sockets::{BindError, Sockets, Transport};
 pub use upstream::{UpstreamError, UpstreamSnapshot};

@@ -2,7 +2,7 @@
 //! record again, in as many messages as it takes.
 //!
 //! A zone is read a page at a time, as fast as the client reads, so that changes and
-//! answers go on and no copy is made. What changes meanwhile may be in it or not; the
+//! answers go on and no copy is made. What changes meanwhile may be in it or not, all else is; the
 //! serial in both SOA records is that of the beginning, so a secondary that asks for the
 //! serial sees that there is more and comes again.
 

@@ -15,7 +15,7 @@ use crate::sockets::Transport;
 use crate::thread::Thread;
 use batch::{BATCH, Inbox, Outbox};
 use hickory_server::net::xfer::Protocol;
-use mizzen_dns_core::{PlainAnswer, PlainQuestion};
+use mizzen_dns_core::{Outline, PlainAnswer, PlainQuestion};
 use port::Peer;
 pub(crate) use port::Port;
 use std::io;
@@ -104,12 +104,13 @@ impl Desk {
         let Self { thread, inbox, outbox, waiting, .. } = self;
         let mut questions: Vec<PlainQuestion<'_>> = Vec::with_capacity(BATCH);
         let mut asked: Vec<(&[u8], Peer)> = Vec::with_capacity(BATCH);
+        let mut crowded_out: Vec<(Outline<'_>, Peer)> = Vec::new();
         for (message, peer) in inbox.iter() {
             if let Some(question) = thread.plain(message) {
                 questions.push(question);
                 asked.push((message, peer));
-            } else {
-                enter(thread, waiting, message, peer);
+            } else if !enter(thread, waiting, message, peer) {
+                crowded_out.extend(Outline::parse(message).map(|outline| (outline, peer)));
             }
         }
         let mut answers = [PlainAnswer::NotPlain; BATCH];
@@ -129,9 +130,15 @@ impl Desk {
             done += u64::from(length.is_some());
             let length = length.or_else(|| match enter(thread, waiting, message, peer) {
                 true => None,
-                false => come_by_tcp(question, buffer),
+                false => come_by_tcp(&question.into(), buffer),
             });
             if let Some(length) = length {
+                outbox.push(at, length, peer);
+            }
+        }
+        for (at, (outline, peer)) in (questions.len()..).zip(crowded_out) {
+            let Some(buffer) = outbox.buffers().get_mut(at) else { break };
+            if let Some(length) = come_by_tcp(&outline, buffer) {
                 outbox.push(at, length, peer);
             }
         }
@@ -181,17 +188,16 @@ async fn answer_fully(
 }
 
 /// Writes an empty reply with the TC bit; returns its length.
-fn come_by_tcp(question: &PlainQuestion<'_>, buffer: &mut [u8]) -> Option<usize> {
+fn come_by_tcp(question: &Outline<'_>, buffer: &mut [u8]) -> Option<usize> {
     const RESPONSE: u16 = 0x8000;
     const TRUNCATED: u16 = 0x0200;
     /// Root, OPT, 1,232 bytes, version 0, no flags, no options.
     const OPT: [u8; 11] = [0, 0, 41, 0x04, 0xd0, 0, 0, 0, 0, 0, 0];
-    let [id, flags] =
-        [question.id(), question.flags() | RESPONSE | TRUNCATED].map(u16::to_be_bytes);
-    let opt = question.edns().map_or(&[][..], |_| &OPT);
-    let counts = [0, 1, 0, 0, 0, 0, 0, u8::from(question.edns().is_some())];
+    let [id, flags] = [question.id, question.flags | RESPONSE | TRUNCATED].map(u16::to_be_bytes);
+    let opt = if question.edns { &OPT[..] } else { &[] };
+    let counts = [0, 1, 0, 0, 0, 0, 0, u8::from(question.edns)];
     let mut length = 0;
-    for part in [&id[..], &flags, &counts, question.section(), opt] {
+    for part in [&id[..], &flags, &counts, question.section, opt] {
         buffer.get_mut(length..length + part.len())?.copy_from_slice(part);
         length += part.len();
     }

@@ -2,15 +2,15 @@
 //! with no way out except to each other.
 
 use crate::sandbox::CONGESTION_CONTROL;
-use anyhow::{Context, Result, anyhow, bail};
-use nix::sched::{CloneFlags, setns, unshare};
+use anyhow::{Context, Result};
+use mizzen_netlink::in_namespace;
+use mizzen_tests_support::namespace::create;
 use std::fs::File;
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::{Child, Command};
 use std::sync::OnceLock;
-use std::thread;
 
 /// Settings of every namespace. Those of the connection tracker are missing where
 /// nothing tracks; connections that are gone must not fill its table.
@@ -36,10 +36,7 @@ pub(crate) struct Namespace {
 impl Namespace {
     /// Makes one with only loopback in it.
     pub(crate) fn create() -> Result<Self> {
-        let file = on_thread(|| {
-            unshare(CloneFlags::CLONE_NEWNET).context("cannot make a network namespace")?;
-            File::open("/proc/thread-self/ns/net").context("cannot keep a network namespace")
-        })?;
+        let file = create().context("cannot make a network namespace")?;
         let namespace = Self { file, address: OnceLock::new() };
         namespace.ip("link set lo up")?;
         namespace.tune()?;
@@ -87,10 +84,7 @@ impl Namespace {
 
     /// Runs `work` on a thread inside. Processes that it starts stay inside.
     pub(crate) fn within<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-        on_thread(|| {
-            setns(&self.file, CloneFlags::CLONE_NEWNET).context("cannot enter a network")?;
-            work()
-        })
+        in_namespace(Path::new(&self.path()), work)?
     }
 
     /// Starts a process inside.
@@ -152,13 +146,6 @@ fn parent_of(process: u32) -> Option<u32> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
     parent.trim().parse().ok().filter(|parent| *parent != 0)
-}
-
-fn on_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-    thread::scope(|scope| match scope.spawn(work).join() {
-        Ok(result) => result,
-        Err(_) => bail!(anyhow!("a thread panicked")),
-    })
 }
 
 #[cfg(test)]

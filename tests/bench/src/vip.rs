@@ -12,6 +12,7 @@ pub(crate) mod backends;
 pub(crate) mod clients;
 mod closed_loop;
 mod contestant;
+mod desired;
 mod ejection;
 mod loading;
 mod local;

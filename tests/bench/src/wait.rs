@@ -1,7 +1,8 @@
 //! Waiting for something to happen outside, for a limited time.
 
-use anyhow::{Result, bail};
-use std::time::{Duration, Instant};
+use anyhow::{Context, Result};
+use mizzen_tests_support::wait;
+use std::time::Duration;
 
 /// How often is looked; a part of every figure that ends with a look.
 const LOOK: Duration = Duration::from_millis(2);
@@ -10,16 +11,8 @@ const LOOK: Duration = Duration::from_millis(2);
 pub(crate) fn until<T>(
     what: &str,
     limit: Duration,
-    mut look: impl FnMut() -> Result<Option<T>>,
+    look: impl FnMut() -> Result<Option<T>>,
 ) -> Result<T> {
-    let started = Instant::now();
-    loop {
-        if let Some(found) = look()? {
-            return Ok(found);
-        }
-        if started.elapsed() > limit {
-            bail!("waited {} seconds in vain until {what}", limit.as_secs());
-        }
-        std::thread::sleep(LOOK);
-    }
+    let found = wait::until(limit, LOOK, look)?;
+    found.with_context(|| format!("waited {} seconds in vain until {what}", limit.as_secs()))
 }

@@ -2,16 +2,12 @@
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
-#[allow(dead_code, reason = "shared with tests that need other parts of it")]
-#[path = "../../../dataplane-ebpf/loader/tests/kernel/room.rs"]
-mod room;
-
 use std::net::SocketAddr;
 
 use mizzen_ebpf_loader::{ContainerWanted, FastPath, FastPathWanted, PeerWanted};
 use mizzen_tests_bpf::frame::{ETHERNET, Frame, Kind, checksum};
 use mizzen_tests_bpf::{Programs, Verdict};
-use room::{Room, at, in_room};
+use mizzen_tests_support::room::{Room, at, in_room};
 
 /// The loopback device, by which packets of these tests come.
 const LOOPBACK: u32 = 1;

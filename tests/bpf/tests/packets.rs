@@ -2,18 +2,15 @@
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
-#[allow(dead_code, reason = "shared with tests that need other parts of it")]
-#[path = "../../../dataplane-ebpf/loader/tests/kernel/room.rs"]
-mod room;
-
 use std::net::SocketAddr;
 
 use mizzen_ebpf_loader::{Dataplane, LinkWanted, VipAddress};
 use mizzen_tests_bpf::frame::{ETHERNET, Frame, Kind, checksum};
 use mizzen_tests_bpf::{Programs, Verdict};
+use mizzen_tests_support::dataplane::{backends, tcp};
+use mizzen_tests_support::room::{Room, at, in_room};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
-use room::{Room, at, backends, in_room, tcp};
 
 const SYN: u8 = 2;
 const RST: u8 = 4;

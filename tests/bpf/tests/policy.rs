@@ -2,17 +2,13 @@
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
-#[allow(dead_code, reason = "shared with tests that need other parts of it")]
-#[path = "../../../dataplane-ebpf/loader/tests/kernel/room.rs"]
-mod room;
-
 use std::net::{IpAddr, SocketAddr};
 
 use mizzen_ebpf_core::policy::{Action, Class, Match, PolicyWanted, Ruling, Traffic, number};
 use mizzen_ebpf_loader::{Policy, PolicyHere};
 use mizzen_tests_bpf::frame::{ETHERNET, Frame, Kind};
 use mizzen_tests_bpf::{Programs, Verdict};
-use room::{Room, at, in_room};
+use mizzen_tests_support::room::{Room, at, in_room};
 
 /// The loopback device, by which packets of these tests come.
 const LOOPBACK: u32 = 1;

@@ -3,6 +3,7 @@
 use crate::load::{Load, Seen, by_name};
 use crate::node::program_on;
 use anyhow::{Context, Result, ensure};
+use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::net::SocketAddr;
@@ -24,8 +25,7 @@ pub(crate) fn ask_from(number: usize, name: &str, count: u32) -> Result<BTreeMap
 /// The other side of [`ask_from`].
 pub(crate) fn answer(name: &str, count: u32) -> Result<()> {
     let answers = by_name(name, crate::steps::PORT, count)?;
-    println!("{}", serde_json::to_string(&answers)?);
-    Ok(())
+    report(&answers)
 }
 
 /// Requests without end from one node, by several clients at a time.
@@ -63,6 +63,10 @@ pub(crate) fn load(address: SocketAddr, clients: usize) -> Result<()> {
     let seen = loads
         .into_iter()
         .try_fold(Seen::default(), |seen, load| load.stop().map(|more| seen.and(more)))?;
-    println!("{}", serde_json::to_string(&seen)?);
-    Ok(())
+    report(&seen)
+}
+
+/// Whoever started this program may have failed, and be gone.
+fn report(seen: &impl Serialize) -> Result<()> {
+    serde_json::to_writer(std::io::stdout(), seen).context("nobody reads what was seen")
 }

@@ -56,11 +56,8 @@ fn main() -> ExitCode {
 fn task() -> Result<Task> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    if std::env::var_os("MIZZEN_STATE_DIR").is_none() {
-        bail!("this is no sandbox\n{USAGE}");
-    }
     let app = |rest: &[&str]| PathBuf::from(rest.first().copied().unwrap_or("examples/web.json"));
-    Ok(match words.as_slice() {
+    let task = match words.as_slice() {
         ["--help" | "-h", ..] => {
             println!("{USAGE}");
             std::process::exit(0);
@@ -73,5 +70,9 @@ fn task() -> Result<Task> {
         ["--cluster", rest @ ..] => Task::Cluster { app: app(rest) },
         [option, ..] if option.starts_with('-') => bail!("unknown option {option}\n{USAGE}"),
         rest => Task::Single { stay: false, app: app(rest) },
-    })
+    };
+    if std::env::var_os("MIZZEN_STATE_DIR").is_none() {
+        bail!("this is no sandbox\n{USAGE}");
+    }
+    Ok(task)
 }

@@ -1,6 +1,7 @@
 //! The node under demonstration: its process, and what its command line says.
 
 use anyhow::{Context, Result, bail};
+use mizzen_tests_support::wait;
 use serde_json::Value;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -121,18 +122,11 @@ pub(crate) fn json_on(number: usize, arguments: &[&str]) -> Result<Value> {
 pub(crate) fn await_that<T>(
     what: &str,
     limit: Duration,
-    mut look: impl FnMut() -> Result<Option<T>>,
+    look: impl FnMut() -> Result<Option<T>>,
 ) -> Result<T> {
-    let started = Instant::now();
-    loop {
-        if let Some(found) = look()? {
-            return Ok(found);
-        }
-        if started.elapsed() > limit {
-            bail!("waited {limit:?} in vain until {what}; the node's log:\n{}", log_tail(1));
-        }
-        std::thread::sleep(LOOK);
-    }
+    let in_vain =
+        || format!("waited {limit:?} in vain until {what}; the node's log:\n{}", log_tail(1));
+    wait::until(limit, LOOK, look)?.with_context(in_vain)
 }
 
 fn log_path(number: usize) -> PathBuf {

@@ -48,7 +48,11 @@ fn asked(address: SocketAddr, backend: &mut Option<SocketAddr>) -> Result<String
         *backend = led_to(&stream);
     }
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).context("receive")?;
+    if let Err(error) = stream.read_to_string(&mut answer) {
+        // The cable may be pulled in the middle of an answer.
+        *backend = backend.or_else(|| led_to(&stream));
+        return Err(error).context("receive");
+    }
     let (head, body) = answer.split_once("\r\n\r\n").context("an answer without a head")?;
     if !head.contains(" 200 ") {
         bail!("the answer is {}", head.lines().next().unwrap_or(head));

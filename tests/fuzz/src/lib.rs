@@ -7,6 +7,7 @@
 mod cluster;
 mod dns;
 mod http;
+mod kept_names;
 mod members;
 mod policy;
 mod texts;
@@ -15,11 +16,13 @@ mod texts;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 14] = [
     ("dns_message", dns::message),
     ("dns_relayed", dns::relayed),
     ("dns_names", dns::names),
     ("facts", dns::facts),
+    ("names_log", kept_names::log),
+    ("names_index", kept_names::index),
     ("members", members::members),
     ("upstreams", texts::upstreams),
     ("import_config", texts::import_config),

@@ -59,7 +59,8 @@ fn with(act: impl FnOnce(&mut Membership)) {
     let owner = OwnerId::from("a");
     node.open(&owner, 3);
     let fact = Fact::VipClaim([11, 0, 0, 1].into());
-    node.say(&owner, Key::VipClaim("web".to_owned()), Some(&fact), NOW);
+    let said = node.say(&owner, Key::VipClaim("web".to_owned()), Some(&fact), NOW);
+    assert!(said.is_ok(), "{said:?}");
     node.publish(NOW);
     let peer = Identity::new("b".into(), at(2), 1);
     // A list that was just written.

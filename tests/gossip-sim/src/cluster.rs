@@ -211,7 +211,8 @@ impl Cluster {
     pub fn say(&mut self, node: usize, key: Key, fact: Option<&Fact>) {
         let id = self.nodes[node].id.clone();
         self.with(node, |membership, now| {
-            membership.say(&id, key, fact, now);
+            let said = membership.say(&id, key, fact, now);
+            assert!(said.is_ok(), "{said:?}");
             membership.publish(now);
         });
     }

@@ -132,7 +132,8 @@ fn speak(party: &mut Party, owner: u64, each: u64) {
     party.membership.open(&party.id, 1);
     for number in 0..each {
         let (key, fact) = backend(owner, number);
-        party.membership.say(&party.id, key, Some(&fact), now);
+        let said = party.membership.say(&party.id, key, Some(&fact), now);
+        assert!(said.is_ok(), "{said:?}");
     }
     party.membership.publish(now);
     party.membership.handle_timeout(now);

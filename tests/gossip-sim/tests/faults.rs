@@ -80,6 +80,24 @@ fn a_node_that_was_cut_off_alone_comes_back_also_of_two() {
 }
 
 #[test]
+fn a_node_that_was_cut_off_for_a_moment_is_back_soon() {
+    for seed in 0..500 {
+        let mut cluster = Cluster::new(3, 0.01, seed);
+        cluster.network.group(2, 1);
+        cluster.run(SECOND);
+        cluster.network.cut(0, 1, 1.0);
+        cluster.run(SECOND / 2 + seed * SECOND / 100);
+        // Neighbours have to be found again, so what is sent first is often lost.
+        cluster.network.cut(0, 1, 0.6);
+        cluster.run(SECOND / 2);
+        cluster.network.cut(0, 1, 0.0);
+        let everybody = all(&cluster);
+        let back = cluster.run_until(5 * SECOND, |cluster| cluster.is_whole(&everybody));
+        assert!(back.is_some(), "seed {seed}");
+    }
+}
+
+#[test]
 fn two_nodes_that_do_not_hear_each_other_live_on_by_others() {
     let mut cluster = Cluster::new(20, 0.01, 3);
     cluster.network.group(4, 1);

@@ -112,7 +112,7 @@ pub fn checked_web(instances: u32) -> Value {
     let mut app = web(instances);
     app["healthChecks"] = json!([{
         "protocol": "MESOS_HTTP", "path": "/health", "portIndex": 0, "delaySeconds": 0,
-        "intervalSeconds": 1, "timeoutSeconds": 2, "gracePeriodSeconds": 20,
+        "intervalSeconds": 1, "timeoutSeconds": 10, "gracePeriodSeconds": 120,
         "maxConsecutiveFailures": 3,
     }]);
     app

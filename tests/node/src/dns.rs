@@ -10,7 +10,8 @@ use std::time::Duration;
 /// Where the node's resolver answers.
 pub const RESOLVER: &str = "198.51.100.1:53";
 
-const TIMEOUT: Duration = Duration::from_secs(2);
+/// For an answer, unless something is broken.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How a question travels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,15 +37,15 @@ pub fn ask(by: By, at: SocketAddr, name: &str, kind: RecordType) -> std::io::Res
     }
 }
 
-/// Asks by UDP, and once more after a while; says whether it had to. The answer may be that
-/// to either question.
+/// Asks for addresses by UDP, and once more if there is no answer `after` a while; says whether
+/// it had to. The answer may be that to either question.
 ///
 /// # Errors
 ///
 /// If nobody listens, or no answer comes.
-pub fn ask_twice(at: SocketAddr, name: &str, kind: RecordType) -> std::io::Result<(Message, u32)> {
-    let waiting = Waiting::ask(at, name, kind)?;
-    match waiting.receive(TIMEOUT) {
+pub fn ask_twice(at: SocketAddr, name: &str, after: Duration) -> std::io::Result<(Message, u32)> {
+    let waiting = Waiting::ask(at, name, RecordType::A)?;
+    match waiting.receive(after) {
         Err(error) if error.kind() == ErrorKind::WouldBlock => {
             waiting.socket.send(&waiting.question)?;
             Ok((waiting.answer()?, 1))

@@ -16,10 +16,10 @@ const INSIDE: &str = "MIZZEN_TEST_IN_LAB";
 const FINISHED: &str = "the body of the test came to its end";
 
 /// How long a test may take, its lab included.
-const LIMIT: Duration = Duration::from_secs(90);
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// How long a lab may take to clear away.
-const CLEARING: Duration = Duration::from_secs(20);
+const CLEARING: Duration = Duration::from_secs(60);
 
 /// Runs `body` in a lab of its own: outside of one, runs the calling test again
 /// inside. Must be the whole of the test function.

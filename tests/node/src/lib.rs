@@ -26,10 +26,13 @@ pub mod node;
 
 pub use lab::{in_lab, in_lab_of};
 
-use std::time::{Duration, Instant};
+use mizzen_tests_support::wait::until;
+use std::convert::Infallible;
+use std::time::Duration;
 
-/// How long most things may take that have to happen.
-pub const SOON: Duration = Duration::from_secs(15);
+/// How long most things may take that have to happen: on a machine that does much else at the
+/// same time, and less than until the node compares everything with the kernel anyway (60 s).
+pub const SOON: Duration = Duration::from_secs(30);
 
 /// How often is looked while something is awaited.
 const LOOK: Duration = Duration::from_millis(15);
@@ -40,14 +43,8 @@ const LOOK: Duration = Duration::from_millis(15);
 ///
 /// If it is not there after `limit`; `what` says in the message what was awaited.
 pub fn eventually<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option<T>) -> T {
-    let started = Instant::now();
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(started.elapsed() < limit, "waited {limit:?} in vain until {what}");
-        std::thread::sleep(LOOK);
-    }
+    let Ok(found) = until(limit, LOOK, || Ok::<_, Infallible>(look()));
+    found.unwrap_or_else(|| panic!("waited {limit:?} in vain until {what}"))
 }
 
 /// Looks until nothing is there any more.
@@ -60,13 +57,11 @@ pub fn until_none<T: std::fmt::Debug>(
     limit: Duration,
     mut look: impl FnMut() -> Vec<T>,
 ) {
-    let started = Instant::now();
-    loop {
-        let left = look();
-        if left.is_empty() {
-            return;
-        }
-        assert!(started.elapsed() < limit, "after {limit:?} there still are {what}: {left:#?}");
-        std::thread::sleep(LOOK);
-    }
+    let mut left = Vec::new();
+    let none = || {
+        left = look();
+        Ok::<_, Infallible>(left.is_empty().then_some(()))
+    };
+    let Ok(gone) = until(limit, LOOK, none);
+    assert!(gone.is_some(), "after {limit:?} there still are {what}: {left:#?}");
 }

@@ -1,11 +1,17 @@
 //! Requests without a pause, from a thread of their own.
 
 use crate::http;
+use mizzen_tests_support::wait::until;
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// For some hundred requests, one of which may get no answer.
+const MANY: Duration = Duration::from_secs(90);
 
 /// What a load has seen.
 #[derive(Debug, Default)]
@@ -45,11 +51,16 @@ impl Load {
     }
 
     /// Waits until so many more requests were sent.
+    ///
+    /// # Panics
+    ///
+    /// If that takes too long; the message has how many were.
     pub fn await_more(&self, count: u64) {
-        let goal = self.sent.load(Ordering::Relaxed) + count;
-        crate::eventually(&format!("{count} requests were sent"), crate::SOON, || {
-            (self.sent.load(Ordering::Relaxed) >= goal).then_some(())
-        });
+        let before = self.sent.load(Ordering::Relaxed);
+        let sent = || self.sent.load(Ordering::Relaxed) - before;
+        let enough = || Ok::<_, Infallible>((sent() >= count).then_some(()));
+        let Ok(done) = until(MANY, crate::LOOK, enough);
+        assert!(done.is_some(), "{} requests were sent in {MANY:?} instead of {count}", sent());
     }
 
     /// Stops, and tells what was seen.

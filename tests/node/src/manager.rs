@@ -2,8 +2,8 @@
 //! (sd_notify(3), sd_listen_fds(3)): it keeps those that the daemon leaves with it and
 //! passes them to the next start.
 
-use crate::lab;
 use crate::node::{Node, Place};
+use crate::{SOON, eventually, lab};
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use std::collections::BTreeMap;
@@ -21,6 +21,8 @@ const FIRST: usize = 3;
 const ASIDE: RawFd = 200;
 /// Descriptors in one message; systemd takes as many.
 const MOST: usize = 253;
+/// Our own notice, behind all others.
+const BARRIER: &str = "BARRIER=1";
 
 /// It runs as long as the test.
 #[derive(Debug)]
@@ -29,9 +31,14 @@ pub struct Manager {
     store: Arc<Mutex<Store>>,
 }
 
-/// What a daemon left, oldest first.
+/// What a daemon left.
 #[derive(Debug, Default)]
-struct Store(Vec<(String, OwnedFd)>);
+struct Store {
+    /// Oldest first.
+    kept: Vec<(String, OwnedFd)>,
+    /// How many barriers have come by.
+    barriers: u64,
+}
 
 impl Manager {
     /// Listens for what a daemon says.
@@ -52,15 +59,16 @@ impl Manager {
         Self { socket, store }
     }
 
-    /// How many descriptors of each name are kept.
+    /// How many descriptors of each name are kept, after all that was said so far.
     ///
     /// # Panics
     ///
     /// If another thread did.
     #[must_use]
     pub fn kept(&self) -> BTreeMap<String, usize> {
+        self.hear_all();
         let store = self.store.lock().expect("nobody panicked");
-        store.0.iter().fold(BTreeMap::new(), |mut counts, (name, _)| {
+        store.kept.iter().fold(BTreeMap::new(), |mut counts, (name, _)| {
             *counts.entry(name.clone()).or_default() += 1;
             counts
         })
@@ -93,15 +101,25 @@ impl Manager {
         node
     }
 
+    /// Waits until all notices are taken that were sent before.
+    fn hear_all(&self) {
+        let passed = || self.store.lock().expect("nobody panicked").barriers;
+        let before = passed();
+        let sender = UnixDatagram::unbound().expect("a socket");
+        sender.send_to(BARRIER.as_bytes(), &self.socket).expect("our own socket");
+        eventually("all notices are taken", SOON, || (passed() > before).then_some(()));
+    }
+
     /// Copies that a child gets, with their names.
     fn copies(&self) -> (Vec<String>, Vec<OwnedFd>) {
+        self.hear_all();
         let store = self.store.lock().expect("nobody panicked");
         let copy = |(name, kept): &(String, OwnedFd)| {
             let copy = fcntl_dupfd_cloexec(kept, ASIDE).expect("a descriptor");
             fcntl_setfd(&copy, FdFlags::empty()).expect("our own descriptor");
             (name.clone(), copy)
         };
-        store.0.iter().map(copy).unzip()
+        store.kept.iter().map(copy).unzip()
     }
 }
 
@@ -111,10 +129,11 @@ impl Store {
         let has = |line: &str| text.lines().any(|other| other == line);
         let name = text.lines().find_map(|line| line.strip_prefix("FDNAME=")).unwrap_or("stored");
         if has("FDSTOREREMOVE=1") {
-            self.0.retain(|(other, _)| other != name);
+            self.kept.retain(|(other, _)| other != name);
         }
+        self.barriers += u64::from(has(BARRIER));
         if has("FDSTORE=1") {
-            self.0.extend(descriptors.into_iter().map(|kept| (name.to_owned(), kept)));
+            self.kept.extend(descriptors.into_iter().map(|kept| (name.to_owned(), kept)));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A node under test: its process, its log, and what its command line says.
 
 use crate::lab::{ends_within, mizzen};
-use crate::{SOON, eventually, lab};
+use crate::{SOON, eventually, lab, until_none};
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
 use std::fs::OpenOptions;
@@ -10,7 +10,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 /// How long a daemon may take to start or to stop.
-const START_OR_STOP: Duration = Duration::from_secs(20);
+const START_OR_STOP: Duration = Duration::from_secs(60);
 
 /// How many lines of a log are shown when something failed.
 const LOG_LINES: usize = 40;
@@ -176,10 +176,12 @@ impl Place {
         command
     }
 
-    /// Everything that daemons at this place logged.
+    /// All lines that daemons at this place logged, without one that is being written.
     #[must_use]
     pub fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
+        let mut log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        log.truncate(log.rfind('\n').map_or(0, |end| end + 1));
+        log
     }
 }
 
@@ -291,6 +293,11 @@ impl Node {
         let status = self.json(&["status"]);
         let problems = status["problems"].as_array().cloned().unwrap_or_default();
         problems.iter().map(|text| text.as_str().unwrap_or_default().to_owned()).collect()
+    }
+
+    /// Waits until nothing is wrong with the node.
+    pub fn await_well(&self) {
+        until_none("problems", SOON, || self.problems());
     }
 
     /// Waits until the log has a line with all of `words`, and returns it.

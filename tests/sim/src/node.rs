@@ -285,6 +285,7 @@ impl Node {
             E::ToAgent { link: LINK, message } => self.worker.agent.handle_master(*message, now),
             E::ToAgent { link, message } => self.outbox.extend(self.ways.frame(link, *message)),
             E::Save { key, value } => machine.save(key, value),
+            E::Lost(text) => unreachable!("{text}"),
             E::Fact { .. } => {}
         }
     }
@@ -294,6 +295,12 @@ impl Node {
             refused(0, &error.to_string());
         }
     }
+}
+
+/// A request to the Marathon API that stops whatever else is going on with its apps.
+#[must_use]
+pub fn forced<'a>(method: &'a str, path: &'a str, body: &'a str) -> Request<'a> {
+    Request { method, path, query: "force=true", accept: "", body: body.as_bytes() }
 }
 
 /// What the state of one part tells of another's mistake ends the simulation.

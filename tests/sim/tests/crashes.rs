@@ -3,9 +3,8 @@
 //! everything must be as it was asked.
 
 use mizzen_master::OperatorReply;
-use mizzen_services::Request;
 use mizzen_tests_sim::machine::Machine;
-use mizzen_tests_sim::node::{Crashed, Node};
+use mizzen_tests_sim::node::{Crashed, Node, forced};
 use mizzen_tests_sim::worker::AGENT_ID;
 use mizzen_types::container::Exit;
 use mizzen_types::random::Dice;
@@ -71,8 +70,7 @@ impl World {
 
     fn request(&mut self, crashes: bool, method: &str, path: &str, body: &str) -> Option<u16> {
         let mut node = self.node(crashes);
-        let (query, accept) = ("force=true", "");
-        let request = Request { method, path, query, accept, body: body.as_bytes() };
+        let request = forced(method, path, body);
         let reply = node.request(&request, &mut self.machine, &mut self.dice, self.now);
         self.keep(node, reply).map(|reply| reply.status)
     }

@@ -2,10 +2,9 @@
 //! and daemons are killed: no task is launched twice, and in the end what was asked for runs,
 //! no more and no less.
 
-use mizzen_services::Request;
 use mizzen_tests_sim::cluster::Remote;
 use mizzen_tests_sim::machine::Machine;
-use mizzen_tests_sim::node::{Crashed, Node};
+use mizzen_tests_sim::node::{Crashed, Node, forced};
 use mizzen_types::container::Exit;
 use mizzen_types::random::Dice;
 use mizzen_types::time::{Mono, Now, Wall};
@@ -111,8 +110,7 @@ impl World {
 
     fn request(&mut self, trouble: Trouble, method: &str, path: &str, body: &str) -> Option<u16> {
         let mut node = self.node(trouble);
-        let (query, accept) = ("force=true", "");
-        let request = Request { method, path, query, accept, body: body.as_bytes() };
+        let request = forced(method, path, body);
         let reply = node.request(&request, &mut self.machine, &mut self.dice, self.now);
         self.keep(node, reply).map(|reply| reply.status)
     }

@@ -76,16 +76,18 @@ impl Task {
     }
 
     fn verdict(&self, ended: &Ended) -> (S, Details) {
-        if let Some(message) = &ended.out_of_memory {
+        // One that is being killed ends of that, whatever the kernel killed long before.
+        let killing = self.record.phase == Phase::Killing;
+        if let Some(message) = ended.out_of_memory.as_ref().filter(|_| !killing) {
             let reason = Some(Reason::ContainerLimitationMemory);
             let message = Some(message.clone());
             return (S::TaskFailed, Details { message, reason, by_agent: true });
         }
         if ended.exit == Exit::Unknown {
             let message = Some("The container ended and nobody saw how".to_owned());
-            let (state, reason) = match self.record.phase {
-                Phase::Killing => (S::TaskKilled, None),
-                _ => (S::TaskFailed, Some(Reason::ExecutorTerminated)),
+            let (state, reason) = match killing {
+                true => (S::TaskKilled, None),
+                false => (S::TaskFailed, Some(Reason::ExecutorTerminated)),
             };
             return (state, Details { message, reason, by_agent: true });
         }
@@ -94,9 +96,9 @@ impl Task {
             Exit::Signal(signal) => format!("Command terminated with signal {}", name_of(signal)),
             Exit::Unknown => String::new(),
         };
-        let state = match (self.record.phase, ended.exit) {
-            (Phase::Killing, _) => S::TaskKilled,
-            (_, Exit::Code(0)) => S::TaskFinished,
+        let state = match (killing, ended.exit) {
+            (true, _) => S::TaskKilled,
+            (false, Exit::Code(0)) => S::TaskFinished,
             _ => S::TaskFailed,
         };
         let cause = self.kill.as_ref().and_then(|kill| kill.message.clone());

@@ -1,6 +1,7 @@
 //! What others see of tasks: facts, `/state`, the rows of lists.
 
 use super::*;
+use std::path::PathBuf;
 
 #[test]
 fn ports_are_announced_where_somebody_listens() {

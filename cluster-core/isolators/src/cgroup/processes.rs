@@ -44,7 +44,7 @@ pub(super) async fn kill_all(
             let path = directories.first().cloned().unwrap_or_default();
             return Err(CgroupError::Busy { path, processes: members.into_iter().collect() });
         }
-        kill_round(&members, freezer, deadline).await;
+        kill_round(&members, directories, freezer, deadline).await?;
     }
 }
 
@@ -72,12 +72,24 @@ pub(super) fn descendants(directory: &Path) -> Vec<PathBuf> {
     found
 }
 
-async fn kill_round(members: &BTreeSet<u32>, freezer: Option<&Path>, deadline: Instant) {
+/// The number of a process that died meanwhile may be somebody else's when it is opened: who
+/// is a member afterwards is the one that was opened, and nobody else is killed.
+async fn kill_round(
+    seen: &BTreeSet<u32>,
+    directories: &[PathBuf],
+    freezer: Option<&Path>,
+    deadline: Instant,
+) -> Result<(), CgroupError> {
     let freezer = freezer.map(|directory| File::new(directory, "freezer.state"));
     if let Some(freezer) = &freezer {
         freeze(freezer).await;
     }
-    let killed: Vec<OwnedFd> = members.iter().filter_map(|pid| kill(*pid)).collect();
+    let opened: Vec<(u32, OwnedFd)> =
+        seen.iter().filter_map(|pid| Some((*pid, open(*pid)?))).collect();
+    let members = members(directories);
+    let is_member = |pid: &u32| members.as_ref().is_ok_and(|members| members.contains(pid));
+    let killed = opened.into_iter().filter(|(pid, _)| is_member(pid)).map(|(_, process)| process);
+    let killed: Vec<OwnedFd> = killed.filter_map(kill).collect();
     if let Some(freezer) = &freezer {
         // In v1 a frozen process dies only when it is thawed. If that fails they stay
         // members, and the caller reports them.
@@ -86,6 +98,7 @@ async fn kill_round(members: &BTreeSet<u32>, freezer: Option<&Path>, deadline: I
     for process in killed {
         let _ = timeout_at(deadline, exited(process)).await;
     }
+    members.map(drop)
 }
 
 async fn freeze(state: &File) {
@@ -99,11 +112,12 @@ async fn freeze(state: &File) {
     }
 }
 
-/// By descriptor: between the reading of its number and the kill a process may have
-/// died, and then the number is somebody else's only after the descriptor was opened.
-fn kill(pid: u32) -> Option<OwnedFd> {
+fn open(pid: u32) -> Option<OwnedFd> {
     let pid = Pid::from_raw(i32::try_from(pid).ok()?)?;
-    let process = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+    pidfd_open(pid, PidfdFlags::empty()).ok()
+}
+
+fn kill(process: OwnedFd) -> Option<OwnedFd> {
     pidfd_send_signal(&process, Signal::KILL).ok()?;
     Some(process)
 }

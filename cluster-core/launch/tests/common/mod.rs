@@ -12,6 +12,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// Longer than scripts take on a machine that does much else.
+pub const PLUGIN_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// The executable under test.
 pub const LAUNCHER: &str = env!("CARGO_BIN_EXE_mizzen-launch");
 
@@ -69,7 +72,7 @@ impl Node {
             cgroup_root: root.to_owned(),
             plugin_dirs: vec![directory.join("nowhere"), directory.join("plugins")],
             networks: networks.clone(),
-            plugin_timeout: Duration::from_secs(2),
+            plugin_timeout: PLUGIN_TIMEOUT,
         })
         .unwrap()
     }

@@ -31,7 +31,7 @@ fn registry(settings: &OverlaySettings) -> Overlays {
 fn restarted(overlays: &Overlays, settings: &OverlaySettings) -> Overlays {
     let records = overlays.agents.keys().map(|id| overlays.record(id));
     let records = records.chain([overlays.common_record()]);
-    let records = records.filter_map(|(key, value)| Some((key, value?)));
+    let records = records.filter_map(|Saved { key, value }| Some((key, value.unwrap()?)));
     Overlays::from_records(settings.clone(), records).unwrap()
 }
 
@@ -335,4 +335,13 @@ fn what_agents_of_dcos_cannot_have() {
     assert!(matches!(ours.adopt(b"[]", NOW), Err(AdoptError::Form(_))));
     let mut theirs = registry(&of_dcos());
     assert!(matches!(theirs.adopt(&state(&[]), NOW), Err(AdoptError::Nobody)));
+}
+
+#[test]
+fn no_agent_is_believed_to_have_more_blocks_than_it_could_get() {
+    let mut overlays = registry(&settings("9.0.0.0/8", 24));
+    let blocks: Vec<String> = (0..200).map(|n| format!("9.1.{n}.0/24")).collect();
+    let blocks: Vec<&str> = blocks.iter().map(String::as_str).collect();
+    let claim = claim("44.128.0.9", "dcos", &blocks);
+    assert_eq!(come_with(&mut overlays, "a", 1, &claim).split(' ').count(), MAX_BLOCKS);
 }

@@ -315,11 +315,15 @@ impl Bench {
                 };
                 line
             }
+            Effect::Lost(text) => panic!("{text}"),
             Effect::Fact { key: Key::Leader, .. } => return None,
             Effect::Fact { key: Key::Framework(id), value } => match value.as_deref() {
                 Some(Fact::Framework(fact)) => format!("fact {id} {}", fact.name),
                 _ => format!("fact {id} gone"),
             },
+            // That it is forgotten in the end concerns nobody.
+            Effect::Fact { key: Key::GoneAgent(_), value: None } => return None,
+            Effect::Fact { key: Key::GoneAgent(id), .. } => format!("fact {id} is out for good"),
             Effect::Fact { .. } => "unexpected fact".to_owned(),
         })
     }

@@ -4,8 +4,8 @@ use super::agents::reported;
 use super::bench::{Bench, able, framework_info, task};
 use super::lives::{ALL, info_with_id, running};
 use crate::OperatorReply;
-use mizzen_api::v1::TaskState;
 use mizzen_api::v1::framework_info::capability::Type as Capability;
+use mizzen_api::v1::{self, TaskState};
 use serde_json::{Value, json};
 
 pub(super) fn drain(agent: &str, more: &Value) -> Value {
@@ -116,6 +116,7 @@ fn who_is_marked_gone_never_comes_back() {
     bench.acknowledge("m-0000", "m-S0", "t1", 2);
     bench.expect(&[
         "save master/agent/m-S0",
+        "fact m-S0 is out for good",
         "s1 failure m-S0",
         "agent 1 shut out: the agent has been marked as gone",
     ]);
@@ -130,7 +131,10 @@ fn who_is_marked_gone_never_comes_back() {
     bench.expect(&["s2 update x TASK_GONE_BY_OPERATOR REASON_RECONCILIATION"]);
     let mut bench = bench.restarted("n");
     bench.register(1, Some("m-S0"), ALL, vec![], vec![]);
-    bench.expect(&["agent 1 shut out: the agent has been marked as gone"]);
+    bench.expect(&[
+        "fact m-S0 is out for good",
+        "agent 1 shut out: the agent has been marked as gone",
+    ]);
     // The machine comes back as another agent.
     bench.register(2, None, ALL, vec![], vec![]);
     bench.expect(&["save master/agent/n-S0", "agent 2 registered n-S0"]);
@@ -143,6 +147,7 @@ fn an_agent_is_marked_gone_with_all_that_runs_on_it() {
     assert_eq!(bench.operate(mark_gone("m-S0")), OperatorReply::Done);
     bench.expect(&[
         "save master/agent/m-S0",
+        "fact m-S0 is out for good",
         "s1 rescind m-O1",
         "s1 update t1 TASK_LOST REASON_AGENT_REMOVED_BY_OPERATOR",
         "s1 failure m-S0",
@@ -153,7 +158,10 @@ fn an_agent_is_marked_gone_with_all_that_runs_on_it() {
     assert_eq!(bench.refused(mark_gone("m-S1")).0, 404);
     let mut bench = bench.restarted("n");
     bench.register(1, Some("m-S0"), ALL, vec![], vec![]);
-    bench.expect(&["agent 1 shut out: the agent has been marked as gone"]);
+    bench.expect(&[
+        "fact m-S0 is out for good",
+        "agent 1 shut out: the agent has been marked as gone",
+    ]);
 }
 
 /// Whoever knows of partitions waits for tasks that are out of reach.
@@ -171,6 +179,7 @@ fn an_unreachable_agent_is_marked_gone() {
     assert_eq!(bench.operate(mark_gone("m-S0")), OperatorReply::Done);
     bench.expect(&[
         "save master/agent/m-S0",
+        "fact m-S0 is out for good",
         "s1 update t1 TASK_GONE_BY_OPERATOR REASON_AGENT_REMOVED_BY_OPERATOR",
     ]);
     bench.reconcile("m-0000", &[("t1", Some("m-S0"))]);
@@ -195,6 +204,90 @@ fn a_framework_that_is_removed_leaves_nothing_to_wait_for() {
     bench.close("s1");
     bench.advance(60);
     assert_eq!(shown(&bench).2, state("DRAINED"));
+}
+
+/// A framework that lets its tasks live for a week without it.
+fn patient(id: &str) -> v1::FrameworkInfo {
+    v1::FrameworkInfo { failover_timeout: Some(604_800.0), ..info_with_id("web", id) }
+}
+
+#[test]
+fn the_last_words_of_tasks_wait_for_a_framework_and_the_drain_does_not() {
+    let ended = || reported("t1", "m-0000", "cpus:1", TaskState::TaskKilled);
+    let lives = || reported("t1", "m-0000", "cpus:1", TaskState::TaskRunning);
+    let mut before = running();
+    before.operate(drain("m-S0", &json!({})));
+    // The master starts anew, and the framework never comes back.
+    let mut bench = before.restarted("n");
+    bench.register(1, Some("m-S0"), ALL, vec![patient("m-0000")], vec![lives()]);
+    bench.advance(300);
+    assert_eq!(shown(&bench).2, state("DRAINING"), "its task lives");
+    bench.update(1, "m-0000", "t1", TaskState::TaskKilled, 2);
+    assert_eq!(shown(&bench).2, state("DRAINED"));
+    // It had ended when the master came to know of it: the framework has a minute.
+    let mut bench = before.restarted("n");
+    bench.register(1, Some("m-S0"), ALL, vec![patient("m-0000")], vec![ended()]);
+    bench.advance(59);
+    assert_eq!(shown(&bench).2, state("DRAINING"));
+    bench.advance(1);
+    assert_eq!(shown(&bench).2, state("DRAINED"));
+    // It comes after all, and hears of the end: nothing begins again.
+    bench.subscribe(info_with_id("web", "m-0000"));
+    bench.update(1, "m-0000", "t1", TaskState::TaskKilled, 2);
+    assert_eq!(shown(&bench).2, state("DRAINED"));
+    bench.acknowledge("m-0000", "m-S0", "t1", 2);
+    assert!(bench.log.contains(&"agent 1 ack t1 #2".to_owned()), "{:?}", bench.log);
+}
+
+#[test]
+fn a_scheduler_that_fails_over_during_a_drain_hears_of_its_tasks() {
+    let mut bench = running();
+    bench.operate(drain("m-S0", &json!({ "mark_gone": true })));
+    bench.close("s1");
+    bench.update(1, "m-0000", "t1", TaskState::TaskKilled, 2);
+    bench.advance(30);
+    assert_eq!(shown(&bench).2, state("DRAINING"), "it may be back soon");
+    bench.subscribe(info_with_id("web", "m-0000"));
+    bench.advance(120);
+    assert_eq!(shown(&bench).2, state("DRAINING"), "it listens, and owes the acknowledgement");
+    bench.acknowledge("m-0000", "m-S0", "t1", 2);
+    assert_eq!(bench.refused(drain("m-S0", &json!({}))).0, 409, "gone");
+}
+
+/// The agent was away when its framework was removed, and comes back under another master.
+#[test]
+fn tasks_of_a_framework_that_was_removed_meanwhile_hold_up_no_drain() {
+    let task = || reported("t1", "m-0000", "cpus:1", TaskState::TaskRunning);
+    let mut bench = running();
+    bench.operate(drain("m-S0", &json!({})));
+    bench.disconnect(1);
+    bench.close("s1");
+    bench.advance(60).log.clear();
+    bench.register(2, Some("m-S0"), ALL, vec![patient("m-0000")], vec![task()]);
+    let log = std::mem::take(&mut bench.log);
+    assert!(log.contains(&"agent 2 shut down m-0000".to_owned()), "{log:?}");
+    assert_eq!(shown(&bench).2, state("DRAINED"));
+
+    let mut bench = bench.restarted("n");
+    bench.register(1, Some("m-S0"), ALL, vec![patient("m-0000")], vec![task()]);
+    assert_eq!(shown(&bench).2, state("DRAINING"), "its task lives");
+    bench.advance(100);
+    bench.update(1, "m-0000", "t1", TaskState::TaskKilled, 2);
+    assert_eq!(shown(&bench).2, state("DRAINED"));
+}
+
+#[test]
+fn operators_see_tasks() {
+    let mut bench = running();
+    let OperatorReply::Answer(answer) = bench.operate(json!({ "type": "GET_TASKS" })) else {
+        panic!("no answer")
+    };
+    let shown = serde_json::to_value(answer).unwrap();
+    assert_eq!(shown["type"], "GET_TASKS");
+    let tasks = shown["get_tasks"]["tasks"].as_array().unwrap();
+    assert_eq!(tasks.len(), 1);
+    let task = (&tasks[0]["task_id"]["value"], &tasks[0]["state"], &tasks[0]["agent_id"]["value"]);
+    assert_eq!(task, (&json!("t1"), &json!("TASK_RUNNING"), &json!("m-S0")));
 }
 
 #[test]

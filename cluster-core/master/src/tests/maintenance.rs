@@ -3,9 +3,11 @@
 use super::bench::{Bench, able, call, framework_info};
 use super::lives::{ALL, running};
 use crate::OperatorReply;
+use crate::timers::Alarm;
 use mizzen_api::v1::framework_info::capability::Type as Capability;
 use mizzen_api::v1::scheduler::{Call, call, call::Type};
 use mizzen_api::v1::{self, TaskState};
+use mizzen_types::time::Mono;
 use serde_json::{Value, json};
 
 /// The bench's clock begins so many seconds after the epoch.
@@ -153,7 +155,7 @@ fn a_machine_goes_down_and_comes_back() {
         let update = format!("s1 update t1 {state} REASON_AGENT_REMOVED");
         bench.expect(&[
             "save master/maintenance",
-            "save master/agent/m-S0 gone",
+            "save master/agent/m-S0",
             "s1 rescind inverse m-O1",
             &update,
             "s1 failure m-S0",
@@ -216,4 +218,27 @@ fn plans_that_cannot_be_are_refused_with_words() {
     bench.operate(up(&[node()]));
     let left = json!({ "draining_machines": [{ "id": { "hostname": "other" } }] });
     assert_eq!(status(&mut bench), left);
+}
+
+#[test]
+fn a_plan_that_is_said_again_and_again_is_looked_at_once() {
+    let mut bench = running();
+    for begin in 0..10 {
+        bench.operate(schedule(&[window(&node(), BEGIN + 1000, None)]));
+        bench.advance(1 + begin % 3);
+    }
+    let alarms = bench.master.timers.take_due(Mono(u64::MAX));
+    assert_eq!(alarms.into_iter().filter(|alarm| *alarm == Alarm::Maintenance).count(), 1);
+}
+
+#[test]
+fn an_agent_that_was_taken_out_of_service_is_so_after_its_maintenance() {
+    let mut bench = running();
+    let part = json!({ "agent_id": { "value": "m-S0" } });
+    bench.operate(json!({ "type": "DEACTIVATE_AGENT", "deactivate_agent": part }));
+    bench.operate(schedule(&[window(&node(), BEGIN, None)]));
+    bench.operate(down(&[node()]));
+    bench.operate(up(&[node()]));
+    bench.register(1, Some("m-S0"), ALL, vec![], vec![]);
+    assert!(bench.master.registry.is_deactivated(&"m-S0".into()));
 }

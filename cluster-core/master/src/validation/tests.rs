@@ -48,6 +48,17 @@ fn each_rule_has_its_message() {
         let resources = to_v1(&Resources::parse("cpus:1;ports:[31000-31001]").unwrap());
         with(|t| (t.container, t.resources) = (Some(container), resources))
     };
+    let secret = |data: Option<&[u8]>| {
+        let value = data.map(|data| v1::secret::Value { data: data.to_vec() });
+        let kind = match data {
+            Some(_) => v1::secret::Type::Value,
+            None => v1::secret::Type::Reference,
+        };
+        let secret = Some(v1::Secret { r#type: Some(kind.into()), value, ..Default::default() });
+        let r#type = Some(v1::environment::variable::Type::Secret.into());
+        v1::environment::Variable { name: "A".into(), r#type, secret, ..Default::default() }
+    };
+    let asking = |command| v1::HealthCheck { command, ..v1::HealthCheck::default() };
     let limits = |name: &str, value| [(name.to_owned(), v1::value::Scalar { value })].into();
     let mut negative = task();
     negative.resources[0].scalar = Some(v1::value::Scalar { value: -1.0 });
@@ -75,13 +86,17 @@ fn each_rule_has_its_message() {
         (with(|t| t.command = None), Some("at least one (but not both)")),
         (with(|t| t.executor = Some(v1::ExecutorInfo::default())), Some("at least one (but not both)")),
         (with(|t| t.command = environment(v1::environment::Variable { name: "A".into(), ..Default::default() })), Some("must have a value")),
+        (with(|t| t.command = environment(secret(Some(b"hush")))), None),
+        (with(|t| t.command = environment(secret(Some(&[0xff])))), Some("not UTF-8")),
+        (with(|t| t.command = environment(secret(None))), Some("no secret resolver")),
+        (with(|t| t.health_check = Some(asking(environment(secret(None))))), Some("invalid health check: Environment variable 'A' refers")),
         (mapped(31_001, 80, "UDP"), None),
         (mapped(31_002, 80, "tcp"), Some("invalid port mapping: host port 31002 is not among the task's resources")),
         (mapped(0, 80, "tcp"), Some("host port 0 is not among")),
         (mapped(31_000, 0, "tcp"), Some("0 is not a port of a container")),
         (mapped(31_000, 80, "icmp"), Some("'icmp' is not a protocol")),
-        (with(|t| t.limits = limits("cpus", 2.0)), None),
-        (with(|t| t.limits = limits("cpus", f64::INFINITY)), None),
+        (with(|t| t.limits = limits("cpus", 2.0)), Some("no TASK_RESOURCE_LIMITS capability")),
+        (with(|t| t.limits = limits("cpus", f64::INFINITY)), Some("no TASK_RESOURCE_LIMITS capability")),
         (with(|t| t.limits = limits("cpus", 0.5)), Some("less than its request")),
         (with(|t| t.limits = limits("cpus", f64::NAN)), Some("less than its request")),
         (with(|t| t.limits = limits("disk", 1.0)), Some("not allowed")),

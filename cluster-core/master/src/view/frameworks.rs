@@ -71,7 +71,7 @@ impl Master {
             "webui_url": info.webui_url(),
             "active": framework.is_connected(),
             "connected": framework.is_connected(),
-            "recovered": framework.connection == Connection::Recovered,
+            "recovered": matches!(framework.connection, Connection::Recovered(_)),
         }))
     }
 

@@ -1,8 +1,9 @@
-//! Agents as the operator API shows them.
+//! Agents and tasks as the operator API shows them.
 
 use crate::Master;
 use crate::agent::Agent;
 use crate::registry::{Drain, Progress};
+use crate::task::Task;
 use crate::view::agents::{CAPABILITIES, pid};
 use mizzen_api::resources::{Spelling, to_v1_as};
 use mizzen_api::v1;
@@ -23,6 +24,25 @@ impl Master {
         Response {
             r#type: Some(response::Type::GetAgents.into()),
             get_agents: Some(agents),
+            ..Response::default()
+        }
+    }
+
+    /// GET_TASKS. None is ever pending: what is launched is known at once.
+    pub(crate) fn get_tasks(&self) -> Response {
+        let frameworks = || self.frameworks.values().chain(&self.completed);
+        let list = |tasks: &mut dyn Iterator<Item = &Task>| tasks.map(|t| t.v1.clone()).collect();
+        let tasks = response::GetTasks {
+            pending_tasks: Vec::new(),
+            tasks: list(&mut frameworks().flat_map(|framework| framework.tasks.values())),
+            completed_tasks: list(&mut frameworks().flat_map(|framework| &framework.completed)),
+            unreachable_tasks: list(
+                &mut frameworks().flat_map(|framework| framework.unreachable.values()),
+            ),
+        };
+        Response {
+            r#type: Some(response::Type::GetTasks.into()),
+            get_tasks: Some(tasks),
             ..Response::default()
         }
     }

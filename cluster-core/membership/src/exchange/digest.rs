@@ -7,6 +7,7 @@
 use super::message::{BUCKETS, Message};
 use super::set::Stand;
 use super::{Effect, Exchange};
+use crate::identity::{node_of, tag_of};
 use mizzen_types::ids::OwnerId;
 use mizzen_types::time::Mono;
 use siphasher::sip::SipHasher13;
@@ -14,7 +15,8 @@ use std::collections::BTreeMap;
 use std::hash::Hasher;
 use std::time::Duration;
 
-/// So long after a log was forgotten, it is not taken again from those who still have it.
+/// So long after a log was forgotten, it is not taken again from those who still have it,
+/// unless its node comes back.
 const FORGOTTEN: Duration = Duration::from_secs(3 * 24 * 3600);
 /// Stands in one message, at most.
 const MAX_STANDS: usize = 16 << 10;
@@ -23,7 +25,14 @@ const MAX_STANDS: usize = 16 << 10;
 #[derive(Debug)]
 pub(super) struct Digests {
     buckets: Vec<u64>,
-    forgotten: BTreeMap<u64, (Stand, Mono)>,
+    forgotten: BTreeMap<u64, Forgotten>,
+}
+
+#[derive(Debug)]
+struct Forgotten {
+    node: OwnerId,
+    stand: Stand,
+    at: Mono,
 }
 
 impl Default for Digests {
@@ -41,19 +50,35 @@ impl Digests {
         }
     }
 
-    pub(super) fn forget(&mut self, tag: u64, stand: Stand, now: Mono) {
+    pub(super) fn forget(&mut self, owner: &OwnerId, stand: Stand, now: Mono) {
+        let tag = tag_of(owner);
         self.change(tag, Some(stand), None);
-        self.forgotten.retain(|_, (_, at)| now.since(*at) < FORGOTTEN);
-        self.forgotten.insert(tag, (stand, now));
+        self.forgotten.retain(|_, forgotten| forgotten.holds(now));
+        self.forgotten.insert(tag, Forgotten { node: node_of(owner), stand, at: now });
     }
 
-    /// Whether this is nothing but what was forgotten.
-    pub(super) fn is_forgotten(&self, tag: u64, stand: Stand) -> bool {
-        self.forgotten.get(&tag).is_some_and(|(last, _)| stand <= *last)
+    /// Whether this is nothing but what was forgotten not long ago.
+    pub(super) fn is_forgotten(&self, tag: u64, stand: Stand, now: Mono) -> bool {
+        let forgotten = self.forgotten.get(&tag).filter(|forgotten| forgotten.holds(now));
+        forgotten.is_some_and(|forgotten| stand <= forgotten.stand)
+    }
+
+    /// The node is there again: what it said is taken as it is. Whether any of it was
+    /// forgotten.
+    pub(super) fn recall(&mut self, node: &OwnerId) -> bool {
+        let before = self.forgotten.len();
+        self.forgotten.retain(|_, forgotten| forgotten.node != *node);
+        self.forgotten.len() < before
     }
 
     fn all(&self) -> u64 {
         self.buckets.iter().fold(0, |all, bucket| all ^ bucket)
+    }
+}
+
+impl Forgotten {
+    fn holds(&self, now: Mono) -> bool {
+        now.since(self.at) < FORGOTTEN
     }
 }
 

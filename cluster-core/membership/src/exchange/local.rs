@@ -1,7 +1,7 @@
 //! The logs that this node writes.
 
 use super::set::{Head, Item, Items, Set, root};
-use super::{Effect, Exchange, MAX_FACT};
+use super::{Effect, Exchange, MAX_FACT, Unsaid};
 use crate::identity::{MAX_GENERATION, node_of, tag_of};
 use crate::wire;
 use mizzen_types::fact::{Fact, Key, Version};
@@ -48,13 +48,30 @@ impl Exchange {
         }
     }
 
-    /// Says `fact` of `key` in a log that was opened; `None` says no more of it. So does a
-    /// fact that is longer than any may be.
-    pub fn say(&mut self, owner: &OwnerId, key: Key, fact: Option<&Fact>, now: Mono) {
+    /// Says `fact` of `key` in a log that was opened; `None` says no more of it.
+    ///
+    /// # Errors
+    ///
+    /// [`Unsaid`] if no entry can hold the fact; then nothing is said of the key any more.
+    pub fn say(
+        &mut self,
+        owner: &OwnerId,
+        key: Key,
+        fact: Option<&Fact>,
+        now: Mono,
+    ) -> Result<(), Unsaid> {
+        let entry = fact.map(|fact| entry(&key, fact)).transpose();
+        let (bytes, outcome) = match entry {
+            Ok(bytes) => (bytes, Ok(())),
+            Err(error) => (None, Err(error)),
+        };
+        self.put(owner, key, bytes, now);
+        outcome
+    }
+
+    fn put(&mut self, owner: &OwnerId, key: Key, bytes: Option<Vec<u8>>, now: Mono) {
         let tag = tag_of(owner);
         let Some(local) = self.locals.get_mut(&tag) else { return };
-        let bytes = fact.and_then(|fact| wire::write_entry(&key, fact));
-        let bytes = bytes.filter(|bytes| bytes.len() <= MAX_FACT);
         let before = local.keys.get(&key).and_then(|sequence| local.items.get(sequence));
         if before.map(|item| &*item.bytes) == bytes.as_deref() {
             return;
@@ -119,5 +136,13 @@ impl Exchange {
         local.changed = true;
         let owner = local.owner.clone();
         self.effects.push_back(Effect::Outlived { owner, generation });
+    }
+}
+
+fn entry(key: &Key, fact: &Fact) -> Result<Vec<u8>, Unsaid> {
+    match wire::write_entry(key, fact) {
+        Ok(bytes) if bytes.len() <= MAX_FACT => Ok(bytes),
+        Ok(bytes) => Err(Unsaid::TooLong { key: key.clone(), length: bytes.len() }),
+        Err(source) => Err(Unsaid::Unwritable { key: key.clone(), source }),
     }
 }

@@ -39,6 +39,8 @@ pub(super) struct Peers {
     chosen: BTreeSet<OwnerId>,
     guests: BTreeMap<OwnerId, Mono>,
     strikes: BTreeMap<OwnerId, (u32, Mono)>,
+    /// Those whose last stream ended.
+    closed: BTreeSet<OwnerId>,
     minute_at: Mono,
     recent_at: Mono,
     choose_at: Option<Mono>,
@@ -56,6 +58,7 @@ impl Peers {
             chosen: BTreeSet::new(),
             guests: BTreeMap::new(),
             strikes: BTreeMap::new(),
+            closed: BTreeSet::new(),
             minute_at: now + jittered(dice, MINUTE),
             recent_at: now + jittered(dice, RECENT),
             choose_at: None,
@@ -88,7 +91,19 @@ impl Peers {
 
     pub(super) fn go(&mut self, node: &OwnerId, now: Mono) {
         self.here.remove(node);
+        self.closed.remove(node);
         self.lose(node, now);
+    }
+
+    pub(super) fn note_closed(&mut self, node: &OwnerId) {
+        if self.here.contains(node) {
+            self.closed.insert(node.clone());
+        }
+    }
+
+    /// Whether the peer's last stream ended, which is told once.
+    pub(super) fn take_closed(&mut self, node: &OwnerId) -> bool {
+        self.closed.remove(node)
     }
 
     pub(super) fn lose(&mut self, node: &OwnerId, now: Mono) {

@@ -69,7 +69,7 @@ impl Pulls {
 impl Exchange {
     /// Asks for those owners of which the peer has something later.
     pub(super) fn want_later(&mut self, from: &OwnerId, stands: &[(u64, super::Stand)], now: Mono) {
-        let later = stands.iter().filter(|(tag, stand)| self.is_later(*tag, *stand));
+        let later = stands.iter().filter(|(tag, stand)| self.is_later(*tag, *stand, now));
         let later: Vec<u64> = later.map(|(tag, _)| *tag).collect();
         let why = if later.len() <= FEW { Why::News } else { Why::Behind };
         for tag in later {
@@ -194,7 +194,8 @@ impl Exchange {
         now: Mono,
     ) -> Result<Taken, Fault> {
         let stand = part.head.stand();
-        if !self.is_later(tag, stand) {
+        // Who has not heard of an expulsion yet is no liar.
+        if !self.is_later(tag, stand, now) || self.is_expelled(&part.head.owner) {
             return Ok(Taken::Done);
         }
         let known = self.pulls.parts.get(&tag).is_some_and(|partial| partial.head == part.head);

@@ -4,7 +4,7 @@ use super::message::{Delta, Message};
 use super::pull::Why;
 use super::ranges::Ranges;
 use super::set::{Items, Set, Stand, root};
-use super::{Exchange, PIECE};
+use super::{Exchange, MAX_ENTRIES, PIECE};
 use crate::identity::{node_of, tag_of};
 use mizzen_types::fact::Version;
 use mizzen_types::ids::OwnerId;
@@ -143,7 +143,8 @@ impl Exchange {
             let tag = tag_of(&delta.head.owner);
             let stand = delta.head.stand();
             if self.stand(tag).is_some_and(|known| stand <= known)
-                || self.digests.is_forgotten(tag, stand)
+                || self.digests.is_forgotten(tag, stand, now)
+                || self.is_expelled(&delta.head.owner)
             {
                 continue;
             }
@@ -172,14 +173,18 @@ impl Exchange {
         };
         items.retain(|sequence, _| !delta.dropped.contains(*sequence));
         items.extend(delta.items.iter().map(|(sequence, item)| (*sequence, item.clone())));
+        if items.len() as u64 > MAX_ENTRIES {
+            return None;
+        }
         let fits = root(items.values()) == delta.head.root;
         let set = Set { head: delta.head.clone(), credential, items };
         (fits && self.is_genuine(&set.head, &set.credential)).then_some(set)
     }
 
     /// Where this node stands, for those who ask about what is new.
-    pub(super) fn is_later(&self, tag: u64, stand: Stand) -> bool {
-        self.stand(tag).is_none_or(|known| known < stand) && !self.digests.is_forgotten(tag, stand)
+    pub(super) fn is_later(&self, tag: u64, stand: Stand, now: Mono) -> bool {
+        self.stand(tag).is_none_or(|known| known < stand)
+            && !self.digests.is_forgotten(tag, stand, now)
     }
 }
 

@@ -6,6 +6,7 @@
 //! old one has another hash. So one signature covers all entries, a removed entry leaves
 //! nothing behind, and an old log is known by its head.
 
+use super::MAX_FACT;
 use super::ranges::Ranges;
 use crate::coding::{Garbage, Reader, Writer};
 use crate::identity::MAX_GENERATION;
@@ -142,8 +143,11 @@ pub(super) fn write_items<'a>(
 pub(super) fn read_items(reader: &mut Reader<'_>) -> Result<Items, Garbage> {
     let mut items = Items::new();
     for _ in 0..reader.count(2)? {
-        let sequence = reader.number()?;
-        items.insert(sequence, Item::new(sequence, reader.blob()?));
+        let (sequence, bytes) = (reader.number()?, reader.blob()?);
+        if bytes.len() > MAX_FACT {
+            return Err(Garbage::Malformed("entry"));
+        }
+        items.insert(sequence, Item::new(sequence, bytes));
     }
     Ok(items)
 }

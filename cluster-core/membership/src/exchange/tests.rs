@@ -5,9 +5,12 @@ use super::ranges::Ranges;
 use super::set::{Head, Item, Items, root};
 use super::*;
 use crate::wire;
+use mizzen_types::fact::FrameworkFact;
 use mizzen_types::random::Dice;
 use siphasher::sip::SipHasher13;
 use std::hash::Hasher;
+
+mod forgotten;
 
 /// Hashes as signatures: whoever signs as another one is found out.
 struct Hashes(OwnerId);
@@ -80,7 +83,7 @@ impl Nodes {
     fn say(&mut self, name: &str, number: usize, fact: Option<&Fact>) {
         let now = self.now;
         let node = self.node(name);
-        node.say(&id(name), key(number), fact, now);
+        node.say(&id(name), key(number), fact, now).unwrap();
         node.publish(now);
     }
 
@@ -188,6 +191,67 @@ fn what_one_says_the_others_learn() {
     assert_eq!(nodes.faults, []);
 }
 
+/// The stream between two breaks, with all that is on its way, and another one opens.
+fn reconnect(nodes: &mut Nodes, [one, other]: [&str; 2]) {
+    let now = nodes.now;
+    for (node, peer) in [(one, other), (other, one)] {
+        nodes.node(node).handle_closed(&id(peer), now);
+    }
+    for (node, peer) in [(one, other), (other, one)] {
+        nodes.node(node).handle_opened(&id(peer), now);
+    }
+}
+
+#[test]
+fn news_that_a_stream_took_along_is_found_when_there_is_another_one() {
+    let mut nodes = Nodes::new(&["a", "b"]);
+    nodes.say("a", 1, Some(&claim(1)));
+    nodes.pass(Duration::from_secs(1));
+    nodes.learned.clear();
+    nodes.say("a", 2, Some(&claim(2)));
+    let now = nodes.now;
+    nodes.node("a").handle_timeout(now);
+    while nodes.node("a").poll_effect().is_some() {}
+    nodes.pass(Duration::from_millis(200));
+    assert_eq!(nodes.learned, [], "it was told, and swallowed");
+
+    reconnect(&mut nodes, ["a", "b"]);
+    nodes.pass(Duration::from_millis(200));
+    let said: Vec<_> = nodes.learned.iter().map(|(_, learned)| &learned.said[..]).collect();
+    assert_eq!(said, [&[(key(2), claim(2))][..]]);
+}
+
+#[test]
+fn what_was_asked_by_a_stream_that_broke_is_asked_again_at_once() {
+    let mut nodes = Nodes::new(&["a", "b"]);
+    nodes.say("a", 1, Some(&claim(1)));
+    let now = nodes.now;
+    nodes.node("a").handle_timeout(now);
+    while nodes.node("a").poll_effect().is_some() {}
+    // It is heard that there is something, and the question for it is lost.
+    let stand = nodes.node("a").stand(tag_of(&id("a"))).unwrap();
+    nodes.lie("a", "b", &Message::Recent(vec![(tag_of(&id("a")), stand)]));
+    nodes.learned.clear();
+    reconnect(&mut nodes, ["a", "b"]);
+    nodes.pass(Duration::from_millis(200));
+    assert_eq!(nodes.learned.len(), 1, "it is not waited for");
+}
+
+#[test]
+fn a_fact_that_no_entry_can_hold_is_refused_and_what_it_replaces_is_taken_back() {
+    let mut nodes = Nodes::new(&["a", "b"]);
+    nodes.say("a", 1, Some(&claim(1)));
+    nodes.pass(Duration::from_secs(1));
+    nodes.learned.clear();
+    let now = nodes.now;
+    let name = "x".repeat(MAX_FACT);
+    let long = Fact::Framework(FrameworkFact { name, hostname: None, port: None });
+    let error = nodes.node("a").say(&id("a"), key(1), Some(&long), now).unwrap_err();
+    assert!(matches!(error, Unsaid::TooLong { length, .. } if length > MAX_FACT), "{error}");
+    nodes.pass(Duration::from_secs(1));
+    assert_eq!(nodes.learned[0].1.gone, [key(1)]);
+}
+
 #[test]
 fn news_in_quick_succession_is_told_together_and_each_key_once() {
     let mut nodes = Nodes::new(&["a", "b"]);
@@ -212,7 +276,7 @@ fn a_long_log_comes_in_pieces_and_goes_on_with_another_peer() {
     let mut nodes = Nodes::new(&["a", "b", "c"]);
     let now = nodes.now;
     for number in 0..20_000 {
-        nodes.node("a").say(&id("a"), key(number), Some(&claim(number)), now);
+        nodes.node("a").say(&id("a"), key(number), Some(&claim(number)), now).unwrap();
     }
     nodes.node("a").publish(now);
     nodes.pass(Duration::from_secs(1));

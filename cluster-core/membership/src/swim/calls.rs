@@ -2,7 +2,7 @@
 //! and to those it was told of.
 
 use super::packet::Packet;
-use super::{Alarm, Effect, Swim, TELL_AGAIN};
+use super::{Alarm, Effect, Swim, TELL_AGAIN, TELLINGS};
 use crate::identity::Identity;
 use foca::{Header, Member, Message};
 use mizzen_types::time::Mono;
@@ -16,7 +16,9 @@ impl Swim {
         }
     }
 
-    /// Asks a suspect once more and says why: its answer comes with the objection.
+    /// Asks a suspect once more and says why: its answer comes with the objection. After some
+    /// times at once this goes on slowly: whoever was to call it dead may be gone, or be in
+    /// another life, and what it hears here may be all that it hears of the suspicion.
     pub(super) fn tell(&mut self, suspect: Identity, probe: u8, left: u8, now: Mono) {
         let known = self.foca.iter_members().find(|member| member.id() == &suspect);
         let Some(member) = known.filter(|member| member.state() == foca::State::Suspect) else {
@@ -25,8 +27,23 @@ impl Swim {
         let message = Message::Ping(probe);
         let updates = vec![member.clone()];
         self.send(&suspect, message, updates);
-        if left > 1 {
-            self.alarm(now + TELL_AGAIN, Alarm::Tell { suspect, probe, left: left - 1 });
+        let after = if left > 1 { TELL_AGAIN } else { self.timings.suspect };
+        self.tell_at(now + after, suspect, probe, left.saturating_sub(1));
+    }
+
+    /// Has a suspect told later, if it is still one then.
+    pub(super) fn tell_at(&mut self, at: Mono, suspect: Identity, probe: u8, left: u8) {
+        let of_it = |alarm: &Alarm| matches!(alarm, Alarm::Tell { suspect: other, .. } if *other == suspect);
+        self.alarms.retain(|_, alarm| !of_it(alarm));
+        self.alarm(at, Alarm::Tell { suspect, probe, left });
+    }
+
+    /// Goes on in another life: what was begun in the one before counts for nothing, and
+    /// neither probes nor verdicts go on by themselves before somebody speaks.
+    pub(super) fn begin_life(&mut self, now: Mono) {
+        self.run(now, |foca, out| foca.apply_many(std::iter::empty(), false, out));
+        for suspect in self.suspects.values().cloned().collect::<Vec<_>>() {
+            self.tell(suspect, 0, TELLINGS, now);
         }
     }
 

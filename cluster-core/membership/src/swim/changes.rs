@@ -16,10 +16,11 @@ impl Swim {
     }
 
     /// Compares what foca knows of these members with what was said of them.
-    pub(super) fn look_again(&mut self, tags: &[u64]) {
+    pub(super) fn look_again(&mut self, tags: &[u64], now: Mono) {
         if tags.is_empty() {
             return;
         }
+        let mut suspects = Vec::new();
         let members = self.foca.iter_membership_state();
         for member in members.filter(|member| tags.contains(&member.id().tag())) {
             let id = member.id();
@@ -27,6 +28,7 @@ impl Swim {
             match member.state() {
                 foca::State::Suspect if !suspected => {
                     self.suspects.insert(id.tag(), id.clone());
+                    suspects.push(id.clone());
                     self.effects.push_back(Effect::Changed(id.clone(), State::Suspect));
                 }
                 foca::State::Alive if suspected => {
@@ -35,6 +37,11 @@ impl Swim {
                 }
                 foca::State::Suspect | foca::State::Alive | foca::State::Down => {}
             }
+        }
+        // By then whoever began with it has called it dead, if all goes well.
+        let late = now + self.timings.suspect * 2;
+        for suspect in suspects {
+            self.tell_at(late, suspect, 0, 0);
         }
     }
 
@@ -48,11 +55,14 @@ impl Swim {
                 None => {}
             },
             Note::Silent(id, probe) => {
-                self.look_again(&[id.tag()]);
+                self.look_again(&[id.tag()], now);
                 self.tell(id, probe, TELLINGS, now);
                 self.spread(now);
             }
-            Note::Renewed(id) => self.effects.push_back(Effect::Renewed(id)),
+            Note::Renewed(id) => {
+                self.effects.push_back(Effect::Renewed(id));
+                self.begin_life(now);
+            }
             Note::Ghost(id) => self.answer_ghost(&id),
         }
     }

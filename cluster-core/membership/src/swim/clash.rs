@@ -91,6 +91,7 @@ impl Swim {
         let life = next.clone();
         self.run(now, |foca, out| foca.change_identity(life, out));
         self.effects.push_back(Effect::Renewed(next));
+        self.begin_life(now);
     }
 
     fn stay_out(&mut self, by: Identity, now: Mono) {

@@ -62,7 +62,7 @@ impl Swim {
             foca.apply_many(members.into_iter(), !alone, &mut *out)?;
             foca.gossip(out)
         });
-        self.look_again(&known);
+        self.look_again(&known, now);
         Ok(())
     }
 }

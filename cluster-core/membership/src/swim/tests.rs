@@ -146,6 +146,27 @@ fn what_is_meant_for_the_life_before_is_answered_by_this_one() {
 }
 
 #[test]
+fn the_next_life_asks_of_its_own_accord() {
+    let mut swim = node(1, &[2]);
+    let (now, all) = pass(&mut swim, Mono(0), 1500);
+    assert_eq!(changes(&all), [(2, State::Suspect)]);
+    let dead = packet(&identity(2), &identity(1), Message::TurnUndead, Vec::new());
+    swim.handle_datagram(address(2), &dead, now);
+    effects(&mut swim);
+    // Nothing of what it says at once arrives, and nobody speaks to it.
+    let (_, all) = pass(&mut swim, now, 10_000);
+    let asks = |effect: &&Effect| match effect {
+        Effect::Send { to, bytes } if *to == address(2) => {
+            let packet = Packet::read(&bytes[1..]).unwrap();
+            packet.header.src == *swim.me() && matches!(packet.header.message, Message::Ping(_))
+        }
+        _ => false,
+    };
+    assert!(all.iter().filter(asks).count() >= 3);
+    assert!(changes(&all).contains(&(2, State::Dead)), "and comes to a verdict");
+}
+
+#[test]
 fn datagrams_are_short_whatever_there_is_to_say() {
     let mut swim = node(1, &[2]);
     let many: Vec<Identity> = (0..5000_u32)

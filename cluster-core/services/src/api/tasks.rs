@@ -4,14 +4,15 @@ use super::read::{self, Query};
 use super::{Answer, Reply};
 use crate::app::App;
 use crate::app_id::AppId;
-use crate::instance::{Condition, Instance};
+use crate::instance::{Condition, Goal, Instance};
 use crate::problem::Refusal;
 use crate::scheduler::{Change, Services};
+use crate::service::Service;
 use crate::task::ports;
 use mizzen_types::time::Now;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Deserialize)]
 struct Ids {
@@ -108,7 +109,8 @@ impl Services {
         Ok(reply.unwrap_or_else(|| Reply::json(200, json!({"tasks": tasks}))))
     }
 
-    /// With `scale`, the apps get smaller by what was ended, which is a deployment.
+    /// With `scale`, the apps get smaller by what was ended, which is a deployment. `wipe` is
+    /// about volumes that outlive tasks, and there are none.
     fn end_tasks(
         &mut self,
         ids: &[String],
@@ -123,27 +125,31 @@ impl Services {
             self.stop_tasks(ids, now);
             return Ok(None);
         }
-        let mut fewer: BTreeMap<AppId, u32> = BTreeMap::new();
-        for id in ids {
-            if let Some(app) = self.app_of_task(id) {
-                *fewer.entry(app.clone()).or_default() += 1;
-            }
-        }
+        let fewer = self.wanted_among(ids);
         let change = |(id, n): (AppId, u32)| {
             let app = self.app(&id)?.clone();
             let instances = app.instances.saturating_sub(n);
             Some((id, Change::Put(Box::new(App { instances, ..app }))))
         };
         let changes: BTreeMap<AppId, Change> = fewer.into_iter().filter_map(change).collect();
-        // The deployment would choose its own victims, so these must be told first; that
-        // must not happen if it is going to be refused.
-        let blockers = self.blockers(changes.keys());
-        if query.locks() == crate::scheduler::Locks::Respect && !blockers.is_empty() {
-            return Err(Refusal::Locked(blockers));
-        }
+        // The deployment would choose its own victims, so these are told between finding out
+        // that nothing speaks against it and beginning it.
+        let prepared = self.prepare(changes, query.locks(), now)?;
         self.mark_stopped(ids);
-        let started = self.deploy(changes, query.locks(), now)?;
-        Ok(Some(Reply::started(200, &started)))
+        Ok(Some(Reply::started(200, &self.begin(prepared, now))))
+    }
+
+    /// How many of these tasks each app loses; who was told to end before is no loss.
+    fn wanted_among(&self, ids: &[String]) -> BTreeMap<AppId, u32> {
+        let ids: BTreeSet<&String> = ids.iter().collect();
+        let wanted = |(app, service): (&AppId, &Service)| {
+            let copies = service.instances.values();
+            let copies =
+                copies.filter(|copy| copy.goal == Goal::Run && ids.contains(&copy.task_id));
+            let count = u32::try_from(copies.count()).unwrap_or(u32::MAX);
+            (count > 0).then(|| (app.clone(), count))
+        };
+        self.services.iter().filter_map(wanted).collect()
     }
 }
 
@@ -158,5 +164,47 @@ fn endpoint(app: &App, copy: &Instance, index: usize) -> String {
         (None, Some(address), Some(port)) if address.contains(':') => format!("[{address}]:{port}"),
         (None, Some(address), Some(port)) => format!("{address}:{port}"),
         _ => format!("{}:0", copy.host),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::deployment::MAX_DEPLOYMENTS;
+    use crate::testing::World;
+    use serde_json::{Value, json};
+
+    fn running(instances: u32) -> World {
+        let mut world = World::new();
+        world.post(json!({"instances": instances, "cpus": 0.1, "mem": 10}));
+        world.offer(1);
+        world.run_from(0);
+        world
+    }
+
+    #[test]
+    fn an_app_shrinks_by_a_task_once_however_often_it_is_named() {
+        let mut world = running(3);
+        let task = world.ids()[0].clone();
+        let body = json!({"ids": [task, task]});
+        for _ in 0..2 {
+            let path = "/v2/tasks/delete?scale=true&force=true";
+            assert_eq!(world.request("POST", path, &body).0, 200);
+            assert_eq!(world.get("/v2/apps/web")["app"]["instances"], 2);
+        }
+    }
+
+    #[test]
+    fn no_task_ends_for_a_change_that_is_refused() {
+        let mut world = running(2);
+        for n in 0..MAX_DEPLOYMENTS {
+            let app = json!({"id": format!("/other-{n}"), "cmd": "x", "cpus": 1000});
+            assert_eq!(world.request("POST", "/v2/apps", &app).0, 201);
+        }
+        world.calls.clear();
+        let path = format!("/v2/apps/web/tasks/{}?scale=true", world.ids()[0]);
+        let (status, body) = world.request("DELETE", &path, &Value::Null);
+        assert_eq!(status, 403, "{body}");
+        world.advance(std::time::Duration::from_secs(1));
+        assert_eq!(world.take_kills(), [""; 0]);
     }
 }

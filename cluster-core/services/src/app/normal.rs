@@ -62,7 +62,7 @@ pub fn app(document: Document, settings: &Settings) -> Result<App, AppIdError> {
 }
 
 /// Gives numbers to service ports that are 0. A port keeps the number that the
-/// same port of `old` has; others get the lowest one that is not `taken`. Required
+/// same port of `old` has, unless the document gives it to another; others get the lowest one that is not `taken`. Required
 /// host ports are left as they are: there, 0 means any host port.
 pub fn assign_service_ports(
     app: &mut App,
@@ -81,11 +81,13 @@ pub fn assign_service_ports(
     } else {
         mappings.into_iter().flatten().map(|mapping| &mut mapping.service_port).collect()
     };
-    let mut used: BTreeSet<u16> = ports.iter().map(|port| **port).chain(kept.clone()).collect();
+    let explicit: BTreeSet<u16> = ports.iter().map(|port| **port).filter(|n| *n != 0).collect();
+    let mut used: BTreeSet<u16> = explicit.iter().copied().chain(kept.clone()).collect();
     let (first, last) = settings.service_ports;
     for (index, port) in ports.into_iter().enumerate().filter(|(_, port)| **port == 0) {
         let free = || (first..=last).find(|n| !taken.contains(n) && !used.contains(n));
-        let number = kept.get(index).copied().filter(|kept| *kept != 0).or_else(free);
+        let kept = kept.get(index).filter(|kept| **kept != 0 && !explicit.contains(kept));
+        let number = kept.copied().or_else(free);
         *port = number.unwrap_or_default();
         used.insert(*port);
     }
@@ -231,6 +233,9 @@ mod tests {
         let mut new = make(json!({"id": "/a", "cmd": "y", "ports": [0, 0, 0, 0]}));
         assign_service_ports(&mut new, Some(&old), &BTreeSet::from([10_000]), &settings);
         assert_eq!(new.service_ports(), [10_001, 10_003, 10_002, 10_004]);
+        let mut moved = make(json!({"id": "/a", "cmd": "y", "ports": [0, 10_001]}));
+        assign_service_ports(&mut moved, Some(&old), &BTreeSet::from([10_000]), &settings);
+        assert_eq!(moved.service_ports(), [10_004, 10_001], "a number is given once");
     }
 
     #[test]

@@ -3,13 +3,13 @@
 use super::Services;
 use crate::app::{App, normal};
 use crate::app_id::AppId;
-use crate::deployment::{self, Deployment, MAX_DEPLOYMENTS};
+use crate::deployment::{self, Deployment, MAX_DEPLOYMENTS, Step};
 use crate::problem::Refusal;
 use crate::store::{self, Key};
 use crate::task;
 use crate::version::Version;
 use mizzen_types::error::chain;
-use mizzen_types::time::Now;
+use mizzen_types::time::{Mono, Now};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What is to become of an app.
@@ -43,6 +43,17 @@ pub(crate) struct Started {
     pub deployment: String,
 }
 
+/// A deployment that nothing speaks against.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    version: Version,
+    /// Deployments whose place it takes.
+    blockers: Vec<String>,
+    originals: Targets,
+    targets: Targets,
+    steps: Vec<Step>,
+}
+
 type Targets = BTreeMap<AppId, Option<App>>;
 
 impl Services {
@@ -50,14 +61,29 @@ impl Services {
     ///
     /// # Errors
     ///
-    /// A [`Refusal`] if apps are locked, unknown, depend on each other in a circle, cannot be
-    /// written down, or too many deployments are under way; nothing has changed then.
+    /// As [`Self::prepare`]; nothing has changed then.
     pub(crate) fn deploy(
         &mut self,
         changes: BTreeMap<AppId, Change>,
         locks: Locks,
         now: Now,
     ) -> Result<Started, Refusal> {
+        let prepared = self.prepare(changes, locks, now)?;
+        Ok(self.begin(prepared, now))
+    }
+
+    /// Finds out what a deployment would be, and changes nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// A [`Refusal`] if apps are locked, unknown, depend on each other in a circle, cannot be
+    /// written down, or too many deployments are under way.
+    pub(crate) fn prepare(
+        &self,
+        changes: BTreeMap<AppId, Change>,
+        locks: Locks,
+        now: Now,
+    ) -> Result<Prepared, Refusal> {
         let blockers = self.blockers(changes.keys());
         if locks == Locks::Respect && !blockers.is_empty() {
             return Err(Refusal::Locked(blockers));
@@ -72,10 +98,19 @@ impl Services {
         self.check_circles(&targets)?;
         let originals: Targets =
             targets.keys().map(|id| (id.clone(), self.app(id).cloned())).collect();
-        let steps = deployment::steps(&originals, &targets).map_err(|ids| circle(&ids))?;
+        let resumed = targets.keys().filter(|id| self.is_half_way(id)).cloned().collect();
+        let steps = deployment::steps(&originals, &targets, &resumed);
+        let steps = steps.map_err(|ids| circle(&ids))?;
+        Ok(Prepared { version, blockers, originals, targets, steps })
+    }
+
+    /// Begins what was prepared just before. Other apps of deployments whose place it takes
+    /// stay as they are.
+    pub(crate) fn begin(&mut self, prepared: Prepared, now: Now) -> Started {
+        let Prepared { version, blockers, originals, targets, steps } = prepared;
         let id = task::uuid(&mut self.dice);
         for blocker in blockers {
-            self.remove_deployment(&blocker);
+            self.remove_deployment(&blocker, now.mono);
         }
         for (id, target) in targets {
             self.apply(&id, target);
@@ -86,13 +121,14 @@ impl Services {
             self.deployments.insert(id.clone(), deployment);
         }
         self.settle(now);
-        Ok(Started { version, deployment: id })
+        Started { version, deployment: id }
     }
 
     /// Ends a deployment and leaves its apps as they are.
-    fn remove_deployment(&mut self, id: &str) {
+    fn remove_deployment(&mut self, id: &str, now: Mono) {
         if let Some(deployment) = self.deployments.remove(id) {
             self.forget(&Key::Deployment(id));
+            self.halt(&deployment, now);
             self.dirty.extend(deployment.originals.into_keys());
         }
     }
@@ -122,9 +158,9 @@ impl Services {
         }
     }
 
-    /// Stops a deployment half-way.
+    /// Stops a deployment half-way: nothing more is done for it.
     pub(crate) fn cancel(&mut self, id: &str, now: Now) {
-        self.remove_deployment(id);
+        self.remove_deployment(id, now.mono);
         self.settle(now);
     }
 
@@ -155,7 +191,8 @@ impl Services {
         Version::at(now.wall).max(taken.unwrap_or_default())
     }
 
-    /// What the apps are to be; those that do not change are left out.
+    /// What the apps are to be; those that do not change are left out, unless a deployment
+    /// of them is stopped half-way: being named again, it goes on.
     fn targets(
         &self,
         changes: BTreeMap<AppId, Change>,
@@ -175,7 +212,8 @@ impl Services {
                 Change::Restore(app) => Some(App { version, ..*app }),
                 Change::Put(mut app) => {
                     normal::assign_service_ports(&mut app, old, &ports, &self.settings);
-                    if old.is_some_and(|old| old.same_request(&app)) {
+                    let same = old.is_some_and(|old| old.same_request(&app));
+                    if same && !self.is_half_way(&id) {
                         continue;
                     }
                     date(&mut app, old, version);
@@ -195,7 +233,7 @@ impl Services {
         }
         let mut all: Targets = self.apps().map(|app| (app.id.clone(), Some(app.clone()))).collect();
         all.extend(targets.clone());
-        deployment::steps(&Targets::new(), &all).map_err(|ids| circle(&ids))?;
+        deployment::steps(&Targets::new(), &all, &BTreeSet::new()).map_err(|ids| circle(&ids))?;
         Ok(())
     }
 
@@ -205,8 +243,12 @@ impl Services {
             Some(app) => self.save(&Key::App(id), app),
             None => self.forget(&Key::App(id)),
         }
+        self.lift_halt(id);
         let service = self.service(id);
-        service.backoff.reset();
+        // More copies of what fails are no reason to try more often.
+        if service.app.as_ref().map(App::config) != target.as_ref().map(App::config) {
+            service.backoff.reset();
+        }
         let Some(old) = std::mem::replace(&mut service.app, target) else { return };
         service.versions.insert(old.version, old.clone());
         self.save(&Key::OldVersion(id, old.version), &old);
@@ -246,4 +288,25 @@ fn check_writable(targets: &Targets) -> Result<(), Refusal> {
 fn circle(ids: &[AppId]) -> Refusal {
     let ids: Vec<&str> = ids.iter().map(AppId::as_str).collect();
     Refusal::invalid("/dependencies", format!("form a circle: {}", ids.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::World;
+    use mizzen_api::v1::TaskState;
+    use serde_json::json;
+
+    #[test]
+    fn only_another_configuration_makes_failures_forgotten() {
+        let mut world = World::new();
+        world.post(json!({"instances": 1, "cpus": 0.1, "mem": 10, "backoffSeconds": 60}));
+        world.offer(1);
+        let task = world.ids()[0].clone();
+        world.update(&task, TaskState::TaskFailed, None);
+        for (change, left) in [(json!({"instances": 2}), 60), (json!({"cmd": "false"}), 0)] {
+            world.request("PUT", "/v2/apps/web?force=true", &change);
+            let queue = &world.get("/v2/queue")["queue"][0];
+            assert_eq!(queue["delay"]["timeLeftSeconds"], left, "{change}");
+        }
+    }
 }

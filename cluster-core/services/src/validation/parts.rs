@@ -120,10 +120,12 @@ pub fn constraint(constraint: &Constraint, path: &str, found: &mut Found) {
             found.check(number.is_some(), path, "MAX_PER needs a whole number as its value");
         }
         O::Is => found.check(value.is_some(), path, "IS needs a value"),
-        O::Like | O::Unlike => match value.map(regex_lite::Regex::new) {
-            None => found.add(path, "LIKE and UNLIKE need a regular expression"),
-            Some(Err(error)) => found.add(path, format!("is no regular expression: {error}")),
-            Some(Ok(_)) => {}
-        },
+        O::Like | O::Unlike => {
+            match value.filter(|value| !value.is_empty()).map(regex_lite::Regex::new) {
+                None => found.add(path, "LIKE and UNLIKE need a regular expression"),
+                Some(Err(error)) => found.add(path, format!("is no regular expression: {error}")),
+                Some(Ok(_)) => {}
+            }
+        }
     }
 }

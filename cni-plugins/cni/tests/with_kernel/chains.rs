@@ -1,7 +1,7 @@
 //! Our plugins among those of the CNI project, as Debian has them.
 
 use crate::host::{DEBIAN, Host, IPAM, OVERLAY, PORTMAP, address, chained, container, ip, ip_tool};
-use crate::support::{Namespace, connect};
+use mizzen_tests_support::namespace::{Namespace, connect};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

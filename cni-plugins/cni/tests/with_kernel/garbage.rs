@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use crate::host::{Host, IPAM, OVERLAY, address, container};
-use crate::support::Namespace;
 use mizzen_isolators::{Containerizer, Settings};
+use mizzen_tests_support::namespace::Namespace;
 use serde_json::json;
 
 /// A daemon whose run directories are below `run_root`.

@@ -10,7 +10,7 @@ use mizzen_netlink::LinkState;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::Namespace;
+use mizzen_tests_support::namespace::Namespace;
 
 pub const OVERLAY: &str = env!("CARGO_BIN_EXE_mizzen-overlay");
 pub const IPAM: &str = env!("CARGO_BIN_EXE_mizzen-ipam");

@@ -8,7 +8,7 @@ use mizzen_netlink::{LinkChange, Plug, VethPeer, VethSpec};
 use serde_json::json;
 
 use crate::host::{Host, OVERLAY, address, container, ip, ip_tool};
-use crate::support::{Namespace, connect};
+use mizzen_tests_support::namespace::{Namespace, connect};
 
 /// Killed anywhere between its first instruction and its answer, a plugin leaves what
 /// one DEL removes.

@@ -8,6 +8,4 @@ mod host;
 mod killed;
 mod plugins;
 mod ports;
-#[path = "../../../netlink/tests/support/mod.rs"]
-mod support;
 mod wishes;

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::Child;
 
 use crate::host::{Host, IPAM, OVERLAY, address, container, ip, ip_tool};
-use crate::support::{Namespace, connect};
 use mizzen_netlink::LinkChange;
+use mizzen_tests_support::namespace::{Namespace, connect};
 use serde_json::{Value, json};
 
 #[test]

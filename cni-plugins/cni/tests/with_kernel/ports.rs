@@ -7,7 +7,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::host::{Answer, Host, PORTMAP, chained, container, ip, ip_tool};
-use crate::support::Namespace;
+use mizzen_tests_support::namespace::Namespace;
+use mizzen_tests_support::wait::PATIENCE;
 use serde_json::{Value, json};
 
 /// A host with a neighbour outside, 192.0.2.1 and 192.0.2.2, fd02::1 and fd02::2.
@@ -84,8 +85,8 @@ fn listen(namespace: &Namespace, at: &str) -> TcpListener {
 /// Sends a datagram from `client` and returns whether `server` answered it.
 fn echoes(client: &UdpSocket, to: &str, server: &UdpSocket) -> bool {
     let to: SocketAddr = to.parse().unwrap();
-    client.set_read_timeout(Some(Duration::from_millis(700))).unwrap();
-    server.set_read_timeout(Some(Duration::from_millis(700))).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    server.set_read_timeout(Some(PATIENCE)).unwrap();
     client.send_to(b"ping", to).unwrap();
     let mut buffer = [0; 16];
     let Ok((length, from)) = server.recv_from(&mut buffer) else { return false };

@@ -4,11 +4,11 @@ use ipnet::IpNet;
 use netlink_packet_core::DefaultNla;
 use netlink_packet_netfilter::NetfilterProtoFamily;
 use netlink_packet_netfilter::nftables::{
-    Bitwise, Cmp, DataAttribute, Expressions, Immediate, MetaKey, Operator, Payload, Register,
-    Verdict, VerdictAttribute,
+    Bitwise, DataAttribute, Expressions, Immediate, MetaKey, Operator, Register, Verdict,
+    VerdictAttribute,
 };
 
-use super::{REGISTER, Side, compare, compare_net, link_name, load, other};
+use super::{REGISTER, Side, compare, compare_net, link_name, load, load_bytes, other};
 
 /// A rule for packets that are passed on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -127,18 +127,9 @@ fn fit_segments() -> Vec<Expressions> {
     vec![
         load(MetaKey::L4Proto),
         compare(Operator::Equal, vec![libc::IPPROTO_TCP as u8]),
-        Expressions::Payload(vec![
-            Payload::DestinationRegister(REGISTER),
-            Payload::Base(libc::NFT_PAYLOAD_TRANSPORT_HEADER as u32),
-            Payload::Offset(FLAGS_AT),
-            Payload::Len(1),
-        ]),
+        load_bytes(libc::NFT_PAYLOAD_TRANSPORT_HEADER, FLAGS_AT, 1),
         masked(vec![SYN]),
-        Expressions::Cmp(vec![
-            Cmp::SourceRegister(REGISTER),
-            Cmp::Op(Operator::NotEqual),
-            Cmp::Data(DataAttribute::Value(vec![0])),
-        ]),
+        compare(Operator::NotEqual, vec![0]),
         other("rt", &[(1, REGISTER.into()), (2, SEGMENT)]),
         other(
             "byteorder",

@@ -2,10 +2,10 @@
 
 use netlink_packet_core::NetlinkMessage;
 use netlink_packet_netfilter::NetfilterMessage;
-use netlink_packet_netfilter::nftables::{Expressions, InetHookNumber, MetaKey, Operator, Payload};
+use netlink_packet_netfilter::nftables::{Expressions, InetHookNumber, MetaKey, Operator};
 
 use super::forward::drop_it;
-use super::{ChainSpec, REGISTER, compare, link_name, load, new_chain, new_rule};
+use super::{ChainSpec, compare, link_name, load, load_bytes, new_chain, new_rule};
 
 /// Tunnels whose packets come and go by one link only, which encrypts them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -51,12 +51,7 @@ pub(super) fn to_port(port: u16) -> Vec<Expressions> {
     vec![
         load(MetaKey::L4Proto),
         compare(Operator::Equal, vec![libc::IPPROTO_UDP as u8]),
-        Expressions::Payload(vec![
-            Payload::DestinationRegister(REGISTER),
-            Payload::Base(libc::NFT_PAYLOAD_TRANSPORT_HEADER as u32),
-            Payload::Offset(PORT_AT),
-            Payload::Len(2),
-        ]),
+        load_bytes(libc::NFT_PAYLOAD_TRANSPORT_HEADER, PORT_AT, 2),
         compare(Operator::Equal, port.to_be_bytes().to_vec()),
     ]
 }

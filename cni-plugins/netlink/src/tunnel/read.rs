@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use mizzen_net_words::Mac;
 use netlink_packet_core::{DecodeError, NlaBuffer, ParseableParametrized};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::neighbour::{
@@ -14,7 +15,7 @@ use netlink_packet_route::route::{
 
 use super::TunnelEntry;
 use crate::attributes::attributes_after;
-use crate::link::{IfIndex, Mac};
+use crate::link::IfIndex;
 use crate::route::address;
 
 /// One of our routes; `None` is another one.

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use mizzen_net_words::Mac;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NetlinkMessage};
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourHeader, NeighbourMessage,
@@ -15,7 +16,7 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use super::{TunnelChange, TunnelEntry};
 use crate::address::family;
 use crate::connection::request;
-use crate::link::{IfIndex, Mac};
+use crate::link::IfIndex;
 
 /// Preferred to by any other route to the same network.
 const LAST_METRIC: u32 = 0xffff;

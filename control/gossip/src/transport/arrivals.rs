@@ -2,7 +2,7 @@
 
 use super::line::Established;
 use super::{Channel, Event, Transport};
-use crate::certificate::Certificate;
+use crate::certificate::{Certificate, is_of_key};
 use crate::issued::{Expulsions, Issued};
 use crate::join::Admission;
 use crate::text;
@@ -128,9 +128,7 @@ impl Transport {
             Ok(Control::Issued(issued) | Control::Hello { issued, .. }) => {
                 self.learn_from_peer(&issued, now);
             }
-            Ok(Control::Renew { public_key }) => {
-                self.events.push_back(Event::RenewalAsked { peer, public_key });
-            }
+            Ok(Control::Renew { public_key }) => self.take_wish(peer, public_key, now.mono),
             Ok(Control::Renewed(Ok(certificate))) => {
                 self.events.push_back(Event::Certificate(certificate));
             }
@@ -140,6 +138,17 @@ impl Transport {
             // What a later version says beyond this is not for this one.
             Ok(Control::Ping) | Err(_) => {}
         }
+    }
+
+    /// A peer wants a certificate: of the key that it has one of, and of no other.
+    fn take_wish(&mut self, peer: OwnerId, public_key: Vec<u8>, now: Mono) {
+        let line = self.peers.get(&peer).and_then(|peer| peer.line.as_ref());
+        if line.is_some_and(|line| is_of_key(&line.certificate, &public_key)) {
+            return self.events.push_back(Event::RenewalAsked { peer, public_key });
+        }
+        tracing::warn!(%peer, "a node wants a certificate of another key than its own");
+        let refusal = "that is not the key of the node's certificate".to_owned();
+        self.send_certificate(&peer, Err(refusal), now);
     }
 
     /// What a peer knows of the authority's.

@@ -7,6 +7,7 @@ use crate::frame;
 use crate::issued::Issued;
 use crate::tls::server_name;
 use mizzen_types::ids::OwnerId;
+use rustls::pki_types::CertificateDer;
 use socket2::{SockRef, TcpKeepalive};
 use std::io::{Error, ErrorKind};
 use std::net::SocketAddr;
@@ -33,6 +34,8 @@ const UNHEARD: Duration = Duration::from_secs(15);
 #[derive(Debug)]
 pub(super) struct Established {
     pub(super) peer: OwnerId,
+    /// The peer's, which was checked.
+    pub(super) certificate: CertificateDer<'static>,
     /// Which dial it was, if it was this node's.
     pub(super) dial: Option<u64>,
     pub(super) stream: TlsStream<TcpStream>,
@@ -45,8 +48,8 @@ pub(super) async fn dial(peer: OwnerId, address: SocketAddr, serial: u64, shared
     let opened = tokio::time::timeout(LIMIT, connect(&peer, address, &shared)).await;
     let opened = opened.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()));
     let found = match opened {
-        Ok((stream, issued)) => {
-            Found::Established(Box::new(Established { peer, dial: Some(serial), stream, issued }))
+        Ok(established) => {
+            Found::Established(Box::new(Established { dial: Some(serial), ..established }))
         }
         Err(error) => Found::DialFailed { peer, serial, reason: format!("{address}: {error}") },
     };
@@ -58,7 +61,7 @@ async fn connect(
     peer: &OwnerId,
     address: SocketAddr,
     shared: &Shared,
-) -> Result<(TlsStream<TcpStream>, Issued), Error> {
+) -> Result<Established, Error> {
     if shared.expulsions.read().has(peer) {
         return Err(invalid("it was expelled"));
     }
@@ -69,7 +72,15 @@ async fn connect(
     let mut stream = TlsStream::from(TlsConnector::from(config).connect(name, stream).await?);
     // Under TLS 1.3 a client learns with the first answer whether it was believed.
     let issued = greet(&mut stream, &shared.issued()).await?;
-    Ok((stream, issued))
+    let certificate = certificate(&stream)?;
+    Ok(Established { peer: peer.clone(), certificate, dial: None, stream, issued })
+}
+
+/// The certificate of the other side.
+fn certificate(stream: &TlsStream<TcpStream>) -> Result<CertificateDer<'static>, Error> {
+    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    let leaf = chain.first().ok_or_else(|| invalid("no certificate"))?;
+    Ok(leaf.clone().into_owned())
 }
 
 /// Goes on with a connection of a peer that TLS has accepted.
@@ -77,9 +88,8 @@ pub(super) async fn accept(
     mut stream: TlsStream<TcpStream>,
     shared: &Shared,
 ) -> Result<Established, Error> {
-    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
-    let leaf = chain.first().ok_or_else(|| invalid("no certificate"))?;
-    let peer = node_of(leaf).map_err(|error| invalid(&error.to_string()))?;
+    let certificate = certificate(&stream)?;
+    let peer = node_of(&certificate).map_err(|error| invalid(&error.to_string()))?;
     if peer == shared.me {
         return Err(invalid("it has this node's own name"));
     }
@@ -91,7 +101,7 @@ pub(super) async fn accept(
         return Err(invalid("it was expelled"));
     }
     let issued = greet(&mut stream, &own).await?;
-    Ok(Established { peer, dial: None, stream, issued })
+    Ok(Established { peer, certificate, dial: None, stream, issued })
 }
 
 /// First words, said and heard.

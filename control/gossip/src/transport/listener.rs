@@ -6,16 +6,20 @@ use crate::join::{self, Admission, Welcome};
 use crate::seal::Refused;
 use crate::tls::{JOINS, PEERS};
 use crate::token::{Applicant, Refusal};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
 use std::io::{Error, ErrorKind};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio_rustls::{LazyConfigAcceptor, TlsStream};
 
 /// So many connections may be without a proof at a time; further ones are dropped.
 const UNPROVEN: usize = 64;
+/// So many of them from one address, which must not keep all others out.
+const UNPROVEN_OF_ONE: usize = 16;
 /// The system is out of something: it is given this long.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Longer datagrams are cut, and refused for it.
@@ -23,7 +27,7 @@ const LONGEST: usize = 2048;
 
 /// Accepts connections.
 pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>) {
-    let unproven = Arc::new(Semaphore::new(UNPROVEN));
+    let unproven = Unproven::default();
     loop {
         let (stream, from) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -33,7 +37,7 @@ pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>) {
                 continue;
             }
         };
-        let Ok(permit) = Arc::clone(&unproven).try_acquire_owned() else {
+        let Some(permit) = unproven.let_in(from.ip()) else {
             shared.counters.refused_stream();
             continue;
         };
@@ -51,6 +55,39 @@ pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>) {
                 }
             }
         });
+    }
+}
+
+/// Connections without a proof, by where they come from.
+#[derive(Debug, Default, Clone)]
+struct Unproven(Arc<Mutex<BTreeMap<IpAddr, usize>>>);
+
+/// One of them, until it is dropped.
+struct Permit {
+    unproven: Unproven,
+    from: IpAddr,
+}
+
+impl Unproven {
+    fn let_in(&self, from: IpAddr) -> Option<Permit> {
+        let from = from.to_canonical();
+        let mut all = self.0.lock();
+        let here = all.get(&from).copied().unwrap_or_default();
+        if here >= UNPROVEN_OF_ONE || all.values().sum::<usize>() >= UNPROVEN {
+            return None;
+        }
+        all.insert(from, here + 1);
+        Some(Permit { unproven: self.clone(), from })
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let mut all = self.unproven.0.lock();
+        match all.get_mut(&self.from) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(all.remove(&self.from)),
+        }
     }
 }
 
@@ -120,4 +157,23 @@ async fn decide(applicant: Applicant, shared: &Shared) -> Result<Admission, Refu
     let found = Found::Applied { applicant, reply };
     shared.arrivals.send(Arrival(found)).await.map_err(|_| busy())?;
     answer.await.map_err(|_| busy())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_address_does_not_keep_others_out() {
+        let unproven = Unproven::default();
+        let (one, other) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
+        let let_in = |from| unproven.let_in(from);
+        let mut held: Vec<Permit> = std::iter::from_fn(|| let_in(one)).collect();
+        assert_eq!(held.len(), UNPROVEN_OF_ONE);
+        assert!(let_in(other).is_some());
+        held.pop();
+        assert!(let_in(one).is_some(), "there is room again");
+        let many = (0..=u8::MAX).map_while(|last| let_in([10, 0, 1, last].into()));
+        assert_eq!(many.collect::<Vec<_>>().len() + held.len(), UNPROVEN);
+    }
 }

@@ -6,6 +6,7 @@ use super::{Event, Transport, Unsent};
 use crate::frame;
 use mizzen_types::ids::OwnerId;
 use mizzen_types::time::{Mono, Now};
+use rustls::pki_types::CertificateDer;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,6 +47,8 @@ pub(super) struct Line {
     pub(super) serial: u64,
     /// When something was said on it last.
     pub(super) used: Mono,
+    /// By which the peer proved who it is.
+    pub(super) certificate: CertificateDer<'static>,
     writer: Writer,
     opened: Mono,
     dialed: bool,
@@ -131,7 +134,7 @@ impl Transport {
 
     /// A connection stands. Of two to one peer, one stays.
     pub(super) fn take_line(&mut self, established: Established, now: Now) {
-        let Established { peer: id, dial, stream, issued } = established;
+        let Established { peer: id, certificate, dial, stream, issued } = established;
         self.learn_from_peer(&issued, now);
         if self.shared.expulsions.read().has(&id) {
             return;
@@ -160,7 +163,8 @@ impl Transport {
             writer.write(message);
         }
         (peer.failures, peer.retry_at) = (0, None);
-        peer.line = Some(Line { serial, used: now.mono, writer, opened: now.mono, dialed });
+        let (used, opened) = (now.mono, now.mono);
+        peer.line = Some(Line { serial, used, certificate, writer, opened, dialed });
         self.events.push_back(Event::Opened(id));
     }
 

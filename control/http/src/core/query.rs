@@ -91,6 +91,8 @@ pub enum Query {
     DnsZones,
     /// Node: `/v1/status`.
     Status,
+    /// Node: `/v1/configuration`.
+    Configuration,
     /// Node: `/v1/tasks`.
     Tasks,
     /// Node: `/v1/tasks/ended`.
@@ -204,6 +206,8 @@ pub enum QueryReply {
     NotFound(String),
     /// 400 with a sentence.
     Bad(String),
+    /// 503 with a sentence: who has the answer does not answer.
+    Away(String),
     /// 200 with text of a content type.
     Text(&'static str, String),
     /// 200 with the contents of a file.

@@ -86,8 +86,10 @@ async fn without_a_leader_or_its_answer_that_is_said() {
         let answer = alone.raw(part, &get(path)).await;
         assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("No master"), "{answer}");
     }
-    // A port that nobody has any more.
-    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // A port that is taken, so that no other test gets it, and at which nobody listens.
+    let taken = tokio::net::TcpSocket::new_v4().unwrap();
+    taken.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let gone = taken.local_addr().unwrap();
     let there =
         Leading::There { address: gone.ip(), master: gone.port(), services: Some(gone.port()) };
     let lost = Bench::led(Limits::default(), there).await;

@@ -1,11 +1,12 @@
 //! What the kernel can do, found out by doing it: programs are loaded and dropped, links and
 //! rules are made in a network namespace that is gone at once.
 
-use mizzen_ebpf_loader::{BpfFeature, probe_bpf_feature, probe_pins};
+use mizzen_ebpf_core::features::BpfFeature;
+use mizzen_ebpf_loader::{probe_bpf_feature, probe_pins};
 use mizzen_netlink::{
     AddressDeviceSpec, BridgeSpec, Conntrack, FlowFamily, FlowFilter, ForwardRule, LinkChange, Mac,
-    MasqueradeRule, Netlink, Nft, OverlayTableSpec, PortTableSpec, PrivateKey, SocketDiag,
-    Transport, VethPeer, VethSpec, VxlanSpec, WireguardSpec,
+    MasqueradeRule, Netlink, Nft, OverlayTableSpec, PortTableSpec, PrivateKey, Protocol,
+    SocketDiag, VethPeer, VethSpec, VxlanSpec, WireguardSpec,
 };
 use mizzen_nfqueue::{Engine, Options};
 use mizzen_plan::doctor::{Feature, Probe, Wanted};
@@ -36,24 +37,10 @@ const TRIALS: [(Feature, Trial); 10] = [
     (Feature::SocketEnd, try_socket_end),
 ];
 
-const PROGRAMS: [(Feature, BpfFeature); 11] = [
-    (Feature::ConnectPrograms, BpfFeature::ConnectPrograms),
-    (Feature::PeerNamePrograms, BpfFeature::PeerNamePrograms),
-    (Feature::ReleasePrograms, BpfFeature::ReleasePrograms),
-    (Feature::SocketPrograms, BpfFeature::SocketPrograms),
-    (Feature::LinkPrograms, BpfFeature::LinkPrograms),
-    (Feature::LruMaps, BpfFeature::LruMaps),
-    (Feature::NetworkCookies, BpfFeature::NetworkCookies),
-    (Feature::RedirectNeighbour, BpfFeature::RedirectNeighbour),
-    (Feature::RedirectPeer, BpfFeature::RedirectPeer),
-    (Feature::ChosenErrors, BpfFeature::ChosenErrors),
-    (Feature::Tcx, BpfFeature::Tcx),
-];
-
 /// Tries everything.
 pub(super) fn observe(wanted: &Wanted) -> BTreeMap<Feature, Probe> {
-    let mut features: BTreeMap<Feature, Probe> =
-        PROGRAMS.iter().map(|(feature, bpf)| (*feature, program(*bpf))).collect();
+    let programs = BpfFeature::ALL.map(|feature| (Feature::Program(feature), program(feature)));
+    let mut features = BTreeMap::from(programs);
     features.insert(Feature::BpfFileSystem, of_trial(probe_pins(Path::new(&wanted.pin_dir))));
     match in_network_of_its_own(|| TRIALS.map(|(feature, trial)| (feature, of_trial(trial())))) {
         Ok(tried) => {
@@ -214,7 +201,7 @@ fn try_socket_end() -> Result<(), Box<dyn Error>> {
     let here = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
     here.connect(there.local_addr()?)?;
     let mut sockets = SocketDiag::open()?;
-    for socket in sockets.observe_connected(Transport::Udp, there.local_addr()?)? {
+    for socket in sockets.observe_connected(Protocol::Udp, there.local_addr()?)? {
         sockets.end(&socket)?;
     }
     Ok(())

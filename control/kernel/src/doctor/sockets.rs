@@ -1,7 +1,8 @@
 //! Who is bound to the ports on which the node listens, from `/proc/net`.
 
 use super::files::read;
-use mizzen_plan::doctor::{Holder, Look, Socket, Transport, Wanted};
+use mizzen_plan::doctor::{Holder, Look, Socket, Wanted};
+use mizzen_types::vip::Protocol;
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -22,10 +23,10 @@ struct Line {
 pub(super) fn observe(wanted: &Wanted, daemon: Option<u32>) -> Look<Vec<Socket>> {
     let mut found = Vec::new();
     for (file, transport, state) in [
-        ("/proc/net/tcp", Transport::Tcp, LISTENING),
-        ("/proc/net/tcp6", Transport::Tcp, LISTENING),
-        ("/proc/net/udp", Transport::Udp, UNCONNECTED),
-        ("/proc/net/udp6", Transport::Udp, UNCONNECTED),
+        ("/proc/net/tcp", Protocol::Tcp, LISTENING),
+        ("/proc/net/tcp6", Protocol::Tcp, LISTENING),
+        ("/proc/net/udp", Protocol::Udp, UNCONNECTED),
+        ("/proc/net/udp6", Protocol::Udp, UNCONNECTED),
     ] {
         // Machines without IPv6 lack two of them.
         let text = if file.ends_with('6') { read(file).unwrap_or_default() } else { read(file)? };
@@ -37,7 +38,7 @@ pub(super) fn observe(wanted: &Wanted, daemon: Option<u32>) -> Look<Vec<Socket>>
         found.extend(text.lines().filter_map(parse).filter(is_asked).map(|line| (transport, line)));
     }
     let holders = if found.is_empty() { BTreeMap::new() } else { holders(daemon) };
-    let socket = |(transport, line): (Transport, Line)| {
+    let socket = |(transport, line): (Protocol, Line)| {
         let holder = holders.get(&line.inode).cloned();
         Socket { transport, address: line.address, holder }
     };
@@ -135,7 +136,7 @@ mod tests {
     fn a_socket_of_this_process() {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let address = socket.local_addr().unwrap();
-        let listener = Listener { part: "dns".to_owned(), transport: Transport::Udp, address };
+        let listener = Listener { part: "dns".to_owned(), transport: Protocol::Udp, address };
         let wanted = Wanted { listeners: vec![listener], ..Wanted::default() };
         let pid = std::process::id();
         let find = |daemon: Option<u32>| {

@@ -1,6 +1,6 @@
 //! Whose datagrams they are.
 
-use mizzen_netlink::{SocketDiag, Transport};
+use mizzen_netlink::{Protocol, SocketDiag};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
@@ -12,6 +12,6 @@ pub fn udp_clients(backends: &BTreeSet<SocketAddr>) -> BTreeMap<u64, SocketAddr>
     let Ok(mut diag) = SocketDiag::open() else { return BTreeMap::new() };
     let connected = backends
         .iter()
-        .flat_map(|to| diag.observe_connected(Transport::Udp, *to).unwrap_or_default());
+        .flat_map(|to| diag.observe_connected(Protocol::Udp, *to).unwrap_or_default());
     connected.map(|socket| (socket.cookie, socket.local)).collect()
 }

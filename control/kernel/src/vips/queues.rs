@@ -47,10 +47,13 @@ fn sorted(backends: &[BackendWanted]) -> Vec<BackendWanted> {
 }
 
 pub(super) fn wanted(spec: &VipSpec) -> VipWanted {
-    let loader::VipWanted { backends, rule, locality, removal, slow_start } = super::wanted(spec);
+    in_words(address(&spec.key), super::wanted(spec))
+}
+
+pub(super) fn in_words(address: VipAddress, wanted: loader::VipWanted) -> VipWanted {
+    let loader::VipWanted { backends, rule, locality, removal, slow_start } = wanted;
     let slow_start = Duration::from_millis(slow_start.into());
-    let policy = Policy { rule, locality, removal, slow_start };
-    VipWanted { address: address(&spec.key), backends, policy }
+    VipWanted { address, backends, policy: Policy { rule, locality, removal, slow_start } }
 }
 
 pub(super) fn standing(engine: &Engine, vip: &VipKey) -> Option<Standing> {

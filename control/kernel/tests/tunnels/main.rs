@@ -4,8 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
 mod encryption;
-#[path = "../../../../cni-plugins/netlink/tests/support/mod.rs"]
-mod support;
+mod others;
 
 use std::net::{IpAddr, TcpStream};
 use std::os::fd::AsFd;
@@ -21,9 +20,9 @@ use mizzen_netlink::{
     VethSpec, ensure_sysctl,
 };
 use mizzen_plan::overlay::{Desired, Naming, OverlaySpec, Own, Peers, specs};
+use mizzen_tests_support::namespace::{Namespace, connect};
 use mizzen_types::encryption::PlainPackets;
 use mizzen_types::overlay::{Habits, Mac, Overlay, OverlayGrant, OverlayShare, Vtep};
-use support::{Namespace, connect};
 use tempfile::TempDir;
 
 const MARK: &str = "mizzen test";
@@ -432,29 +431,4 @@ fn as_in_dcos() {
     assert!(a.pass() > 0);
     let listener = b.namespace.listen(ip("192.0.2.2"));
     assert_eq!(connect(&first, &listener, ip("192.0.2.2")).ip(), ip("9.0.1.9"));
-}
-
-#[test]
-fn links_and_routes_of_others_stay() {
-    let mut node = Node::new(1, USUAL);
-    let spec = &node.spec;
-    assert!(node.namespace.run(|| ensure_network(spec)).errors.is_empty());
-    node.hear(&Node::new(2, USUAL));
-    node.ip("link add vtep1024 type bridge");
-    node.ip("link set vtep1024 up");
-    node.ip("route add 9.0.2.0/24 dev vtep1024");
-    let report = node.reconcile();
-    assert!(report.problems.iter().any(|text| text.contains("vtep1024")), "{report:?}");
-    // Older kernels, such as 6.1, rename only what is down.
-    node.ip("link set vtep1024 down");
-    node.ip("link set vtep1024 name mine");
-    node.ip("link set mine up");
-    node.ip("route add 9.0.2.0/24 dev mine");
-    let report = node.reconcile();
-    let in_the_way: Vec<&String> =
-        report.problems.iter().filter(|text| text.contains("9.0.2.0/24")).collect();
-    assert_eq!(in_the_way.len(), 1, "{report:?}");
-    node.ip("link del mine");
-    let report = node.reconcile();
-    assert!(report.problems.is_empty(), "{report:?}");
 }

@@ -10,12 +10,12 @@ pub struct RunArgs {
     /// App definition as JSON, one app or an array of them; `-` is stdin
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
-    /// Do not wait until the app runs
-    #[arg(long)]
-    pub no_wait: bool,
-    /// Longest time to wait, in seconds
-    #[arg(long, default_value_t = 300, value_name = "SECONDS")]
-    pub timeout: u64,
+    /// What becomes of a deployment that is under way.
+    #[command(flatten)]
+    pub lock: Lock,
+    /// How long to wait.
+    #[command(flatten)]
+    pub patience: Patience,
     /// Form of the answer.
     #[command(flatten)]
     pub output: Output,
@@ -28,12 +28,12 @@ pub struct ScaleArgs {
     pub app: String,
     /// How many instances
     pub instances: u32,
-    /// Do not wait until that many run
-    #[arg(long)]
-    pub no_wait: bool,
-    /// Longest time to wait, in seconds
-    #[arg(long, default_value_t = 300, value_name = "SECONDS")]
-    pub timeout: u64,
+    /// What becomes of a deployment that is under way.
+    #[command(flatten)]
+    pub lock: Lock,
+    /// How long to wait.
+    #[command(flatten)]
+    pub patience: Patience,
     /// Form of the answer.
     #[command(flatten)]
     pub output: Output,
@@ -44,9 +44,31 @@ pub struct ScaleArgs {
 pub struct RmArgs {
     /// App, with or without its leading slash
     pub app: String,
+    /// What becomes of a deployment that is under way.
+    #[command(flatten)]
+    pub lock: Lock,
     /// Form of the answer.
     #[command(flatten)]
     pub output: Output,
+}
+
+/// Of what a deployment that is under way stands in the way of.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Lock {
+    /// Give up a deployment of the app that is under way
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Of what goes on until the app runs.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Patience {
+    /// Do not wait until the app runs
+    #[arg(long)]
+    pub no_wait: bool,
+    /// Longest time to wait, in seconds
+    #[arg(long, default_value_t = 300, value_name = "SECONDS")]
+    pub timeout: u64,
 }
 
 /// Of `mizzen tasks`.

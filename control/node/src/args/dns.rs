@@ -2,7 +2,9 @@
 
 use super::Output;
 use clap::{Args, Subcommand};
+use mizzen_types::time;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Of `mizzen dns`.
 #[derive(Debug, Args)]
@@ -39,7 +41,7 @@ pub enum DnsCommand {
     /// Set records of a name that is no task's, in place of those of that type
     #[command(after_help = "\
 Examples:
-  mizzen dns set db.example.com A 192.0.2.7 192.0.2.8 --ttl 60
+  mizzen dns set db.example.com A 192.0.2.7 192.0.2.8 --ttl 5m
   mizzen dns set _ldap._tcp.example.com SRV '0 5 389 db.example.com'")]
     Set(DnsSetArgs),
     /// Remove records that were set
@@ -79,8 +81,9 @@ pub struct DnsSetArgs {
     /// Data of each record, as zone files write it
     #[arg(value_name = "VALUE", required = true)]
     pub values: Vec<String>,
-    /// How long clients may keep them, in seconds [default: dns.ttl]
-    #[arg(long, value_name = "N")]
+    /// How long clients may keep them, such as 90s or 5m; a bare number means seconds
+    /// [default: dns.ttl]
+    #[arg(long, value_name = "TIME", value_parser = ttl)]
     pub ttl: Option<u32>,
     /// Form of the answer.
     #[command(flatten)]
@@ -111,4 +114,31 @@ pub struct DnsImportArgs {
     /// Form of the answer.
     #[command(flatten)]
     pub output: Output,
+}
+
+/// Whole seconds, with or without a unit; whoever sets the record says how many are too many.
+fn ttl(text: &str) -> Result<u32, String> {
+    let seconds = || {
+        let time = time::parse(text, Duration::ZERO..=Duration::from_secs(u32::MAX.into()))?;
+        u32::try_from(time.as_secs()).ok().filter(|_| time.subsec_nanos() == 0)
+    };
+    let wrong = || "not a time in whole seconds, such as 60, 90s, 5m or 1h".to_owned();
+    text.parse().ok().or_else(seconds).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_to_live_has_a_unit_or_means_seconds() {
+        #[rustfmt::skip]
+        let table = [
+            ("60", Some(60)), ("90s", Some(90)), ("5m", Some(300)), ("1h", Some(3600)), ("0", Some(0)),
+            ("1500ms", None), ("-1", None), ("5 m", None), ("99999999999", None), ("", None),
+        ];
+        for (text, want) in table {
+            assert_eq!(ttl(text).ok(), want, "{text}");
+        }
+    }
 }

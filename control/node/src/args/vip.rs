@@ -54,10 +54,16 @@ pub struct ExplainArgs {
 #[derive(Debug, Subcommand)]
 pub enum VipCommand {
     /// Register a service, or replace what is registered
+    #[command(after_help = "\
+Examples:
+  mizzen vip set demo:80/tcp --backend 192.0.2.7:8080 192.0.2.8:8080@3
+  mizzen vip set 10.1.2.3:53/udp --backend 192.0.2.7:53 --rule source")]
     Set(VipSetArgs),
     /// Remove a registered service
+    #[command(after_help = "Example:\n  mizzen vip rm demo:80/tcp")]
     Rm(VipRmArgs),
     /// List what is registered on this node
+    #[command(after_help = "Examples:\n  mizzen vip ls\n  mizzen vip ls --json")]
     Ls(Output),
 }
 

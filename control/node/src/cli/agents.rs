@@ -1,21 +1,26 @@
 //! `mizzen agents`, `mizzen drain` and `mizzen reactivate`.
 
+mod waiting;
+
 use super::error::CliError;
 use super::progress::Progress;
 use super::session::{Session, print, print_json, understand};
-use super::table::{Paint, Tone, plain, render as table, toned};
+use super::table::{Paint, Tone, age, plain, render as table, toned};
 use crate::args::{AgentArgs, AgentsArgs, AgentsCommand, DrainArgs, Output};
 use mizzen_api::v1::master::response;
 use mizzen_api::v1::{self, DrainState};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
+use waiting::Tasks;
 
 /// Where the operator's calls go.
 const CALLS: &str = "/api/v1";
 /// How often a drain is looked at.
 const LOOK: Duration = Duration::from_millis(150);
+/// How often it is asked what it waits for, which is a longer answer.
+const ASK: Duration = Duration::from_secs(1);
 
 /// The answer to GET_AGENTS.
 #[derive(Debug, Deserialize)]
@@ -59,7 +64,13 @@ async fn list(session: &Session, output: Output) -> Result<(), CliError> {
     if output.json {
         return print_json(&answer);
     }
-    print(&render(&understand(CALLS, answer)?, session.paint))
+    let answer: Answer = understand(CALLS, answer)?;
+    let tasks = match rows(&answer.get_agents).iter().any(|row| row.standing == Standing::Draining)
+    {
+        true => Tasks::get(session).await?,
+        false => Tasks::default(),
+    };
+    print(&render(&answer, &tasks, SystemTime::now(), session.paint))
 }
 
 pub(super) async fn drain(session: &Session, args: &DrainArgs) -> Result<(), CliError> {
@@ -72,7 +83,7 @@ pub(super) async fn drain(session: &Session, args: &DrainArgs) -> Result<(), Cli
     let call = json!({ "type": "DRAIN_AGENT", "drain_agent": part });
     session.send("POST", CALLS, Some(&call)).await?;
     if args.wait {
-        wait(session, &agent.id, Duration::from_secs(args.timeout)).await?;
+        wait(session, &agent.id, &call, Duration::from_secs(args.timeout)).await?;
     }
     tell(session, &agent.id, args.output).await
 }
@@ -84,7 +95,7 @@ pub(super) async fn reactivate(session: &Session, args: &AgentArgs) -> Result<()
 }
 
 async fn mark_gone(session: &Session, args: &AgentArgs) -> Result<(), CliError> {
-    let agent = match find(session, &args.agent).await {
+    let agent = match choose(&args.agent, &agents(session).await?, Host::Any) {
         // One that is unreachable is not listed; the master knows its id.
         Err(CliError::NoAgent { agent }) => agent,
         found => found?.id,
@@ -99,23 +110,53 @@ async fn order(session: &Session, kind: &str, part: &str, agent: &str) -> Result
     session.send("POST", CALLS, Some(&call)).await.map(drop)
 }
 
-/// Waits until nothing is left on the agent, or it is gone.
-async fn wait(session: &Session, id: &str, limit: Duration) -> Result<(), CliError> {
+/// Waits until nothing is left on the agent, or it is gone. `call` is what asked for that.
+async fn wait(session: &Session, id: &str, call: &Value, limit: Duration) -> Result<(), CliError> {
     let mut progress = Progress::new();
     let deadline = Instant::now() + limit;
+    let (mut asked, mut why) = (None::<Instant>, None);
     loop {
         let all = agents(session).await?;
-        let standing = all.iter().find(|agent| agent.id == id).map(|agent| agent.standing);
-        progress.show(&line(id, standing));
+        let is_due = asked.is_none_or(|asked| asked.elapsed() >= ASK);
+        let standing = match all.iter().find(|agent| agent.id == id).map(|agent| agent.standing) {
+            None if is_due => absent(session, call).await?,
+            found => Some(found.unwrap_or(Standing::Away)),
+        };
+        // How it ends is what the command was asked for, and is no progress.
         if !matches!(standing, Some(Standing::Draining | Standing::Away)) {
             progress.end();
             return Ok(());
         }
+        if is_due {
+            asked = Some(Instant::now());
+            why = reason(standing, &Tasks::get(session).await?, id);
+        }
+        let because = why.as_ref().map(|why| format!(", {why}")).unwrap_or_default();
+        progress.show(&format!("{}{because}", line(id, standing)));
         if Instant::now() >= deadline {
             progress.end();
-            return Err(CliError::Undrained { agent: id.to_owned(), seconds: limit.as_secs() });
+            let (agent, seconds) = (id.to_owned(), limit.as_secs());
+            return Err(CliError::Undrained { agent, seconds, why });
         }
         tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Where an agent stands that is not listed: gone, or out of reach, in which case the drain
+/// can be asked for again.
+async fn absent(session: &Session, call: &Value) -> Result<Option<Standing>, CliError> {
+    match session.send("POST", CALLS, Some(call)).await {
+        Ok(_) => Ok(Some(Standing::Away)),
+        Err(CliError::Refused { status: 400 | 409, .. }) => Ok(None),
+        Err(other) => Err(other),
+    }
+}
+
+/// What a drain waits for.
+fn reason(standing: Option<Standing>, tasks: &Tasks, id: &str) -> Option<String> {
+    match standing {
+        Some(Standing::Away) => Some("waits for the agent to come back".to_owned()),
+        _ => tasks.awaited(id),
     }
 }
 
@@ -146,20 +187,29 @@ async fn agents(session: &Session) -> Result<Vec<Agent>, CliError> {
 }
 
 async fn find(session: &Session, wanted: &str) -> Result<Agent, CliError> {
-    choose(wanted, &agents(session).await?)
+    choose(wanted, &agents(session).await?, Host::Here)
+}
+
+/// Which agent is meant by the name of a host that several had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Host {
+    /// The one that is here: a machine that joined anew has left the others behind.
+    Here,
+    /// It has to be said.
+    Any,
 }
 
 /// The agent that is meant: by its id, its host's name, or the beginning of an id.
-fn choose(wanted: &str, agents: &[Agent]) -> Result<Agent, CliError> {
+fn choose(wanted: &str, agents: &[Agent], host: Host) -> Result<Agent, CliError> {
     let tests: [&dyn Fn(&Agent) -> bool; 3] =
         [&|agent| agent.id == wanted, &|agent| agent.host == wanted, &|agent| {
             !wanted.is_empty() && agent.id.starts_with(wanted)
         }];
     for test in tests {
         let mut found: Vec<Agent> = agents.iter().filter(|agent| test(agent)).cloned().collect();
-        if found.iter().any(|agent| agent.standing != Standing::Away) {
-            // A machine that joined anew has left an agent behind.
-            found.retain(|agent| agent.standing != Standing::Away);
+        let is_here = |agent: &Agent| agent.standing != Standing::Away && agent.host == wanted;
+        if host == Host::Here && found.iter().any(is_here) {
+            found.retain(is_here);
         }
         match (found.pop(), found.is_empty()) {
             (Some(agent), true) => return Ok(agent),
@@ -216,7 +266,7 @@ impl Standing {
     }
 }
 
-fn render(answer: &Answer, paint: Paint) -> String {
+fn render(answer: &Answer, tasks: &Tasks, now: SystemTime, paint: Paint) -> String {
     let amounts = |agent: Option<&response::get_agents::Agent>, name: &str| {
         let Some(agent) = agent else { return String::new() };
         let of = |list: &[v1::Resource]| super::table::number(sum(list, name));
@@ -232,7 +282,27 @@ fn render(answer: &Answer, paint: Paint) -> String {
             plain(amounts(agent, "mem")),
         ]
     });
-    table(&["AGENT", "HOST", "STATE", "CPUS", "MEM"], rows.collect(), paint)
+    let mut text = table(&["AGENT", "HOST", "STATE", "CPUS", "MEM"], rows.collect(), paint);
+    let drains: Vec<String> =
+        answer.get_agents.agents.iter().filter_map(|agent| drain_line(agent, tasks, now)).collect();
+    if !drains.is_empty() {
+        text.push_str(&format!("\n{}", drains.concat()));
+    }
+    text
+}
+
+/// For how long an agent is being drained, and what that waits for.
+fn drain_line(
+    agent: &response::get_agents::Agent,
+    tasks: &Tasks,
+    now: SystemTime,
+) -> Option<String> {
+    let id = &agent.agent_info.id.as_ref()?.value;
+    let why = tasks.awaited(id).filter(|_| standing(agent) == Standing::Draining)?;
+    let since = agent.estimated_drain_start_time.as_ref().map(|time| time.nanoseconds)?;
+    let since = UNIX_EPOCH + Duration::from_nanos(u64::try_from(since).unwrap_or_default());
+    let span = age(now.duration_since(since).unwrap_or_default().as_secs());
+    Some(format!("{id}, draining for {span}, {why}\n"))
 }
 
 fn sum(resources: &[v1::Resource], name: &str) -> f64 {
@@ -258,7 +328,7 @@ mod tests {
             agent.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
             agent
         };
-        let drain = |state: &str| json!({ "active": false, "deactivated": true, "drain_info": { "state": state, "config": {} } });
+        let drain = |state: &str| json!({ "active": false, "deactivated": true, "drain_info": { "state": state, "config": {} }, "estimated_drain_start_time": { "nanoseconds": 1_000_000_000 } });
         let agents = [
             agent("m-S0", json!({})),
             agent("m-S1", drain("DRAINING")),
@@ -281,24 +351,37 @@ m-S10   host-m-S10   drained       0.5 of 4   0 of 1024
 m-S2    host-m-S2    deactivated   0.5 of 4   0 of 1024
 m-S3    host-m-S3    away          0.5 of 4   0 of 1024
 x-S4    host-x       away          -          -
+
+m-S1, draining for 3m12s, waits for web.1 to end
 ";
-        assert_eq!(render(&answer(), Paint::Plain), want);
+        let task = json!({
+            "name": "web", "task_id": { "value": "web.1" }, "agent_id": { "value": "m-S1" },
+            "framework_id": { "value": "f" }, "state": "TASK_KILLING",
+        });
+        let tasks: Tasks = serde_json::from_value(json!({ "tasks": [task] })).unwrap();
+        let now = UNIX_EPOCH + Duration::from_secs(193);
+        assert_eq!(render(&answer(), &tasks, now, Paint::Plain), want);
     }
 
     #[test]
     fn which_agent_is_meant() {
         let all = rows(&answer().get_agents);
-        let found = |wanted: &str| choose(wanted, &all).map(|agent| agent.id);
+        let found = |wanted: &str| choose(wanted, &all, Host::Here).map(|agent| agent.id);
         assert_eq!(found("m-S1").unwrap(), "m-S1", "an id before the beginning of another");
         assert_eq!(found("host-m-S2").unwrap(), "m-S2");
         assert_eq!(found("x").unwrap(), "x-S4");
         assert_eq!(found("m-S3").unwrap(), "m-S3", "also one that is away");
-        // Of several, one that is away is the one that nobody means.
+        // One that is away is meant no less.
         assert!(
-            matches!(found("m-S"), Err(CliError::SeveralAgents { agents, .. }) if agents.len() == 4)
+            matches!(found("m-S"), Err(CliError::SeveralAgents { agents, .. }) if agents.len() == 5)
         );
         for wanted in ["", "y"] {
             assert!(matches!(found(wanted), Err(CliError::NoAgent { .. })), "{wanted}");
         }
+        let agent =
+            |id: &str, standing| Agent { id: id.to_owned(), host: "h".to_owned(), standing };
+        let anew = [agent("a-S1", Standing::Away), agent("a-S2", Standing::Active)];
+        assert_eq!(choose("h", &anew, Host::Here).unwrap().id, "a-S2");
+        assert!(matches!(choose("h", &anew, Host::Any), Err(CliError::SeveralAgents { .. })));
     }
 }

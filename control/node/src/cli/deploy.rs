@@ -5,7 +5,7 @@ use super::error::CliError;
 use super::files;
 use super::progress::Progress;
 use super::session::{Session, print, print_json};
-use crate::args::{RmArgs, RunArgs, ScaleArgs};
+use crate::args::{Lock, Patience, RmArgs, RunArgs, ScaleArgs};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::Duration;
@@ -17,12 +17,10 @@ const LOOK: Duration = Duration::from_millis(150);
 pub(super) async fn run(session: &Session, args: &RunArgs) -> Result<(), CliError> {
     let definition = read(&args.file)?;
     let ids = ids(&definition).ok_or_else(|| CliError::NoApp { path: args.file.clone() })?;
-    let answer = submit(session, &definition, &ids).await?;
+    let answer = submit(session, &definition, &ids, args.lock).await?;
     tell(&answer, &ids, args.output.json)?;
-    if !args.no_wait {
-        for id in &ids {
-            wait(session, id, Duration::from_secs(args.timeout)).await?;
-        }
+    for id in &ids {
+        wait(session, id, args.patience).await?;
     }
     Ok(())
 }
@@ -30,18 +28,15 @@ pub(super) async fn run(session: &Session, args: &RunArgs) -> Result<(), CliErro
 pub(super) async fn scale(session: &Session, args: &ScaleArgs) -> Result<(), CliError> {
     check_app(&args.app)?;
     let body = json!({ "instances": args.instances });
-    let answer = session.send("PATCH", &apps::path(&args.app), Some(&body)).await?;
+    let answer = change(session, "PATCH", &apps::path(&args.app), Some(&body), args.lock).await?;
     let ids = [absolute(&args.app)];
     tell(&answer, &ids, args.output.json)?;
-    if args.no_wait {
-        return Ok(());
-    }
-    wait(session, &ids[0], Duration::from_secs(args.timeout)).await
+    wait(session, &ids[0], args.patience).await
 }
 
 pub(super) async fn remove(session: &Session, args: &RmArgs) -> Result<(), CliError> {
     check_app(&args.app)?;
-    let answer = session.send("DELETE", &apps::path(&args.app), None).await?;
+    let answer = change(session, "DELETE", &apps::path(&args.app), None, args.lock).await?;
     tell(&answer, &[absolute(&args.app)], args.output.json)
 }
 
@@ -73,17 +68,40 @@ fn absolute(id: &str) -> String {
 }
 
 /// A new app, or a new version of one that exists.
-async fn submit(session: &Session, definition: &Value, ids: &[String]) -> Result<Value, CliError> {
+async fn submit(
+    session: &Session,
+    definition: &Value,
+    ids: &[String],
+    lock: Lock,
+) -> Result<Value, CliError> {
     if definition.is_array() {
-        return session.send("PUT", "/v2/apps", Some(definition)).await;
+        return change(session, "PUT", "/v2/apps", Some(definition), lock).await;
     }
-    match session.send("POST", "/v2/apps", Some(definition)).await {
+    match change(session, "POST", "/v2/apps", Some(definition), lock).await {
         Err(CliError::Refused { status: 409, .. })
             if apps::find(session, &ids[0]).await?.is_some() =>
         {
-            session.send("PUT", &apps::path(&ids[0]), Some(definition)).await
+            change(session, "PUT", &apps::path(&ids[0]), Some(definition), lock).await
         }
         result => result,
+    }
+}
+
+/// Sends a change of apps, which a deployment of theirs may stand in the way of.
+async fn change(
+    session: &Session,
+    method: &str,
+    path: &str,
+    body: Option<&Value>,
+    lock: Lock,
+) -> Result<Value, CliError> {
+    let forced = if lock.force { "?force=true" } else { "" };
+    let answer = session.send(method, &format!("{path}{forced}"), body).await;
+    match answer {
+        Err(CliError::Refused { status: 409, reason }) if reason.contains("force=true") => {
+            Err(CliError::Locked)
+        }
+        answer => answer,
     }
 }
 
@@ -102,7 +120,11 @@ fn deployment(answer: &Value) -> Option<&str> {
 }
 
 /// Waits until the app is as it should be, and says on stderr how far it is.
-async fn wait(session: &Session, id: &str, limit: Duration) -> Result<(), CliError> {
+async fn wait(session: &Session, id: &str, patience: Patience) -> Result<(), CliError> {
+    if patience.no_wait {
+        return Ok(());
+    }
+    let limit = Duration::from_secs(patience.timeout);
     let mut progress = Progress::new();
     let deadline = Instant::now() + limit;
     loop {

@@ -203,6 +203,9 @@ impl Answer {
 fn render(answer: &Answer, paint: Paint) -> String {
     let zone = match &answer.zone {
         Some(zone) => format!(", zone {zone}"),
+        None if answer.forwarded && answer.upstreams.is_empty() => {
+            ", with nobody to ask".to_owned()
+        }
         None if answer.forwarded => ", forwarded".to_owned(),
         None if answer.local => ", asked of nobody outside".to_owned(),
         None => String::new(),
@@ -318,8 +321,11 @@ LEFT OUT   WHY
         };
         let (outside, asked) =
             (r#""zone":null,"forwarded":true"#, r#""upstreams":["192.0.2.1:53"]"#);
-        let refused = answer("REFUSED", outside);
+        let refused = answer("REFUSED", &format!("{outside},{asked}"));
         assert_eq!(render(&refused, Paint::Plain), "example.com A: REFUSED, forwarded\n");
+        let unasked = answer("REFUSED", r#""zone":null,"forwarded":true,"upstreams":[]"#);
+        let shown = render(&unasked, Paint::Plain);
+        assert_eq!(shown, "example.com A: REFUSED, with nobody to ask\n");
         let alone = answer("NOERROR", r#""zone":null,"local":true"#);
         assert_eq!(
             render(&alone, Paint::Plain),

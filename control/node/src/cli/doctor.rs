@@ -31,6 +31,8 @@ pub(super) async fn run(
         Ok(config) => config,
         Err(errors) => return Ok(crate::node::refuse(&errors)),
     };
+    // A daemon may have been started with flags, or before the file was changed.
+    let config = told::in_force(session).await.unwrap_or(config);
     let (daemon, listeners) = told::ask(session, &config).await;
     let wanted = wanted::of_config(&config, listeners.as_ref());
     let pid = match &daemon {

@@ -81,6 +81,15 @@ pub enum CliError {
         /// A line for each.
         wrong: Vec<String>,
     },
+    /// Several policies have the same id.
+    #[error(
+        "policies of one id replace each other; which one is meant?\n  {}",
+        .twins.join("\n  ")
+    )]
+    Twins {
+        /// A line for each id, with the places.
+        twins: Vec<String>,
+    },
     /// The file is no JSON.
     #[error("{} is not JSON", source_name(.path))]
     Json {
@@ -170,13 +179,21 @@ pub enum CliError {
         agents: Vec<String>,
     },
     /// Something is left on the agent.
-    #[error("{agent} is not drained after {seconds} s; the drain goes on")]
+    #[error("{agent} is not drained after {seconds} s; the drain goes on{}", because(.why.as_deref()))]
     Undrained {
         /// The agent.
         agent: String,
         /// How long was waited.
         seconds: u64,
+        /// What the drain waits for.
+        why: Option<String>,
     },
+    /// A deployment is under way.
+    #[error(
+        "a deployment of this app is under way, as `mizzen apps` shows; wait for its end, or \
+         give it up with --force"
+    )]
+    Locked,
     /// The app does not run yet.
     #[error("{app} does not run after {seconds} s; the deployment goes on{}", because(.why.as_deref()))]
     Late {

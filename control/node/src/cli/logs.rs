@@ -6,13 +6,22 @@ use super::table::{Paint, Tone};
 use super::tasks::{self, Lists};
 use crate::args::LogsArgs;
 use serde::Deserialize;
+use std::collections::BTreeSet;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// Bytes of one request.
 const CHUNK: u64 = 256 * 1024;
 
+/// What a node answers if another one, which it asked, does not.
+const AWAY: u16 = 503;
+
 /// How often a task's file is looked at for more.
 const LOOK: Duration = Duration::from_millis(250);
+
+/// A task that was read and is not found is waited for so long: a node that was started again
+/// hears of the others' tasks a little later.
+const LOST: Duration = Duration::from_secs(30);
 
 /// A line that is longer than this is printed in parts where lines of several tasks
 /// are mixed.
@@ -59,7 +68,7 @@ pub(super) async fn run(session: &Session, args: &LogsArgs) -> Result<(), CliErr
 /// Prints one file as it is.
 async fn alone(session: &Session, file: &mut File, follow: bool) -> Result<(), CliError> {
     loop {
-        match file.look(session).await? {
+        match file.look_or_wait(session, follow).await? {
             Look::More(data) => print(&data)?,
             Look::End if follow => {
                 crate::say(&format!("mizzen: {} has ended\n", file.task));
@@ -73,10 +82,19 @@ async fn alone(session: &Session, file: &mut File, follow: bool) -> Result<(), C
 
 /// Prints whole lines of several files, each with its task in front.
 async fn mixed(session: &Session, files: &mut [File], follow: bool) -> Result<(), CliError> {
+    let mut unread = BTreeSet::new();
     loop {
         let mut quiet = true;
         for file in files.iter_mut().filter(|file| !file.done) {
-            match file.look(session).await? {
+            let look = match file.look_or_wait(session, follow).await {
+                // The others are read all the same.
+                Err(CliError::Refused { status: AWAY, reason }) => {
+                    unread.insert(reason);
+                    Look::NothingYet
+                }
+                look => look?,
+            };
+            match look {
                 Look::More(data) => {
                     quiet = false;
                     print(&file.lines.take(&data, session.paint))?;
@@ -92,7 +110,11 @@ async fn mixed(session: &Session, files: &mut [File], follow: bool) -> Result<()
             }
         }
         if files.iter().all(|file| file.done) {
-            return Ok(());
+            let reason = unread.into_iter().collect::<Vec<_>>().join("\n");
+            return match reason.is_empty() {
+                true => Ok(()),
+                false => Err(CliError::Refused { status: AWAY, reason }),
+            };
         }
         if quiet {
             tokio::time::sleep(LOOK).await;
@@ -108,13 +130,60 @@ struct File {
     offset: u64,
     lines: Lines,
     done: bool,
+    /// Whether it was there at least once.
+    was_read: bool,
+    /// Since when nobody answers who has it.
+    away: Option<Instant>,
 }
 
 impl File {
     fn new(task: &str, stream: &str) -> Self {
         let path = format!("/v1/logs?task={}&stream={stream}", encode(task));
         let lines = Lines { label: tasks::short(task), waiting: String::new() };
-        Self { task: task.to_owned(), path, offset: 0, lines, done: false }
+        Self {
+            task: task.to_owned(),
+            path,
+            offset: 0,
+            lines,
+            done: false,
+            was_read: false,
+            away: None,
+        }
+    }
+
+    /// A look that, if it follows, outlives restarts of daemons: of the one that is asked and
+    /// of the one where the task runs.
+    async fn look_or_wait(&mut self, session: &Session, follow: bool) -> Result<Look, CliError> {
+        match self.look(session).await {
+            Err(error) if follow && self.waits_after(&error) => {
+                if self.away.is_none() {
+                    let label = &self.lines.label;
+                    crate::say(&format!("mizzen: {label}: {error}; waiting for it\n"));
+                }
+                self.away.get_or_insert_with(Instant::now);
+                Ok(Look::NothingYet)
+            }
+            Err(error) => Err(error),
+            Ok(look) => {
+                self.was_read = true;
+                if self.away.take().is_some() {
+                    let label = &self.lines.label;
+                    crate::say(&format!("mizzen: {label}: going on where it stopped\n"));
+                }
+                Ok(look)
+            }
+        }
+    }
+
+    fn waits_after(&self, error: &CliError) -> bool {
+        match error {
+            CliError::NoNode { .. } | CliError::Client(_) => self.was_read,
+            CliError::Refused { status: AWAY, .. } => true,
+            CliError::Refused { status: 404, .. } => {
+                self.was_read && self.away.is_none_or(|since| since.elapsed() < LOST)
+            }
+            _ => false,
+        }
     }
 
     async fn look(&mut self, session: &Session) -> Result<Look, CliError> {

@@ -5,8 +5,10 @@ use super::screen::{Form, Screen};
 use super::session::{Session, print, print_json, understand};
 use super::table::{Paint, Tone, age, plain, render as table, toned};
 use crate::args::{ExpelArgs, NodesArgs};
+use crate::several::several;
 use serde::Deserialize;
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 const NODES: &str = "/v1/cluster/nodes";
@@ -130,17 +132,37 @@ fn render(nodes: &[Node], paint: Paint) -> String {
     let heads =
         ["NODE", "ID", "ADDRESS", "ZONE", "STATE", "SINCE", "HEARD", "RTT", "MTU", "SUBNETS", ""];
     let mut text = table(&heads, nodes.iter().map(row).collect(), paint);
-    for node in nodes {
-        for Problem { problem, since_seconds } in &node.problems {
-            let name = node.hostname.as_deref().unwrap_or(&node.id);
-            let line = format!("\n{name}, for {}: {problem}", age(*since_seconds));
-            text.push_str(&paint.mark(Tone::Bad, &line));
-        }
+    for line in problems(nodes) {
+        text.push_str(&paint.mark(Tone::Bad, &format!("\n{line}")));
     }
     if !text.ends_with('\n') {
         text.push('\n');
     }
     text
+}
+
+/// What is wrong, each thing once, with the nodes that it is wrong with and since when.
+fn problems(nodes: &[Node]) -> Vec<String> {
+    let mut order: Vec<&str> = Vec::new();
+    let mut all: BTreeMap<&str, (Vec<&str>, u64, u64)> = BTreeMap::new();
+    for node in nodes {
+        let name = node.hostname.as_deref().unwrap_or(&node.id);
+        for Problem { problem, since_seconds } in &node.problems {
+            let (names, least, most) = all.entry(problem).or_insert_with(|| {
+                order.push(problem);
+                (Vec::new(), *since_seconds, *since_seconds)
+            });
+            names.push(name);
+            (*least, *most) = ((*least).min(*since_seconds), (*most).max(*since_seconds));
+        }
+    }
+    let line = |problem: &str| {
+        let (names, least, most) = all.get(problem)?;
+        let (least, most) = (age(*least), age(*most));
+        let span = if least == most { most } else { format!("{least} to {most}") };
+        Some(format!("{}, for {span}: {problem}", several(names)))
+    };
+    order.into_iter().filter_map(line).collect()
 }
 
 fn tone(node: &Node) -> Tone {
@@ -189,5 +211,27 @@ mod tests {
         assert_eq!(rows[1], first, "{text}");
         assert_eq!(rows[2][4..], ["dead", "5s", "8s", "0.4ms", "1450", "-", "1 problem"], "{text}");
         assert!(text.ends_with("\n\nshort, for 5s: did not answer and is out\n"), "{text}");
+    }
+
+    #[test]
+    fn what_is_wrong_with_several_nodes_is_said_once() {
+        let node = |name: &str, problems: &[(&str, u64)]| {
+            let problems: Vec<_> = problems
+                .iter()
+                .map(|(text, since)| json!({ "problem": text, "since_seconds": since }))
+                .collect();
+            json!({ "id": name, "hostname": name, "address": "10.0.0.1", "zone": null,
+                    "state": "alive", "here": false, "authority": false, "since_seconds": 9,
+                    "problems": problems })
+        };
+        let nodes = json!([
+            node("a", &[("no master leads", 5), ("the disk is full", 3)]),
+            node("b", &[("no master leads", 5)]),
+            node("c", &[("the disk is full", 70)]),
+        ]);
+        let nodes: Vec<Node> = understand(NODES, nodes).unwrap();
+        let want =
+            ["a and b, for 5s: no master leads", "a and c, for 3s to 1m10s: the disk is full"];
+        assert_eq!(problems(&nodes), want);
     }
 }

@@ -5,6 +5,7 @@ use super::files::read;
 use super::session::{Session, print, print_json};
 use super::table::{Field, Paint, Tone, age, plain, render as table, toned};
 use crate::args::{OverlayAdoptArgs, OverlayArgs, OverlayCommand};
+use crate::several::several;
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -156,18 +157,31 @@ pub(super) fn render(all: &Overlays, paint: Paint) -> String {
     }
     let usage = all.registry.iter().flat_map(|registry| &registry.usage);
     part(&["GIVEN BY THE MASTER", "NETWORK", "USED", "OF", "LASTS"], usage.map(used).collect());
-    let theirs = all.peers.iter().flat_map(|peer| {
-        peer.problems.iter().map(move |problem| format!("{} {problem}", name(peer)))
-    });
-    // The node's own words about others are shown with their names instead of ids.
-    let ours = all.problems.iter().filter(|problem| !problem.starts_with("node ")).cloned();
-    for problem in ours.chain(theirs) {
+    // What the node says of others is shown with each of them.
+    let is_ours = |text: &&String| !["node ", "nodes "].iter().any(|start| text.starts_with(start));
+    let ours = all.problems.iter().filter(is_ours).cloned();
+    for problem in ours.chain(theirs(&all.peers)) {
         text.push_str(&paint.mark(Tone::Bad, &format!("\nproblem: {problem}")));
     }
     if !text.ends_with('\n') {
         text.push('\n');
     }
     text
+}
+
+/// What is wrong with other nodes, each thing once.
+fn theirs(peers: &[Peer]) -> Vec<String> {
+    let mut all: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for peer in peers {
+        for problem in &peer.problems {
+            all.entry(problem).or_default().push(name(peer));
+        }
+    }
+    let line = |(problem, names): (&str, Vec<&str>)| match names.len() {
+        1 => format!("{} {problem}", several(&names)),
+        _ => format!("{}: each {problem}", several(&names)),
+    };
+    all.into_iter().map(line).collect()
 }
 
 fn overlay(overlay: &Overlay) -> Vec<Field> {

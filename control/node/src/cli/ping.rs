@@ -22,6 +22,8 @@ struct Echo {
     path: Path,
     round_trip_ms: Option<f64>,
     error: Option<String>,
+    /// That the node there does not answer, in words.
+    silence: Option<String>,
 }
 
 /// By which way it went.
@@ -75,9 +77,15 @@ pub(super) async fn run(session: &Session, args: &PingArgs) -> Result<(), CliErr
         false => print(&summary(&echoes, measured))?,
     }
     match is_answered {
-        true => Ok(()),
+        true => {
+            // Its kernel does.
+            let silence = echoes.iter().find_map(|echo| echo.silence.as_ref());
+            silence.iter().for_each(|text| crate::say(&format!("mizzen: {text}\n")));
+            Ok(())
+        }
         false => {
-            let why = echoes.iter().find_map(|echo| echo.error.clone());
+            let why = |echo: &Echo| echo.error.clone().or_else(|| echo.silence.clone());
+            let why = echoes.iter().find_map(why);
             Err(CliError::Unanswered { name: name.clone(), why })
         }
     }
@@ -190,6 +198,7 @@ fn document(name: &str, echoes: &[Echo], mtu: Option<u32>) -> Value {
         })),
         "path_mtu": mtu,
         "error": last.and_then(|echo| echo.error.as_ref()),
+        "silence": last.and_then(|echo| echo.silence.as_ref()),
     })
 }
 
@@ -206,7 +215,7 @@ mod tests {
         };
         let (kind, node) = ("task".to_owned(), "beta".to_owned());
         let address = "9.0.1.2".to_owned();
-        Echo { kind, node, address, path, round_trip_ms: ms, error: None }
+        Echo { kind, node, address, path, round_trip_ms: ms, error: None, silence: None }
     }
 
     #[test]

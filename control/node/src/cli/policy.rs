@@ -11,6 +11,7 @@ use crate::say;
 use mizzen_plan::policy::document::{documents, read, show};
 use mizzen_types::policy::{Policy, PolicyId};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 use words::{Dropped, explained, render, rows_of, sentence};
@@ -38,9 +39,15 @@ pub(super) async fn run(session: &Session, command: &PolicyCommand) -> Result<()
 /// Sends policies when all of them have been read.
 async fn apply(session: &Session, args: &PolicyApplyArgs) -> Result<(), CliError> {
     let mut policies = Vec::new();
+    let mut places: BTreeMap<PolicyId, Vec<String>> = BTreeMap::new();
     for file in &args.files {
-        policies.extend(policies_of(file, args.audit)?);
+        for (at, (id, policy)) in policies_of(file, args.audit)?.into_iter().enumerate() {
+            let place = format!("document {} of {}", at + 1, file.display());
+            places.entry(id.clone()).or_default().push(place);
+            policies.push((id, policy));
+        }
     }
+    refuse_twins(&policies, &places)?;
     let mut answers = Vec::new();
     for (id, policy) in &policies {
         let answer = session.send("PUT", &path(id), Some(&json!(show(id, policy)))).await?;
@@ -53,6 +60,20 @@ async fn apply(session: &Session, args: &PolicyApplyArgs) -> Result<(), CliError
         answers.push(answer);
     }
     if args.output.json { print_json(&answers.into()) } else { Ok(()) }
+}
+
+/// No two policies may have one id: the last one would be all that is left of them.
+fn refuse_twins(
+    policies: &[(PolicyId, Policy)],
+    places: &BTreeMap<PolicyId, Vec<String>>,
+) -> Result<(), CliError> {
+    let mut twins = Vec::new();
+    for (id, _) in policies {
+        let line = places.get(id).filter(|places| places.len() > 1);
+        let line = line.map(|places| format!("{id}: {}", places.join(" and ")));
+        twins.extend(line.filter(|line| !twins.contains(line)));
+    }
+    if twins.is_empty() { Ok(()) } else { Err(CliError::Twins { twins }) }
 }
 
 fn policies_of(file: &Path, audit: bool) -> Result<Vec<(PolicyId, Policy)>, CliError> {

@@ -24,6 +24,18 @@ pub(super) struct Screen {
     hint: &'static str,
     /// Lines of the present text.
     lines: usize,
+    node: Heard,
+}
+
+/// How the node answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Heard {
+    /// It has not yet.
+    NotYet,
+    /// The last look found it.
+    Last,
+    /// The last look did not, and one before it did.
+    Before,
 }
 
 /// Long lines are cut, or the text would not be where it is looked for.
@@ -60,7 +72,7 @@ impl Form {
 impl Screen {
     /// Nothing is shown yet.
     pub(super) fn new(form: Form, hint: &'static str) -> Self {
-        Self { form, hint, lines: 0 }
+        Self { form, hint, lines: 0, node: Heard::NotYet }
     }
 
     /// How looks follow each other.
@@ -81,20 +93,26 @@ impl Screen {
         }
     }
 
-    /// What a look found. None if the node of a terminal does not answer after it has once:
-    /// it may be back in a moment, so that is shown and the next look tries again.
+    /// What a look found. None if the node does not answer after it has once: it may be back
+    /// in a moment, so that is said and the next look tries again.
     pub(super) fn outlive<T>(&mut self, look: Result<T, CliError>) -> Result<Option<T>, CliError> {
         match look {
-            Err(error) if self.waits_after(&error) => {
-                self.draw("the node does not answer\n").map(|()| None)
+            Err(CliError::NoNode { .. }) if self.node != Heard::NotYet => {
+                let is_news = std::mem::replace(&mut self.node, Heard::Before) == Heard::Last;
+                match self.form {
+                    Form::Screen => self.draw("the node does not answer\n")?,
+                    Form::Blocks | Form::Lines if is_news => {
+                        crate::say("mizzen: the node does not answer; waiting for it\n");
+                    }
+                    Form::Blocks | Form::Lines => {}
+                }
+                Ok(None)
             }
-            look => look.map(Some),
+            look => {
+                self.node = Heard::Last;
+                look.map(Some)
+            }
         }
-    }
-
-    fn waits_after(&self, error: &CliError) -> bool {
-        let is_away = matches!(error, CliError::NoNode { .. });
-        is_away && self.form == Form::Screen && self.lines > 0
     }
 
     fn draw(&mut self, text: &str) -> Result<(), CliError> {
@@ -134,20 +152,17 @@ mod tests {
     }
 
     #[test]
-    fn only_a_terminal_that_shows_something_waits_for_the_node() {
-        let away = CliError::NoNode { socket: "/run/mizzen/mizzen.sock".into() };
-        let refused = CliError::Refused { status: 404, reason: "no".to_owned() };
-        #[rustfmt::skip]
-        let table = [
-            (Form::Screen, 3, true),
-            (Form::Screen, 0, false),
-            (Form::Blocks, 1, false),
-            (Form::Lines,  0, false),
-        ];
-        for (form, lines, waits) in table {
-            let screen = Screen { form, hint: "", lines };
-            assert_eq!(screen.waits_after(&away), waits, "{form:?} with {lines}");
-            assert!(!screen.waits_after(&refused), "an answer is one");
+    fn a_node_that_answered_once_is_waited_for() {
+        let away = || CliError::NoNode { socket: "/run/mizzen/mizzen.sock".into() };
+        let refused = || CliError::Refused { status: 404, reason: "no".to_owned() };
+        for form in [Form::Screen, Form::Blocks, Form::Lines] {
+            let mut screen = Screen::new(form, "");
+            assert!(screen.outlive::<()>(Err(away())).is_err(), "{form:?}: there is none");
+            assert_eq!(screen.outlive(Ok(1)).unwrap(), Some(1));
+            assert_eq!(screen.outlive::<()>(Err(away())).unwrap(), None, "{form:?}");
+            assert_eq!(screen.outlive::<()>(Err(away())).unwrap(), None, "{form:?}: still");
+            assert!(screen.outlive::<()>(Err(refused())).is_err(), "an answer is one");
+            assert_eq!(screen.outlive(Ok(2)).unwrap(), Some(2), "{form:?}: it is back");
         }
     }
 }

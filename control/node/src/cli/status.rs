@@ -22,12 +22,21 @@ pub(super) struct Status {
     vips: Option<Vips>,
     overlay: Option<Overlay>,
     policy: Option<Policy>,
+    cluster: Option<Cluster>,
     #[serde(default)]
     roles: Vec<String>,
     #[serde(default)]
     listeners: BTreeMap<String, Value>,
     #[serde(default)]
     problems: Vec<String>,
+}
+
+/// How many nodes are in each state, as this one knows.
+#[derive(Debug, Deserialize)]
+struct Cluster {
+    alive: u64,
+    suspect: u64,
+    dead: u64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -118,11 +127,30 @@ pub(super) fn render(status: &Status, paint: Paint) -> String {
     text
 }
 
+impl Cluster {
+    /// None as long as this node is alone.
+    fn in_words(&self) -> Option<(Tone, &'static str, String)> {
+        let (tone, state) = match self {
+            Self { dead: 1.., .. } => (Tone::Bad, "incomplete"),
+            Self { suspect: 1.., .. } => (Tone::Busy, "in doubt"),
+            Self { alive: 2.., .. } => (Tone::Good, "whole"),
+            _ => return None,
+        };
+        let out = [(self.suspect, "suspect"), (self.dead, "dead")];
+        let out = out.iter().filter(|(count, _)| *count > 0);
+        let out: String = out.map(|(count, word)| format!(", {count} {word}")).collect();
+        Some((tone, state, format!("{} alive{out}", many(self.alive, "node"))))
+    }
+}
+
 fn parts(status: &Status, paint: Paint) -> String {
     let mut rows = Vec::new();
     let mut row = |part: &str, tone, state: &str, detail: String| {
         rows.push(vec![plain(part), toned(tone, state), plain(detail)]);
     };
+    if let Some((tone, state, detail)) = status.cluster.as_ref().and_then(Cluster::in_words) {
+        row("cluster", tone, state, detail);
+    }
     if let Some(master) = &status.master {
         let (tone, state) = match master.leading {
             true => (Tone::Good, "leading"),
@@ -256,6 +284,22 @@ fn words(value: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cluster_in_words() {
+        #[rustfmt::skip]
+        let table = [
+            (1, 0, 0, None),
+            (3, 0, 0, Some(("whole",      "3 nodes alive"))),
+            (2, 1, 0, Some(("in doubt",   "2 nodes alive, 1 suspect"))),
+            (1, 1, 2, Some(("incomplete", "1 node alive, 1 suspect, 2 dead"))),
+        ];
+        for (alive, suspect, dead, want) in table {
+            let words = Cluster { alive, suspect, dead }.in_words();
+            let words = words.as_ref().map(|(_, state, detail)| (*state, detail.as_str()));
+            assert_eq!(words, want);
+        }
+    }
 
     #[test]
     fn a_whole_node() {

@@ -137,14 +137,15 @@ impl Containers {
             let sandbox = order.spec.sandbox.display();
             (LaunchFailure::Container, format!("cannot make the sandbox {sandbox}: {error}"))
         })?;
-        let launched = self.containerizer.launch(self.request(order)).await;
+        let request = self.request(order)?;
+        let launched = self.containerizer.launch(request).await;
         let launched = launched.map_err(|error| (failure(&error), chain(&error)))?;
         info!(pid = launched.pid, launcher = launched.launcher, "container launched");
         let (addresses, publishing) = (launched.addresses(), launched.publishing());
         Ok(Started { pid: launched.pid, addresses, publishing })
     }
 
-    fn request(&self, order: Order) -> LaunchRequest {
+    fn request(&self, order: Order) -> Result<LaunchRequest, (LaunchFailure, String)> {
         let limits = order.limits;
         #[allow(
             clippy::cast_possible_truncation,
@@ -156,7 +157,9 @@ impl Containers {
             Some(cores) => CpuLimit::Cpus(cores),
             None => CpuLimit::Shares,
         };
-        LaunchRequest {
+        let networks: Result<_, _> = order.networks.iter().map(network).collect();
+        let networks = networks.map_err(|error| (LaunchFailure::Network, chain(&error)))?;
+        Ok(LaunchRequest {
             spec: order.spec,
             limits: Limits {
                 cpus: limits.cpus,
@@ -164,9 +167,9 @@ impl Containers {
                 mem_mb,
                 pids: Some(u64::from(limits.pids)),
             },
-            networks: order.networks.iter().map(network).collect(),
+            networks,
             resolv_conf: self.resolv_conf.clone(),
-        }
+        })
     }
 
     fn watch(self, container: ContainerId) {
@@ -230,9 +233,10 @@ impl Containers {
                 Ok(()) => Answer::Well,
                 Err(error) => unanswered(&error),
             },
-            Target::Command { command, .. } => {
+            Target::Command { command, environment } => {
                 let id = probe.container.as_str();
-                let outcome = self.containerizer.run_in(id, command, probe.timeout).await;
+                let outcome =
+                    self.containerizer.run_in(id, command, environment, probe.timeout).await;
                 match outcome {
                     Ok(outcome) => judge(&outcome),
                     // It ended meanwhile, or the node lacks something: neither is its fault.
@@ -248,8 +252,9 @@ impl Containers {
     }
 }
 
-fn network(info: &v1::NetworkInfo) -> NetworkRequest {
-    NetworkRequest { name: info.name().to_owned(), info: serde_json::to_value(info).ok() }
+fn network(info: &v1::NetworkInfo) -> Result<NetworkRequest, serde_json::Error> {
+    let name = info.name().to_owned();
+    Ok(NetworkRequest { name, info: Some(serde_json::to_value(info)?) })
 }
 
 fn failure(error: &LaunchError) -> LaunchFailure {

@@ -15,21 +15,19 @@ use super::credentials::is_joined;
 use super::dns_records::DnsRecords;
 use super::health::Health;
 use super::kept::{self, Kept};
-use super::leaving::Leaving;
 use super::links::Links;
 use super::members::{Arrivals, Members};
 use super::overlay::Overlay;
 use super::policy::PolicyPart;
 use super::problems::Problems;
 use super::resolv_conf;
-use super::resolver;
+use super::resolver::{self, ResolverPart};
 use super::saves::{Saves, saved};
 use super::serials::Serials;
 use super::streams::Streams;
 use super::successor;
 use super::vip_engine::open_vips;
-use super::vip_services::Registered;
-use super::vip_views::VipViews;
+use super::vip_part::VipPart;
 use super::{clock, cluster};
 use crate::config::{Config, Role};
 use crate::node::{Frame, Joining};
@@ -52,7 +50,7 @@ use mizzen_types::error::chain;
 use mizzen_types::ids::OwnerId;
 use mizzen_types::time::Now;
 use settings::agent_settings;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
@@ -116,11 +114,15 @@ pub(crate) async fn build(
     // What was known before is answered from now on; with nothing known, somebody would be
     // told that a name does not exist which does.
     let mut names = resolver::open(&config, owner.clone(), serials.first());
-    let early = match names.remember(now.mono) {
+    let told = inputs.clone();
+    // Without a loop nobody waits for it.
+    let loaded = move || told.send(Input::NamesLoaded).unwrap_or_default();
+    let early = match names.remember(now.mono, loaded) {
         true => resolver::start(&config, &names, successor::inherited(&config))?,
         false => None,
     };
     let vips = open_vips(&config)?;
+    let planner = Planner::new(Claims::new(config.vip.named_range), owner.clone());
 
     let mut core = Core {
         started: now,
@@ -145,29 +147,21 @@ pub(crate) async fn build(
         links: Links::new(seed.rotate_left(7)),
         asking: Asking::default(),
         names,
-        serials,
-        planner: Planner::new(Claims::new(config.vip.named_range), owner.clone()),
-        changed_vips: BTreeSet::new(),
-        registered: Registered::default(),
         dns_records: DnsRecords::default(),
-        vips: vips.engine,
-        vip_views: VipViews::default(),
-        leaving: Leaving::default(),
+        waiting_for_names: Vec::new(),
+        resolver: ResolverPart::new(serials),
+        vips: VipPart::new(planner, vips.engine),
         problems: Problems::default(),
         health: Health::new(now.mono),
         listeners: bound,
-        resolver: Vec::new(),
-        resolver_sockets: Vec::new(),
-        server: None,
         collect_at: now.mono + kept::LOOK,
         resync_at: now.mono + super::core::RESYNC,
-        links_at: None,
         frame,
         store,
         config,
     };
-    if core.vips.engine() == EngineKind::Nfqueue {
-        core.planner.avoid_own_ports();
+    if core.vips.balancer.engine() == EngineKind::Nfqueue {
+        core.vips.planner.avoid_own_ports();
     }
     if let Some(problem) = vips.problem {
         core.problems.report("vip-engine", problem);
@@ -178,18 +172,19 @@ pub(crate) async fn build(
     core.note_resolver(early);
     core.start_overlay();
     core.start_policy();
+    core.build_agent(seed, inputs, now)?;
+    // Its agent is part of what it says of itself.
     core.introduce();
     core.adopt_services()?;
     core.adopt_dns_records()?;
-    core.build_agent(seed, inputs, now)?;
     core.build_master(seed.rotate_left(31), now)?;
     core.adopt_policies()?;
     core.build_services(seed.rotate_left(17), now)?;
     core.settle();
     core.names.confirm_own(&owner);
-    if core.server.is_none() {
+    if core.resolver.server.is_none() {
         core.names.begin();
-        core.resolver_sockets = successor::inherited(&core.config);
+        core.resolver.sockets = successor::inherited(&core.config);
         core.start_resolver()?;
     }
     core.write_resolv_conf();

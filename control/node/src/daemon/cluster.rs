@@ -19,6 +19,8 @@ pub(crate) const LOCAL_LINK: LinkId = LinkId(0);
 
 /// The part's name in problems.
 const RECORDS: &str = "master's records";
+/// And of those that cannot be written at all.
+const LOST: &str = "master's records that are lost";
 
 /// Holds a part's effects back until the records in front of them are on the disk.
 #[derive(Debug)]
@@ -185,6 +187,7 @@ impl Core {
             }
             Effect::ToAgent { link, message } => self.tell_other_agent(link, *message, now),
             Effect::Fact { key, value } => self.say(Speaker::Master, key, value.map(|fact| *fact)),
+            Effect::Lost(text) => self.problems.report(LOST, text),
             // Records go to the gate before anything comes here.
             Effect::Save { key, value } => self.master_gate.save(&key, value),
         }

@@ -11,54 +11,41 @@ use super::asking::Asking;
 use super::clock;
 use super::cluster::Gate;
 use super::dns_records::DnsRecords;
-use super::facts::Speaker;
 use super::health::Health;
-use super::kept::{self, Collected};
-use super::leaving::Leaving;
+pub(crate) use super::input::Input;
+use super::kept;
 use super::links::Links;
 use super::members::{Arrivals, Members, arrival};
 use super::names::Names;
 use super::overlay::Overlay;
-use super::overlay::fast_path::{FastPathReport, Look};
-use super::policy::{PolicyPart, PolicyReport};
+use super::overlay::fast_path::Look;
+use super::policy::PolicyPart;
 use super::problems::Problems;
+use super::resolver::ResolverPart;
 use super::saves::Saves;
-use super::serials::Serials;
 use super::signals::{Signal, Signals};
 use super::streams::Streams;
-use super::task_pages::{After, TaskPage};
 use super::vip_engine::vip_tuning;
-use super::vip_services::Registered;
-use super::vip_views::VipViews;
+use super::vip_part::VipPart;
 use crate::config::Config;
 use crate::node::{Frame, Reloaded, reload};
 use crate::notify::{Notice, notify};
-use mizzen_agent::task::{Ended, Started};
-use mizzen_agent::{Agent, Answer, LaunchFailure, Record};
-use mizzen_dns_server::Server;
-use mizzen_http::core::{CoreRequest, QueryReply, ServicesRequest};
+use mizzen_agent::Agent;
+use mizzen_http::core::CoreRequest;
 use mizzen_http::server::{Address, Part};
-use mizzen_kernel::endings::{Ended as VipsEnded, Endings};
 use mizzen_kernel::network::{Report, own_addresses};
-use mizzen_kernel::policy::Refusal;
-use mizzen_kernel::tunnels::TunnelReport;
-use mizzen_kernel::vips::{EngineKind, Vips};
+use mizzen_kernel::vips::EngineKind;
 use mizzen_master::Master;
 use mizzen_membership::log::OwnerLog;
 use mizzen_membership::view::View;
-use mizzen_plan::vip::Planner;
 use mizzen_services::Services;
 use mizzen_store::Store;
 use mizzen_types::error::chain;
-use mizzen_types::fact::{Fact, Key, NodeFact};
-use mizzen_types::ids::{ContainerId, OwnerId};
+use mizzen_types::ids::ContainerId;
 use mizzen_types::time::{Mono, Now};
-use mizzen_types::vip::VipKey;
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::collections::BTreeMap;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tracing::debug;
 
 /// Prefix of the addresses that VIP names claimed, in the store.
@@ -72,47 +59,6 @@ const IDLE: Duration = Duration::from_secs(3600);
 
 /// The configuration's name in problems.
 const CONFIGURATION: &str = "configuration";
-
-/// Something that happened outside of the loop.
-#[derive(Debug)]
-pub(crate) enum Input {
-    /// A container was made, or was not.
-    Launched(ContainerId, Result<Started, (LaunchFailure, String)>),
-    /// A container ended.
-    Ended(ContainerId, Ended),
-    /// A probe came back.
-    Probed(ContainerId, Answer),
-    /// Something of a container could not be removed, and why; or all of it is gone.
-    Left(ContainerId, Option<String>),
-    /// Sockets of backends that left were ended.
-    SocketsEnded(Endings, VipsEnded),
-    /// Something happened to the node's links.
-    LinksChanged,
-    /// Something of the overlays may have been removed by somebody.
-    OverlayTouched,
-    /// The largest packet that reaches another node, in bytes.
-    PathProbed(OwnerId, u32),
-    /// A pass over the tunnels to other nodes is over.
-    Tunnels(TunnelReport),
-    /// A pass over what takes the overlay's fast path is over.
-    FastPath(FastPathReport),
-    /// Programs were given what policies say.
-    Policy(PolicyReport),
-    /// Programs refused something, or would have.
-    Refused(Vec<Refusal>),
-    /// A pass over the node's network is over.
-    NetworkPass(Report),
-    /// What a former process kept of ended tasks, oldest first.
-    Recovered(Vec<Record>),
-    /// Somebody lists all tasks and wants those after one.
-    TaskPage(Option<After>, oneshot::Sender<TaskPage>),
-    /// A look at the sandboxes of ended tasks is over.
-    Collected(Collected),
-    /// What a peer asked by this number is found.
-    LookedUp(OwnerId, u64, QueryReply),
-    /// A peer asks this node's master, under this number, to change a policy.
-    ChangeAsked(OwnerId, u64, Box<ServicesRequest>),
-}
 
 /// Everything that a node decides with.
 pub(crate) struct Core {
@@ -147,31 +93,18 @@ pub(crate) struct Core {
     /// What other nodes were asked.
     pub(crate) asking: Asking,
     pub(crate) names: Names,
-    /// Numbers of the zones that no other process uses.
-    pub(crate) serials: Serials,
-    pub(crate) planner: Planner,
-    /// VIPs that the planner changed and that names and kernel do not know of yet.
-    pub(crate) changed_vips: BTreeSet<VipKey>,
-    pub(crate) registered: Registered,
     pub(crate) dns_records: DnsRecords,
-    pub(crate) vips: Vips,
-    pub(crate) vip_views: VipViews,
-    /// Sockets of backends that left are ended beside the loop.
-    pub(crate) leaving: Leaving,
+    /// Requests for lists of names, until what a former process knew of them is read.
+    pub(crate) waiting_for_names: Vec<CoreRequest>,
+    pub(crate) resolver: ResolverPart,
+    pub(crate) vips: VipPart,
     pub(crate) problems: Problems,
     /// What others are told is wrong with this node.
     pub(crate) health: Health,
     pub(crate) listeners: Vec<(Part, Address)>,
-    pub(crate) resolver: Vec<SocketAddr>,
-    /// The resolver's sockets once more.
-    pub(crate) resolver_sockets: Vec<OwnedFd>,
-    /// Answers as long as it is here.
-    pub(crate) server: Option<Server>,
     /// Holds the state directory's lock, and reads the configuration again.
     pub(crate) frame: Frame,
     pub(crate) resync_at: Mono,
-    /// When links are looked at that VIP traffic may arrive by, if something happened to them.
-    pub(crate) links_at: Option<Mono>,
     /// When sandboxes of ended tasks are looked at.
     pub(crate) collect_at: Mono,
 }
@@ -243,8 +176,10 @@ impl Core {
                 agent.probed(&container, result, now);
             }
             (Input::Left(container, why), _) => self.note_left(container, why),
-            (Input::SocketsEnded(endings, ended), _) => self.note_ended_sockets(endings, &ended),
-            (Input::LinksChanged, _) => self.note_links(now.mono),
+            (Input::SocketsEnded(endings, ended), _) => {
+                self.vips.note_ended_sockets(endings, &ended, &self.inputs);
+            }
+            (Input::LinksChanged, _) => self.vips.note_links(now.mono),
             (Input::OverlayTouched, _) => self.note_removal(now.mono),
             (Input::PathProbed(peer, mtu), _) => self.note_path(&peer, mtu),
             (Input::Tunnels(report), _) => self.note_tunnels(&report),
@@ -259,14 +194,13 @@ impl Core {
                 agent.adopt_ended(records);
                 self.collect_sandboxes(now.wall);
             }
+            (Input::NamesLoaded, _) => self.names_are_loaded(now.mono),
             (Input::TaskPage(after, reply), _) => drop(reply.send(self.task_page(after))),
             (Input::Collected(collected), _) => self.note_collected(&collected),
             (Input::LookedUp(peer, number, reply), _) => {
                 self.answer_peer(&peer, number, reply, now);
             }
-            (Input::ChangeAsked(peer, number, request), _) => {
-                self.change_for_peer(&peer, number, &request, now);
-            }
+            (Input::ChangeAsked(asked), _) => self.change_for_peer(*asked, now),
             (_, None) => {}
         }
     }
@@ -288,10 +222,10 @@ impl Core {
         if self.resync_at <= now.mono {
             self.resync(now);
         }
-        if self.vip_views.deadline() <= now.mono {
-            self.attend_vips(now);
+        if self.vips.views.deadline() <= now.mono {
+            self.vips.attend(now);
         }
-        if self.links_at.is_some_and(|at| at <= now.mono) {
+        if self.vips.links_at.is_some_and(|at| at <= now.mono) {
             self.follow_links();
         }
         if self.overlay.deadline().is_some_and(|at| at <= now.mono) {
@@ -320,10 +254,8 @@ impl Core {
             self.master_gate.deadline(),
             self.services_gate.deadline(),
             self.node_saves.deadline(),
-            self.registered.deadline(),
             self.dns_records.deadline(),
             Some(self.resync_at),
-            self.links_at,
             self.overlay.fast_path.deadline(),
             self.members.as_ref().and_then(Members::deadline),
             self.overlay.deadline(),
@@ -331,7 +263,7 @@ impl Core {
             self.links.deadline(),
             Some(self.collect_at),
             Some(self.health.deadline()),
-            Some(self.vip_views.deadline()),
+            self.vips.deadline(),
             self.names.deadline(),
         ];
         parts.into_iter().flatten().min()
@@ -350,18 +282,18 @@ impl Core {
 
     /// Compares the balancer's tables with the plan, and mends them.
     pub(crate) fn reconcile_vips(&mut self) {
-        if self.vips.engine() == EngineKind::Off {
+        if self.vips.balancer.engine() == EngineKind::Off {
             return;
         }
         match own_addresses() {
-            Ok(addresses) => self.planner.set_own_addresses(addresses),
+            Ok(addresses) => self.vips.planner.set_own_addresses(addresses),
             Err(error) => debug!(error = chain(&error), "own addresses cannot be listed"),
         }
-        match self.vips.reconcile(&self.planner.specs()) {
+        match self.vips.balancer.reconcile(&self.vips.planner.specs()) {
             Ok(()) => self.problems.solve("vip"),
             Err(error) => self.vips_failed(&chain(&error)),
         }
-        self.end_sockets();
+        self.vips.end_sockets(&self.inputs);
     }
 
     /// The balancer's tables are not as they should be: try again soon.
@@ -380,7 +312,7 @@ impl Core {
                     false => self.problems.report(CONFIGURATION, needs_restart(&refused)),
                 }
                 let dns_differs = config.dns != self.config.dns;
-                self.vips.tune(&vip_tuning(&config));
+                self.vips.balancer.tune(&vip_tuning(&config));
                 self.config = config;
                 if dns_differs {
                     self.follow_dns_config();
@@ -433,19 +365,6 @@ impl Core {
             let texts: Vec<String> = report.errors.iter().map(|error| chain(error)).collect();
             self.problems.report("network", texts.join("; "));
         }
-    }
-
-    /// Says in the owner log who this node is.
-    pub(crate) fn introduce(&mut self) {
-        let fact = NodeFact {
-            hostname: self.config.hostname.clone(),
-            address: self.config.address,
-            agent_id: self.agent.as_ref().and_then(|agent| agent.id().cloned()),
-            zone: Some(self.config.zone.clone()).filter(|zone| !zone.is_empty()),
-            authority: self.members.as_ref().is_some_and(Members::has_authority),
-            overlay: self.overlay_fact(),
-        };
-        self.say(Speaker::Node, Key::Node, Some(Fact::Node(fact)));
     }
 }
 

@@ -165,8 +165,13 @@ impl Core {
     fn put_record(&mut self, name: &DnsName, kind: RecordType, body: &[u8]) -> Answer {
         let body: Body = serde_json::from_slice(body).map_err(bad)?;
         let fact = DnsRecordFact { values: body.values, ttl: body.ttl };
-        let beside = self.dns_records.kinds_of(name.as_str());
-        let beside = beside.iter().filter_map(|kind| RecordType::from_str(kind).ok());
+        // Also those that other nodes have.
+        let beside = self.view.facts().filter_map(|(_, key, _)| match key {
+            Key::DnsRecord(other, kind) if other == name.as_str() => {
+                RecordType::from_str(kind).ok()
+            }
+            _ => None,
+        });
         let fact = check(name, kind, fact, beside).map_err(bad)?;
         let which = (name.as_str().to_owned(), kind.to_string());
         let former = self.dns_records.records.get(&which).cloned();

@@ -3,10 +3,11 @@
 
 use super::clock;
 use super::core::{CLAIMS, Core};
+use super::members::Members;
 use mizzen_dns_core::depends_on_places;
 use mizzen_membership::view::Change;
 use mizzen_types::error::chain;
-use mizzen_types::fact::{Fact, Key};
+use mizzen_types::fact::{Fact, Key, NodeFact};
 use mizzen_types::ids::OwnerId;
 use mizzen_types::place::Moved;
 use mizzen_types::vip::VipKey;
@@ -24,6 +25,19 @@ pub(crate) enum Speaker {
 }
 
 impl Core {
+    /// Says in the owner log who this node is.
+    pub(crate) fn introduce(&mut self) {
+        let fact = NodeFact {
+            hostname: self.config.hostname.clone(),
+            address: self.config.address,
+            agent_id: self.agent.as_ref().and_then(|agent| agent.id().cloned()),
+            zone: Some(self.config.zone.clone()).filter(|zone| !zone.is_empty()),
+            authority: self.members.as_ref().is_some_and(Members::has_authority),
+            overlay: self.overlay_fact(),
+        };
+        self.say(Speaker::Node, Key::Node, Some(Fact::Node(fact)));
+    }
+
     /// Says something in a log, and follows it.
     pub(crate) fn say(&mut self, speaker: Speaker, key: Key, value: Option<Fact>) {
         let log = match speaker {
@@ -35,8 +49,10 @@ impl Core {
             // This node reads it at once; others hear of it from `members`.
             log.drop_tombstone(&entry.key);
         }
-        if let Some(members) = self.members.as_mut() {
-            members.say(&entry, clock::now());
+        if let Some(members) = self.members.as_mut()
+            && let Err(error) = members.say(&entry, clock::now())
+        {
+            warn!(error = chain(&error), "the other nodes are not told a fact");
         }
         let changes = self.view.apply(entry);
         self.follow_changes(changes);
@@ -77,30 +93,30 @@ impl Core {
         for (owner, key, fact) in self.view.facts() {
             self.names.set(owner, key, Some(fact));
         }
-        let specs = self.planner.specs();
+        let specs = self.vips.planner.specs();
         let names: BTreeSet<String> = specs.into_values().filter_map(|spec| spec.name).collect();
         for name in names {
-            self.names.show_vip(&name, &self.planner.addresses_of(&name));
+            self.names.show_vip(&name, &self.vips.planner.addresses_of(&name));
         }
     }
 
     fn follow_vips(&mut self, change: &Change) {
-        let effects = self.planner.apply(&change.owner, &change.key, change.after.as_ref());
+        let effects = self.vips.planner.apply(&change.owner, &change.key, change.after.as_ref());
         let mut names: BTreeSet<String> =
             effects.claims.into_iter().map(|claim| claim.name).collect();
         if change.owner == *self.node_log.owner() {
-            let named = effects.changed.iter().filter_map(|vip| self.planner.name_of(vip));
+            let named = effects.changed.iter().filter_map(|vip| self.vips.planner.name_of(vip));
             names.extend(named.map(str::to_owned));
         }
         for name in names {
-            if let Some(address) = self.planner.own_claim(&name) {
+            if let Some(address) = self.vips.planner.own_claim(&name) {
                 self.keep_claim(&name, address);
             }
         }
         for problem in effects.problems {
             warn!(key = ?change.key, problem = %problem, "a label does not do what it says");
         }
-        self.changed_vips.extend(effects.changed);
+        self.vips.look_at_backends(effects.changed, effects.backends);
     }
 
     /// A name's address is a fact of this node from now on, over restarts.
@@ -124,27 +140,23 @@ impl Core {
     /// everything else that happened at one moment, so that a VIP of which many backends
     /// changed is written once.
     pub(crate) fn flush_vips(&mut self) {
-        let changed = std::mem::take(&mut self.changed_vips);
-        let name = |vip: &VipKey| self.planner.name_of(vip).map(str::to_owned);
-        let names: BTreeSet<String> = changed.iter().filter_map(name).collect();
+        let changed = std::mem::take(&mut self.vips.changed);
+        let name = |vip: &VipKey| self.vips.planner.name_of(vip).map(str::to_owned);
+        let names: BTreeSet<String> = changed.keys().filter_map(name).collect();
         for name in names {
-            self.names.set_vip(&name, &self.planner.addresses_of(&name), clock::now().mono);
+            self.names.set_vip(&name, &self.vips.planner.addresses_of(&name), clock::now().mono);
         }
         if self.recovering {
             return; // one pass at the end compares all of them
         }
         if !changed.is_empty() {
-            self.vip_views.look_soon(clock::now().mono);
+            self.vips.views.look_soon(clock::now().mono);
         }
-        for vip in &changed {
-            let done = match self.planner.spec(vip) {
-                Some(spec) => self.vips.set(&spec),
-                None => self.vips.remove(vip),
-            };
-            if let Err(error) = done {
+        for (vip, touched) in &changed {
+            if let Err(error) = self.vips.bring(vip, touched) {
                 self.vips_failed(&format!("{vip}: {}", chain(&error)));
             }
         }
-        self.end_sockets();
+        self.vips.end_sockets(&self.inputs);
     }
 }

@@ -8,7 +8,7 @@ use mizzen_types::ids::OwnerId;
 use mizzen_types::time::{Mono, Now};
 use std::time::Duration;
 
-/// Problems that come and go faster than this are nobody else's concern.
+/// Problems that come and go between two looks are nobody else's concern.
 const LOOK: Duration = Duration::from_secs(5);
 
 /// What the node says is wrong with it.
@@ -29,7 +29,7 @@ impl Health {
         self.look_at
     }
 
-    /// How many problems were there at the last look.
+    /// How many problems last.
     pub(crate) fn count(&self) -> usize {
         self.problems.said().len()
     }

@@ -2,10 +2,12 @@
 //!
 //! One look at a time: what leaves meanwhile waits for the next one.
 
-use super::core::{Core, Input};
+use super::core::Input;
+use super::vip_part::VipPart;
 use mizzen_kernel::endings::{Ended, Endings};
 use mizzen_kernel::vips::Leaver;
 use mizzen_types::error::chain;
+use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 /// What waits, and what was done.
@@ -24,16 +26,16 @@ impl Default for Leaving {
     }
 }
 
-impl Core {
+impl VipPart {
     /// Ends the sockets of backends that have left since the last time.
-    pub(crate) fn end_sockets(&mut self) {
-        self.leaving.waiting.extend(self.vips.take_leavers());
+    pub(crate) fn end_sockets(&mut self, inputs: &mpsc::UnboundedSender<Input>) {
+        self.leaving.waiting.extend(self.balancer.take_leavers());
         if self.leaving.waiting.is_empty() {
             return;
         }
         let Some(mut endings) = self.leaving.endings.take() else { return };
         let leavers = std::mem::take(&mut self.leaving.waiting);
-        let table = match self.vips.socket_table() {
+        let table = match self.balancer.socket_table() {
             Ok(Some(table)) => table,
             Ok(None) => return self.leaving.endings = Some(endings),
             Err(error) => {
@@ -45,7 +47,7 @@ impl Core {
                 return self.leaving.endings = Some(endings);
             }
         };
-        let inputs = self.inputs.clone();
+        let inputs = inputs.clone();
         tokio::task::spawn_blocking(move || {
             let ended = endings.end_sockets(&table, &leavers);
             // The loop has ended if nobody listens; then nobody needs the outcome.
@@ -53,7 +55,12 @@ impl Core {
         });
     }
 
-    pub(crate) fn note_ended_sockets(&mut self, endings: Endings, ended: &Ended) {
+    pub(crate) fn note_ended_sockets(
+        &mut self,
+        endings: Endings,
+        ended: &Ended,
+        inputs: &mpsc::UnboundedSender<Input>,
+    ) {
         self.leaving.endings = Some(endings);
         for (vip, sockets) in &ended.sockets {
             self.leaving.ended += sockets;
@@ -73,6 +80,6 @@ impl Core {
             let (error, errors) = (chain(error), ended.errors.len());
             warn!(error, errors, "sockets of backends that left stay open");
         }
-        self.end_sockets();
+        self.end_sockets(inputs);
     }
 }

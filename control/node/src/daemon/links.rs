@@ -221,6 +221,7 @@ impl Core {
     }
 
     fn note_link_problem(&mut self, peer: &OwnerId, problem: &impl std::error::Error) {
-        self.problems.report(LINKS, format!("node {peer}: {}", chain(problem)));
+        let text = format!("node {}: {}", self.name_of(peer), chain(problem));
+        self.problems.report(LINKS, text);
     }
 }

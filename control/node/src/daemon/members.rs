@@ -5,12 +5,16 @@ mod addresses;
 mod admissions;
 mod clocks;
 mod expulsions;
+mod known;
 mod metrics;
 mod reports;
+mod silence;
 mod start;
 mod tasks;
 mod tokens;
 mod views;
+
+pub(crate) use silence::Silence;
 
 use super::core::Core;
 use super::credentials::{CREDENTIALS, MEMBERS};
@@ -22,14 +26,15 @@ use mizzen_gossip::certificate::TrustError;
 use mizzen_gossip::identity::{Credentials, Signer};
 use mizzen_gossip::join::Contact;
 use mizzen_gossip::transport::{Arrival, Channel, Event, Transport, Unsent};
+use mizzen_membership::exchange::Unsaid;
 use mizzen_membership::identity::node_of;
 use mizzen_membership::membership::{Effect, Membership};
 use mizzen_membership::nodes::Node;
 use mizzen_membership::swim::State;
-use mizzen_types::fact::{Entry, Key, NodeFact};
+use mizzen_types::fact::{Entry, Key};
 use mizzen_types::ids::OwnerId;
 use mizzen_types::time::{Mono, Now};
-use std::net::IpAddr;
+use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tracing::{debug, info};
@@ -39,6 +44,8 @@ use tracing::{debug, info};
 const REMEMBER: Duration = Duration::from_millis(200);
 /// And at most this often.
 const REMEMBER_AGAIN: Duration = Duration::from_secs(5);
+/// From the first word of another node until all that are alive have been heard of.
+const SETTLING: Duration = Duration::from_secs(10);
 /// The part's name in problems.
 const CLUSTER: &str = "cluster";
 
@@ -59,10 +66,16 @@ pub(crate) struct Members {
     remembered_until: Mono,
     /// When certificate and keys are looked at.
     trust_at: Mono,
+    /// When this process began to hear others.
+    begun: Mono,
+    /// Whether one of them has said since then what it knows of the authority's.
+    is_told: bool,
     /// Messages of peers that were not what they should be.
     faults: u64,
     clocks: Clocks,
     shared: SharedAddresses,
+    /// When all nodes that are alive have been heard of since another one was.
+    settled_at: Option<Mono>,
 }
 
 /// What a node without others has instead of what their sockets find.
@@ -90,6 +103,7 @@ impl Members {
             Some(self.trust_at),
             Some(self.clocks.deadline()),
             self.shared.deadline(),
+            self.settled_at,
         ];
         parts.into_iter().flatten().min()
     }
@@ -100,9 +114,9 @@ impl Members {
     }
 
     /// Says something in a log of this node.
-    pub(crate) fn say(&mut self, entry: &Entry, now: Now) {
+    pub(crate) fn say(&mut self, entry: &Entry, now: Now) -> Result<(), Unsaid> {
         let (owner, key) = (&entry.owner, entry.key.clone());
-        self.membership.say(owner, key, entry.value.as_ref(), now);
+        self.membership.say(owner, key, entry.value.as_ref(), now)
     }
 
     /// Sends a peer a message over its stream.
@@ -114,27 +128,6 @@ impl Members {
         now: Now,
     ) -> Result<(), Unsent> {
         self.transport.send(peer, channel, bytes, now.mono)
-    }
-
-    /// What a node says of itself.
-    fn fact_of(&self, node: &OwnerId) -> Option<&NodeFact> {
-        self.membership.nodes().get(node)?.fact.as_deref()
-    }
-
-    /// The node with this id or, if it is the only one, this host name; dead ones as well.
-    pub(crate) fn known(&self, name: &str) -> Option<(OwnerId, NodeFact)> {
-        let nodes = self.membership.nodes().iter();
-        let known = nodes.filter_map(|node| Some((node.identity.node(), node.fact.as_deref()?)));
-        let is_named =
-            |(id, fact): &(&OwnerId, &NodeFact)| id.as_str() == name || fact.hostname == name;
-        let mut named = known.filter(is_named);
-        let (id, fact) = named.next()?;
-        named.next().is_none().then(|| (id.clone(), fact.clone()))
-    }
-
-    /// Where a peer is.
-    pub(crate) fn address_of(&self, peer: &OwnerId) -> Option<IpAddr> {
-        self.membership.nodes().get(peer).map(|node| node.identity.address.ip())
     }
 
     /// Wants a stream to a peer that stays.
@@ -175,11 +168,6 @@ impl Members {
 }
 
 impl Core {
-    /// Another node by its id or host name.
-    pub(crate) fn find_node(&self, name: &str) -> Option<(OwnerId, NodeFact)> {
-        self.members.as_ref()?.known(name)
-    }
-
     /// All that the node itself says has been said: others may hear it.
     pub(crate) fn begin_membership(&mut self) {
         let (store, now) = (&self.store, clock::now());
@@ -213,6 +201,21 @@ impl Core {
         if is_due(self.members.as_ref().map(|members| members.trust_at)) {
             self.look_at_trust(now);
         }
+        if is_due(self.members.as_ref().and_then(|members| members.settled_at)) {
+            self.drop_absent(now);
+        }
+    }
+
+    /// Drops what a former process knew of nodes that are not here. Those that died before
+    /// this one started are nothing that anybody tells it.
+    fn drop_absent(&mut self, now: Now) {
+        let Some(members) = self.members.as_mut() else { return };
+        members.settled_at = self.names.is_loading().then(|| now.mono + SETTLING);
+        let nodes = members.membership.nodes();
+        let is_here = |owner: &OwnerId| nodes.get(&node_of(owner)).is_some_and(Node::is_here);
+        let absent: BTreeSet<OwnerId> =
+            self.names.stale_owners().filter(|owner| !is_here(owner)).cloned().collect();
+        self.names.forget_of(&absent);
     }
 
     /// Carries out what membership and sockets want; says whether they wanted anything.
@@ -252,17 +255,20 @@ impl Core {
             }
             Event::Opened(peer) => {
                 debug!(%peer, "stream opened");
+                members.is_told = true;
                 members.tell_time(&peer, now);
+                members.membership.handle_opened(&peer, now);
             }
             Event::Closed { peer, reason } => {
                 debug!(%peer, reason, "stream closed");
-                self.asking.lose(&peer);
+                members.membership.handle_closed(&peer, now);
+                self.lose_node(&peer);
                 self.link_broken(&peer, now);
             }
             Event::Unreachable { peer, reason } => {
                 debug!(%peer, reason, "no stream");
                 members.membership.handle_unreachable(&peer, now);
-                self.asking.lose(&peer);
+                self.lose_node(&peer);
                 self.link_broken(&peer, now);
             }
             Event::ForeignKey { from } => {
@@ -305,7 +311,14 @@ impl Core {
                     members.show_authorities();
                 }
                 let log = learned.owner.clone();
-                let (leads, by_authority) = (node_of(&log) != log, learned.by_authority);
+                let node = node_of(&log);
+                if members.membership.nodes().get(&node).is_none() {
+                    // Others pass on what dead nodes said, too, and whoever is alive will be
+                    // heard of as a node.
+                    let changes = self.view.hide(&node);
+                    self.follow_changes(changes);
+                }
+                let (leads, by_authority) = (node != log, learned.by_authority);
                 let changes = self.view.learn(learned, now);
                 self.follow_changes(changes);
                 if leads {
@@ -347,9 +360,12 @@ impl Core {
         let soon = (now.mono + REMEMBER).max(members.remembered_until);
         members.remember_at.get_or_insert(soon);
         members.show_authorities();
+        if state == State::Alive {
+            members.settled_at.get_or_insert(now.mono + SETTLING);
+        }
         let changes = match state {
             State::Alive if self.view.is_hidden(node) => {
-                info!(%node, "a node is back");
+                info!(%node, "a node is in");
                 members.transport.welcome(node, now.mono);
                 self.view.show(node)
             }
@@ -372,7 +388,7 @@ impl Core {
             self.forget_policy_facts(node);
         }
         self.follow_leader(now);
-        let changed = self.planner.set_doubt(node, state == State::Suspect);
-        self.changed_vips.extend(changed);
+        let changed = self.vips.planner.set_doubt(node, state == State::Suspect);
+        self.vips.look_at(changed);
     }
 }

@@ -19,7 +19,7 @@ pub(crate) struct NamesExposed {
 impl Core {
     /// The resolver's numbers; nothing without one.
     pub(crate) fn look_at_names(&self) -> Option<NamesExposed> {
-        let server = self.server.as_ref()?;
+        let server = self.resolver.server.as_ref()?;
         let standing = self.names.standing(clock::now().wall);
         Some(NamesExposed {
             metrics: server.metrics(),

@@ -5,9 +5,11 @@
 //! and is dropped after a while if none does.
 
 use super::explained::{Hosts, document, explained};
+use super::name_loading::{Loaded, Loading};
 use super::name_memory::{Memory, Remembered};
+use super::name_records::{Naming, each_prepared, since};
 use mizzen_dns_core::{
-    NameError, Options, OwnerKey, Prepared, Record, RecordType, records_of, vip_records,
+    NameError, Options, OwnerKey, RecordType, Withheld, records_of, vip_records,
 };
 use mizzen_dns_server::SharedZones;
 use mizzen_membership::view::Change;
@@ -16,22 +18,16 @@ use mizzen_types::ids::OwnerId;
 use mizzen_types::place::{Moved, Places};
 use mizzen_types::time::{Mono, Wall};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::thread;
 use std::time::Duration;
 use tracing::{info, warn};
 
 /// What no log has spoken of for so long after a start is dropped: agents have as long to
 /// come back.
 const BOUND: Duration = Duration::from_secs(600);
-
-/// Owners whose records are made ready at a time, and how many such batches wait to be put
-/// into the zones.
-const BATCH: usize = 128;
-const BATCHES: usize = 4;
 
 /// What this node answers for, or nothing if the role is off.
 pub(crate) struct Names {
@@ -47,6 +43,8 @@ pub(crate) struct Names {
     drop_at: Option<Mono>,
     /// When each owner was last heard.
     heard: BTreeMap<OwnerId, Wall>,
+    /// While what a former process knew is read.
+    loading: Option<Loading>,
 }
 
 /// Whether what the zones hold is confirmed.
@@ -70,6 +68,7 @@ impl Names {
             as_of: Wall::default(),
             drop_at: None,
             heard: BTreeMap::new(),
+            loading: None,
         }
     }
 
@@ -78,14 +77,33 @@ impl Names {
         zones: Arc<SharedZones>,
         options: Options,
         here: OwnerId,
-        memory: Memory,
+        mut memory: Memory,
     ) -> Self {
+        memory.make_names_by(&options, &here);
         Self { zones: Some(zones), options, places: Places::new(here), memory, ..Self::off() }
     }
 
-    /// Fills the zones with what a former process knew. Returns whether it knew anything.
-    pub(crate) fn remember(&mut self, now: Mono) -> bool {
-        let known = self.memory.load();
+    /// Answers with what a former process knew from now on, and fills the zones with it: by
+    /// and by, if its index says where to find what is asked for meanwhile. Returns whether it
+    /// knew anything.
+    ///
+    /// * `loaded` — told when it is time for [`Self::finish_loading`].
+    pub(crate) fn remember(&mut self, now: Mono, loaded: impl FnOnce() + Send + 'static) -> bool {
+        let Some(zones) = self.zones.clone() else { return false };
+        if let Some(index) = self.memory.open(&self.options, self.places.here()) {
+            let naming = Naming { options: self.options.clone(), places: self.places.clone() };
+            let path = self.memory.path().unwrap_or_else(|| Path::new("")).to_owned();
+            match Loading::begin(path, index, naming, &zones, loaded) {
+                Ok((loading, places)) => {
+                    self.as_of = loading.as_of();
+                    (self.places, self.loading) = (places, Some(loading));
+                    self.drop_at = Some(now + BOUND);
+                    return true;
+                }
+                Err(error) => warn!(%error, "the index of names is not used"),
+            }
+        }
+        let known = self.memory.load(now);
         (self.stale, self.as_of) = (known.held, known.at);
         self.serve_stale();
         self.begin();
@@ -94,6 +112,26 @@ impl Names {
             self.drop_at = Some(now + BOUND);
         }
         !self.stale.is_empty()
+    }
+
+    /// Whether what a former process knew is still read.
+    pub(crate) fn is_loading(&self) -> bool {
+        self.loading.is_some()
+    }
+
+    /// Waits until all that a former process knew is in the zones.
+    pub(crate) fn finish_loading(&mut self, now: Mono) {
+        let Some(loading) = self.loading.take() else { return };
+        let Loaded { known, learned, gone_of } = loading.finish();
+        (self.stale, self.as_of) = (known.held, known.at);
+        self.memory.note_held(self.stale.len());
+        info!(facts = self.stale.len(), "answers come from what was known before");
+        for (key, after) in learned {
+            self.learn(&key, after.as_ref(), now);
+        }
+        if let Some(own) = gone_of {
+            self.confirm_own(&own);
+        }
     }
 
     /// All that is known so far was said before anybody saw the zones: it is one change.
@@ -105,6 +143,7 @@ impl Names {
 
     /// Takes other zones and options in the place of those before; the caller fills them.
     pub(crate) fn replace(&mut self, zones: Arc<SharedZones>, options: Options) {
+        self.memory.make_names_by(&options, self.places.here());
         (self.zones, self.options) = (Some(zones), options);
         self.serve_stale();
     }
@@ -116,6 +155,9 @@ impl Names {
 
     /// All that this node itself says has been said: what is not confirmed by now is gone.
     pub(crate) fn confirm_own(&mut self, own: &OwnerId) {
+        if let Some(loading) = &mut self.loading {
+            return loading.confirm_own(own);
+        }
         let others = self.stale.keys().any(|key| !is_of(key, own) && !is_vip(key));
         let gone: Vec<OwnerKey> = self
             .stale
@@ -152,7 +194,8 @@ impl Names {
     /// Whether all that is served is confirmed.
     pub(crate) fn standing(&self, now: Wall) -> Standing {
         let age = now.0.saturating_sub(self.as_of.0) / 1_000_000_000;
-        let stale = self.stale.len();
+        let loading = self.loading.as_ref().map_or(0, Loading::lines);
+        let stale = self.stale.len() + loading;
         Standing { stale, age_seconds: if stale == 0 { 0 } else { age } }
     }
 
@@ -230,8 +273,12 @@ impl Names {
         let Some(zones) = &self.zones else { return };
         let named = |fact| records_of(owner, key, fact, &self.options, &self.places);
         let records = fact.map(named).unwrap_or_default();
-        let since = fact.and_then(|fact| self.since(owner, fact));
+        let since = fact.and_then(|fact| since(fact, self.heard.get(owner).copied()));
         let owner = OwnerKey::Fact { owner: owner.clone(), key: key.clone() };
+        self.say(&owner);
+        if records.iter().any(|record| record.withheld == Some(Withheld::CrowdedOut)) {
+            warn!(%owner, "it has too many ports: the records of those beyond are left out");
+        }
         zones.update(|zones| zones.set_since(&owner, &records, since));
     }
 
@@ -247,14 +294,25 @@ impl Names {
         let Some(zones) = &self.zones else { return };
         let (owner, records) =
             (OwnerKey::Vip(name.to_owned()), vip_records(name, addresses, &self.options));
+        self.say(&owner);
         zones.update(|zones| match records.is_empty() {
             true => zones.remove(&owner),
             false => zones.set(owner, records),
         });
     }
 
+    /// What a former process knew of an owner counts no more.
+    fn say(&self, owner: &OwnerKey) {
+        if let Some(loading) = &self.loading {
+            loading.say(owner);
+        }
+    }
+
     /// Something was said: it is stale no more, and remembered unless it was already.
     fn learn(&mut self, key: &OwnerKey, after: Option<&Remembered>, now: Mono) {
+        if let Some(loading) = &mut self.loading {
+            return loading.learn(key, after);
+        }
         let before = self.stale.remove(key);
         if before.as_ref() != after || before.is_none() {
             self.memory.push(key, after, now);
@@ -270,53 +328,26 @@ impl Names {
                 self.place(owner, key, Some(fact));
             }
         }
-        let (sender, prepared) = sync_channel::<Vec<Prepared>>(BATCHES);
-        thread::scope(|scope| {
-            let (names, all) = (&*self, &stale);
-            scope.spawn(move || names.prepare(all, &sender));
-            zones.update(|zones| {
-                for prepared in prepared.iter().flatten() {
-                    zones.put(&prepared);
-                }
-            });
+        let naming = Naming { options: self.options.clone(), places: self.places.clone() };
+        let heard = |key: &OwnerKey| match key {
+            OwnerKey::Fact { owner, .. } => self.heard.get(owner).copied(),
+            _ => None,
+        };
+        each_prepared(&naming, &stale, heard, |batch| {
+            zones.update(|zones| batch.iter().for_each(|(_, prepared)| zones.fill(prepared)));
         });
         self.stale = stale;
     }
 
-    /// Makes all of it ready for the zones, some at a time.
-    fn prepare(&self, all: &BTreeMap<OwnerKey, Remembered>, sender: &SyncSender<Vec<Prepared>>) {
-        let mut all = all.iter().map(|(key, held)| {
-            let (records, since) = self.records(key, held);
-            Prepared::new(self.options.seed, key, &records, since)
-        });
-        loop {
-            let batch: Vec<Prepared> = all.by_ref().take(BATCH).collect();
-            if batch.is_empty() || sender.send(batch).is_err() {
-                return;
-            }
+    /// Drops what a former process knew of these owners.
+    pub(crate) fn forget_of(&mut self, owners: &BTreeSet<OwnerId>) {
+        let is_theirs =
+            |key: &&OwnerKey| matches!(key, OwnerKey::Fact { owner, .. } if owners.contains(owner));
+        let gone: Vec<OwnerKey> = self.stale.keys().filter(is_theirs).cloned().collect();
+        if !gone.is_empty() {
+            info!(facts = gone.len(), "dropped what nodes said that are not here any more");
         }
-    }
-
-    /// What is answered of a fact or of a VIP, and since when.
-    fn records(&self, key: &OwnerKey, held: &Remembered) -> (Vec<Record>, Option<Wall>) {
-        match (key, held) {
-            (OwnerKey::Fact { owner, key }, Remembered::Fact(fact)) => {
-                let records = records_of(owner, key, fact, &self.options, &self.places);
-                (records, self.since(owner, fact))
-            }
-            (OwnerKey::Vip(name), Remembered::Vip(addresses)) => {
-                (vip_records(name, addresses, &self.options), None)
-            }
-            _ => (Vec::new(), None),
-        }
-    }
-
-    /// Since when it is so: since the task's start, or since its owner was heard last.
-    fn since(&self, owner: &OwnerId, fact: &Fact) -> Option<Wall> {
-        match fact {
-            Fact::Task(task) => Some(task.launched),
-            _ => self.heard.get(owner).copied(),
-        }
+        self.forget(gone);
     }
 
     fn forget(&mut self, keys: Vec<OwnerKey>) {

@@ -14,6 +14,7 @@ mod view;
 use super::build::{self, narrow_links, overlay_specs};
 use super::core::{Core, Input};
 use crate::config::{Config, Role};
+use crate::several::several;
 use driver::Order;
 use encryption::EncryptionPart;
 use fast_path::{FastPathPart, Look};
@@ -359,10 +360,15 @@ impl Core {
     }
 
     fn tell_of_peers(&mut self) {
-        let told: Vec<String> = {
-            let problems = self.overlay.peers.problems();
-            problems.map(|(peer, problem)| format!("node {peer} {problem}")).collect()
-        };
+        let mut by_cause: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+        for (peer, problem) in self.overlay.peers.problems() {
+            by_cause.entry(problem.to_string()).or_default().push(self.name_of(peer));
+        }
+        let told = by_cause.iter().map(|(problem, names)| match names.len() {
+            1 => format!("node {} {problem}", several(names)),
+            _ => format!("nodes {}: each {problem}", several(names)),
+        });
+        let told: Vec<String> = told.collect();
         self.tell_of(PEERS, &told);
     }
 

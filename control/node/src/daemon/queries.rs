@@ -10,6 +10,7 @@ use mizzen_http::core::{Addressee, CoreRequest, Query, QueryReply};
 use mizzen_types::error::chain;
 use mizzen_types::fact::{Fact, Key};
 use mizzen_types::ids::OwnerId;
+use mizzen_types::time::Mono;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -18,6 +19,9 @@ use tokio::sync::oneshot;
 impl Core {
     /// Takes a request in. A client that went away meanwhile is no concern.
     pub(crate) fn serve(&mut self, request: CoreRequest) {
+        if self.names.is_loading() && needs_all_names(&request) {
+            return self.waiting_for_names.push(request);
+        }
         match request {
             CoreRequest::Scheduler { call, stream_id, reply } => {
                 let answer = self.scheduler_call(*call, stream_id.as_deref());
@@ -66,6 +70,14 @@ impl Core {
         }
     }
 
+    /// What a former process knew of names is in the zones.
+    pub(crate) fn names_are_loaded(&mut self, now: Mono) {
+        self.names.finish_loading(now);
+        for request in std::mem::take(&mut self.waiting_for_names) {
+            self.serve(request);
+        }
+    }
+
     fn answer(&mut self, query: Query) -> QueryReply {
         match query {
             Query::AgentState
@@ -75,7 +87,8 @@ impl Core {
             | Query::Tasks
             | Query::EndedTasks => self.answer_agent(&query),
             Query::Status => QueryReply::Json(self.status()),
-            Query::VipProblems => QueryReply::Json(self.vip_problems()),
+            Query::Configuration => QueryReply::Json(self.configuration()),
+            Query::VipProblems => QueryReply::Json(self.vips.problems()),
             Query::Nodes => QueryReply::Json(self.nodes()),
             Query::Overlay => QueryReply::Json(self.overlay_view()),
             Query::PolicyDrops { after } => self.policy_drops(after),
@@ -118,7 +131,7 @@ impl Core {
             QueryReply::Json(document) => onward(document),
             _ => None,
         };
-        match (answer, asked, self.resolver.first()) {
+        match (answer, asked, self.resolver.addresses.first()) {
             (QueryReply::Json(document), Some(asked), Some(resolver)) => {
                 let whom = self.whom(&asked, kind);
                 forwarded::complete(document, asked, (*resolver, whom), kind, reply);
@@ -130,7 +143,7 @@ impl Core {
 
     fn whom(&self, name: &str, kind: Option<RecordType>) -> Option<Whom> {
         let name = DnsName::parse(name).ok()?;
-        self.server.as_ref()?.whom(&name, kind.unwrap_or(RecordType::A))
+        self.resolver.server.as_ref()?.whom(&name, kind.unwrap_or(RecordType::A))
     }
 
     fn explained(&self, name: &str, kind: Option<RecordType>) -> QueryReply {
@@ -187,6 +200,16 @@ impl Core {
 }
 
 /// The type of records that a text names, as `A` or as `TYPE1` (RFC 3597, 5).
+/// Whether an answer tells of all names, or of which of them nobody has confirmed.
+fn needs_all_names(request: &CoreRequest) -> bool {
+    use Query as Q;
+    let CoreRequest::Query { query, .. } = request else { return false };
+    matches!(
+        query,
+        Q::Dns { .. } | Q::MesosDnsEnumerate | Q::MesosDnsAxfr | Q::Records | Q::DnsZones
+    )
+}
+
 fn record_type_of(text: &str) -> Option<RecordType> {
     let text = text.to_uppercase();
     let number = || text.strip_prefix("TYPE")?.parse::<u16>().ok();

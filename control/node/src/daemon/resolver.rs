@@ -24,11 +24,30 @@ const RESOLVER: &str = "dns";
 /// Its settings' name there.
 const SETTINGS: &str = "dns settings";
 
+/// The node's resolver, and what it takes to start another one.
+pub(crate) struct ResolverPart {
+    /// Answers as long as it is here.
+    pub(crate) server: Option<Server>,
+    /// Where it listens.
+    pub(crate) addresses: Vec<SocketAddr>,
+    /// Its sockets once more.
+    pub(crate) sockets: Vec<OwnedFd>,
+    /// Numbers of the zones that no other process uses.
+    pub(crate) serials: Serials,
+}
+
+impl ResolverPart {
+    /// None runs yet.
+    pub(crate) fn new(serials: Serials) -> Self {
+        Self { server: None, addresses: Vec::new(), sockets: Vec::new(), serials }
+    }
+}
+
 impl Core {
     /// Starts the resolver, in the place of one that runs.
     pub(crate) fn start_resolver(&mut self) -> anyhow::Result<()> {
-        self.server = None;
-        let held = std::mem::take(&mut self.resolver_sockets);
+        self.resolver.server = None;
+        let held = std::mem::take(&mut self.resolver.sockets);
         let started = start(&self.config, &self.names, held)?;
         self.note_resolver(started);
         Ok(())
@@ -37,8 +56,8 @@ impl Core {
     /// Sees to it that the next process's serial numbers are larger than those of this one.
     pub(crate) fn reserve_serials(&mut self) {
         let Some((serial, _)) = self.names.size() else { return };
-        if self.serials.follow(serial) {
-            self.node_saves.push(Serials::KEY, Some(self.serials.record()));
+        if self.resolver.serials.follow(serial) {
+            self.node_saves.push(Serials::KEY, Some(self.resolver.serials.record()));
             self.flush_node(clock::now());
         }
     }
@@ -46,9 +65,9 @@ impl Core {
     /// Takes over a resolver that runs.
     pub(crate) fn note_resolver(&mut self, started: Option<Started>) {
         let Some(Started { server, sockets, missing }) = started else { return };
-        self.resolver_sockets = sockets;
-        self.resolver = server.addresses().to_vec();
-        self.server = Some(server);
+        self.resolver.sockets = sockets;
+        self.resolver.addresses = server.addresses().to_vec();
+        self.resolver.server = Some(server);
         self.guard_listeners();
         match missing.as_slice() {
             [] => self.problems.solve(RESOLVER),
@@ -62,6 +81,7 @@ impl Core {
 
     /// Goes on with what the configuration says now; no question is lost.
     pub(crate) fn follow_dns_config(&mut self) {
+        self.names.finish_loading(clock::now().mono);
         let Some(served) = self.names.zones() else { return };
         let former = self.names.options();
         let first_serial = served.read(Zones::serial).wrapping_add(1).max(1);
@@ -71,12 +91,12 @@ impl Core {
         self.names.replace(Arc::clone(&zones), options);
         self.fill_names();
         self.names.begin();
-        let changed = match &self.server {
+        let changed = match &self.resolver.server {
             // Zones are told apart by number, and other zones have other numbers.
             Some(server) if same_zones => {
                 served.swap(&zones);
                 self.names.serve_from(served);
-                let settings = settings(&self.config.dns, self.resolver.clone());
+                let settings = settings(&self.config.dns, self.resolver.addresses.clone());
                 server.reconfigure(&settings).context("resolver goes on as it was before")
             }
             _ => self.start_resolver(),
@@ -104,9 +124,12 @@ pub(crate) fn open(config: &Config, here: OwnerId, first_serial: u32) -> Names {
     if !config.has(Role::Dns) {
         return Names::off();
     }
-    let options = options(config, first_serial);
+    let memory = Memory::new(config.state_dir.join("names.log"));
+    let options = Options { first_serial, ..config.name_options() };
+    let seed = memory.seed(&options, &here).unwrap_or_else(seed);
+    let options = Options { seed, ..options };
     let zones = Arc::new(SharedZones::new(Zones::new(&options)));
-    Names::new(zones, options, here, Memory::new(config.state_dir.join("names.log")))
+    Names::new(zones, options, here, memory)
 }
 
 /// Starts a resolver for names; without the role, sees to it that nobody listens.
@@ -193,11 +216,6 @@ fn listeners(config: &Config) -> (Vec<SocketAddr>, Vec<IpAddr>) {
         [] => (all, Vec::new()),
         [..] => (there, missing.into_iter().map(|address| address.ip()).collect()),
     }
-}
-
-/// What the zones are made by.
-fn options(config: &Config, first_serial: u32) -> Options {
-    Options { seed: seed(), first_serial, ..config.name_options() }
 }
 
 /// From the system's randomness: names that collide cannot be prepared for it.

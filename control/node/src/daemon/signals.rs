@@ -41,6 +41,11 @@ impl Signals {
         })
     }
 
+    /// Waits until the process is to end.
+    pub(crate) async fn stop(&mut self) {
+        while self.next().await != Signal::Stop {}
+    }
+
     /// The next one.
     pub(crate) async fn next(&mut self) -> Signal {
         let beat = async {

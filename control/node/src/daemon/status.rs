@@ -30,12 +30,20 @@ impl Core {
         status
     }
 
+    /// `GET /v1/configuration`: what is in force, as a file would have it, and which parts run.
+    pub(crate) fn configuration(&self) -> Value {
+        json!({
+            "toml": self.config.to_annotated_toml(),
+            "roles": self.config.running_roles().map(|role| role.to_string()).collect::<Vec<_>>(),
+        })
+    }
+
     /// Those that were met, and those that only show when all is added up.
     pub(crate) fn all_problems(&self) -> Vec<String> {
         let overcommitted = self.agent.as_ref().and_then(Agent::overcommitted);
         let mut texts = self.problems.texts();
-        texts.extend(self.vip_problem());
-        texts.extend(self.unreachable_vips());
+        texts.extend(self.vips.problem());
+        texts.extend(self.vips.unreachable());
         let shut_out = self.agent.as_ref().and_then(Agent::shut_out);
         texts.extend(shut_out.map(|text| format!("agent: takes no part in the cluster: {text}")));
         texts.extend(self.link_problem());
@@ -69,21 +77,21 @@ impl Core {
                 sources.map(|(owner, heard)| (owner.to_string(), json!(age(heard)))).collect();
             let standing = self.names.standing(now);
             let part = json!({
-                "listen": self.resolver, "records": records, "serial": serial,
+                "listen": self.resolver.addresses, "records": records, "serial": serial,
                 "unconfirmed_facts": standing.stale, "age_seconds": standing.age_seconds,
                 "last_change_seconds": sources,
             });
             status.insert("dns".to_owned(), part);
         }
         if config.has(Role::Vip) {
-            let specs = self.planner.specs();
+            let specs = self.vips.planner.specs();
             let backends: usize = specs.values().map(|spec| spec.backends.len()).sum();
-            let engine = self.vips.engine().word();
-            let (ejected, out) = self.idle_backends();
+            let engine = self.vips.balancer.engine().word();
+            let (ejected, out) = self.vips.idle_backends();
             let part = json!({
-                "engine": engine, "mechanism": self.vips.mechanism(), "count": specs.len(), "backends": backends,
+                "engine": engine, "mechanism": self.vips.balancer.mechanism(), "count": specs.len(), "backends": backends,
                 "ejected": ejected, "out": out,
-                "problems": self.vip_problems(),
+                "problems": self.vips.problems(),
             });
             status.insert("vips".to_owned(), part);
         }

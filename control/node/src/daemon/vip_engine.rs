@@ -1,6 +1,6 @@
 //! What balances VIPs on this machine: programs, queued packets, or nothing.
 
-use super::core::Core;
+use super::vip_part::VipPart;
 use crate::config::{Config, Role, VipEngine};
 use anyhow::Context;
 use ipnet::IpNet;
@@ -88,11 +88,11 @@ fn open_queues(config: &Config) -> anyhow::Result<Vips> {
     Ok(Vips::open_queues(&queue_options(config))?)
 }
 
-impl Core {
+impl VipPart {
     /// That IPv6 VIPs cannot be connected to, if there are any.
-    pub(crate) fn unreachable_vips(&self) -> Option<String> {
+    pub(crate) fn unreachable(&self) -> Option<String> {
         let some = self.planner.keys().any(|vip| vip.address.is_ipv6());
-        (some && !self.vips.has_ipv6_source()).then(|| NO_SOURCE.to_owned())
+        (some && !self.balancer.has_ipv6_source()).then(|| NO_SOURCE.to_owned())
     }
 }
 

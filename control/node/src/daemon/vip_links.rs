@@ -1,6 +1,7 @@
 //! Links that VIP traffic may arrive by, followed as they come and go.
 
 use super::core::{Core, Input};
+use super::vip_part::VipPart;
 use crate::config::Role;
 use mizzen_kernel::ingress::{LinkMonitor, follow_links};
 use mizzen_kernel::vips::EngineKind;
@@ -17,10 +18,17 @@ const TOGETHER: Duration = Duration::from_millis(20);
 /// The links' name in problems.
 const PROBLEM: &str = "vip links";
 
+impl VipPart {
+    /// Something happened to links.
+    pub(crate) fn note_links(&mut self, now: Mono) {
+        self.links_at.get_or_insert(now + TOGETHER);
+    }
+}
+
 impl Core {
     /// Attaches to the links that there are, and listens for others.
     pub(crate) fn watch_links(&mut self) {
-        if self.vips.engine() != EngineKind::Ebpf && !self.has_fast_path() {
+        if self.vips.balancer.engine() != EngineKind::Ebpf && !self.has_fast_path() {
             return;
         }
         let monitor = LinkMonitor::open();
@@ -46,14 +54,9 @@ impl Core {
         }
     }
 
-    /// Something happened to links.
-    pub(crate) fn note_links(&mut self, now: Mono) {
-        self.links_at.get_or_insert(now + TOGETHER);
-    }
-
     /// Makes the programs for arriving traffic stand on the links that the configuration means.
     pub(crate) fn follow_links(&mut self) {
-        self.links_at = None;
+        self.vips.links_at = None;
         self.note_fast_path();
         self.note_policy_links();
         let names = self.overlay.grant.iter().flat_map(|grant| &grant.shares);
@@ -64,7 +67,7 @@ impl Core {
         let tunnels = tunnels.map(|share| self.config.instance.tunnel(share.overlay.vni));
         let own: BTreeSet<String> = names.map(bridge).chain(tunnels).collect();
         let own: Vec<&str> = own.iter().map(String::as_str).collect();
-        let followed = follow_links(&mut self.vips, &self.config.vip.ingress, &own);
+        let followed = follow_links(&mut self.vips.balancer, &self.config.vip.ingress, &own);
         let followed = match followed {
             Ok(followed) => followed,
             Err(error) => return self.problems.report(PROBLEM, chain(&error)),

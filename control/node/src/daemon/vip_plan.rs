@@ -7,6 +7,7 @@
 
 use super::clock;
 use super::core::Core;
+use super::vip_part::VipPart;
 use mizzen_api::v1;
 use mizzen_plan::vip::{NameChange, Preview, Problem, Source, VipChange};
 use mizzen_plan::vip_service::{VIP_ZONE, read};
@@ -48,6 +49,42 @@ pub(crate) enum PlanError {
     App(String),
 }
 
+impl VipPart {
+    /// `GET /v1/vip-problems`: labels that do not do what they say.
+    pub(crate) fn problems(&self) -> Value {
+        let problems = self.planner.problems();
+        let row = |problem: &Problem| {
+            let task = problem.source.task();
+            let service = match problem.source.as_ref() {
+                Source::Service { service, .. } => Some(service.to_string()),
+                Source::Task { .. } => None,
+            };
+            json!({
+                "task": task.map(|task| &task.1),
+                "framework": task.map(|task| &task.0),
+                "service": service,
+                "vip": problem.vip.map(|vip| vip.to_string()),
+                "label": problem.error.label(),
+                "problem": problem.error.to_string(),
+            })
+        };
+        problems.iter().take(MAX_PROBLEMS).map(row).collect()
+    }
+
+    /// How many labels do not do what they say, in one sentence with the first of them.
+    pub(crate) fn problem(&self) -> Option<String> {
+        let problems = self.planner.problems();
+        let first = problems.first()?;
+        Some(match problems.len() {
+            1 => format!("vip labels: {}: {}", first.source, first.error),
+            n => format!(
+                "vip labels: {n} problems (`mizzen vips --problems`), such as {}: {}",
+                first.source, first.error
+            ),
+        })
+    }
+}
+
 impl Core {
     /// What `body` would change.
     pub(crate) fn vip_plan(&self, body: &[u8]) -> Result<Value, PlanError> {
@@ -62,41 +99,7 @@ impl Core {
             (false, true) => self.apps_said(&file)?,
             _ => return Err(PlanError::Neither),
         };
-        Ok(show(&self.planner.preview(&facts)))
-    }
-
-    /// `GET /v1/vip-problems`: labels that do not do what they say.
-    pub(crate) fn vip_problems(&self) -> Value {
-        let problems = self.planner.problems();
-        let row = |problem: &Problem| {
-            let task = problem.source.task();
-            let service = match problem.source.as_ref() {
-                Source::Service { service, .. } => Some(service.to_string()),
-                Source::Task { .. } => None,
-            };
-            json!({
-                "task": task.map(|(_, task)| task),
-                "framework": task.map(|(framework, _)| framework),
-                "service": service,
-                "vip": problem.vip.map(|vip| vip.to_string()),
-                "label": problem.error.label(),
-                "problem": problem.error.to_string(),
-            })
-        };
-        problems.iter().take(MAX_PROBLEMS).map(row).collect()
-    }
-
-    /// How many labels do not do what they say, in one sentence with the first of them.
-    pub(crate) fn vip_problem(&self) -> Option<String> {
-        let problems = self.planner.problems();
-        let first = problems.first()?;
-        Some(match problems.len() {
-            1 => format!("vip labels: {}: {}", first.source, first.error),
-            n => format!(
-                "vip labels: {n} problems (`mizzen vips --problems`), such as {}: {}",
-                first.source, first.error
-            ),
-        })
+        Ok(show(&self.vips.planner.preview(&facts)))
     }
 
     fn services_said(&self, all: &[Value]) -> Result<Vec<Said>, PlanError> {
@@ -250,7 +253,7 @@ fn backend(backend: &BackendSpec) -> Value {
     json!({
         "address": (!is_placeholder(backend.address)).then_some(backend.address),
         "port": port,
-        "task": backend.task.as_ref().map(|(_, task)| task),
+        "task": backend.task.as_ref().map(|task| &task.1),
         "weight": backend.weight,
         "admitted": backend.is_admitted(),
     })

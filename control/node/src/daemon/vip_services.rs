@@ -73,8 +73,8 @@ impl Core {
 
     /// Keeps VIPs away from where this node itself listens.
     pub(crate) fn guard_listeners(&mut self) {
-        let changed = self.planner.set_listeners(self.own_listeners());
-        self.changed_vips.extend(changed);
+        let changed = self.vips.planner.set_listeners(self.own_listeners());
+        self.vips.look_at(changed);
     }
 
     fn own_listeners(&self) -> BTreeSet<VipKey> {
@@ -83,7 +83,7 @@ impl Core {
             Address::Tcp(at) => Some((*at, Tcp)),
             Address::Unix(_) => None,
         });
-        let both = self.resolver.iter().copied().chain(self.config.cluster.listen);
+        let both = self.resolver.addresses.iter().copied().chain(self.config.cluster.listen);
         let both = both.flat_map(|at| [(at, Tcp), (at, Udp)]);
         // One that listens on all addresses is asked at the node's.
         let key = |(at, protocol): (SocketAddr, Protocol)| VipKey {
@@ -104,10 +104,10 @@ impl Core {
 
     /// Tries again what the disk refused.
     pub(crate) fn flush_registered(&mut self, now: Now) {
-        if self.registered.saves.is_stalled(now.mono) {
+        if self.vips.registered.saves.is_stalled(now.mono) {
             return;
         }
-        match self.registered.saves.flush(&self.store, now.mono) {
+        match self.vips.registered.saves.flush(&self.store, now.mono) {
             Ok(()) => self.problems.solve(RECORDS),
             Err(error) => self.problems.report(RECORDS, chain(&error)),
         }
@@ -129,16 +129,16 @@ impl Core {
         };
         if text.is_empty() {
             only(method, "GET, HEAD")?;
-            let services = self.registered.services.iter();
-            let problems = self.planner.service_problems();
+            let services = self.vips.registered.services.iter();
+            let problems = self.vips.planner.service_problems();
             let all: Vec<_> = services.map(|(id, fact)| self.shown(id, fact, &problems)).collect();
             return Ok(json(200, &all));
         }
         let id: VipServiceId = text.parse().map_err(bad)?;
         match method {
             "GET" | "HEAD" => {
-                let fact = self.registered.services.get(&id).ok_or_else(|| missing(&id))?;
-                Ok(json(200, &self.shown(&id, fact, &self.planner.service_problems())))
+                let fact = self.vips.registered.services.get(&id).ok_or_else(|| missing(&id))?;
+                Ok(json(200, &self.shown(&id, fact, &self.vips.planner.service_problems())))
             }
             "PUT" => self.put_service(&id, &request.body),
             "DELETE" => self.delete_service(&id),
@@ -148,8 +148,8 @@ impl Core {
 
     fn put_service(&mut self, id: &VipServiceId, body: &[u8]) -> Answer {
         let fact = read_body(id, body).map_err(bad)?;
-        for vip in self.planner.vips_meant(id) {
-            if self.planner.is_own(&vip) {
+        for vip in self.vips.planner.vips_meant(id) {
+            if self.vips.planner.is_own(&vip) {
                 return Err(bad(LabelError::Own { vip }));
             }
             let itself = SocketAddr::new(vip.address, vip.port);
@@ -157,7 +157,7 @@ impl Core {
                 return Err(bad(format!("backend {itself} is the VIP itself")));
             }
         }
-        let former = self.registered.services.get(id).cloned();
+        let former = self.vips.registered.services.get(id).cloned();
         let status = if former.is_some() { 200 } else { 201 };
         if former.as_ref() != Some(&fact) {
             self.keep(id, Some(&fact), former.as_ref())?;
@@ -165,21 +165,21 @@ impl Core {
             self.register(id.clone(), fact.clone());
             self.settle();
         }
-        Ok(json(status, &self.shown(id, &fact, &self.planner.service_problems())))
+        Ok(json(status, &self.shown(id, &fact, &self.vips.planner.service_problems())))
     }
 
     fn delete_service(&mut self, id: &VipServiceId) -> Answer {
-        let former = self.registered.services.get(id).cloned().ok_or_else(|| missing(id))?;
+        let former = self.vips.registered.services.get(id).cloned().ok_or_else(|| missing(id))?;
         self.keep(id, None, Some(&former))?;
         info!(service = %id, "no longer registered");
-        self.registered.services.remove(id);
+        self.vips.registered.services.remove(id);
         self.say(Speaker::Node, Key::VipService(id.clone()), None);
         self.settle();
         Ok(empty(204))
     }
 
     fn register(&mut self, id: VipServiceId, fact: VipServiceFact) {
-        self.registered.services.insert(id.clone(), fact.clone());
+        self.vips.registered.services.insert(id.clone(), fact.clone());
         self.say(Speaker::Node, Key::VipService(id), Some(Fact::VipService(fact)));
     }
 
@@ -195,12 +195,12 @@ impl Core {
         let now = clock::now();
         let key = id.to_string();
         let (after, before) = (written(FORMAT, after)?, written(FORMAT, before)?);
-        self.registered.saves.push(&key, after);
-        let Err(error) = self.registered.saves.flush(&self.store, now.mono) else {
+        self.vips.registered.saves.push(&key, after);
+        let Err(error) = self.vips.registered.saves.flush(&self.store, now.mono) else {
             self.problems.solve(RECORDS);
             return Ok(());
         };
-        self.registered.saves.push(&key, before);
+        self.vips.registered.saves.push(&key, before);
         let words = chain(&error);
         let refusal = refuse(503, format!("the change cannot be written down: {words}"));
         self.problems.report(RECORDS, words);
@@ -217,7 +217,7 @@ impl Core {
             format!("this node does not have the role `dns` and answers no {name}.{VIP_ZONE}")
         });
         let problems = problems.get(id).into_iter().flatten().map(ToString::to_string);
-        let mut shown = show(id, fact, &self.planner.vips_of(id));
+        let mut shown = show(id, fact, &self.vips.planner.vips_of(id));
         shown.notes = unnamed.into_iter().chain(problems).collect();
         shown
     }

@@ -27,7 +27,9 @@ mod words;
 use super::clock;
 use super::core::Core;
 use super::lookups::Lookup;
+use super::problems::Problems;
 use super::queries::role_is_off;
+use super::vip_part::VipPart;
 use crate::config::Role;
 use asked::{End, Pair};
 use ejections::{Ejected, LOOK};
@@ -64,36 +66,71 @@ pub(crate) struct VipViews {
 }
 
 impl VipViews {
-    /// When [`Core::attend_vips`] is to be called.
+    /// When [`VipPart::attend`] is to be called.
     pub(crate) fn deadline(&self) -> Mono {
         self.expire_at.min(self.look_at).min(self.recent.deadline())
     }
 }
 
-impl Core {
+impl VipPart {
     /// Does what is to be done from time to time: notes latencies, ends silent flows.
-    pub(crate) fn attend_vips(&mut self, now: Now) {
-        if self.vip_views.expire_at <= now.mono {
-            self.vip_views.expire_at = now.mono + EXPIRY;
+    pub(crate) fn attend(&mut self, now: Now) {
+        if self.views.expire_at <= now.mono {
+            self.views.expire_at = now.mono + EXPIRY;
             let has_vips = self.planner.keys().next().is_some();
             // Flows of the last service outlive it by their time-out.
-            if (has_vips || self.vip_views.had_vips)
-                && let Err(error) = self.vips.expire_flows()
+            if (has_vips || self.views.had_vips)
+                && let Err(error) = self.balancer.expire_flows()
             {
                 tracing::warn!(error = chain(&error), "cannot look for flows that fell silent");
             }
-            self.vip_views.had_vips = has_vips;
+            self.views.had_vips = has_vips;
         }
-        if self.vip_views.look_at <= now.mono {
+        if self.views.look_at <= now.mono {
             let has_vips = self.planner.keys().next().is_some();
-            self.vip_views.look_at = now.mono + if has_vips { LOOK } else { EXPIRY };
+            self.views.look_at = now.mono + if has_vips { LOOK } else { EXPIRY };
             self.note_ejections();
         }
-        if self.vip_views.recent.deadline() <= now.mono {
+        if self.views.recent.deadline() <= now.mono {
             self.note_latencies(now.mono);
         }
     }
 
+    /// Everything that is planned and counted, now.
+    fn look(&mut self, problems: &mut Problems) -> Sight {
+        let now = clock::now();
+        self.views.recent.ask(now.mono);
+        let vips = &self.balancer;
+        let read = |key: &VipKey| {
+            vips.standing(key).unwrap_or_else(|error| {
+                problems.report("vip", chain(&error));
+                None
+            })
+        };
+        Sight::new(self.planner.specs(), read, vips.tuning())
+    }
+
+    /// The same with the latencies of the last minute.
+    fn look_at_minutes(&mut self, problems: &mut Problems) -> (Sight, Minutes) {
+        let sight = self.look(problems);
+        let (now, vips) = (clock::now().mono, &self.balancer);
+        let read = |key: &VipKey| handshakes(vips, key);
+        let minutes = self.views.recent.minutes(sight.vips.iter(), now, read);
+        (sight, minutes)
+    }
+
+    fn note_latencies(&mut self, now: Mono) {
+        let vips = &self.balancer;
+        let established = |key: VipKey| {
+            let standing = vips.standing(&key).ok()??;
+            Some((key, standing.backends.iter().map(|(_, counts)| counts.established).sum()))
+        };
+        let read = |key: &VipKey| handshakes(vips, key);
+        self.views.recent.note(now, self.planner.keys().filter_map(established), read);
+    }
+}
+
+impl Core {
     /// How to answer a question about VIPs; any other is given back. Everything is read at once, and
     /// written by a thread of its own.
     pub(crate) fn view_vips(&mut self, query: Query) -> Result<Lookup, Query> {
@@ -101,36 +138,38 @@ impl Core {
         Ok(match query {
             Query::VipTable { .. } | Query::Explain(_) if is_off => Box::new(|| role_is_off("vip")),
             Query::VipTable { filter } => {
-                let (sight, minutes) = self.look_at_minutes();
+                let (sight, minutes) = self.vips.look_at_minutes(&mut self.problems);
                 Box::new(move || written(table::rows(&sight, filter.as_deref(), &minutes)))
             }
             Query::Explain(Explained::Vip(text)) => {
-                let (sight, engine) = (self.look_at_vips(), self.vips.engine());
+                let (sight, engine) =
+                    (self.vips.look(&mut self.problems), self.vips.balancer.engine());
                 Box::new(move || explain_vip(&text, &sight, engine))
             }
             Query::Explain(Explained::Connection(text)) => {
-                let (sight, engine) = (self.look_at_vips(), self.vips.engine());
-                let sockets = self.vips.sockets();
+                let (sight, engine) =
+                    (self.vips.look(&mut self.problems), self.vips.balancer.engine());
+                let sockets = self.vips.balancer.sockets();
                 Box::new(move || explain_connection(&text, &sight, sockets, engine))
             }
             Query::MinutemanVips => {
-                let (sight, minutes) = self.look_at_minutes();
+                let (sight, minutes) = self.vips.look_at_minutes(&mut self.problems);
                 Box::new(move || written(minuteman::vips(&sight, &minutes)))
             }
             Query::MinutemanVip(at) => {
-                let (sight, minutes) = self.look_at_minutes();
+                let (sight, minutes) = self.vips.look_at_minutes(&mut self.problems);
                 Box::new(move || minuteman_vip(&at, &sight, &minutes))
             }
             Query::MinutemanBackend(at) => {
-                let (sight, minutes) = self.look_at_minutes();
+                let (sight, minutes) = self.vips.look_at_minutes(&mut self.problems);
                 Box::new(move || minuteman_backend(&at, &sight, &minutes))
             }
             Query::MinutemanMetrics => {
-                let (sight, minutes) = self.look_at_minutes();
+                let (sight, minutes) = self.vips.look_at_minutes(&mut self.problems);
                 Box::new(move || QueryReply::Json(minuteman::metrics(&sight, &minutes)))
             }
             Query::Vips => {
-                let specs = self.planner.specs();
+                let specs = self.vips.planner.specs();
                 Box::new(move || written(dcos::vips(&specs)))
             }
             other => return Err(other),
@@ -143,9 +182,9 @@ impl Core {
         encoding: MetricsEncoding,
         reply: oneshot::Sender<MetricsReply>,
     ) {
-        let sight = self.look_at_vips();
+        let sight = self.vips.look(&mut self.problems);
         let read = |seen: &Seen| match metrics::has_latencies(seen) {
-            true => self.vips.latencies(&seen.spec.key).unwrap_or_default(),
+            true => self.vips.balancer.latencies(&seen.spec.key).unwrap_or_default(),
             false => BTreeMap::new(),
         };
         let histograms = sight.vips.iter().map(read).collect();
@@ -170,39 +209,6 @@ impl Core {
         }));
     }
 
-    /// Everything that is planned and counted, now.
-    fn look_at_vips(&mut self) -> Sight {
-        let now = clock::now();
-        self.vip_views.recent.ask(now.mono);
-        let (vips, problems) = (&self.vips, &mut self.problems);
-        let read = |key: &VipKey| {
-            vips.standing(key).unwrap_or_else(|error| {
-                problems.report("vip", chain(&error));
-                None
-            })
-        };
-        Sight::new(self.planner.specs(), read, vips.tuning())
-    }
-
-    /// The same with the latencies of the last minute.
-    fn look_at_minutes(&mut self) -> (Sight, Minutes) {
-        let sight = self.look_at_vips();
-        let (now, vips) = (clock::now().mono, &self.vips);
-        let read = |key: &VipKey| handshakes(vips, key);
-        let minutes = self.vip_views.recent.minutes(sight.vips.iter(), now, read);
-        (sight, minutes)
-    }
-
-    fn note_latencies(&mut self, now: Mono) {
-        let vips = &self.vips;
-        let established = |key: VipKey| {
-            let standing = vips.standing(&key).ok()??;
-            Some((key, standing.backends.iter().map(|(_, counts)| counts.established).sum()))
-        };
-        let read = |key: &VipKey| handshakes(vips, key);
-        self.vip_views.recent.note(now, self.planner.keys().filter_map(established), read);
-    }
-
     /// What other parts count.
     fn singles(&self) -> Vec<metrics::Single> {
         let tasks = self.agent.as_ref().map_or(0, mizzen_agent::Agent::live_tasks);
@@ -218,7 +224,7 @@ impl Core {
             total(
                 "mizzen_vip_sockets_ended_total",
                 "Sockets and flows ended because their backend had left its VIP.",
-                self.leaving.ended,
+                self.vips.leaving.ended,
             ),
         ]
         .into_iter()

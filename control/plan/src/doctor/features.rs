@@ -1,33 +1,14 @@
 //! What the kernel must be able to do, as it was found by trying.
 
 use super::{Engine, Observed, Verdict, Wanted};
+use mizzen_ebpf_core::features::BpfFeature;
 use mizzen_types::encryption::PlainPackets;
 
 /// Something that a kernel can do or cannot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Feature {
-    /// Programs at connect, sendmsg and recvmsg of a cgroup's processes.
-    ConnectPrograms,
-    /// Programs at getpeername.
-    PeerNamePrograms,
-    /// Programs at the end of a socket.
-    ReleasePrograms,
-    /// Programs that follow TCP connections.
-    SocketPrograms,
-    /// Programs on network links.
-    LinkPrograms,
-    /// Maps that push out what is oldest.
-    LruMaps,
-    /// A program may ask which network a socket is of.
-    NetworkCookies,
-    /// A program may send a packet to a neighbour.
-    RedirectNeighbour,
-    /// A program may put a packet into a container.
-    RedirectPeer,
-    /// Programs may choose the error of a refused connect.
-    ChosenErrors,
-    /// Programs on links by links of the kernel's own.
-    Tcx,
+    /// Something for programs.
+    Program(BpfFeature),
     /// A BPF file system.
     BpfFileSystem,
     /// Network namespaces.
@@ -94,34 +75,35 @@ enum Need {
     Nobody(&'static str),
 }
 
+use BpfFeature as P;
 use Feature as F;
 use Need as N;
 
 #[rustfmt::skip]
 const ROWS: [Row; 23] = [
-    row(F::ConnectPrograms,   "programs at connect",               "CONFIG_BPF_SYSCALL and CONFIG_CGROUP_BPF, Linux 4.17", N::VipPrograms),
-    row(F::PeerNamePrograms,  "programs at getpeername",           "CONFIG_CGROUP_BPF, Linux 5.8",                         N::VipPrograms),
-    row(F::ReleasePrograms,   "programs at the end of sockets",    "CONFIG_CGROUP_BPF, Linux 5.9",                         N::VipPrograms),
-    row(F::SocketPrograms,    "programs that follow connections",  "CONFIG_CGROUP_BPF, Linux 4.13",                        N::VipPrograms),
-    row(F::LruMaps,           "LRU maps for programs",             "CONFIG_BPF_SYSCALL, Linux 4.10",                       N::VipPrograms),
-    row(F::NetworkCookies,    "cookies of networks for programs",  "CONFIG_BPF_SYSCALL, Linux 5.7",                       N::VipPrograms),
-    row(F::BpfFileSystem,     "a BPF file system",                 "CONFIG_BPF_SYSCALL; mount -t bpf bpf /sys/fs/bpf",     N::VipPrograms),
-    row(F::ChosenErrors,      "errors chosen by programs",         "CONFIG_CGROUP_BPF, Linux 5.18",                        N::Nobody("refused connects say EPERM")),
-    row(F::LinkPrograms,      "programs on links",                 "CONFIG_NET_CLS_BPF, CONFIG_NET_SCH_INGRESS, Linux 4.5", N::FastPath),
-    row(F::RedirectNeighbour, "redirection to neighbours",         "CONFIG_NET_CLS_BPF, Linux 5.10",                       N::FastPath),
-    row(F::RedirectPeer,      "redirection into containers",       "CONFIG_NET_CLS_BPF, Linux 5.10",                       N::FastPath),
-    row(F::Tcx,               "programs on links by tcx",          "CONFIG_NET_XGRESS, Linux 6.6",                         N::Nobody("filters of clsact do the same")),
-    row(F::NetworkNamespaces, "network namespaces",                "CONFIG_NET_NS",                                        N::Overlay),
-    row(F::Veth,              "pairs of virtual links",            "CONFIG_VETH (modprobe veth)",                          N::Overlay),
-    row(F::Bridge,            "bridges",                           "CONFIG_BRIDGE (modprobe bridge)",                      N::Overlay),
-    row(F::Vxlan,             "VXLAN tunnels",                     "CONFIG_VXLAN (modprobe vxlan)",                        N::Overlay),
-    row(F::Wireguard,         "WireGuard",                         "CONFIG_WIREGUARD, Linux 5.6 (modprobe wireguard)",     N::Encryption),
-    row(F::Masquerade,        "nf_tables with masquerading",       "CONFIG_NF_TABLES_INET, CONFIG_NFT_MASQ, CONFIG_NFT_CT (modprobe nft_masq)", N::Overlay),
-    row(F::PortMaps,          "nf_tables with maps of ports",      "CONFIG_NFT_NAT, CONFIG_NFT_FIB_INET (modprobe nft_nat)", N::Nobody("only `hostPort` of CNI callers needs them")),
-    row(F::Dummy,             "links that only hold addresses",    "CONFIG_DUMMY or CONFIG_BRIDGE (modprobe dummy)",       N::Names),
-    row(F::Conntrack,         "tracked connections",               "CONFIG_NF_CT_NETLINK (modprobe nf_conntrack_netlink)", N::VipQueues),
-    row(F::Queues,            "queues of packets",                 "CONFIG_NETFILTER_NETLINK_QUEUE (modprobe nfnetlink_queue)", N::VipQueues),
-    row(F::SocketEnd,         "ending sockets of others",          "CONFIG_INET_DIAG_DESTROY, Linux 4.9",                  N::Nobody("sockets of backends that left end by themselves")),
+    row(F::Program(P::ConnectPrograms),   "programs at connect",               "CONFIG_BPF_SYSCALL and CONFIG_CGROUP_BPF, Linux 4.17", N::VipPrograms),
+    row(F::Program(P::PeerNamePrograms),  "programs at getpeername",           "CONFIG_CGROUP_BPF, Linux 5.8",                         N::VipPrograms),
+    row(F::Program(P::ReleasePrograms),   "programs at the end of sockets",    "CONFIG_CGROUP_BPF, Linux 5.9",                         N::VipPrograms),
+    row(F::Program(P::SocketPrograms),    "programs that follow connections",  "CONFIG_CGROUP_BPF, Linux 4.13",                        N::VipPrograms),
+    row(F::Program(P::LruMaps),           "LRU maps for programs",             "CONFIG_BPF_SYSCALL, Linux 4.10",                       N::VipPrograms),
+    row(F::Program(P::NetworkCookies),    "cookies of networks for programs",  "CONFIG_BPF_SYSCALL, Linux 5.7",                       N::VipPrograms),
+    row(F::BpfFileSystem,                 "a BPF file system",                 "CONFIG_BPF_SYSCALL; mount -t bpf bpf /sys/fs/bpf",     N::VipPrograms),
+    row(F::Program(P::ChosenErrors),      "errors chosen by programs",         "CONFIG_CGROUP_BPF, Linux 5.18",                        N::Nobody("refused connects say EPERM")),
+    row(F::Program(P::LinkPrograms),      "programs on links",                 "CONFIG_NET_CLS_BPF, CONFIG_NET_SCH_INGRESS, Linux 4.5", N::FastPath),
+    row(F::Program(P::RedirectNeighbour), "redirection to neighbours",         "CONFIG_NET_CLS_BPF, Linux 5.10",                       N::FastPath),
+    row(F::Program(P::RedirectPeer),      "redirection into containers",       "CONFIG_NET_CLS_BPF, Linux 5.10",                       N::FastPath),
+    row(F::Program(P::Tcx),               "programs on links by tcx",          "CONFIG_NET_XGRESS, Linux 6.6",                         N::Nobody("filters of clsact do the same")),
+    row(F::NetworkNamespaces,             "network namespaces",                "CONFIG_NET_NS",                                        N::Overlay),
+    row(F::Veth,                          "pairs of virtual links",            "CONFIG_VETH (modprobe veth)",                          N::Overlay),
+    row(F::Bridge,                        "bridges",                           "CONFIG_BRIDGE (modprobe bridge)",                      N::Overlay),
+    row(F::Vxlan,                         "VXLAN tunnels",                     "CONFIG_VXLAN (modprobe vxlan)",                        N::Overlay),
+    row(F::Wireguard,                     "WireGuard",                         "CONFIG_WIREGUARD, Linux 5.6 (modprobe wireguard)",     N::Encryption),
+    row(F::Masquerade,                    "nf_tables with masquerading",       "CONFIG_NF_TABLES_INET, CONFIG_NFT_MASQ, CONFIG_NFT_CT (modprobe nft_masq)", N::Overlay),
+    row(F::PortMaps,                      "nf_tables with maps of ports",      "CONFIG_NFT_NAT, CONFIG_NFT_FIB_INET (modprobe nft_nat)", N::Nobody("only `hostPort` of CNI callers needs them")),
+    row(F::Dummy,                         "links that only hold addresses",    "CONFIG_DUMMY or CONFIG_BRIDGE (modprobe dummy)",       N::Names),
+    row(F::Conntrack,                     "tracked connections",               "CONFIG_NF_CT_NETLINK (modprobe nf_conntrack_netlink)", N::VipQueues),
+    row(F::Queues,                        "queues of packets",                 "CONFIG_NETFILTER_NETLINK_QUEUE (modprobe nfnetlink_queue)", N::VipQueues),
+    row(F::SocketEnd,                     "ending sockets of others",          "CONFIG_INET_DIAG_DESTROY, Linux 4.9",                  N::Nobody("sockets of backends that left end by themselves")),
 ];
 
 const fn row(feature: Feature, name: &'static str, brought_by: &'static str, need: Need) -> Row {
@@ -207,14 +189,14 @@ mod tests {
         let no = || Probe::Missing("EINVAL".to_owned());
         #[rustfmt::skip]
         let table = [
-            (F::ConnectPrograms, Engine::Auto,     Some(Grade::Warning)),
-            (F::ConnectPrograms, Engine::Programs, Some(Grade::Error)),
-            (F::ConnectPrograms, Engine::Queues,   None),
-            (F::Queues,          Engine::Queues,   Some(Grade::Error)),
-            (F::Queues,          Engine::Programs, None),
-            (F::Vxlan,           Engine::Auto,     Some(Grade::Error)),
-            (F::RedirectPeer,    Engine::Auto,     Some(Grade::Warning)),
-            (F::Tcx,             Engine::Auto,     Some(Grade::Ok)),
+            (F::Program(P::ConnectPrograms), Engine::Auto,     Some(Grade::Warning)),
+            (F::Program(P::ConnectPrograms), Engine::Programs, Some(Grade::Error)),
+            (F::Program(P::ConnectPrograms), Engine::Queues,   None),
+            (F::Queues,                      Engine::Queues,   Some(Grade::Error)),
+            (F::Queues,                      Engine::Programs, None),
+            (F::Vxlan,                       Engine::Auto,     Some(Grade::Error)),
+            (F::Program(P::RedirectPeer),    Engine::Auto,     Some(Grade::Warning)),
+            (F::Program(P::Tcx),             Engine::Auto,     Some(Grade::Ok)),
         ];
         for (feature, engine, want) in table {
             let mut observed = well();

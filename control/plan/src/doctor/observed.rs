@@ -6,6 +6,7 @@ use super::{
 };
 use ipnet::IpNet;
 use mizzen_types::encryption::PlainPackets;
+use mizzen_types::vip::Protocol;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
@@ -95,29 +96,9 @@ pub struct Listener {
     /// For what.
     pub part: String,
     /// By which transport.
-    pub transport: Transport,
+    pub transport: Protocol,
     /// Where.
     pub address: SocketAddr,
-}
-
-/// A transport.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Transport {
-    /// TCP.
-    Tcp,
-    /// UDP.
-    Udp,
-}
-
-impl Transport {
-    /// As people write it.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
-        }
-    }
 }
 
 /// Who asks.

@@ -1,13 +1,14 @@
 //! Who has the ports on which the node listens.
 
-use super::{Listener, Observed, Transport, User, Verdict, of_look};
+use super::{Listener, Observed, User, Verdict, of_look};
+use mizzen_types::vip::Protocol;
 use std::net::{IpAddr, SocketAddr};
 
 /// A socket that is bound.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Socket {
     /// Its transport.
-    pub transport: Transport,
+    pub transport: Protocol,
     /// Where.
     pub address: SocketAddr,
     /// Whose it is, as far as that can be seen.
@@ -55,7 +56,7 @@ fn of_listener(observed: &Observed, listener: &Listener, sockets: &[Socket]) -> 
         None => !observed.runs(),
     };
     let socket = sockets.iter().filter(in_way).find(is_foreign)?;
-    let (address, transport) = (listener.address, listener.transport.word());
+    let (address, transport) = (listener.address, listener.transport);
     if socket.holder.is_none() && observed.machine.user != User::Root {
         let what =
             format!("{transport} {address} ({}) is taken: only root sees by whom", listener.part);
@@ -126,14 +127,14 @@ mod tests {
     use super::super::{Daemon, Grade, Link};
     use super::*;
 
-    fn socket(transport: Transport, address: &str, holder: Option<(&str, bool)>) -> Socket {
+    fn socket(transport: Protocol, address: &str, holder: Option<(&str, bool)>) -> Socket {
         let holder = holder.map(|(name, is_ours)| Holder { pid: 7, name: name.into(), is_ours });
         Socket { transport, address: address.parse().unwrap(), holder }
     }
 
     #[test]
     fn who_is_in_the_way() {
-        use Transport::{Tcp, Udp};
+        use Protocol::{Tcp, Udp};
         let other = Some(("dnsmasq", false));
         #[rustfmt::skip]
         let table = [

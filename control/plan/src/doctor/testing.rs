@@ -2,9 +2,11 @@
 
 use super::{
     Base, Cgroups, Chain, ClockState, Daemon, Directory, Disk, Engine, Feature, Holder, Leftover,
-    Leftovers, Link, Listener, Machine, Observed, PeerTold, Probe, Purpose, Socket, Told,
-    Transport, Usage, User, Wanted,
+    Leftovers, Link, Listener, Machine, Observed, PeerTold, Probe, Purpose, Socket, Told, Usage,
+    User, Wanted,
 };
+use mizzen_ebpf_core::features::BpfFeature;
+use mizzen_types::vip::Protocol;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -26,9 +28,9 @@ pub(super) fn ill() -> Observed {
     let machine = &mut observed.machine;
     for feature in [
         Feature::Vxlan,
-        Feature::ConnectPrograms,
+        Feature::Program(BpfFeature::ConnectPrograms),
         Feature::Conntrack,
-        Feature::RedirectPeer,
+        Feature::Program(BpfFeature::RedirectPeer),
         Feature::Dummy,
     ] {
         machine.features.insert(feature, Probe::Missing("EOPNOTSUPP".into()));
@@ -49,7 +51,7 @@ pub(super) fn ill() -> Observed {
     machine.legacy_tables = BTreeSet::from(["filter".to_owned()]);
     let holder = Some(Holder { pid: 9, name: "dnsmasq".into(), is_ours: false });
     let address = SocketAddr::from(([0, 0, 0, 0], 53));
-    machine.sockets = Ok(vec![Socket { transport: Transport::Udp, address, holder }]);
+    machine.sockets = Ok(vec![Socket { transport: Protocol::Udp, address, holder }]);
     machine.clock = Ok(ClockState { synchronised: false, error: Duration::from_secs(16) });
     machine.disks[0].free = 0;
     machine.disks[0].volatile = true;
@@ -97,9 +99,9 @@ fn wanted() -> Wanted {
         encryption_port: 64_001,
         address: Some([10, 0, 0, 1].into()),
         listeners: vec![
-            listener("dns", Transport::Udp, "198.51.100.1:53"),
-            listener("master", Transport::Tcp, "10.0.0.1:5050"),
-            listener("cluster", Transport::Udp, "10.0.0.1:62501"),
+            listener("dns", Protocol::Udp, "198.51.100.1:53"),
+            listener("master", Protocol::Tcp, "10.0.0.1:5050"),
+            listener("cluster", Protocol::Udp, "10.0.0.1:62501"),
         ],
         resolvers: vec![[198, 51, 100, 1].into()],
         writes_resolv_conf: false,

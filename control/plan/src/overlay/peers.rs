@@ -21,7 +21,7 @@ use super::desired::{
 use facts::{End, blocks, ends, own_fact, route, tunnels};
 use ipnet::IpNet;
 use mizzen_types::ids::OwnerId;
-use mizzen_types::overlay::{Habits, NodeOverlay, NodeShare, OverlayGrant};
+use mizzen_types::overlay::{Habits, NodeOverlay, OverlayGrant};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -336,43 +336,6 @@ impl Peers {
                 mtu: None,
             });
         }
-    }
-
-    /// Why a block of a node is not believed.
-    fn refusal(
-        &self,
-        peer: &OwnerId,
-        share: &NodeShare,
-        block: &IpNet,
-        networks: &[IpNet],
-    ) -> Option<PeerProblem> {
-        let (overlay, block) = (share.name.clone(), *block);
-        if !networks.iter().any(|network| network.contains(&block)) {
-            return Some(PeerProblem::Outside { overlay, block });
-        }
-        let by = self.claimers(block.trunc()).map(|(_, node)| node).filter(|node| *node != peer);
-        let by = by.min_by_key(|node| self.rank(node))?;
-        if *by == self.here {
-            return Some(PeerProblem::Ours { overlay, block });
-        }
-        let wins = self.rank(by) < self.rank(peer);
-        wins.then(|| PeerProblem::Taken { overlay, block, by: by.clone() })
-    }
-
-    /// Who comes first has what several claim; nodes that speak for themselves before those
-    /// of which others do.
-    fn rank<'a>(&self, node: &'a OwnerId) -> (bool, bool, bool, &'a OwnerId) {
-        (*node != self.here, is_foreign(node), self.dead.contains(node), node)
-    }
-
-    /// Why a node's end of the tunnels is not believed.
-    fn end_taken(&self, peer: &OwnerId, fact: &NodeOverlay) -> Option<PeerProblem> {
-        let claimers = |end: &End| self.ends.get(end).into_iter().flatten();
-        let wins = |node: &&OwnerId| self.rank(node) < self.rank(peer);
-        ends(fact).iter().find_map(|end| {
-            let by = claimers(end).filter(|node| *node != peer).find(wins)?;
-            Some(PeerProblem::End { end: end.to_string(), by: by.clone() })
-        })
     }
 
     /// Largest packet inside a tunnel to a node.

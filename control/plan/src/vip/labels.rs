@@ -63,8 +63,17 @@ pub(super) fn wishes(task: &TaskFact) -> (Vec<Wish<'_>>, Vec<LabelError>) {
     if count > MAX_LABELS {
         problems.insert(0, LabelError::TooMany { count, limit: MAX_LABELS });
     }
+    let misplaced = task.labels.keys().filter(|key| is_misplaced(key));
+    problems.extend(misplaced.map(|label| LabelError::NotOnPort { label: label.clone() }));
     problems.truncate(MAX_PROBLEMS);
     (wishes, problems)
+}
+
+/// Whether a task's label would make a VIP if it were a port's: `VIP_0`. Others that begin like that
+/// are the user's own.
+fn is_misplaced(key: &str) -> bool {
+    let number = key.strip_prefix("VIP_").or_else(|| key.strip_prefix("vip_"));
+    number.is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// Whether a port's label of this key makes a VIP.

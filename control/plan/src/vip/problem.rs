@@ -55,7 +55,7 @@ impl Planner {
                 _ => None,
             };
             name.into_iter().flat_map(|name| {
-                service.sources.keys().map(|source| Problem {
+                service.sources.iter().map(|source| Problem {
                     source: source.clone(),
                     vip: None,
                     error: LabelError::NoAddressLeft { name: name.clone() },
@@ -73,7 +73,7 @@ impl Planner {
             Target::Name(_) => None,
         });
         literal.filter(|(vip, _)| self.is_own(vip)).flat_map(|(vip, service)| {
-            service.sources.keys().map(move |source| Problem {
+            service.sources.iter().map(move |source| Problem {
                 source: source.clone(),
                 vip: None,
                 error: LabelError::Own { vip },
@@ -121,6 +121,7 @@ impl LabelError {
             | Self::Protocol { label, .. }
             | Self::Address { label, .. }
             | Self::NoSuchPort { label }
+            | Self::NotOnPort { label }
             | Self::NoAddress { label }
             | Self::Value { label, .. }
             | Self::Unknown { label }
@@ -164,6 +165,15 @@ pub enum LabelError {
     /// `vip_PORTn` beyond the task's ports; it makes no VIP.
     #[error("label `{label}` means a port that the task does not have")]
     NoSuchPort {
+        /// Its key.
+        label: String,
+    },
+    /// `VIP_n` on the task and not on one of its ports; it makes no VIP.
+    #[error(
+        "label `{label}` is on the task, where it makes no VIP: it belongs on a port (of \
+         `portDefinitions` or `portMappings`)"
+    )]
+    NotOnPort {
         /// Its key.
         label: String,
     },

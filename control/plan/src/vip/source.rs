@@ -2,9 +2,9 @@
 
 use mizzen_types::ids::{FrameworkId, OwnerId, TaskId};
 use mizzen_types::vip::{PolicyWish, Protocol, Withheld};
-use mizzen_types::vip_service::VipServiceId;
+use mizzen_types::vip_service::{VipHost, VipServiceId};
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 /// Who stands behind a VIP. Where two of them contradict each other the smaller one is
@@ -20,16 +20,21 @@ pub enum Source {
     },
     /// A task with labels.
     Task {
-        /// Whose task it is.
-        framework: FrameworkId,
-        /// Its id.
-        task: TaskId,
+        /// Whose task it is, and its id.
+        task: Arc<(FrameworkId, TaskId)>,
         /// The node that it runs on.
         owner: OwnerId,
     },
 }
 
 impl Source {
+    /// One that comes before all that there are.
+    pub(super) fn first() -> Arc<Self> {
+        let host = VipHost::Address(Ipv4Addr::UNSPECIFIED.into());
+        let service = VipServiceId { host, port: 0, protocol: Protocol::Tcp };
+        Arc::new(Self::Service { service, owner: "".into() })
+    }
+
     /// The node whose log speaks of it.
     #[must_use]
     pub fn owner(&self) -> &OwnerId {
@@ -40,9 +45,9 @@ impl Source {
 
     /// The task, if it is one.
     #[must_use]
-    pub fn task(&self) -> Option<(&FrameworkId, &TaskId)> {
+    pub fn task(&self) -> Option<&Arc<(FrameworkId, TaskId)>> {
         match self {
-            Self::Task { framework, task, .. } => Some((framework, task)),
+            Self::Task { task, .. } => Some(task),
             Self::Service { .. } => None,
         }
     }
@@ -52,7 +57,7 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Service { service, .. } => write!(f, "registered service {service}"),
-            Self::Task { task, .. } => write!(f, "task {task}"),
+            Self::Task { task, .. } => write!(f, "task {}", task.1),
         }
     }
 }

@@ -5,7 +5,7 @@ use super::policy::Voices;
 use super::source::{ServiceKey, Share, Source, Standing, Target};
 use mizzen_types::place::Places;
 use mizzen_types::vip::{BackendSpec, Distance, PolicyWish, Protocol, Withheld};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -18,7 +18,9 @@ pub(super) struct Table {
 /// One service: those who want it, and their backends in the order of addresses.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Service {
-    pub sources: BTreeMap<Arc<Source>, PolicyWish>,
+    pub sources: BTreeSet<Arc<Source>>,
+    /// What those say of its policy who say anything.
+    opinions: BTreeMap<Arc<Source>, PolicyWish>,
     backends: BTreeMap<(SocketAddr, Arc<Source>), Share>,
 }
 
@@ -49,9 +51,14 @@ impl Families {
 }
 
 impl Service {
+    /// Who names which address, in their order.
+    fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
+        self.backends.iter().map(|((address, source), share)| (address, source, share))
+    }
+
     /// Whether anybody says anything about its policy.
     pub fn is_opinionated(&self) -> bool {
-        self.sources.values().any(|wish| *wish != PolicyWish::default())
+        !self.opinions.is_empty()
     }
 
     /// IPv4 addresses come first.
@@ -70,7 +77,10 @@ impl Table {
     pub fn insert(&mut self, source: &Arc<Source>, standings: &[Standing]) {
         for standing in standings {
             let service = self.services.entry(standing.service.clone()).or_default();
-            service.sources.insert(source.clone(), standing.policy);
+            service.sources.insert(source.clone());
+            if standing.policy != PolicyWish::default() {
+                service.opinions.insert(source.clone(), standing.policy);
+            }
             let shares = standing.shares.iter();
             let shares = shares.map(|(address, share)| ((*address, source.clone()), *share));
             service.backends.extend(shares);
@@ -82,6 +92,7 @@ impl Table {
         for standing in standings {
             let Some(service) = self.services.get_mut(&standing.service) else { continue };
             service.sources.remove(source);
+            service.opinions.remove(source);
             for (address, _) in &standing.shares {
                 service.backends.remove(&(*address, source.clone()));
             }
@@ -141,24 +152,61 @@ impl Table {
 
 /// The backends of services that meet at one VIP, of the family of its address.
 pub(super) fn backends(services: &[&Service], vip: IpAddr, places: &Places) -> Vec<BackendSpec> {
-    let all = services.iter().flat_map(|service| &service.backends);
-    let mut all: Vec<Entry<'_>> = all
-        .filter(|((address, _), _)| address.is_ipv4() == vip.is_ipv4())
-        .map(|((address, source), share)| (address, source, share))
-        .collect();
-    if services.len() > 1 {
-        all.sort_by_key(|(address, source, _)| (*address, *source));
+    let of_family = |entry: &Entry<'_>| entry.0.is_ipv4() == vip.is_ipv4();
+    // One service mostly is all there is, and has them in order.
+    if let [service] = services {
+        let mut backends = Vec::with_capacity(service.backends.len());
+        merge(service.entries().filter(of_family), places, &mut backends);
+        return backends;
     }
-    all.chunk_by(|a, b| a.0 == b.0).map(|meeting| backend(meeting, places)).collect()
+    let all = services.iter().flat_map(|service| service.entries());
+    let mut all: Vec<Entry<'_>> = all.filter(of_family).collect();
+    all.sort_by_key(|(address, source, _)| (*address, *source));
+    let mut backends = Vec::with_capacity(all.len());
+    merge(all.into_iter(), places, &mut backends);
+    backends
+}
+
+/// The backend that services which meet at one VIP have at an address.
+pub(super) fn backend_at(
+    services: &[&Service],
+    at: SocketAddr,
+    places: &Places,
+) -> Option<BackendSpec> {
+    let first = (at, Source::first());
+    let mut meeting: Vec<Entry<'_>> = Vec::new();
+    for service in services {
+        let from =
+            service.backends.range(first.clone()..).take_while(|((address, _), _)| *address == at);
+        meeting.extend(from.map(|((address, source), share)| (address, source, share)));
+    }
+    meeting.sort_by_key(|(_, source, _)| *source);
+    (!meeting.is_empty()).then(|| backend(&meeting, places))
+}
+
+/// Makes a backend of all who name the same address, which follow each other.
+fn merge<'a>(
+    mut all: impl Iterator<Item = Entry<'a>>,
+    places: &Places,
+    backends: &mut Vec<BackendSpec>,
+) {
+    let mut meeting: Vec<Entry<'_>> = all.next().into_iter().collect();
+    for entry in all {
+        if meeting.first().is_some_and(|first| first.0 != entry.0) {
+            backends.push(backend(&meeting, places));
+            meeting.clear();
+        }
+        meeting.push(entry);
+    }
+    if !meeting.is_empty() {
+        backends.push(backend(&meeting, places));
+    }
 }
 
 /// Who says what about the policy of services that meet at one VIP.
 pub(super) fn voices<'a>(services: &[&'a Service]) -> Voices<'a> {
-    let all = services.iter().flat_map(|service| &service.sources);
-    let mut voices: Voices<'a> = all
-        .filter(|(_, wish)| **wish != PolicyWish::default())
-        .map(|(source, wish)| (source, *wish))
-        .collect();
+    let all = services.iter().flat_map(|service| &service.opinions);
+    let mut voices: Voices<'a> = all.map(|(source, wish)| (source, *wish)).collect();
     voices.sort_by_key(|(source, _)| *source);
     voices
 }
@@ -168,26 +216,32 @@ type Entry<'a> = (&'a SocketAddr, &'a Arc<Source>, &'a Share);
 /// One backend of all who name its address. The first one says its weight; it is
 /// admitted if one of its tasks is and nobody registered it with a weight of 0.
 fn backend(meeting: &[Entry<'_>], places: &Places) -> BackendSpec {
-    let (address, _, first) = meeting[0];
-    let tasks = || meeting.iter().filter(|(_, source, _)| source.task().is_some());
-    let by_hand = || meeting.iter().filter(|(_, source, _)| source.task().is_none());
+    let (address, source, first) = meeting[0];
     let of_task = |(_, source, share): &Entry<'_>| match places.is_doubted(source.owner()) {
         true => Some(Withheld::NoAnswer),
         false => share.withheld,
     };
-    // One that takes clients is heard, or else the first.
-    let of_tasks = || tasks().map(of_task).min_by_key(Option::is_some).flatten();
-    let withheld = by_hand().find_map(|(_, _, share)| share.withheld).or_else(of_tasks);
     let distance = |(address, source, _): &Entry<'_>| match source.task() {
         Some(_) => places.distance(source.owner()),
         None => places.distance_of(address.ip()),
     };
-    let task = tasks().find_map(|(_, source, _)| source.task());
+    let (withheld, distance, task) = match (meeting, source.task()) {
+        ([alone], Some(task)) => (of_task(alone), distance(alone), Some(task)),
+        _ => {
+            let tasks = || meeting.iter().filter(|(_, source, _)| source.task().is_some());
+            let by_hand = || meeting.iter().filter(|(_, source, _)| source.task().is_none());
+            // One that takes clients is heard, or else the first.
+            let of_tasks = || tasks().map(of_task).min_by_key(Option::is_some).flatten();
+            let withheld = by_hand().find_map(|(_, _, share)| share.withheld).or_else(of_tasks);
+            let nearest = meeting.iter().map(distance).min().unwrap_or(Distance::Far);
+            (withheld, nearest, tasks().find_map(|(_, source, _)| source.task()))
+        }
+    };
     BackendSpec {
         address: *address,
         weight: if withheld.is_none() { first.weight.max(1) } else { first.weight },
         withheld,
-        distance: meeting.iter().map(distance).min().unwrap_or(Distance::Far),
-        task: task.map(|(framework, task)| (framework.clone(), task.clone())),
+        distance,
+        task: task.cloned(),
     }
 }

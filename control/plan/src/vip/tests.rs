@@ -3,6 +3,8 @@ use mizzen_types::fact::{Health, NodeFact, PortFact, Reach, TaskPhase};
 use mizzen_types::time::Wall;
 use mizzen_types::vip::{BackendSpec, Distance, Rule, VipPolicy, Withheld};
 
+mod nodes;
+mod parts;
 mod places;
 mod policies;
 mod registered;
@@ -224,6 +226,24 @@ fn a_task_label_means_a_host_port() {
         problems(&planner),
         ["task a: label `vip_PORT7` means a port that the task does not have"]
     );
+}
+
+#[test]
+fn a_label_of_a_port_that_stands_on_the_task_is_told() {
+    let mut fact = task("a", "/web:80");
+    let label = |key: &str| (key.to_owned(), "/other:80".to_owned());
+    fact.labels = ["VIP_0", "vip_1", "VIP_CLASS", "VIP_", "VIPS"].map(label).into();
+    let mut planner = planner();
+    let effects = put(&mut planner, "a", Some(&fact));
+    assert_eq!(lines(&planner), ["11.169.34.66:80/tcp web.marathon: 9.0.0.2:8080"]);
+    let want = |label| {
+        format!(
+            "task a: label `{label}` is on the task, where it makes no VIP: it belongs on a port \
+             (of `portDefinitions` or `portMappings`)"
+        )
+    };
+    assert_eq!(problems(&planner), [want("VIP_0"), want("vip_1")]);
+    assert_eq!(effects.problems.len(), 2, "told as soon as it is seen");
 }
 
 #[test]

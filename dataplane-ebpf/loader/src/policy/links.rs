@@ -15,7 +15,7 @@ use mizzen_ebpf_abi::policy::stand;
 use crate::clsact::{self, Direction, Filter, Order};
 use crate::differences::failed;
 use crate::table::Table;
-use crate::{LoadError, object, slab};
+use crate::{LoadError, object};
 
 /// The programs for network links, loaded, and where they stand.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ impl Links {
             sender: object::load(object, "mizzen_sender")?,
             receiver: object::load(object, "mizzen_receiver")?,
             tunnel: object::load(object, "mizzen_tunnel")?,
-            stands: slab::table(directory, LINKS, LINKS_CAPACITY)?,
+            stands: Table::open_pinned(directory, LINKS, LINKS_CAPACITY)?,
             attached: BTreeMap::new(),
         })
     }
@@ -113,7 +113,7 @@ impl Links {
 
 /// Takes the programs off the links that the map in `directory` names.
 pub fn teardown(pin_dir: &Path, directory: &Path) {
-    let stands = slab::table::<u32, u32>(directory, LINKS, LINKS_CAPACITY);
+    let stands = Table::<u32, u32>::open_pinned(directory, LINKS, LINKS_CAPACITY);
     for (link, _) in stands.ok().and_then(|stands| stands.entries().ok()).unwrap_or_default() {
         // Not there if the link is gone.
         let _ = clsact::remove(link, filter(pin_dir));

@@ -15,9 +15,9 @@ use mizzen_ebpf_abi::policy::{Class, Local, Prefix, RuleKey, Ruling, Speaker, Sw
 use mizzen_ebpf_core::policy::{self, Match, Overlays, PolicyWanted, Traffic};
 
 use super::{PolicyChanged, PolicyHere, SpeakerWanted};
+use crate::LoadError;
 use crate::differences::{Mirror, Part, failed, prefix};
 use crate::table::Table;
-use crate::{LoadError, slab};
 
 /// Everything that the maps are to hold, and where programs are to stand.
 #[derive(Debug, Default)]
@@ -78,7 +78,7 @@ impl Maps {
             rules: Mirror::open(directory, RULES, RULES_CAPACITY)?,
             locals: Mirror::open(directory, LOCALS, LOCALS_CAPACITY)?,
             speakers: Mirror::open(directory, SPEAKERS, SPEAKERS_CAPACITY)?,
-            switch: slab::table(directory, SWITCH, 1)?,
+            switch: Table::open_pinned(directory, SWITCH, 1)?,
         })
     }
 

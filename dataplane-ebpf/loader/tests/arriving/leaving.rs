@@ -5,8 +5,10 @@ use std::io::{ErrorKind, Read, Write};
 
 use mizzen_ebpf_loader::{Dataplane, Removal, VipAddress, VipWanted};
 
-use crate::net::{INSIDE, Net, ask};
-use crate::room::{at, backends, in_room, tcp};
+use crate::net::{INSIDE, Net};
+use mizzen_tests_support::dataplane::{backends, tcp};
+use mizzen_tests_support::greeting::ask;
+use mizzen_tests_support::room::{at, in_room};
 
 const VIP: &str = "11.0.0.1:80";
 

@@ -1,14 +1,17 @@
 //! Restarts, links that come and go, and removal, under traffic.
 
-use mizzen_tests_load::{Load, while_loaded};
+use mizzen_tests_support::load::{Load, while_loaded};
 use std::io::ErrorKind;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use mizzen_ebpf_loader::{Attachment, Dataplane, teardown};
 use mizzen_netlink::LinkChange;
 
-use crate::net::{INSIDE, INSIDE6, Namespace, Net, wire};
-use crate::room::{at, backends, eventually, in_room, tcp};
+use crate::net::{INSIDE, INSIDE6, Net};
+use mizzen_tests_support::dataplane::{backends, tcp};
+use mizzen_tests_support::namespace::{Namespace, wire};
+use mizzen_tests_support::room::{at, in_room};
+use mizzen_tests_support::wait::eventually;
 
 const VIP: &str = "11.0.0.1:80";
 const LINKS: [&str; 4] = ["eth0", "m-br", "p1", "p2"];

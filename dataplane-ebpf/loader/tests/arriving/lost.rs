@@ -4,7 +4,8 @@ use aya::maps::{HashMap, Map, MapData};
 use mizzen_ebpf_abi::{ABI_VERSION, Flow, FlowKey, maps};
 
 use crate::net::{INSIDE, Net, counts_when};
-use crate::room::{at, backends, in_room, tcp};
+use mizzen_tests_support::dataplane::{backends, tcp};
+use mizzen_tests_support::room::{at, in_room};
 
 const VIP: &str = "11.0.0.1:80";
 

@@ -7,10 +7,8 @@ mod leaving;
 mod lifecycle;
 mod lost;
 mod net;
+mod offload;
 mod packet;
 mod paths;
-#[allow(dead_code, reason = "shared with tests that need other parts of it")]
-#[path = "../kernel/room.rs"]
-mod room;
 mod table;
 mod traffic;

@@ -12,8 +12,11 @@ use std::time::Duration;
 use mizzen_ebpf_loader::{Dataplane, Options, VipAddress};
 use mizzen_netlink::LinkChange;
 
-use crate::net::{Namespace, ask, wire};
-use crate::room::{Room, at, backends, eventually, in_room, tcp};
+use mizzen_tests_support::dataplane::{backends, tcp};
+use mizzen_tests_support::greeting::ask;
+use mizzen_tests_support::namespace::{Namespace, wire};
+use mizzen_tests_support::room::{Room, at, in_room};
+use mizzen_tests_support::wait::eventually;
 
 #[test]
 fn a_narrow_leg_is_found_out_wherever_it_is() {

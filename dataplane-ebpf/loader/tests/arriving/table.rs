@@ -7,7 +7,8 @@ use aya::{Ebpf, EbpfLoader};
 use mizzen_ebpf_loader::{Dataplane, LinkWanted, Stage, VipAddress};
 
 use crate::packet::{Body, Packet};
-use crate::room::{Room, at, backends, in_room, tcp};
+use mizzen_tests_support::dataplane::{backends, tcp};
+use mizzen_tests_support::room::{Room, at, in_room};
 
 const FIN: u8 = 1;
 const SYN: u8 = 2;

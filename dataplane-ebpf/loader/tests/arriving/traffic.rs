@@ -4,12 +4,14 @@ use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 
-use mizzen_ebpf_loader::{Rule, VipAddress, VipWanted};
+use mizzen_ebpf_loader::{Rule, Tuning, VipAddress, VipWanted};
 
-use crate::net::{
-    BESIDE, CLIENT, CLIENT6, INSIDE, INSIDE6, NODE, NODE6, Net, Offload, ask, counts_when,
-};
-use crate::room::{at, backends, eventually, in_room, tcp};
+use crate::net::{BESIDE, CLIENT, CLIENT6, INSIDE, INSIDE6, NODE, NODE6, Net, counts_when};
+use crate::offload::Offload;
+use mizzen_tests_support::dataplane::{backends, tcp};
+use mizzen_tests_support::greeting::ask;
+use mizzen_tests_support::room::{at, in_room};
+use mizzen_tests_support::wait::{PATIENCE, eventually};
 
 const VIP: &str = "11.0.0.1:80";
 const VIP6: &str = "[fd01:c::1]:80";
@@ -176,6 +178,7 @@ fn a_backend_that_answers_no_syn_is_passed_over_and_ejected() {
         let alive = net.inside.server(INSIDE);
         // Nobody has this address, so SYNs to it vanish.
         let silent = at("10.2.0.77:80");
+        dataplane.tune(&Tuning { pause: PATIENCE * 3, ..Tuning::default() });
         dataplane.set_vip(tcp(VIP), &backends(&[alive, silent])).expect("room");
         std::thread::scope(|scope| {
             for _ in 0..8 {

@@ -13,11 +13,12 @@ use mizzen_ebpf_loader::{
 };
 use mizzen_netlink::in_namespace;
 
-use crate::room::{
-    Running, at, backends, connect, eventually, in_room, namespace, reset, server, sink,
-    slow_server, tcp,
-};
 use crate::{VIP, counts, spread};
+use mizzen_tests_support::dataplane::{backends, tcp};
+use mizzen_tests_support::room::{
+    Running, at, connect, in_room, namespace, reset, server, sink, slow_server,
+};
+use mizzen_tests_support::wait::eventually;
 
 #[test]
 fn a_slow_backend_gets_next_to_nothing() {

@@ -11,7 +11,9 @@ use mizzen_ebpf_loader::{
 use mizzen_netlink::{LinkChange, Netlink};
 
 use crate::counts;
-use crate::room::{at, backends, connect, eventually, in_room, tcp, udp_server};
+use mizzen_tests_support::dataplane::{backends, tcp};
+use mizzen_tests_support::room::{at, connect, in_room, udp_server};
+use mizzen_tests_support::wait::eventually;
 
 #[test]
 fn a_connected_socket_is_in_flight_until_it_is_closed() {

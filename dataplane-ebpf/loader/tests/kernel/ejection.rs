@@ -1,20 +1,23 @@
 //! Backends that fail: ejected, probed, admitted again.
 
-use mizzen_tests_load::{Load, while_loaded};
+use mizzen_tests_support::load::{Load, while_loaded};
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use mizzen_ebpf_loader::{Counts, Dataplane, Reason, Rule, Tuning, VipWanted};
+use mizzen_ebpf_loader::{Admission, Counts, Dataplane, Reason, Rule, Tuning, VipWanted};
 
-use crate::room::{at, backends, eventually, in_room, reset, sink, tcp};
 use crate::{VIP, counts};
+use mizzen_tests_support::dataplane::{backends, tcp};
+use mizzen_tests_support::room::{at, in_room, reset, sink};
+use mizzen_tests_support::wait::eventually;
 
 #[test]
 fn a_backend_that_refuses_is_ejected_and_the_others_serve() {
     in_room(|room| {
-        let bad = closed_port();
+        let (closed, another) = (Closed::new(), Closed::new());
+        let bad = closed.address;
         let mut dataplane = Dataplane::open(&room.options()).expect("loadable");
         dataplane.tune(&patient());
         dataplane
@@ -39,7 +42,7 @@ fn a_backend_that_refuses_is_ejected_and_the_others_serve() {
         let mut dataplane = Dataplane::open(&room.options()).expect("loadable again");
         dataplane.tune(&patient());
         assert!(counts(&dataplane, tcp(VIP), bad).ejected_for.is_some());
-        dataplane.set_vip(tcp(VIP), &drawn(&[sink(LOCAL), closed_port()])).expect("room");
+        dataplane.set_vip(tcp(VIP), &drawn(&[sink(LOCAL), another.address])).expect("room");
         let failed = connect_until(|| ejections(&dataplane) > 0);
         assert_eq!(failed, 3, "no ejection is left over that would admit all");
         (0..50).for_each(|_| reset(TcpStream::connect(at(VIP)).expect("the other serves")));
@@ -49,8 +52,9 @@ fn a_backend_that_refuses_is_ejected_and_the_others_serve() {
 #[test]
 fn pauses_grow_and_end_with_one_probe_each() {
     in_room(|room| {
-        let bad = closed_port();
-        let pause = Duration::from_millis(200);
+        let closed = Closed::new();
+        let bad = closed.address;
+        let pause = Duration::from_millis(500);
         let tuning = Tuning { pause, longest_pause: 10 * pause, ..Tuning::default() };
         let mut dataplane = Dataplane::open(&room.options()).expect("loadable");
         dataplane.tune(&tuning);
@@ -65,7 +69,7 @@ fn pauses_grow_and_end_with_one_probe_each() {
             });
         });
         let state = counts(&dataplane, tcp(VIP), bad);
-        assert!(longest[2] > 200 && longest[3] > 400, "pauses grow: {longest:?}");
+        assert!(longest[2] > 500 && longest[3] > 1_000, "pauses grow: {longest:?}");
         // Until it was ejected, each of the four clients may have had one more under way.
         assert!((6..=6 + 3 + 1).contains(&state.started), "one probe ends a pause: {state:?}");
         assert_eq!(failed, state.failed, "nothing else failed");
@@ -74,8 +78,7 @@ fn pauses_grow_and_end_with_one_probe_each() {
         assert!(probes.clone().count() > 0 && probes.clone().all(|probe| probe.backend == bad));
 
         // It comes back with the first probe that is answered.
-        let listener = TcpListener::bind(bad).expect("its port is free");
-        thread::spawn(move || listener.incoming().for_each(drop));
+        closed.open();
         with_clients(4, || {
             eventually("it is admitted", || {
                 counts(&dataplane, tcp(VIP), bad).ejected_for.is_none()
@@ -86,6 +89,67 @@ fn pauses_grow_and_end_with_one_probe_each() {
             });
         });
         assert_eq!(counts(&dataplane, tcp(VIP), bad).failures_in_a_row, 0);
+    });
+}
+
+#[test]
+fn one_that_is_withheld_does_not_count_among_the_ejected() {
+    in_room(|room| {
+        let closed: [Closed; 3] = std::array::from_fn(|_| Closed::new());
+        let sick = closed.each_ref().map(|closed| closed.address);
+        let servers: Vec<SocketAddr> = sick.into_iter().chain([sink(LOCAL), sink(LOCAL)]).collect();
+        let mut dataplane = Dataplane::open(&room.options()).expect("loadable");
+        dataplane.tune(&patient());
+        // One after the other, so that never so many are sick that all are admitted.
+        let only = |sick: &[SocketAddr]| {
+            let mut wanted = drawn(&servers);
+            let is_shut = |at: &SocketAddr| servers[..3].contains(at) && !sick.contains(at);
+            let shut = wanted.backends.iter_mut().filter(|backend| is_shut(&backend.address));
+            shut.for_each(|backend| backend.admission = Admission::Withheld);
+            wanted
+        };
+        dataplane.set_vip(tcp(VIP), &only(&sick[..2])).expect("room");
+        connect_until(|| ejections(&dataplane) == 2);
+        // They are found unhealthy, then a third one fails.
+        dataplane.set_vip(tcp(VIP), &only(&sick[2..])).expect("room");
+        assert_eq!(counts(&dataplane, tcp(VIP), sick[0]).ejected_for, None);
+        connect_until(|| ejections(&dataplane) == 3);
+        for _ in 0..100 {
+            reset(TcpStream::connect(at(VIP)).expect("one of the two good ones serves"));
+        }
+    });
+}
+
+#[test]
+fn a_probe_whose_syn_is_repeated_makes_the_pause_longer_once() {
+    in_room(|room| {
+        let full = FullBacklog::new();
+        let bad = full.address;
+        let pause = Duration::from_secs(1);
+        let mut dataplane = Dataplane::open(&room.options()).expect("loadable");
+        dataplane.tune(&Tuning { failures: 1, pause, ..Tuning::default() });
+        dataplane.set_vip(tcp(VIP), &drawn(&[bad])).expect("room");
+        let first = begin_connect();
+        eventually("it is ejected", || ejections(&dataplane) == 1);
+        drop(first);
+        dataplane.set_vip(tcp(VIP), &drawn(&[bad, sink(LOCAL), sink(LOCAL)])).expect("room");
+        let mut probe = None;
+        eventually("it is probed", || {
+            let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+            let socket = socket.expect("a socket");
+            socket.set_nonblocking(true).expect("a flag");
+            // Whoever takes it.
+            let _ = socket.connect(&at(VIP).into());
+            let sockets = dataplane.sockets();
+            let is_probe =
+                sockets.iter().any(|one| one.reason == Reason::Probe && one.backend == bad);
+            probe = is_probe.then_some(socket);
+            is_probe
+        });
+        eventually("its SYN is repeated", || ejections(&dataplane) == 2);
+        drop(probe);
+        let state = counts(&dataplane, tcp(VIP), bad);
+        assert_eq!((state.ejections, state.in_flight), (2, 0), "{state:?}");
     });
 }
 
@@ -183,7 +247,8 @@ fn a_handshake_that_has_to_be_repeated_counts_before_the_client_gives_up() {
 #[test]
 fn with_too_few_left_all_are_admitted() {
     in_room(|room| {
-        let (bad, worse) = (closed_port(), closed_port());
+        let both = [Closed::new(), Closed::new()];
+        let [bad, worse] = both.each_ref().map(|closed| closed.address);
         let mut dataplane = Dataplane::open(&room.options()).expect("loadable");
         dataplane.tune(&patient());
         dataplane.set_vip(tcp(VIP), &drawn(&[bad, worse])).expect("room");
@@ -197,8 +262,7 @@ fn with_too_few_left_all_are_admitted() {
             assert!(state.started > 3, "it is tried all the same: {state:?}");
         }
         // So the first one that listens again serves, whatever the pause.
-        let listener = TcpListener::bind(bad).expect("its port is free");
-        thread::spawn(move || listener.incoming().for_each(drop));
+        both[0].open();
         eventually("it serves", || TcpStream::connect(at(VIP)).is_ok());
         assert_eq!(counts(&dataplane, tcp(VIP), bad).ejected_for, None);
         assert!(counts(&dataplane, tcp(VIP), worse).ejected_for.is_some());
@@ -208,7 +272,8 @@ fn with_too_few_left_all_are_admitted() {
 #[test]
 fn one_healthy_backend_of_four_does_not_get_all() {
     in_room(|room| {
-        let bad = [closed_port(), closed_port(), closed_port()];
+        let closed = [Closed::new(), Closed::new(), Closed::new()];
+        let bad = closed.each_ref().map(|closed| closed.address);
         let good = sink(LOCAL);
         let mut dataplane = Dataplane::open(&room.options()).expect("loadable");
         dataplane.tune(&patient());
@@ -236,7 +301,8 @@ fn one_healthy_backend_of_four_does_not_get_all() {
 #[test]
 fn zero_failures_eject_nobody() {
     in_room(|room| {
-        let bad = closed_port();
+        let closed = Closed::new();
+        let bad = closed.address;
         let mut dataplane = Dataplane::open(&room.options()).expect("loadable");
         dataplane.tune(&Tuning { failures: 0, ..Tuning::default() });
         dataplane.set_vip(tcp(VIP), &drawn(&[bad, sink(LOCAL)])).expect("room");
@@ -256,10 +322,29 @@ fn drawn(servers: &[SocketAddr]) -> VipWanted {
     VipWanted { rule: Rule::Random, ..backends(servers) }
 }
 
-/// An address at which nobody listens.
-fn closed_port() -> SocketAddr {
-    let listener = TcpListener::bind((LOCAL, 0)).expect("a free port");
-    listener.local_addr().expect("it is bound")
+/// An address at which nobody listens yet. The port is kept: another server must not get it, and
+/// no connection that is opened here may begin there.
+struct Closed {
+    address: SocketAddr,
+    socket: socket2::Socket,
+}
+
+impl Closed {
+    fn new() -> Self {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        let socket = socket.expect("a socket");
+        let any: SocketAddr = at("127.0.0.1:0");
+        socket.bind(&any.into()).expect("a free port");
+        let bound = socket.local_addr().expect("it is bound");
+        Self { address: bound.as_socket().expect("an IPv4 socket"), socket }
+    }
+
+    /// Closes what it accepts from now on.
+    fn open(&self) {
+        self.socket.listen(1_024).expect("it is bound");
+        let listener = TcpListener::from(self.socket.try_clone().expect("a descriptor"));
+        thread::spawn(move || listener.incoming().for_each(drop));
+    }
 }
 
 fn ejections(dataplane: &Dataplane) -> u64 {

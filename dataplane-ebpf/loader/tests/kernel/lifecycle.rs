@@ -1,6 +1,6 @@
 //! Changes, restarts, moves and removal, as the daemon causes them.
 
-use mizzen_tests_load::{Load, while_loaded};
+use mizzen_tests_support::load::{Load, while_loaded};
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
@@ -12,8 +12,10 @@ use mizzen_ebpf_loader::{
     VipWanted, probe, teardown,
 };
 
-use crate::room::{at, backends, connect, eventually, in_room, reset, server, tcp};
 use crate::{VIP, counts, spread};
+use mizzen_tests_support::dataplane::{backends, tcp};
+use mizzen_tests_support::room::{at, connect, in_room, reset, server};
+use mizzen_tests_support::wait::eventually;
 
 #[test]
 fn a_restart_loses_no_connect_and_no_count() {

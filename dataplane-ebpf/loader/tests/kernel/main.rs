@@ -6,7 +6,6 @@ mod choice;
 mod datagrams;
 mod ejection;
 mod lifecycle;
-mod room;
 mod routes;
 mod survival;
 mod traffic;
@@ -15,7 +14,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use mizzen_ebpf_loader::{Counts, Dataplane, VipAddress};
-use room::{connect, reset};
+use mizzen_tests_support::room::{connect, reset};
 
 /// The VIP of tests that need one.
 const VIP: &str = "11.0.0.1:80";

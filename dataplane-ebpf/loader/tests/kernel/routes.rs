@@ -9,11 +9,13 @@ use std::time::Duration;
 use ipnet::IpNet;
 use mizzen_ebpf_loader::{Counts, Dataplane, Reason, Stage, Tuning};
 use mizzen_netlink::{DuplicateDetection, IfIndex, Netlink, in_namespace};
-use mizzen_tests_load::{Load, while_loaded};
+use mizzen_tests_support::load::{Load, while_loaded};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::room::{at, backends, eventually, in_room, namespace, reset, sink, tcp};
 use crate::{VIP, counts};
+use mizzen_tests_support::dataplane::{backends, tcp};
+use mizzen_tests_support::room::{at, in_room, namespace, reset, sink};
+use mizzen_tests_support::wait::eventually;
 
 #[test]
 fn a_backend_without_a_route_is_ejected_and_comes_back_with_it() {

@@ -1,6 +1,6 @@
 //! Restarts, upgrades and deaths of the daemon while clients go on connecting.
 
-use mizzen_tests_load::{Load, while_loaded};
+use mizzen_tests_support::load::{Load, while_loaded};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
@@ -11,7 +11,9 @@ use mizzen_ebpf_loader::{
 };
 
 use crate::VIP;
-use crate::room::{Room, at, backends, eventually, in_room, reset, sink, tcp};
+use mizzen_tests_support::dataplane::{backends, tcp};
+use mizzen_tests_support::room::{Room, at, in_room, reset, sink};
+use mizzen_tests_support::wait::eventually;
 
 #[test]
 fn thirty_restarts_and_two_upgrades_lose_no_connect() {

@@ -8,8 +8,10 @@ use mizzen_ebpf_loader::{
     Admission, BackendWanted, Counts, Dataplane, Rule, VipAddress, VipWanted,
 };
 
-use crate::room::{at, backends, connect, eventually, in_room, reset, server, tcp, udp_server};
 use crate::{VIP, counts, spread};
+use mizzen_tests_support::dataplane::{backends, tcp};
+use mizzen_tests_support::room::{at, connect, in_room, reset, server, udp_server};
+use mizzen_tests_support::wait::eventually;
 
 #[test]
 fn connects_spread_over_the_backends_and_show_the_vip() {

@@ -18,8 +18,8 @@ use mizzen_ebpf_loader::{
     ContainerWanted, FastPath, FastPathCounts, FastPathWanted, PeerWanted, teardown_fast_path,
 };
 
-use crate::net::{Namespace, wire};
-use crate::room::Room;
+use mizzen_tests_support::namespace::{Namespace, wire};
+use mizzen_tests_support::room::Room;
 
 /// Largest packet of the overlay.
 pub const MTU: u32 = 1420;

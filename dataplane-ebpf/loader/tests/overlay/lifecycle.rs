@@ -1,12 +1,12 @@
 //! Containers, daemons and programs come and go.
 
-use mizzen_tests_load::{Load, while_loaded};
+use mizzen_tests_support::load::{Load, while_loaded};
 use std::process::Command;
 
 use mizzen_ebpf_loader::{FastPath, FastPathWanted};
 
 use crate::cluster::{Cluster, Family, Node, address, at, counts};
-use crate::room::in_room;
+use mizzen_tests_support::room::in_room;
 
 #[test]
 fn a_container_that_comes_while_no_daemon_runs_works_at_once() {

@@ -5,10 +5,6 @@
 
 mod cluster;
 mod lifecycle;
-#[allow(dead_code, reason = "shared with tests that need other parts of it")]
-#[path = "../arriving/net.rs"]
-mod net;
-#[allow(dead_code, reason = "likewise")]
-#[path = "../kernel/room.rs"]
-mod room;
+#[path = "../arriving/offload.rs"]
+mod offload;
 mod traffic;

@@ -7,8 +7,12 @@ use std::os::fd::AsRawFd;
 use mizzen_ebpf_loader::{Dataplane, LinkWanted, Options, VipAddress};
 
 use crate::cluster::{Cluster, FAMILIES, Family, MTU, Node, address, at, counts};
-use crate::net::{Namespace, Offload, ask, set_offload};
-use crate::room::{backends, eventually, in_room};
+use crate::offload::{Offload, set_offload};
+use mizzen_tests_support::dataplane::backends;
+use mizzen_tests_support::greeting::ask;
+use mizzen_tests_support::namespace::Namespace;
+use mizzen_tests_support::room::in_room;
+use mizzen_tests_support::wait::eventually;
 
 #[test]
 fn the_ordinary_path_connects_containers() {

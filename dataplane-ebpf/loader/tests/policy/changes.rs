@@ -1,12 +1,12 @@
 //! Policies that change while containers talk.
 
 use mizzen_ebpf_core::policy::{Class, PolicyWanted, Traffic};
-use mizzen_tests_load::{Load, while_loaded};
+use mizzen_tests_support::load::{Load, while_loaded};
 
 use crate::cluster::{FAMILIES, address, at};
-use crate::net::ask;
-use crate::room::in_room;
 use crate::stage::{CLIENT, LONG, PATHS, RULE, SERVER, SOON, Stage, connects, is_answered};
+use mizzen_tests_support::greeting::ask;
+use mizzen_tests_support::room::in_room;
 
 #[test]
 fn connections_outlive_the_rule_that_let_them_in() {

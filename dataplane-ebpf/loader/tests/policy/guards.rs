@@ -10,86 +10,93 @@ use mizzen_ebpf_loader::{
 };
 
 use crate::cluster::{FAMILIES, Family, address, at};
-use crate::net::ask;
-use crate::room::{backends, in_room};
 use crate::stage::{
     ALL, BESIDE, CLIENT, LONG, OVERLAY, PATHS, Path, RULE, SERVER, SOON, Stage, connects, echoes,
     is_answered, port,
 };
+use mizzen_tests_support::dataplane::backends;
+use mizzen_tests_support::greeting::ask;
+use mizzen_tests_support::room::{Room, in_room};
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 const ICMP: u8 = 1;
 
+/// Guards the server on each path but for one port of this protocol, which is open to the client. In each family the
+/// client reaches that one and not another, which is beside it; then `look` at more.
+fn guarded(
+    room: &Room,
+    (protocol, flags): (u8, u32),
+    also: &[Traffic],
+    look: impl Fn(&mut Stage, Family, [SocketAddr; 2]),
+) {
+    for path in PATHS {
+        let stage = &mut Stage::new(room, path);
+        for family in FAMILIES {
+            let (open, shut) = (serves(stage, protocol, family), serves(stage, protocol, family));
+            stage.guard(SERVER, flags);
+            stage.wanted.rulings.clear();
+            for traffic in [port(protocol, open.port())].iter().chain(also) {
+                stage.allow((CLIENT, SERVER), *traffic);
+            }
+            stage.apply();
+            let client = &stage.client().namespace;
+            let reaches = |target, patience| match protocol {
+                TCP => connects(client, target, patience),
+                _ => is_answered(client, target, patience),
+            };
+            assert!(reaches(open, LONG), "{path:?} {family:?}");
+            let before = stage.counts(number::GUARD_INGRESS).refused;
+            assert!(!reaches(shut, SOON), "{path:?} {family:?}");
+            assert!(stage.counts(number::GUARD_INGRESS).refused > before, "{path:?} {family:?}");
+            look(stage, family, [open, shut]);
+        }
+        assert!(stage.counts(RULE).allowed > 0, "{path:?}");
+        if let Some(paths) = &stage.paths {
+            let counts = crate::cluster::counts(paths);
+            assert!(counts[0].sent > 0 && counts[1].delivered > 0, "the fast path was taken");
+        }
+    }
+}
+
+/// One more server in the guarded container.
+fn serves(stage: &Stage, protocol: u8, family: Family) -> SocketAddr {
+    let (server, ip) = (&stage.server().namespace, at(address(family, 2, 2)));
+    if protocol == TCP { server.server(&ip) } else { server.udp_server(&ip) }
+}
+
 #[test]
 fn a_guarded_container_is_reached_as_rules_say() {
-    in_room(|room| {
-        for path in PATHS {
-            let stage = &mut Stage::new(room, path);
-            for family in FAMILIES {
-                let ip = at(address(family, 2, 2));
-                let (open, shut) = {
-                    let server = &stage.server().namespace;
-                    (server.server(&ip), server.server(&ip))
-                };
-                stage.guard(SERVER, Class::GUARDED_INGRESS);
-                stage.wanted.rulings.clear();
-                stage.allow((CLIENT, SERVER), port(TCP, open.port()));
-                stage.apply();
-                let client = &stage.client().namespace;
-                assert!(connects(client, open, LONG), "{path:?} {family:?}");
-                let before = stage.counts(number::GUARD_INGRESS).refused;
-                assert!(!connects(client, shut, SOON), "{path:?} {family:?}");
-                assert!(stage.counts(number::GUARD_INGRESS).refused > before);
-                // Somebody else, and the same one with something else.
-                assert!(!connects(&stage.beside().namespace, open, SOON), "{path:?} {family:?}");
-                assert!(!echoes(client, address(family, 2, 2), SOON));
-                // What the guarded one begins is its own affair, and answered.
-                let target = client.server(&at(address(family, 1, 2)));
-                assert!(connects(&stage.server().namespace, target, LONG));
-                assert!(echoes(&stage.server().namespace, address(family, 1, 2), LONG));
-                // Its node always reaches it.
-                assert!(connects(&stage.cluster.nodes[1].host, shut, LONG), "{path:?} {family:?}");
-                assert!(echoes(&stage.cluster.nodes[1].host, address(family, 2, 2), LONG));
-            }
-            assert!(stage.counts(RULE).allowed > 0);
-            if let Some(paths) = &stage.paths {
-                let counts = crate::cluster::counts(paths);
-                assert!(counts[0].sent > 0 && counts[1].delivered > 0, "the fast path was taken");
-            }
-        }
-    });
+    let look = |stage: &mut Stage, family, [open, shut]: [SocketAddr; 2]| {
+        // Somebody else, and the same one with something else.
+        assert!(!connects(&stage.beside().namespace, open, SOON), "{family:?}");
+        let client = &stage.client().namespace;
+        assert!(!echoes(client, address(family, 2, 2), SOON));
+        // What the guarded one begins is its own affair, and answered.
+        let target = client.server(&at(address(family, 1, 2)));
+        assert!(connects(&stage.server().namespace, target, LONG));
+        assert!(echoes(&stage.server().namespace, address(family, 1, 2), LONG));
+        // Its node always reaches it.
+        assert!(connects(&stage.cluster.nodes[1].host, shut, LONG), "{family:?}");
+        assert!(echoes(&stage.cluster.nodes[1].host, address(family, 2, 2), LONG));
+    };
+    in_room(|room| guarded(room, (TCP, Class::GUARDED_INGRESS), &[], look));
 }
 
 #[test]
 fn datagrams_and_their_answers_pass_as_rules_say() {
-    in_room(|room| {
-        for path in PATHS {
-            let stage = &mut Stage::new(room, path);
-            for family in FAMILIES {
-                let ip = at(address(family, 2, 2));
-                let (open, shut) = {
-                    let server = &stage.server().namespace;
-                    (server.udp_server(&ip), server.udp_server(&ip))
-                };
-                stage.guard(SERVER, Class::GUARDED_INGRESS | Class::GUARDED_EGRESS);
-                stage.wanted.rulings.clear();
-                stage.allow((CLIENT, SERVER), port(UDP, open.port()));
-                stage.allow((CLIENT, SERVER), Traffic::Protocol(ICMP));
-                stage.apply();
-                let client = &stage.client().namespace;
-                assert!(is_answered(client, open, LONG), "{path:?} {family:?}");
-                assert!(!is_answered(client, shut, SOON), "{path:?} {family:?}");
-                assert!(echoes(client, address(family, 2, 2), LONG), "{path:?} {family:?}");
-                // In pieces, of which only the first has ports.
-                assert_eq!(ask(&client.udp(open), 20_000).expect("an answer in pieces").2, 20_000);
-                // The guarded one begins nothing.
-                let target = client.udp_server(&at(address(family, 1, 2)));
-                assert!(!is_answered(&stage.server().namespace, target, SOON));
-                assert!(!echoes(&stage.server().namespace, address(family, 1, 2), SOON));
-            }
-        }
-    });
+    let flags = Class::GUARDED_INGRESS | Class::GUARDED_EGRESS;
+    let look = |stage: &mut Stage, family, [open, _]: [SocketAddr; 2]| {
+        let client = &stage.client().namespace;
+        assert!(echoes(client, address(family, 2, 2), LONG), "{family:?}");
+        // In pieces, of which only the first has ports.
+        assert_eq!(ask(&client.udp(open), 20_000).expect("an answer in pieces").2, 20_000);
+        // The guarded one begins nothing.
+        let target = client.udp_server(&at(address(family, 1, 2)));
+        assert!(!is_answered(&stage.server().namespace, target, SOON));
+        assert!(!echoes(&stage.server().namespace, address(family, 1, 2), SOON));
+    };
+    in_room(|room| guarded(room, (UDP, flags), &[Traffic::Protocol(ICMP)], look));
 }
 
 #[test]

@@ -8,10 +8,10 @@ use mizzen_ebpf_core::policy::{Class, PolicyWanted, Traffic, number};
 use mizzen_ebpf_loader::{Policy, PolicyHere, SpeakerWanted, teardown_policy};
 
 use crate::cluster::{Family, Node, address};
-use crate::room::in_room;
 use crate::stage::{
     BESIDE, CLIENT, LONG, PATHS, Path, RULE, SERVER, SOON, Stage, connects, follow, here,
 };
+use mizzen_tests_support::room::in_room;
 
 #[test]
 fn a_daemon_that_is_gone_leaves_no_door_open() {

@@ -9,10 +9,4 @@ mod changes;
 mod cluster;
 mod guards;
 mod lifecycle;
-#[allow(dead_code, reason = "likewise")]
-#[path = "../arriving/net.rs"]
-mod net;
-#[allow(dead_code, reason = "likewise")]
-#[path = "../kernel/room.rs"]
-mod room;
 mod stage;

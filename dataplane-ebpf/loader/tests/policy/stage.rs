@@ -9,8 +9,9 @@ use mizzen_ebpf_loader::{FastPath, Policy, PolicyCounts, PolicyHere, Refusal};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::cluster::{Cluster, Container, FAMILIES, Node, address};
-use crate::net::{Namespace, ask};
-use crate::room::Room;
+use mizzen_tests_support::greeting::ask;
+use mizzen_tests_support::namespace::Namespace;
+use mizzen_tests_support::room::Room;
 
 /// Everybody in the overlay, the containers 2 of both nodes, and container 3 of the first.
 pub const ALL: u32 = 16;

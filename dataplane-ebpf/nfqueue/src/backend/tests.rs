@@ -5,7 +5,8 @@ const MILLI: u64 = 1_000_000;
 
 fn backend() -> (Arc<VipRow>, Backend) {
     let row = Arc::new(VipRow::default());
-    let backend = Backend::new("10.0.0.1:80".parse().expect("an address"), &row, 0);
+    let backend = Backend::new("10.0.0.1:80".parse().expect("an address"), &row);
+    backend.open(0);
     (row, backend)
 }
 
@@ -72,4 +73,7 @@ fn who_leaves_is_not_counted_among_the_ejected() {
     assert_eq!(row.ejected.load(Relaxed), 1);
     backend.retire();
     assert_eq!(row.ejected.load(Relaxed), 0);
+    backend.started(1, SECOND);
+    backend.failed(1, Reason::Only, SECOND, &tuning);
+    assert_eq!(row.ejected.load(Relaxed), 0, "what is heard of it later neither");
 }

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::words::{Admission, Distance};
 
@@ -159,6 +161,34 @@ fn who_stays_is_known_and_who_comes_warms_up() {
 }
 
 #[test]
+fn who_stays_is_known_wherever_he_moves() {
+    let near = |n| BackendWanted { distance: Distance::Node, ..wanted(n) };
+    let shut = |n| BackendWanted { admission: Admission::Withheld, ..wanted(n) };
+    let before = [1, 2, 3, 4, 5].map(wanted);
+    #[rustfmt::skip]
+    let table = [
+        ("one goes",           vec![wanted(1), wanted(2), wanted(4), wanted(5)],            "3"),
+        ("one for another",    vec![wanted(1), wanted(2), wanted(4), wanted(5), wanted(9)], "3"),
+        ("one comes near",     vec![wanted(1), wanted(2), wanted(3), near(4), wanted(5)],   ""),
+        ("some are withheld",  vec![shut(1), wanted(2), shut(3), wanted(4), shut(5)],       ""),
+        ("all others",         vec![wanted(6), near(7)],                                    "12345"),
+    ];
+    for (name, after, want) in table {
+        let before = Vip::new(&before, Policy::default(), None, SECOND);
+        let after = Vip::new(&after, Policy::default(), Some(&before), SECOND);
+        let gone: String = before
+            .without(Some(&after))
+            .map(|backend| backend.address.ip().to_string().split_off(7))
+            .collect();
+        assert_eq!(gone, want, "{name}");
+        for backend in after.backends().filter(|one| before.backend(one.address).is_some()) {
+            let known = before.backend(backend.address).expect("a backend");
+            assert!(Arc::ptr_eq(known, backend), "{name}: {}", backend.address);
+        }
+    }
+}
+
+#[test]
 fn when_all_are_ejected_one_is_tried_all_the_same() {
     let vip = Vip::new(&[wanted(1)], Policy::default(), None, SECOND);
     let backend = vip.backend(wanted(1).address).expect("a backend");
@@ -168,4 +198,42 @@ fn when_all_are_ejected_one_is_tried_all_the_same() {
     }
     assert!(backend.counts(SECOND).ejected_for.is_some());
     assert!(vip.choose(&flow(1), 1, Limits::default(), SECOND).is_some());
+}
+
+#[test]
+fn one_that_is_admitted_beside_others_warms_up() {
+    let policy = Policy { slow_start: std::time::Duration::from_secs(10), ..Policy::default() };
+    let withheld = BackendWanted { admission: Admission::Withheld, ..wanted(2) };
+    let before = Vip::new(&[wanted(1), withheld], policy, None, SECOND);
+    let later = 100 * SECOND;
+    let vip = Vip::new(&[wanted(1), wanted(2)], policy, Some(&before), later);
+    let joined: Vec<_> = vip.counts(later + SECOND).map(|(_, counts)| counts.joined_for).collect();
+    assert_eq!(joined, [None, Some(1_000)], "it was listed long ago, but got nothing");
+    let alone = Vip::new(&[withheld], policy, None, SECOND);
+    let vip = Vip::new(&[wanted(2)], policy, Some(&alone), later);
+    assert_eq!(vip.counts(later).next().expect("a backend").1.joined_for, None, "nobody else was");
+}
+
+#[test]
+fn who_is_withheld_is_not_counted_among_the_ejected() {
+    let all: Vec<BackendWanted> = (1..=5).map(wanted).collect();
+    let mut vip = Vip::new(&all, Policy::default(), None, SECOND);
+    let eject = |vip: &Vip, n: u8| {
+        let backend = vip.backend(wanted(n).address).expect("a backend");
+        (0..3).for_each(|_| backend.started(1, SECOND));
+        (0..3).for_each(|_| backend.failed(1, Reason::Only, SECOND, &Limits::default()));
+    };
+    (1..=2).for_each(|n| eject(&vip, n));
+    let withheld = |n: u8| BackendWanted { admission: Admission::Withheld, ..wanted(n) };
+    let rest = [withheld(1), withheld(2), wanted(3), wanted(4), wanted(5)];
+    vip = Vip::new(&rest, Policy::default(), Some(&vip), SECOND);
+    eject(&vip, 1);
+    eject(&vip, 3);
+    assert_eq!(spread_of(&vip).into_keys().collect::<Vec<u8>>(), [4, 5], "the sick third is shut");
+    vip = Vip::new(&all, Policy::default(), Some(&vip), SECOND);
+    assert_eq!(
+        spread_of(&vip).into_keys().collect::<Vec<u8>>(),
+        [1, 2, 4, 5],
+        "who is back is tried"
+    );
 }

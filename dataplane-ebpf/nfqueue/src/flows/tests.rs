@@ -17,7 +17,7 @@ impl Bench {
     fn new(protocol: u8) -> Self {
         let at = |text: &str| text.parse().expect("an address");
         let key = Key { protocol, client: at("10.0.0.9:4000"), backend: at("10.0.0.1:80") };
-        let backend = Arc::new(Backend::new(key.backend, &Arc::new(VipRow::default()), 0));
+        let backend = Arc::new(Backend::new(key.backend, &Arc::new(VipRow::default())));
         Self { flows: Flows::new(Limits::default()), backend, key }
     }
 
@@ -95,7 +95,22 @@ fn datagrams_count_until_they_are_idle() {
     assert_eq!(bench.found().1, 1);
     bench.flows.expire(101 * SECOND);
     let (counts, in_flight) = bench.found();
-    assert_eq!((counts.started, counts.established, counts.closed, in_flight), (2, 2, 2, 0));
+    assert_eq!((counts.started, counts.established, counts.closed, in_flight), (1, 1, 1, 0));
+    assert_eq!(bench.flows.connections(101 * SECOND).len(), 1, "it ended once");
+}
+
+#[test]
+fn a_flow_whose_every_datagram_is_queued_is_one_flow() {
+    let mut bench = Bench::new(UDP);
+    (1..=10_000).for_each(|n| bench.begin(n * 5 * SECOND));
+    let (counts, in_flight) = bench.found();
+    assert_eq!((counts.established, counts.closed, in_flight), (1, 0, 1));
+    assert_eq!((bench.flows.flows.len(), bench.flows.ended.len()), (1, 0));
+    // The backend left and came back: what is known of it begins anew.
+    bench.backend = Arc::new(Backend::new(bench.key.backend, &Arc::new(VipRow::default())));
+    bench.begin(50_001 * SECOND);
+    assert_eq!(bench.found().1, 1);
+    assert_eq!((bench.flows.flows.len(), bench.flows.ended.len()), (1, 1));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Changes, deaths, restarts and removal.
 
-use mizzen_tests_load::{Load, while_loaded};
+use mizzen_tests_support::load::{Load, while_loaded};
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 
@@ -9,7 +9,10 @@ use mizzen_nfqueue::{
     BackendWanted, Engine, OpenError, Options, Policy, QueueError, Removal, VipAddress, VipWanted,
 };
 
-use crate::net::{BACKEND, Net, at, counts_when, eventually, options, tcp, udp};
+use mizzen_tests_support::greeting::understood;
+use mizzen_tests_support::wait::eventually;
+
+use crate::net::{BACKEND, BACKEND6, Net, at, counts_when, options, tcp, udp};
 
 const VIP: &str = "11.0.0.1:80";
 
@@ -51,7 +54,7 @@ fn connections_outlive_the_engine_and_new_ones_are_refused_until_the_next_one() 
     let mut held: Vec<_> = [&net.client, &net.node]
         .map(|namespace| namespace.connect(stream_vip).expect("a connection"))
         .into();
-    let socket = net.client.udp("0.0.0.0");
+    let socket = net.client.udp_at("0.0.0.0");
     socket.connect(datagram_vip).expect("a route");
     let ask = || {
         socket.send(b"x")?;
@@ -60,7 +63,7 @@ fn connections_outlive_the_engine_and_new_ones_are_refused_until_the_next_one() 
     ask().expect("an answer");
     drop(engine);
 
-    assert!(held.iter_mut().all(crate::net::Connection::echoes), "they go on");
+    assert!(held.iter_mut().all(|held| held.echoes(b"still")), "they go on");
     ask().expect("so does the flow of datagrams");
     for namespace in [&net.client, &net.node] {
         let error = namespace.connect(stream_vip).map(drop).expect_err("nobody chooses");
@@ -79,7 +82,7 @@ fn connections_outlive_the_engine_and_new_ones_are_refused_until_the_next_one() 
     });
     let listed: Vec<VipAddress> = before.keys().copied().collect();
     assert_eq!(listed, [vips[1].address, vips[0].address], "the kernel's set is taken over");
-    assert!(held.iter_mut().all(crate::net::Connection::echoes), "they still go on");
+    assert!(held.iter_mut().all(|held| held.echoes(b"still")), "they still go on");
     net.client.connect(stream_vip).expect("new ones are served again");
     // What the former engine began is known to this one.
     held.clear();
@@ -147,12 +150,15 @@ fn backends_that_leave_are_left_as_the_policy_says() {
         let vip = VipWanted { policy, ..tcp(VIP, &[goes]) };
         let mut engine = net.engine(std::slice::from_ref(&vip));
         let mut held = net.client.connect(vip.address.socket).expect("a connection");
+        // What the policy says now is what counts.
+        let before = Policy { removal: Removal::Keep, ..policy };
+        engine.set_vip(&VipWanted { policy: before, ..vip.clone() }).expect("a VIP");
         engine.set_vip(&VipWanted { policy, ..tcp(VIP, &[stays]) }).expect("a VIP");
         let next = net.client.connect(vip.address.socket).expect("a connection");
         assert_eq!(next.backend, stays.port());
         match lives {
-            true => assert!(held.echoes(), "{removal:?}"),
-            false => eventually("the connection is ended", || !held.echoes()),
+            true => assert!(held.echoes(b"still"), "{removal:?}"),
+            false => eventually("the connection is ended", || !held.echoes(b"still")),
         }
     }
 }
@@ -163,18 +169,83 @@ fn a_flow_of_datagrams_moves_when_its_backend_leaves() {
     let (stays, goes) = (net.backend.udp_server(BACKEND), net.backend.udp_server(BACKEND));
     let vip = udp("11.0.0.1:53", &[goes]);
     let mut engine = net.engine(std::slice::from_ref(&vip));
-    let socket = net.client.udp("0.0.0.0");
+    let socket = net.client.udp_at("0.0.0.0");
     socket.set_read_timeout(Some(std::time::Duration::from_millis(100))).expect("a time-out");
     let ask = || {
         socket.send_to(b"x", vip.address.socket).ok()?;
         let mut buffer = [0; 64];
-        let length = socket.recv(&mut buffer).ok()?;
-        let said = String::from_utf8_lossy(&buffer[..length]).into_owned();
-        said.split(' ').next().and_then(|port| port.parse::<u16>().ok())
+        socket.recv(&mut buffer).ok()?;
+        Some(understood(&buffer).0)
     };
     assert_eq!(ask(), Some(goes.port()));
     engine.set_vip(&udp("11.0.0.1:53", &[stays])).expect("a VIP");
     eventually("the flow goes elsewhere", || ask() == Some(stays.port()));
+}
+
+#[test]
+fn thousands_of_flows_move_when_their_backend_leaves() {
+    const MANY: usize = 5_000;
+    const AT_ONCE: usize = 250;
+    let net = Net::new();
+    for (vip, address, source) in
+        [("11.0.0.1:53", BACKEND, "0.0.0.0"), ("[fd01:c::1]:53", BACKEND6, "::")]
+    {
+        let (stays, goes) = (net.backend.udp_server(address), net.backend.udp_server(address));
+        let wanted = udp(vip, &[goes]);
+        let mut engine = net.engine(std::slice::from_ref(&wanted));
+        let mut sockets = Vec::new();
+        let answered = |socket: &std::net::UdpSocket| {
+            let mut buffer = [0; 64];
+            socket.send(b"x").ok()?;
+            socket.recv(&mut buffer).ok()?;
+            Some(understood(&buffer).0)
+        };
+        for _ in 0..MANY {
+            let socket = net.client.udp_at(source);
+            let moment = std::time::Duration::from_millis(200);
+            socket.set_read_timeout(Some(moment)).expect("a time-out");
+            net.client.run(|| socket.connect(wanted.address.socket)).expect("a route");
+            eventually("an answer", || answered(&socket) == Some(goes.port()));
+            sockets.push(socket);
+            // The last ones go on speaking, so that none of them pauses.
+            if sockets.len() > AT_ONCE {
+                sockets.remove(0);
+            }
+        }
+        engine.set_vip(&udp(vip, &[stays])).expect("a VIP");
+        eventually("every flow is elsewhere", || {
+            let there = |socket| answered(socket) == Some(stays.port());
+            sockets.iter().filter(|socket| !there(socket)).count() == 0
+        });
+        let entries = || {
+            let path = "/proc/sys/net/netfilter/nf_conntrack_count";
+            let text = net.node.run(|| std::fs::read_to_string(path)).expect("procfs");
+            text.trim().parse::<usize>().expect("a number")
+        };
+        eventually("the entries are gone", || entries() < MANY / 2);
+    }
+}
+
+#[test]
+fn routes_of_vips_that_could_not_all_be_made_are_taken_back() {
+    let net = Net::new();
+    let mut engine = net.engine(&[]);
+    net.node.run(|| {
+        mizzen_netlink::ensure_sysctl("net/ipv6/conf/all/disable_ipv6", "1").expect("a setting");
+    });
+    let (good, bad) = (tcp("192.0.2.7:80", &[]), tcp("[2001:db8::7]:80", &[]));
+    let error = engine.set_vips(&[good.clone(), bad]).expect_err("there is no IPv6");
+    assert!(matches!(error, QueueError::Route { .. }), "{error}");
+    let own = || {
+        let mut netlink = mizzen_netlink::Netlink::open().expect("a socket");
+        let routes = netlink.observe_routes(0x6e).expect("a list of routes");
+        routes.iter().filter(|route| route.destination.addr() == good.address.socket.ip()).count()
+    };
+    assert_eq!(net.node.run(own), 0);
+    engine.set_vip(&good).expect("a VIP");
+    assert_eq!(net.node.run(own), 1);
+    engine.remove_vip(good.address).expect("removable");
+    assert_eq!(net.node.run(own), 0);
 }
 
 #[test]

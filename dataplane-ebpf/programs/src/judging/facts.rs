@@ -4,8 +4,8 @@ use mizzen_ebpf_abi::{Be16, Ip16};
 
 use super::{ACK, SYN};
 use crate::headers::{
-    Buffer, ETH_LENGTH, ETH_P_IP, ETH_P_IPV6, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP,
-    IPPROTO_UDP, V4Header, V6_END, V6Header, load,
+    Buffer, ETH_LENGTH, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP, V4Header, V6_END,
+    V6Header, by_family, load,
 };
 
 /// Who sends what to whom.
@@ -50,12 +50,7 @@ impl Facts {
     /// Reads a packet; nothing if no policy is about it.
     #[inline(always)]
     pub fn read(buffer: Buffer) -> Option<Self> {
-        // SAFETY: the context is valid for the whole run of the program.
-        match unsafe { (*buffer).protocol } as u16 {
-            ETH_P_IP => Self::read_v4(buffer),
-            ETH_P_IPV6 => Self::read_v6(buffer),
-            _ => None,
-        }
+        by_family(buffer, Self::read_v4, Self::read_v6)
     }
 
     /// What a socket is about to begin.
@@ -98,14 +93,14 @@ impl Facts {
             return None;
         }
         let transport = ETH_LENGTH + u32::from(header.version_and_length & 0xf) * 4;
-        let (from, to) = (Ip16::from_v4_word(header.source), Ip16::from_v4_word(header.target));
+        let (from, to) = header.ends();
         Some(Self::new(from, to, header.protocol).with_transport(buffer, transport))
     }
 
     #[inline(always)]
     fn read_v6(buffer: Buffer) -> Option<Self> {
         let header: V6Header = load(buffer, ETH_LENGTH)?;
-        let (from, to) = (Ip16::from_v6_words(header.source), Ip16::from_v6_words(header.target));
+        let (from, to) = header.ends();
         let (mut next, mut transport) = (header.next, V6_END);
         if next == FRAGMENT {
             let piece: [u16; 4] = load(buffer, V6_END)?;

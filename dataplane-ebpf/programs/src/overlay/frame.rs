@@ -12,8 +12,8 @@ use mizzen_ebpf_abi::overlay::HardwareAddress;
 use mizzen_ebpf_core::rewrite;
 
 use crate::headers::{
-    Buffer, ETH_LENGTH, ETH_P_IP, ETH_P_IPV6, IPPROTO_TCP, IPPROTO_UDP, UDP_LENGTH, V4_END, V6_END,
-    V6_LENGTH, V6Header, load, store,
+    Buffer, ETH_LENGTH, ETH_P_IP, IPPROTO_TCP, IPPROTO_UDP, UDP_LENGTH, V4_END, V6_END, V6_LENGTH,
+    V6Header, by_family, load, store,
 };
 use crate::judging;
 
@@ -103,12 +103,7 @@ impl Frame {
     /// Reads the headers.
     #[inline(always)]
     pub fn read(buffer: Buffer) -> Option<Self> {
-        // SAFETY: the context is valid for the whole run of the program.
-        match unsafe { (*buffer).protocol } as u16 {
-            ETH_P_IP => Self::read_v4(buffer),
-            ETH_P_IPV6 => Self::read_v6(buffer),
-            _ => None,
-        }
+        by_family(buffer, Self::read_v4, Self::read_v6)
     }
 
     /// Routers that the packet may still pass.
@@ -179,7 +174,7 @@ impl Frame {
     fn read_v6(buffer: Buffer) -> Option<Self> {
         let headers: Headers<V6Header> = Headers::load(buffer)?;
         let packet = headers.packet;
-        let (from, to) = (Ip16::from_v6_words(packet.source), Ip16::from_v6_words(packet.target));
+        let (from, to) = packet.ends();
         // Every router has to look at these options; and nobody may pass for an IPv4 address.
         if packet.next == HOP_BY_HOP || from.is_v4() || to.is_v4() {
             return None;
@@ -241,7 +236,7 @@ impl<T: Copy> Headers<T> {
 /// Size on the wire of a packet of `length` bytes, or of the segments that it stands for.
 #[inline(always)]
 fn size(buffer: Buffer, length: u32, protocol: u8, transport: u32) -> Option<u32> {
-    // SAFETY: as in `read`.
+    // SAFETY: the context is valid for the whole run of the program.
     let segment = unsafe { (*buffer).gso_size };
     if segment == 0 {
         return Some(length);

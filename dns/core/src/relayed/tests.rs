@@ -52,6 +52,7 @@ fn what_is_no_answer_is_told_apart() {
         ("no question",       |m| m.queries.clear(),                                      Err(Unfit::NotTheAnswer)),
         ("two questions",     |m| { let q = m.queries[0].clone(); m.add_query(q); },      Err(Unfit::NotTheAnswer)),
         ("only an error",     |m| { m.queries.clear(); m.metadata.response_code = ResponseCode::Refused; }, Ok(())),
+        ("only a denial",     |m| { m.queries.clear(); m.metadata.response_code = ResponseCode::NXDomain; }, Err(Unfit::NotTheAnswer)),
         ("another's address", |m| put(m.add_answer(address("evil.example.", 60, 1))),    Err(Unfit::Foreign)),
         ("above the name",    |m| put(m.add_answer(address("example.com.", 60, 1))),     Err(Unfit::Foreign)),
         ("an alias",          |m| put(m.add_answers([alias("www.example.com.", "a.b.", 9), address("a.b.", 60, 1)])), Ok(())),

@@ -6,6 +6,7 @@ use super::draft::{Draft, Rules};
 use super::node::{self, NS, Node, SOA};
 use super::splice::Splice;
 use super::table::Table;
+use crate::filling::Notes;
 use crate::hash;
 
 /// The root, as it is sent.
@@ -24,6 +25,8 @@ pub(crate) struct Names {
     starts: Vec<Vec<u8>>,
     /// The first segment whose blocks do not have their zones' numbers yet.
     unmarked: Option<usize>,
+    /// Which names were looked for before they were seen to.
+    notes: Notes,
 }
 
 /// One thing that an owner says about a name.
@@ -61,7 +64,16 @@ impl Names {
             written: Vec::new(),
             starts: Vec::new(),
             unmarked: None,
+            notes: Notes::default(),
         }
+    }
+
+    pub(crate) fn notes(&self) -> &Notes {
+        &self.notes
+    }
+
+    pub(crate) fn notes_mut(&mut self) -> &mut Notes {
+        &mut self.notes
     }
 
     pub(crate) fn rules(&self) -> Rules {
@@ -75,11 +87,13 @@ impl Names {
 
     /// What the first block of this hash could be, without looking at it.
     pub(crate) fn guess(&self, hash: u32) -> Option<Handle> {
+        self.notes.note(hash);
         self.table.candidates(hash).next()
     }
 
     /// The blocks of this hash.
     pub(crate) fn candidates(&self, hash: u32) -> impl Iterator<Item = Node<'_>> {
+        self.notes.note(hash);
         self.table.candidates(hash).map(|handle| self.node(handle))
     }
 
@@ -96,9 +110,13 @@ impl Names {
         Node::at(self.blocks.bytes(handle))
     }
 
-    /// The names of one segment of the table; `None` behind the last one.
-    pub(crate) fn segment(&self, number: usize) -> Option<impl Iterator<Item = Node<'_>>> {
-        Some(self.table.segment(number)?.map(|handle| self.node(handle)))
+    /// The names of a segment of the table whose hashes are not below `first`, with their hashes, in order
+    /// of these; a name's hash stays what it is. `None` behind the last segment.
+    pub(crate) fn segment_from(&self, number: usize, first: u32) -> Option<Vec<(u32, Node<'_>)>> {
+        let names = self.table.segment(number)?.filter(|(hash, _)| *hash >= first);
+        let mut names: Vec<_> = names.collect();
+        names.sort_unstable_by_key(|(hash, _)| *hash);
+        Some(names.into_iter().map(|(hash, handle)| (hash, self.node(handle))).collect())
     }
 
     /// How many names there are, empty ones above others included.
@@ -172,7 +190,7 @@ impl Names {
                 self.unmarked = None;
                 return;
             };
-            for handle in handles.collect::<Vec<Handle>>() {
+            for (_, handle) in handles.collect::<Vec<_>>() {
                 let zone = zone_of(self.node(handle));
                 node::set_zone(self.blocks.bytes_mut(handle), zone);
             }
@@ -318,7 +336,7 @@ fn start_of(node: Node<'_>) -> Option<(&[u8], bool)> {
 }
 
 /// The name without its first label; `None` if that leaves the root.
-fn parent(name: &[u8]) -> Option<&[u8]> {
+pub(crate) fn parent(name: &[u8]) -> Option<&[u8]> {
     let (length, rest) = name.split_first()?;
     rest.get(usize::from(*length)..).filter(|above| *above != ROOT && !above.is_empty())
 }

@@ -75,10 +75,11 @@ impl Table {
         self.segments.iter().map(|segment| segment.used).sum()
     }
 
-    /// The blocks of one segment; `None` behind the last segment.
-    pub(crate) fn segment(&self, number: usize) -> Option<impl Iterator<Item = Handle>> {
+    /// The blocks of one segment and their hashes; `None` behind the last segment.
+    pub(crate) fn segment(&self, number: usize) -> Option<impl Iterator<Item = (u32, Handle)>> {
         let slots = &self.segments.get(number)?.slots;
-        Some(slots.iter().map(|slot| slot.handle).filter(|handle| *handle != Handle::NONE))
+        let used = slots.iter().filter(|slot| slot.handle != Handle::NONE);
+        Some(used.map(|slot| (slot.hash, slot.handle)))
     }
 }
 

@@ -27,8 +27,8 @@ fn exists(zones: &Zones, at: &str) -> bool {
 
 /// Everything that is known about every name.
 fn dump(zones: &Zones) -> BTreeMap<String, String> {
-    let nodes = (0..).map_while(|segment| zones.store().segment(segment)).flatten();
-    let told = nodes.map(|node| {
+    let nodes = (0..).map_while(|segment| zones.store().segment_from(segment, 0)).flatten();
+    let told = nodes.map(|(_, node)| {
         let mut claims = Vec::new();
         node.claims(|kind, data, claim| {
             let key = OwnerKey::from_bytes(zones.owner(claim.owner).expect("an owner").key());

@@ -99,6 +99,8 @@ impl Holder {
                 }
                 Some((TAKE, _)) => send_all(peer, &self.kept)?,
                 Some((END, _)) => {
+                    // Who asked may want their ports at once.
+                    self.kept.clear();
                     send(peer, COMPLETE, &[])?;
                     return Ok(Next::End);
                 }
@@ -137,7 +139,7 @@ pub fn take(path: &Path) -> io::Result<Vec<OwnedFd>> {
     }
 }
 
-/// Ends the holder at `path`; what it keeps is closed.
+/// Ends the holder at `path`; what it keeps is closed when this returns.
 ///
 /// # Errors
 ///

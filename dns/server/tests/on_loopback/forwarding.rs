@@ -145,17 +145,22 @@ fn bad_upstreams_are_hidden_by_good_ones() {
         ("failing and silent",        &[Some(failing), Some(silent)],            fail()),
         ("a name that does not exist", &[Some(unknown), None],                   (ResponseCode::NXDomain, vec![])),
     ];
-    for (what, scripts, want) in table {
-        let running: Vec<Option<Fake>> =
-            scripts.iter().map(|script| script.map(|udp| Fake::scripted(udp, silent))).collect();
-        let dead: Vec<UdpSocket> = scripts.iter().map(|_| dead()).collect();
-        let held = dead.iter().map(|socket| socket.local_addr().expect("its address"));
-        let addresses =
-            running.iter().zip(held).map(|(u, dead)| u.as_ref().map_or(dead, |u| u.address));
-        let resolver = short_patience(addresses.collect());
-        let answer = resolver.udp(&question("www.example.com.", RecordType::A));
-        assert_eq!(outcome(&answer), *want, "{what}");
-    }
+    std::thread::scope(|scope| {
+        for (what, scripts, want) in table {
+            scope.spawn(move || assert_eq!(outcome(&asked_of(scripts)), *want, "{what}"));
+        }
+    });
+}
+
+/// What a client gets whose resolver has these upstreams; none is a dead one.
+fn asked_of(scripts: &[Option<Script>]) -> Message {
+    let running: Vec<Option<Fake>> =
+        scripts.iter().map(|script| script.map(|udp| Fake::scripted(udp, silent))).collect();
+    let dead: Vec<UdpSocket> = scripts.iter().map(|_| dead()).collect();
+    let held = dead.iter().map(|socket| socket.local_addr().expect("its address"));
+    let addresses =
+        running.iter().zip(held).map(|(u, dead)| u.as_ref().map_or(dead, |u| u.address));
+    Resolver::forwarding(addresses.collect()).udp(&question("www.example.com.", RecordType::A))
 }
 
 /// Understands no question with an OPT record; some such servers repeat the question.
@@ -216,9 +221,10 @@ fn upstreams_that_come_back_are_asked_again() {
     let fails = resolver.udp(&asked("www.example.com."));
     assert_eq!(fails.metadata.response_code, ResponseCode::ServFail);
     // It had been asked three times, so it is taken for down for a while.
-    for _ in 0..3 {
-        receive();
-    }
+    upstream.set_nonblocking(true).expect("a flag");
+    let asked_before = std::iter::from_fn(|| upstream.recv_from(&mut [0; 512]).ok()).count();
+    assert_eq!(asked_before, 3);
+    upstream.set_nonblocking(false).expect("a flag");
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let (asked, client) = receive();

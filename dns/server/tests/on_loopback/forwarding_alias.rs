@@ -9,7 +9,6 @@ use mizzen_dns_server::{Access, ExtendedError, ForwardSettings, Settings};
 use mizzen_types::fact::DnsRecordFact;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 /// A resolver on which `db.example` and names before it stand for `www.example.net`.
 fn resolver(forward: ForwardSettings, access: Access) -> Resolver {
@@ -27,7 +26,7 @@ fn set(resolver: &Resolver, name: &str, target: &str) {
 
 fn to(upstream: SocketAddr) -> ForwardSettings {
     let upstreams = vec![core::Upstream::plain(upstream)];
-    ForwardSettings { upstreams, deadline: Duration::from_secs(1), ..ForwardSettings::default() }
+    ForwardSettings { upstreams, ..ForwardSettings::default() }
 }
 
 /// Answers three addresses for a minute.

@@ -169,7 +169,9 @@ fn no_lie_is_believed() {
         for (what, udp, tcp, want) in table {
             scope.spawn(move || {
                 let upstream = Fake::start(*udp, *tcp);
-                let resolver = forwarding(&[upstream.address], Duration::from_secs(2));
+                // Only the truth ends the waiting.
+                let limit = if *want == Seen::Truth { PATIENCE } else { Duration::from_secs(2) };
+                let resolver = forwarding(&[upstream.address], limit);
                 assert_eq!(seen(&resolver.udp(&ask("www.example."))), *want, "{what}");
             });
         }
@@ -226,12 +228,13 @@ fn late_answers_are_not_taken_for_others() {
             return;
         }
         // Before the answer, the one to the former question: to both clients.
-        let (former, client) = held.take().expect("it was asked");
-        let mut late = empty(&former);
-        late.add_answer(address(&former, 60, 9));
-        datagram.reply(&late);
-        let late = late.to_vec().expect("it is encoded");
-        datagram.socket.send_to(&late, client).expect("it is sent");
+        if let Some((former, client)) = held.take() {
+            let mut late = empty(&former);
+            late.add_answer(address(&former, 60, 9));
+            datagram.reply(&late);
+            let late = late.to_vec().expect("it is encoded");
+            datagram.socket.send_to(&late, client).expect("it is sent");
+        }
         datagram.reply(&answer(&datagram.asked, 60));
     });
     let resolver = forwarding(&[upstream.address], Duration::from_secs(1));
@@ -244,6 +247,7 @@ fn late_answers_are_not_taken_for_others() {
         seen(&resolver.udp(&ask(&name))) == Seen::Truth
     });
     assert!(answered);
+    assert!(first.lock().expect("nobody panicked").is_none(), "the late answer was given");
 }
 
 #[test]
@@ -279,7 +283,7 @@ fn ids_ports_and_capitals_cannot_be_foretold() {
         values.dedup();
         values.len()
     };
-    assert_eq!(seen.len(), 32);
+    assert!(seen.len() >= 32, "{}", seen.len());
     assert!(distinct(seen.iter().map(|(id, ..)| id.to_string()).collect()) >= 30);
     assert!(distinct(seen.iter().map(|(_, port, _)| port.to_string()).collect()) >= 28);
     assert!(distinct(seen.iter().map(|(.., name)| name.clone()).collect()) >= 31);

@@ -2,7 +2,7 @@
 
 use crate::common::{PATIENCE, Resolver, question, task, with_edns};
 use crate::fake::Fake;
-use hickory_proto::op::{Message, MessageType, ResponseCode};
+use hickory_proto::op::{Edns, Message, MessageType, ResponseCode};
 use hickory_proto::rr::rdata::A;
 use hickory_proto::rr::rdata::opt::EdnsOption;
 use hickory_proto::rr::{RData, Record, RecordType};
@@ -63,6 +63,12 @@ fn a_flood_from_one_client_does_not_starve_others() {
     let mut told = BTreeSet::new();
     for number in 0..200 {
         let mut message = question(&format!("bad-{number}.example.com."), RecordType::A);
+        if u16::is_multiple_of(number, 2) {
+            // As dig asks: no plain question.
+            let mut edns = Edns::new();
+            edns.options_mut().insert(EdnsOption::Unknown(10, vec![1, 2, 3, 4, 5, 6, 7, 8]));
+            message.edns = Some(edns);
+        }
         message.metadata.id = number;
         flood.send(&message.to_vec().expect("it is encoded")).expect("it is sent");
     }
@@ -78,6 +84,7 @@ fn a_flood_from_one_client_does_not_starve_others() {
         let reply = Message::from_vec(&buffer[..length]).expect("a message");
         if reply.metadata.truncation {
             assert_eq!((reply.queries.len(), reply.answers.len()), (1, 0));
+            assert_eq!(reply.edns.is_some(), reply.metadata.id.is_multiple_of(2));
             told.insert(reply.metadata.id);
         }
     }

@@ -3,13 +3,14 @@
 //! Resolvers and the holder of their sockets are processes: this test's own program, told
 //! by a variable what to be.
 
-use crate::common::{PATIENCE, loopback, question};
+use crate::common::{loopback, question};
 use hickory_proto::op::Message;
 use hickory_proto::rr::RecordType;
 use mizzen_dns_core::{Options, Zones};
 use mizzen_dns_server::handover::{self, Holder};
 use mizzen_dns_server::{Server, Settings, SharedZones, Sockets};
-use mizzen_tests_load::{Load, while_loaded};
+use mizzen_tests_support::load::{Load, while_loaded};
+use mizzen_tests_support::wait::eventually;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::num::NonZeroUsize;
@@ -122,14 +123,6 @@ fn ask_on(resolver: SocketAddr, load: &Load, asked: &AtomicUsize) -> usize {
     lost
 }
 
-fn wait_until(what: &str, condition: impl Fn() -> bool) {
-    let begin = std::time::Instant::now();
-    while !condition() {
-        assert!(begin.elapsed() < PATIENCE, "{what} did not happen");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
 #[test]
 fn no_question_that_is_repeated_once_is_lost_by_a_kill() {
     let file = format!("mizzen-handover-{}", std::process::id());
@@ -143,7 +136,7 @@ fn no_question_that_is_repeated_once_is_lost_by_a_kill() {
     let (lost, ()) = while_loaded([asking; 4], |_| {
         for _ in 0..3 {
             let before = asked.load(Ordering::Relaxed);
-            wait_until("some answers", || asked.load(Ordering::Relaxed) > before + 50);
+            eventually("some answers", || asked.load(Ordering::Relaxed) > before + 50);
             resolver.kill();
             // A connection is accepted by nobody yet, and waits.
             let waiting = TcpStream::connect(address).expect("the port is held");
@@ -152,7 +145,7 @@ fn no_question_that_is_repeated_once_is_lost_by_a_kill() {
             drop(waiting);
         }
         let before = asked.load(Ordering::Relaxed);
-        wait_until("some answers", || asked.load(Ordering::Relaxed) > before + 50);
+        eventually("some answers", || asked.load(Ordering::Relaxed) > before + 50);
     });
     assert_eq!(lost, [0; 4], "questions without an answer");
     handover::end(&place.0).expect("the holder ends");

@@ -299,7 +299,7 @@ mod tests {
     fn clients_lose_patience() {
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let targets = silent.local_addr().unwrap().into();
-        let crowd = Crowd { targets: &targets, width: 2, patience: Duration::from_millis(30) };
+        let crowd = Crowd { targets: &targets, width: 2, patience: Duration::from_millis(500) };
         let mut started = 0;
         let mut ends = Vec::new();
         let more = || {

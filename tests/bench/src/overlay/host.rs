@@ -41,6 +41,8 @@ struct Programs {
 pub(super) enum Attached {
     /// Nothing: this is somebody's who does it by hand.
     Nothing,
+    /// Nothing but a rule of nf_tables that lets containers out under the host's address.
+    Masquerade,
     /// The fast path and the programs of VIPs, for containers whose VIPs are translated at their sockets.
     Sockets,
     /// Likewise, for containers whose VIPs are translated on the way.
@@ -121,8 +123,10 @@ impl Host {
 
     /// Attaches programs of ours to the host's links. `name` is that of the contestant.
     pub(super) fn attach(&mut self, sandbox: &Sandbox, name: &str, what: Attached) -> Result<()> {
-        if what == Attached::Nothing {
-            return Ok(());
+        match what {
+            Attached::Nothing => return Ok(()),
+            Attached::Masquerade => return self.masquerade(),
+            Attached::Sockets | Attached::Packets | Attached::Ordinary => {}
         }
         let pin_dir = PathBuf::from(format!("/sys/fs/bpf/bench-{name}-{}", self.number));
         let (vips, options) = self.attach_vips(sandbox, &pin_dir)?;
@@ -137,6 +141,15 @@ impl Host {
         anyhow::ensure!(changed.errors.is_empty(), "{:?}", changed.errors);
         self.programs = Some(Programs { _path: path, vips, options });
         Ok(())
+    }
+
+    fn masquerade(&self) -> Result<()> {
+        let rules = format!(
+            "table ip nat {{ chain postrouting {{ type nat hook postrouting priority srcnat; \
+             ip saddr 9.0.{}.0/24 ip daddr != 9.0.0.0/8 masquerade; }}; }}",
+            self.number
+        );
+        self.namespace.run(Command::new("nft").args(["-f", "-"]), &rules).map(drop)
     }
 
     fn attach_vips(&self, sandbox: &Sandbox, pin_dir: &Path) -> Result<(Dataplane, Options)> {

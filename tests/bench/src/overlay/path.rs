@@ -25,6 +25,8 @@ use std::process::Child;
 const BASE: &str = "kernel VXLAN + bridge";
 const OURS: &str = "mizzen";
 
+/// What people have who made all of it by hand: a way out for containers, too.
+const MASQUERADED: &str = "kernel VXLAN + bridge, masquerade";
 const NODES: &str = "mizzen's nodes";
 const POLICIES: &str = "mizzen's nodes with policies";
 
@@ -64,6 +66,7 @@ pub(super) fn run(bench: &Bench, report: &mut Report) -> Result<()> {
         (BASE, Attached::Nothing),
         ("control", Attached::Nothing),
         (OURS, Attached::Sockets),
+        (MASQUERADED, Attached::Masquerade),
         ("mizzen, VIPs by packets", Attached::Packets),
         ("mizzen, ordinary path", Attached::Ordinary),
     ] {
@@ -83,7 +86,9 @@ pub(super) fn run(bench: &Bench, report: &mut Report) -> Result<()> {
         _ => row.ratio_at_least(1.15),
     };
     rows("two nodes", &ways, BASE, &figures, goal, report);
-    cost_of_policies(&figures, report);
+    // A node lets its containers out, and the kernel's hooks for that cost every packet of the tunnel.
+    beside("whole nodes", &figures, NODES, MASQUERADED, goal, report);
+    beside("policies", &figures, POLICIES, NODES, |_, row| row, report);
     report.note("mizzen's nodes: two daemons and what they made of it; containers of an app, MTU 1420; with policies both are guarded in both directions, and rules let them pass");
     report.note("client and server on one core; 1,000 other nodes in the fast path's table");
     report.note("mizzen: VIPs are translated at the container's sockets, as they are for mizzen's own containers");
@@ -211,13 +216,20 @@ fn measure(bench: &Bench, ways: &[Way]) -> Result<Figures> {
     Ok(figures)
 }
 
-/// What policies add to the same nodes without any.
-fn cost_of_policies(figures: &Figures, report: &mut Report) {
+/// One contestant beside another than all are held against, if both took part.
+fn beside(
+    subject: &str,
+    figures: &Figures,
+    name: &'static str,
+    other: &'static str,
+    goal: impl Fn(&'static str, Row) -> Row,
+    report: &mut Report,
+) {
     for (metric, unit) in METRICS {
         let of = |name| figures.get(&(name, metric));
-        if let (Some(with), Some(without)) = (of(POLICIES), of(NODES)) {
-            let row = Row::new(&format!("policies: {metric}"), POLICIES, unit, with);
-            report.add(row.ratio(Ratio::paired(with, without), NODES));
+        if let (Some(its), Some(others)) = (of(name), of(other)) {
+            let row = Row::new(&format!("{subject}: {metric}"), name, unit, its);
+            report.add(goal(metric, row.ratio(Ratio::paired(its, others), other)));
         }
     }
 }

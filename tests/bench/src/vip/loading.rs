@@ -1,11 +1,13 @@
 //! How fast tables come into the kernel, and what the daemon needs for them.
 
 use super::Bench;
+use super::desired::{self, Desired};
 use super::node::{Engine, Node};
 use super::peers::{self, Kind};
 use super::stage::{Port, Service, Stage};
 use super::table::Table;
 use crate::api;
+use crate::network::Namespace;
 use crate::report::{Report, Row};
 use anyhow::{Context, Result};
 use serde_json::json;
@@ -18,8 +20,14 @@ const BACKENDS: usize = 2;
 const LOAD_GOAL: f64 = 15.0;
 /// Milliseconds.
 const CHANGE_GOAL: f64 = 0.1;
+/// Behind one VIP.
+const MANY_BACKENDS: usize = 1_000;
+/// Behind one VIP, as many as there may be.
+const MOST_BACKENDS: usize = 65_536;
 /// Changes whose median counts.
-const CHANGES: usize = 101;
+const CHANGES: u16 = 101;
+/// Those of which each takes long.
+const FEWER_CHANGES: u16 = 21;
 
 /// 50,000 backends.
 const DAEMON_VIPS: usize = 500;
@@ -52,37 +60,43 @@ fn from_nothing(bench: &Bench, services: &[Service], report: &mut Report) -> Res
 const LOAD: &str = "10,000 VIPs × 2 from nothing";
 const CHANGE: &str = "one backend changed";
 
+/// With both engines.
 fn changes(bench: &Bench, services: &[Service], report: &mut Report) -> Result<()> {
-    for (size, variant) in [(1, "of 1 VIP"), (VIPS, "of 10,000 VIPs")] {
-        let mut table = Table::open(&bench.sandbox, "loading")?;
-        table.load(&services[..size])?;
-        let mut changed = services[size / 2].clone();
-        let mut figures = Vec::new();
-        for number in 0..CHANGES {
-            changed.backends[1].set_port(u16::try_from(10_000 + number)?);
-            let started = Instant::now();
-            table.load(std::slice::from_ref(&changed))?;
-            figures.push(milliseconds(started.elapsed()));
-        }
-        report.add(Row::new(CHANGE, variant, "ms", &figures).at_most(CHANGE_GOAL));
+    let one = |backends| [Service::new(0, Port::OneCore, backends)];
+    let (many, most) = (one(MANY_BACKENDS), one(MOST_BACKENDS));
+    for (services, variant, queued, changes) in [
+        (&services[..1], "of 1 VIP", "of 1 VIP, nfqueue", CHANGES),
+        (services, "of 10,000 VIPs", "of 10,000 VIPs, nfqueue", CHANGES),
+        (&many, "of 1,000 of one VIP", "of 1,000 of one VIP, nfqueue", CHANGES),
+        (&most, "of 65,536 of one VIP", "of 65,536 of one VIP, nfqueue", FEWER_CHANGES),
+    ] {
+        let programs = Desired::by_programs(&bench.sandbox, "loading")?;
+        report.add(change(programs, services, variant, changes)?);
+        let network = Namespace::create()?;
+        report.add(change(Desired::by_queues(&network)?, services, queued, changes)?);
     }
-    one_of_many(bench, report)
+    Ok(())
 }
 
-/// One backend of a VIP that has as many as a VIP may have.
-fn one_of_many(bench: &Bench, report: &mut Report) -> Result<()> {
-    let mut table = Table::open(&bench.sandbox, "loading")?;
-    let mut service = Service::new(0, Port::OneCore, 1_000);
-    table.load(std::slice::from_ref(&service))?;
+/// A task is found elsewhere: from its word to the kernel, as far as the node's plan goes.
+fn change(
+    mut desired: Desired<'_>,
+    services: &[Service],
+    variant: &'static str,
+    changes: u16,
+) -> Result<Row> {
+    desired.load(services)?;
+    let mut changed = services[services.len() / 2].clone();
+    let place = changed.backends.len() / 2;
     let mut figures = Vec::new();
-    for number in 0..CHANGES {
-        service.backends[500].set_port(u16::try_from(10_000 + number)?);
+    for number in 0..changes {
+        changed.backends[place].set_port(10_000 + number);
+        let said = desired::task(&changed, place);
         let started = Instant::now();
-        table.load(std::slice::from_ref(&service))?;
+        desired.take_in(&said)?;
         figures.push(milliseconds(started.elapsed()));
     }
-    report.add(Row::new(CHANGE, "of 1,000 of one VIP", "ms", &figures));
-    Ok(())
+    Ok(Row::new(CHANGE, variant, "ms", &figures).at_most(CHANGE_GOAL))
 }
 
 /// The same from nothing, by the others' own tools.

@@ -1,10 +1,12 @@
 //! What a connection costs when there are many VIPs.
 
 use super::Bench;
+use super::desired::Desired;
 use super::peers::{self, Kind};
 use super::stage::{Port, Route, Service, Stage, clients_of};
 use super::table::Table;
 use crate::generator::{Seat, Targets, Work};
+use crate::network::Namespace;
 use crate::paired::{self, Plan, Series, Variant};
 use crate::report::{Report, Row};
 use crate::statistics::Ratio;
@@ -22,6 +24,9 @@ const DIRECT: &str = "direct";
 const ONE: &str = "mizzen ebpf, 1 VIP";
 const ONE_OF_MANY: &str = "mizzen ebpf, one of 10,000";
 const MANY: &str = "mizzen ebpf, all of 10,000";
+const QUEUES_ONE: &str = "mizzen nfqueue, 1 VIP";
+const QUEUES_ONE_OF_MANY: &str = "mizzen nfqueue, one of 10,000";
+const QUEUES_MANY: &str = "mizzen nfqueue, all of 10,000";
 const RULES_ONE: &str = "iptables, 1";
 const RULES_MANY: &str = "iptables, 10,000";
 
@@ -36,6 +41,9 @@ pub(super) fn run(bench: &Bench, report: &mut Report) -> Result<()> {
     let mut large = Table::open(sandbox, "clients-10000")?;
     large.load(&many)?;
     let plain = stage.client(Route::None)?;
+    let (queued_one, queued_many) = (stage.client(Route::Out)?, stage.client(Route::Out)?);
+    let _small_queues = queues(&queued_one, &one)?;
+    let _large_queues = queues(&queued_many, &many)?;
     let (rules_one, rules_many) = (stage.client(Route::Out)?, stage.client(Route::Out)?);
     let _small_peer = peers::start(Kind::Iptables, sandbox, &rules_one, &one);
     let large_peer = peers::start(Kind::Iptables, sandbox, &rules_many, &many);
@@ -53,6 +61,9 @@ pub(super) fn run(bench: &Bench, report: &mut Report) -> Result<()> {
             Variant::new(ONE, seat(small.cgroup(), &plain), one[0].vip)?,
             Variant::new(ONE_OF_MANY, seat(large.cgroup(), &plain), many[VIPS / 2].vip)?,
             Variant::new(MANY, seat(large.cgroup(), &plain), every())?,
+            Variant::new(QUEUES_ONE, seat(&outside, &queued_one), one[0].vip)?,
+            Variant::new(QUEUES_ONE_OF_MANY, seat(&outside, &queued_many), many[VIPS / 2].vip)?,
+            Variant::new(QUEUES_MANY, seat(&outside, &queued_many), every())?,
         ];
         if large_peer.is_ok() {
             variants.push(Variant::new(RULES_ONE, seat(&outside, &rules_one), one[0].vip)?);
@@ -66,10 +77,19 @@ pub(super) fn run(bench: &Bench, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
+/// The engine of queued packets in a network, with these services.
+fn queues<'a>(network: &'a Namespace, services: &[Service]) -> Result<Desired<'a>> {
+    let mut queues = Desired::by_queues(network)?;
+    queues.load(services)?;
+    network.tune()?;
+    Ok(queues)
+}
+
 fn rows(all: &[Series], plan: Plan, report: &mut Report) {
     for series in all {
         let base = match series.name {
             ONE_OF_MANY | MANY => ONE,
+            QUEUES_ONE_OF_MANY | QUEUES_MANY => QUEUES_ONE,
             RULES_MANY => RULES_ONE,
             _ => DIRECT,
         };
@@ -79,7 +99,7 @@ fn rows(all: &[Series], plan: Plan, report: &mut Report) {
             Some(bases) => row.ratio(Ratio::paired(&series.figures, &bases.figures), base),
             None => row,
         };
-        let many = [ONE_OF_MANY, MANY].contains(&series.name);
+        let many = [ONE_OF_MANY, MANY, QUEUES_ONE_OF_MANY, QUEUES_MANY].contains(&series.name);
         report.add(if many { row.ratio_at_most(GOAL) } else { row });
     }
     let failures: u64 = all.iter().map(|series| series.failures).sum();

@@ -22,7 +22,10 @@ use std::time::Duration;
 
 static SICK: AtomicBool = AtomicBool::new(false);
 
+/// For another one's answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// For the rest of a request that has begun.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 fn main() -> std::io::Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -46,7 +49,7 @@ fn main() -> std::io::Result<()> {
 }
 
 fn serve(mut stream: TcpStream) -> std::io::Result<()> {
-    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut request = String::new();
     reader.read_line(&mut request)?;

@@ -52,14 +52,14 @@ fn await_whole(nodes: &[Node; 2], tasks: &[Task; 2], when: &str) {
         eventually(&format!("node {at} is whole {when}"), SOON * 2, || {
             let reached = fetch(node, here, &url(there))? == there.id;
             let backends = apps::backends(node, WEB_VIP).len() == 2;
-            (reached && backends && names(node) == addresses).then_some(())
+            (reached && backends && named(node, "web.marathon.mesos") == addresses).then_some(())
         });
     }
 }
 
-/// The addresses of the app's name, as the node's own resolver has them.
-fn names(node: &Node) -> Vec<IpAddr> {
-    let Some(answer) = node.place().try_json(&["dns", "web.marathon.mesos", "A"]) else {
+/// The addresses of a name, as the node's own resolver has them.
+fn named(node: &Node, name: &str) -> Vec<IpAddr> {
+    let Some(answer) = node.place().try_json(&["dns", name, "A"]) else {
         return Vec::new();
     };
     let rows = answer["answers"].as_array().cloned().unwrap_or_default();
@@ -105,10 +105,7 @@ fn all_of_it_is_survived_without_a_master() {
         apps::await_app("/web", "is whole", SOON * 2, |app| app["tasksRunning"] == 2);
         let after = nodes.each_ref().map(|node| apps::await_tasks(node, "web", 1)[0].pid);
         assert_eq!(after, before, "nothing was started anew");
-        eventually("no problem is left", SOON * 2, || {
-            let all = [&one, &nodes[0], &nodes[1]].map(Node::problems);
-            all.iter().all(Vec::is_empty).then_some(())
-        });
+        [&one, &nodes[0], &nodes[1]].into_iter().for_each(Node::await_well);
     });
 }
 
@@ -189,5 +186,39 @@ fn two_nodes_with_one_address_are_told_of() {
         });
         three.kill();
         eventually("it is over", SOON * 3, || (!told(&one) && !told(&two)).then_some(()));
+    });
+}
+
+#[test]
+fn a_node_that_starts_while_another_one_is_dead_believes_nothing_of_it() {
+    in_lab_of(3, || {
+        let (one, [mut two, three], tasks) = cluster();
+        let host = |name| named(&one, &format!("{name}.node.thisdcos.directory"))[0];
+        let hosts = ["two", "three"].map(host);
+        let agents = |node: &Node| named(node, "slave.mesos");
+        let await_agents = |node: &Node, want: &[IpAddr], when: &str| {
+            eventually(&format!("{want:?} are the agents by name {when}"), SOON * 2, || {
+                (agents(node) == want).then_some(())
+            });
+        };
+        await_agents(&two, &hosts, "at first");
+        lab_command(&["lab", "--cut", "3"]);
+        await_listed(&one, &[("one", "alive"), ("three", "dead"), ("two", "alive")]);
+        two.kill();
+        let two = Place::at(2, &["--hostname", "two"]).start();
+        eventually("what the dead node said last has come", SOON * 2, || {
+            let all = two.json(&["tasks"]);
+            let last = all.as_array()?.iter().find(|task| task["id"] == tasks[1].id)?;
+            (last["state"] == "TASK_UNREACHABLE").then_some(())
+        });
+        for node in [&one, &two] {
+            await_agents(node, &hosts[..1], "while one is dead");
+            assert_eq!(named(node, "web.marathon.mesos"), tasks[0].addresses);
+            assert_eq!(apps::backends(node, WEB_VIP).len(), 1);
+        }
+        lab_command(&["lab", "--heal", "3"]);
+        await_listed(&two, &ALL);
+        await_agents(&two, &hosts, "when it is back");
+        await_whole(&[two, three], &tasks, "when it is back");
     });
 }

@@ -9,6 +9,7 @@
 )]
 
 mod agents;
+mod authority;
 mod blocks;
 mod faults;
 mod hardships;
@@ -20,10 +21,12 @@ mod paths;
 mod policy;
 mod ports;
 mod runtimes;
+mod silent;
+mod six;
 mod takeover;
 
 use mizzen_tests_node::node::{self, Node, Place};
-use mizzen_tests_node::{SOON, eventually, lab};
+use mizzen_tests_node::{SOON, lab, until_none};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -65,10 +68,9 @@ fn listed(node: &Node) -> Vec<Listed> {
 /// Waits until a node lists these.
 fn await_listed(node: &Node, want: &[(&str, &str)]) {
     let want: Vec<Listed> = want.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
-    let mut last = Vec::new();
-    eventually(&format!("{want:?} are listed"), SOON * 2, || {
-        last = listed(node);
-        (last == want).then_some(())
+    until_none(&format!("others listed than {want:?}"), SOON * 2, || {
+        let last = listed(node);
+        if last == want { Vec::new() } else { vec![last] }
     });
 }
 

@@ -82,6 +82,11 @@ pub(super) fn block(node: &Node) -> Value {
     node.json(&["overlay"])["overlays"][0]["blocks"].clone()
 }
 
+/// Waits until a node has a block of the first overlay.
+pub(super) fn await_block(node: &Node) -> Value {
+    eventually("it has a block", SOON, || Some(block(node)).filter(|block| !block.is_null()))
+}
+
 fn harm(place: &Place, command: &str) {
     let said = place.shell(command);
     assert_eq!(said.code, Some(0), "{command}: {}", said.stderr);
@@ -106,7 +111,7 @@ fn containers_reach_each_other_and_what_is_removed_comes_back() {
             harm(&two.place(), command);
             await_reached(&tasks, command);
         }
-        eventually("all is well again", SOON, || two.problems().is_empty().then_some(()));
+        two.await_well();
 
         // It is removed again and again: that is given up for a while, and said.
         eventually("it is said", SOON, || {
@@ -148,16 +153,11 @@ fn addresses_of_a_lost_state_are_not_given_away_before_it_is_safe() {
         let one = first(&[]);
         let mut two = joining(&token(&one, 1)).start();
         await_agents(2);
-        let lost = eventually("it has a block", SOON, || {
-            Some(block(&two)).filter(|block| !block.is_null())
-        });
+        let lost = await_block(&two);
         two.stop();
         harm(&two.place(), "rm -rf \"$MIZZEN_STATE_DIR\"");
         let mut two = joining(&token(&one, 1)).start();
-        let fresh = eventually("it has another block", SOON, || {
-            Some(block(&two)).filter(|block| !block.is_null())
-        });
-        assert_ne!(fresh, lost);
+        assert_ne!(await_block(&two), lost, "it has another block");
         let delete = |address: &str| {
             let master = lab::at(5050);
             let body = json!({ "agents": [address] });
@@ -268,15 +268,18 @@ fn asked_for_encryption_a_node_is_never_plain() {
             assert_eq!(ping["path"]["encryption"], "encrypted", "{ping}");
         } else {
             for node in [&one, &two] {
-                let problems = node.problems();
-                let said = problems.iter().any(|text| text.contains("no WireGuard"));
-                assert!(said, "{problems:?}");
+                eventually("it is said", SOON, || {
+                    let problems = node.problems();
+                    problems.iter().any(|text| text.contains("no WireGuard")).then_some(())
+                });
                 assert!(view(node)["peers"].as_array().is_some_and(Vec::is_empty));
             }
         }
-        let rules = two.place().shell("nft list table inet mizzen").stdout;
         let drops = |rule: &&str| rule.contains("udp dport 64000") && rule.contains(" drop");
-        assert_eq!(rules.lines().filter(drops).count(), 2, "plain packets are dropped: {rules}");
+        eventually("plain packets are dropped", SOON, || {
+            let rules = two.place().shell("nft list table inet mizzen").stdout;
+            (rules.lines().filter(drops).count() == 2).then_some(())
+        });
         for node in [&one, &two] {
             let all = format!("{} {}", node.json(&["overlay"]), node.place().log());
             assert!(!all.to_lowercase().contains("private"), "no word of secret keys");

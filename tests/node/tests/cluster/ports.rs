@@ -76,6 +76,7 @@ fn a_bridge_of_another_node_is_reached_by_that_node_s_address() {
         post(&bridged("/web", "two"));
         let here = apps::await_tasks(&one, "/here", 1).remove(0);
         let there = apps::await_tasks(&two, "/web", 1).remove(0);
+        apps::await_server(&here);
         assert_eq!(here.addresses, there.addresses, "both are the first on their bridge");
 
         let at = SocketAddr::new(address, FIXED);

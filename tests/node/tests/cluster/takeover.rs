@@ -21,9 +21,9 @@ const OLD_AGENT: &str = "
     ip route replace 9.0.0.0/24 via 44.128.0.1 dev vtep1024 onlink";
 
 /// What its master said of it.
-fn state(address: &str, block: &str) -> Value {
+pub(super) fn state(address: &str, (network, prefix): (&str, u8), block: &str) -> Value {
     json!({ "agents": [{ "ip": address, "configuration_attempts": 1, "overlays": [{
-        "info": { "name": "dcos", "subnet": "9.0.0.0/8", "prefix": 24 },
+        "info": { "name": "dcos", "subnet": network, "prefix": prefix },
         "subnet": block,
         "backend": { "vxlan": { "vni": 1024, "vtep_name": "vtep1024",
             "vtep_ip": "44.128.0.7/20", "vtep_mac": "70:b3:d5:80:00:07" } },
@@ -57,7 +57,7 @@ fn agents_of_dcos_are_reached_and_keep_their_blocks_when_they_become_nodes() {
 
         let adopt = |block: &str| {
             let file = lab::scratch("state.json");
-            std::fs::write(&file, state(&address, block).to_string()).unwrap();
+            std::fs::write(&file, state(&address, ("9.0.0.0/8", 24), block).to_string()).unwrap();
             one.mizzen(&["overlay", "adopt", file.to_str().unwrap()])
         };
         let refused = adopt("9.0.0.0/24");
@@ -75,9 +75,11 @@ fn agents_of_dcos_are_reached_and_keep_their_blocks_when_they_become_nodes() {
         let _two = joining(token.trim()).start();
         await_agents(2);
         let want = [(json!(here), json!("9.0.0.0/24")), (json!(address), json!("9.0.9.0/24"))];
-        let mut found = registered();
-        found.sort_by_key(|(address, _)| address.to_string());
-        assert_eq!(found, want);
+        eventually("each has its block", SOON, || {
+            let mut found = registered();
+            found.sort_by_key(|(address, _)| address.to_string());
+            (found == want).then_some(())
+        });
         eventually("it speaks for itself", SOON, || {
             let peers = one.json(&["overlay"])["peers"].clone();
             let all = peers.as_array()?;

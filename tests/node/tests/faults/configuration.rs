@@ -49,7 +49,9 @@ fn sighup_applies_what_it_can_and_refuses_the_rest_by_name() {
         let line = node.await_log(&["overlay.mtu"]);
         assert!(line.contains("refused") && line.contains("restart"), "{line}");
         node.await_log(&["log.level"]);
-        let problems = node.problems();
+        let problems = eventually("it is a problem", SOON, || {
+            Some(node.problems()).filter(|problems| !problems.is_empty())
+        });
         let [problem] = &problems[..] else { panic!("{problems:?}") };
         assert!(problem.contains("restart") && problem.contains("overlay.mtu"), "{problem}");
         assert_eq!(node.mizzen(&["scale", "web", "2"]).code, Some(0));
@@ -62,14 +64,13 @@ fn sighup_applies_what_it_can_and_refuses_the_rest_by_name() {
         assert!(line.contains("log.level") && line.contains("mizzen.toml:2"), "{line}");
         assert!(node.runs() && kernel::runs(task.pid), "a bad file changes nothing");
         assert_eq!(dns::addresses(By::Udp, "leader.mesos"), [lab::address()]);
-        let problems = node.problems();
-        assert!(problems.iter().any(|problem| problem.contains("mizzen.toml:2")), "{problems:?}");
+        eventually("it is a problem", SOON, || {
+            node.problems().iter().any(|text| text.contains("mizzen.toml:2")).then_some(())
+        });
 
         std::fs::write(file(), "[log]\nlevel = 'info'\n").unwrap();
         node.signal(Signal::HUP);
-        eventually("the configuration is well again", SOON, || {
-            node.problems().is_empty().then_some(())
-        });
+        node.await_well();
     });
 }
 

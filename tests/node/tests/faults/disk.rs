@@ -6,19 +6,13 @@ use mizzen_tests_node::node::Place;
 use mizzen_tests_node::{SOON, eventually, http, in_lab, kernel, lab};
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 #[test]
 fn a_full_disk_loses_nothing_and_is_told_of_in_words() {
     in_lab(|| {
-        let disk = lab::scratch("disk");
-        fs::create_dir(&disk).unwrap();
-        let mount = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=16m,mode=755", "small"])
-            .arg(&disk)
-            .status();
-        assert!(mount.unwrap().success());
+        let disk = small_disk();
         let state = disk.join("state").display().to_string();
         let place = Place::new(&["--state-dir", &state]);
         let mut node = place.start();
@@ -45,12 +39,9 @@ fn a_full_disk_loses_nothing_and_is_told_of_in_words() {
         assert_eq!(http::get(apps::api(), "/v2/apps/old").unwrap().status, 200);
 
         fs::remove_file(&filler).unwrap();
-        eventually("a new app is taken again", SOON, || {
-            let status = post(&command("/new", "exec sleep 1000")).status;
-            matches!(status, 201 | 409).then_some(())
-        });
+        await_room_for_a_new_app();
         let new = apps::await_tasks(&node, "/new", 1);
-        eventually("nothing is wrong any more", SOON, || node.problems().is_empty().then_some(()));
+        node.await_well();
 
         node.kill();
         let node = place.start();
@@ -62,13 +53,7 @@ fn a_full_disk_loses_nothing_and_is_told_of_in_words() {
 #[test]
 fn a_daemon_that_is_killed_on_a_full_disk_keeps_its_tasks() {
     in_lab(|| {
-        let disk = lab::scratch("disk");
-        fs::create_dir(&disk).unwrap();
-        let mount = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=16m,mode=755", "small"])
-            .arg(&disk)
-            .status();
-        assert!(mount.unwrap().success());
+        let disk = small_disk();
         let state = disk.join("state").display().to_string();
         let place = Place::new(&["--state-dir", &state]);
         let mut node = place.start();
@@ -93,10 +78,7 @@ fn a_daemon_that_is_killed_on_a_full_disk_keeps_its_tasks() {
         fs::remove_file(&filler).unwrap();
         let node = place.start();
         assert_eq!(apps::await_tasks(&node, "/old", 1), before);
-        eventually("a new app is taken again", SOON, || {
-            let status = post(&command("/new", "exec sleep 1000")).status;
-            matches!(status, 201 | 409).then_some(())
-        });
+        await_room_for_a_new_app();
         apps::await_tasks(&node, "/new", 1);
     });
 }
@@ -104,13 +86,7 @@ fn a_daemon_that_is_killed_on_a_full_disk_keeps_its_tasks() {
 #[test]
 fn a_service_that_the_disk_refused_is_not_registered_either() {
     in_lab(|| {
-        let disk = lab::scratch("disk");
-        fs::create_dir(&disk).unwrap();
-        let mount = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=16m,mode=755", "small"])
-            .arg(&disk)
-            .status();
-        assert!(mount.unwrap().success());
+        let disk = small_disk();
         let state = disk.join("state").display().to_string();
         let place = Place::new(&["--roles", "vip", "--state-dir", &state]);
         let mut node = place.start();
@@ -127,15 +103,34 @@ fn a_service_that_the_disk_refused_is_not_registered_either() {
         let refused = set("small", &many);
         assert_eq!(refused.status, 503, "{}", refused.text());
         assert!(refused.text().contains("o space left"), "{}", refused.text());
-        assert!(!node.problems().is_empty());
+        eventually("it is a problem", SOON, || (!node.problems().is_empty()).then_some(()));
         let registered = node.json(&["vip", "ls"]);
         assert_eq!(registered[0]["backends"].as_array().map(Vec::len), Some(1));
 
         fs::remove_file(&filler).unwrap();
-        eventually("nothing is wrong any more", SOON, || node.problems().is_empty().then_some(()));
+        node.await_well();
         node.kill();
         let node = place.start();
         assert_eq!(node.json(&["vip", "ls"]), registered);
+    });
+}
+
+/// A disk that is soon full.
+fn small_disk() -> PathBuf {
+    let disk = lab::scratch("disk");
+    fs::create_dir(&disk).unwrap();
+    let mount = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=16m,mode=755", "small"])
+        .arg(&disk)
+        .status();
+    assert!(mount.unwrap().success());
+    disk
+}
+
+fn await_room_for_a_new_app() {
+    eventually("a new app is taken again", SOON, || {
+        let status = post(&command("/new", "exec sleep 1000")).status;
+        matches!(status, 201 | 409).then_some(())
     });
 }
 

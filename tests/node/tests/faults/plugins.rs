@@ -33,17 +33,22 @@ fn mend(libexec: &Path) {
     symlink(lab::executable(PLUGIN), &plugin).unwrap();
 }
 
-fn place(libexec: &Path) -> Place {
+/// A node with these helpers; a plugin that takes longer than `limit` is given up.
+fn place(libexec: &Path, limit: &str) -> Place {
     let libexec = libexec.display().to_string();
-    Place::new(&["--libexec-dir", &libexec, "--agent-plugin-timeout", "500ms"])
+    Place::new(&["--libexec-dir", &libexec, "--agent-plugin-timeout", limit])
 }
 
 /// Runs [`web`] with a plugin that does this at ADD; its failure must be told with
 /// `words`, nothing may be left behind, and with the plugin mended the app runs.
 fn add_fails(script: &str, words: &[&str]) {
+    add_fails_within("1m", script, words);
+}
+
+fn add_fails_within(limit: &str, script: &str, words: &[&str]) {
     let others = "[ \"$CNI_COMMAND\" = ADD ] || exec \"$REAL\"";
     let libexec = helpers(&format!("{others}\n{script}"));
-    let node = place(&libexec).start();
+    let node = place(&libexec, limit).start();
     let links = kernel::links();
     let message = failure();
     for word in ["network", PLUGIN].iter().chain(words) {
@@ -106,7 +111,7 @@ fn a_plugin_that_prints_garbage_is_told_of() {
 
 #[test]
 fn a_plugin_that_hangs_is_ended_with_all_that_it_started() {
-    in_lab(|| add_fails("sleep 1000; true", &["500"]));
+    in_lab(|| add_fails_within("3s", "sleep 1000; true", &["3000 ms"]));
 }
 
 #[test]
@@ -118,7 +123,7 @@ fn a_plugin_that_did_its_work_and_then_failed_is_undone() {
 fn what_a_broken_plugin_left_is_cleared_away_once_it_is_mended() {
     in_lab(|| {
         let libexec = helpers("exit 1");
-        let place = place(&libexec);
+        let place = place(&libexec, "1m");
         let node = place.start();
         let links = kernel::links();
         assert!(failure().contains(PLUGIN));

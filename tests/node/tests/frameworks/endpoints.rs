@@ -52,6 +52,22 @@ impl Stage {
     }
 }
 
+/// What master and agents alike say of themselves.
+const EVERY_DAEMON: [&str; 12] = [
+    "version",
+    "build_date",
+    "build_time",
+    "build_user",
+    "start_time",
+    "id",
+    "pid",
+    "hostname",
+    "capabilities",
+    "flags",
+    "frameworks",
+    "completed_frameworks",
+];
+
 fn document(path: &str) -> Value {
     let answer = get(master(), path).unwrap();
     assert_eq!(answer.status, 200, "{path}: {}", answer.text());
@@ -65,29 +81,18 @@ fn has(object: &Value, names: &[&str]) {
 }
 
 fn master_state(state: &Value, framework_id: &str, web: &str) {
+    has(state, &EVERY_DAEMON);
     has(
         state,
         &[
-            "version",
-            "build_date",
-            "build_time",
-            "build_user",
-            "start_time",
             "elected_time",
-            "id",
-            "pid",
-            "hostname",
-            "capabilities",
             "activated_slaves",
             "deactivated_slaves",
             "unreachable_slaves",
             "leader",
             "leader_info",
-            "flags",
             "slaves",
             "recovered_slaves",
-            "frameworks",
-            "completed_frameworks",
             "orphan_tasks",
             "unregistered_frameworks",
         ],
@@ -169,27 +174,8 @@ fn master_state(state: &Value, framework_id: &str, web: &str) {
 }
 
 fn agent_state(state: &Value, framework_id: &str) {
-    has(
-        state,
-        &[
-            "version",
-            "build_date",
-            "build_time",
-            "build_user",
-            "start_time",
-            "id",
-            "pid",
-            "hostname",
-            "capabilities",
-            "resources",
-            "reserved_resources",
-            "unreserved_resources",
-            "attributes",
-            "flags",
-            "frameworks",
-            "completed_frameworks",
-        ],
-    );
+    has(state, &EVERY_DAEMON);
+    has(state, &["resources", "reserved_resources", "unreserved_resources", "attributes"]);
     let frameworks = state["frameworks"].as_array().unwrap();
     let found = frameworks.iter().find(|framework| framework["id"] == framework_id);
     let executor = &found.expect("the framework")["executors"][0];

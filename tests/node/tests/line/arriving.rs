@@ -7,7 +7,7 @@ use mizzen_netlink::{
 use mizzen_tests_node::apps::{self, WEB_VIP, deploy_web};
 use mizzen_tests_node::http::get;
 use mizzen_tests_node::node::{Node, Place};
-use mizzen_tests_node::{eventually, in_lab, lab};
+use mizzen_tests_node::{SOON, eventually, in_lab, lab};
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -15,7 +15,6 @@ use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::{Child, Command};
-use std::time::Duration;
 
 /// A network namespace of its own, as long as this value lives.
 struct Elsewhere {
@@ -29,7 +28,7 @@ impl Elsewhere {
         let holder = Command::new("unshare").args(["-n", "sleep", "infinity"]).spawn().unwrap();
         let elsewhere = Self { holder };
         let ours = std::fs::read_link("/proc/self/ns/net").unwrap();
-        eventually("it has a network of its own", Duration::from_secs(10), || {
+        eventually("it has a network of its own", SOON, || {
             std::fs::read_link(elsewhere.path()).ok().filter(|theirs| *theirs != ours)
         });
         let namespace = File::open(elsewhere.path()).unwrap();
@@ -98,7 +97,7 @@ fn clients_that_the_node_does_not_run_reach_vips() {
 
         for client in [&beside, &machine] {
             let mut answers = BTreeSet::new();
-            eventually("both backends have answered", Duration::from_secs(20), || {
+            eventually("both backends have answered", SOON, || {
                 answers.extend(client.ask(vip));
                 (answers == names).then_some(())
             });

@@ -133,7 +133,9 @@ fn an_app_on_the_hosts_network_has_its_port_and_a_vip() {
         assert!((31_000..=32_000).contains(&port), "{port} is one of the agent's");
         let at = lab::at(u16::try_from(port).unwrap());
         eventually("it answers on its host port", SOON, || http::get(at, "/").ok());
-        let vip = apps::vip_address(&node, "plain.marathon.l4lb.thisdcos.directory");
+        let vip = "plain.marathon.l4lb.thisdcos.directory";
+        apps::await_backends(&node, vip, 1);
+        let vip = apps::vip_address(&node, vip);
         let answer = http::get(vip, "/").expect("the VIP leads to it");
         assert_eq!(answer.text(), task.id);
     });

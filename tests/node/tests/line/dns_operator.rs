@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::time::Duration;
 
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(60);
 const WEB: &str = "web.marathon.mesos";
 
 /// A program that runs beside the node; ended when it is dropped.
@@ -143,6 +143,13 @@ fn a_secondary_follows_one_node_over_restarts() {
     });
 }
 
+/// Waits until the daemon has logged as many lines of questions.
+fn await_logged(node: &Node, count: usize) -> Vec<String> {
+    eventually(&format!("{count} questions are logged"), SOON, || {
+        Some(logged(node)).filter(|lines| lines.len() >= count)
+    })
+}
+
 /// Lines that the daemon logged of questions.
 fn logged(node: &Node) -> Vec<String> {
     let log = node.place().log();
@@ -166,13 +173,13 @@ fn questions_below_a_suffix_are_logged_while_that_is_wanted() {
         ask(By::Udp, "db.example.com", RecordType::A);
         ask(By::Tcp, "DB.example.com", RecordType::AAAA);
         ask(By::Udp, "x.db.example.com", RecordType::A);
-        let lines = logged(&node);
         #[rustfmt::skip]
         let want = [
             vec!["INFO", "client=198.51.100.1:", "transport=\"udp\"", "name=db.example.com. type=A code=0 took_us="],
             vec!["client=198.51.100.1:", "transport=\"tcp\"", "name=db.example.com. type=AAAA code=0 "],
             vec!["name=x.db.example.com. type=A code=5 "],
         ];
+        let lines = await_logged(&node, want.len());
         assert_eq!(lines.len(), want.len(), "{lines:#?}");
         for (line, words) in lines.iter().zip(want) {
             assert!(words.iter().all(|word| line.contains(word)), "{words:?} in {line}");

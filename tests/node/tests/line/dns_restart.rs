@@ -1,15 +1,20 @@
 //! What clients notice of the resolver's restarts and reloads: nothing, if they ask twice.
 
 use crate::dns_role;
+use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
-use mizzen_tests_load::{Load, while_loaded};
 use mizzen_tests_node::dns::{self, By};
 use mizzen_tests_node::http::get;
 use mizzen_tests_node::manager::Manager;
 use mizzen_tests_node::node::{Node, Place};
 use mizzen_tests_node::{SOON, eventually, in_lab, lab};
+use mizzen_tests_support::load::{Load, while_loaded};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// What became of a client's questions.
 #[derive(Debug, Default)]
@@ -30,10 +35,10 @@ impl Answered {
 
 /// Asks all the time, each question once, and once more if no answer comes: stub resolvers
 /// do so.
-fn ask_on(load: &Load, name: &str) -> Answered {
+fn ask_on(load: &Load, name: &str, after: Duration) -> Answered {
     let mut sum = Answered::default();
     while load.goes_on() {
-        match dns::ask_twice(dns::resolver(), name, RecordType::A) {
+        match dns::ask_twice(dns::resolver(), name, after) {
             Ok((answer, again)) if answer.answers.len() == 1 => {
                 (sum.count, sum.again) = (sum.count + 1, sum.again + again);
             }
@@ -69,7 +74,7 @@ const WAITING: usize = 64;
 /// while there is no daemon waits and need not be asked again, so a client may lose what the
 /// daemon had in its hands when it was killed, and nothing else: one question a restart.
 fn restart_unnoticed(mut node: Node, start: impl Fn() -> Node) -> Node {
-    let asking = |load: &Load| ask_on(load, "db.example.com");
+    let asking = |load: &Load| ask_on(load, "db.example.com", Duration::from_secs(2));
     let (clients, ()) = while_loaded([asking; 4], |_| {
         for round in 0..RESTARTS {
             match round % 2 {
@@ -128,6 +133,63 @@ fn a_service_manager_keeps_the_sockets_over_restarts() {
     });
 }
 
+/// Writes what a node remembers of others that run so many tasks.
+fn remember_tasks(tasks: u32) {
+    let mut lines = vec![json!({ "format": 2 })];
+    lines.extend((0..tasks).map(|task| {
+        let id = format!("app-{task}.1");
+        let fact = json!({
+            "task_id": id, "framework_id": "f", "framework_name": "marathon",
+            "agent_id": "a-S1", "container_id": format!("c-{task}"), "name": format!("app-{task}"),
+            "discovery_name": null, "phase": "running", "health": "unchecked",
+            "host_address": Ipv4Addr::from(0x0a00_0000 + task), "container_addresses": [],
+            "host_ports": [2000 + task % 1000], "ports": [], "labels": {}, "launched": 0,
+        });
+        json!({ "fact": ["n7", { "task": ["f", id] }, { "task": fact }] })
+    }));
+    lines.push(json!({ "at": 1 }));
+    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    fs::create_dir_all(lab::state_dir()).unwrap();
+    fs::write(lab::state_dir().join("names.log"), text).unwrap();
+}
+
+/// All records, as the dispatcher lists them.
+fn all_records() -> BTreeSet<String> {
+    let text = get("127.0.0.1:62080".parse().unwrap(), "/v1/records").unwrap().text();
+    let rows: Vec<Value> = serde_json::from_str(&text).unwrap();
+    rows.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn what_was_known_is_answered_while_it_is_read() {
+    in_lab(|| {
+        remember_tasks(5_000);
+        let place = Place::new(&["--roles", "dns", "--dns-upstreams", ""]);
+        let mut node = place.start();
+        let before = all_records();
+        assert!(before.len() > 40_000, "{}", before.len());
+        let index = lab::state_dir().join("names.index");
+        eventually("where names are is written down", SOON, || index.exists().then_some(()));
+        node.kill();
+
+        let node = place.start();
+        let answer = |name: &str, kind| dns::ask(By::Udp, dns::resolver(), name, kind).unwrap();
+        assert_eq!(
+            dns::addresses(By::Udp, "app-77.marathon.mesos"),
+            [IpAddr::from(Ipv4Addr::from(0x0a00_004d))]
+        );
+        let service = answer("_app-4999._tcp.marathon.mesos", RecordType::SRV);
+        assert_eq!((service.answers.len(), service.additionals.len()), (1, 1), "{service:?}");
+        let absent = answer("app-5000.marathon.mesos", RecordType::A);
+        assert_eq!(absent.metadata.response_code, ResponseCode::NXDomain);
+        let above = answer("_tcp.marathon.mesos", RecordType::A);
+        assert_eq!(above.metadata.response_code, ResponseCode::NoError, "others are below it");
+        assert_eq!(all_records(), before, "who lists names waits for all");
+        let told = node.text(&["dns", "app-1.marathon.mesos"]);
+        assert!(told.contains("unconfirmed"), "{told}");
+    });
+}
+
 /// The value of a series.
 fn counted(series: &str) -> Option<u64> {
     let text = get("127.0.0.1:62080".parse().unwrap(), "/v1/metrics").unwrap().text();
@@ -143,7 +205,8 @@ fn a_reload_loses_no_question_and_forgets_no_answer() {
         let _ = node.text(&["dns", "set", "db.example.com", "A", "192.0.2.7"]);
         assert_eq!(dns::addresses(By::Udp, "www.example.com").len(), 1);
         let names = ["db.example.com", "www.example.com"].into_iter().cycle().take(4);
-        let asking = names.map(|name| move |load: &Load| ask_on(load, name));
+        // So late is no answer but one that was lost, however busy the machine is.
+        let asking = names.map(|name| move |load: &Load| ask_on(load, name, SOON));
         let (clients, ()) = while_loaded(asking, |_| {
             for ttl in 11..16 {
                 fs::write(&file, format!("[dns]\nttl = {ttl}\ncache_entries = {ttl}00\n")).unwrap();

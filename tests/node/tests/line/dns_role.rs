@@ -3,12 +3,12 @@
 use hickory_proto::op::{Message, MessageType, ResponseCode};
 use hickory_proto::rr::rdata::A;
 use hickory_proto::rr::{RData, Record, RecordType};
-use mizzen_tests_load::{Load, while_loaded};
 use mizzen_tests_node::apps::{self, deploy_web};
 use mizzen_tests_node::dns::{self, By};
 use mizzen_tests_node::http::{get, send_json};
 use mizzen_tests_node::node::{Node, Place, run};
 use mizzen_tests_node::{SOON, eventually, in_lab, lab};
+use mizzen_tests_support::load::{Load, while_loaded};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fs;
@@ -18,7 +18,7 @@ use std::process::Command;
 use std::time::Duration;
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// An upstream that knows one name and no other.
 fn upstream(known: &'static str, address: Ipv4Addr) -> SocketAddr {

@@ -104,6 +104,18 @@ fn beside_a_daemon() {
 }
 
 #[test]
+fn a_daemon_is_asked_what_it_was_started_with() {
+    in_lab(|| {
+        let node = Node::start(&["--roles", "vip"]);
+        let place = node.place();
+        // By the file this node would be everything, with a resolver at port 53.
+        let listener = TcpListener::bind(lab::at(53)).unwrap();
+        assert_eq!(findings(&place, "ports"), none());
+        drop(listener);
+    });
+}
+
+#[test]
 fn after_a_daemon() {
     in_lab(|| {
         let mut node = Node::start(&[]);

@@ -10,6 +10,9 @@ use serde_json::{Value, json};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
+/// In this time somebody looks at a drain who does not hurry.
+const GRACE: &str = "20s";
+
 /// [`web`] with a server that does not listen to SIGTERM.
 fn deaf_web() -> Value {
     let mut app = web(1);
@@ -94,10 +97,16 @@ fn an_agent_is_drained_and_comes_back() {
 
         let mut held = Held::open(vip);
         let id = agent_id(&node);
-        let said = node.text(&["drain", &id, "--grace", "8s"]);
+        let said = node.text(&["drain", &id, "--grace", GRACE]);
         assert_eq!(said.trim(), format!("{id} draining"));
         await_refusal(vip, &mut held);
         assert_eq!(standing(&node), (json!(true), json!("DRAINING")));
+        let listed = node.text(&["agents"]);
+        let why = listed.lines().find(|line| line.starts_with(&format!("{id}, draining for ")));
+        assert!(why.is_some_and(|why| why.contains(&before[0].id)), "{listed}");
+        let late = node.mizzen(&["drain", &id, "--grace", GRACE, "--wait", "--timeout", "0"]);
+        assert_eq!(late.code, Some(1));
+        assert!(late.stderr.contains(&format!("waits for {}", before[0].id)), "{}", late.stderr);
         let refused = node.mizzen(&["reactivate", &id]);
         assert_eq!(refused.code, Some(1));
         assert!(refused.stderr.contains("still in the DRAINING state"), "{}", refused.stderr);
@@ -107,7 +116,7 @@ fn an_agent_is_drained_and_comes_back() {
             let status = framework.expect("sleeper", state);
             assert_eq!(status["reason"], "REASON_AGENT_DRAINING", "{status:#}");
         }
-        let said = node.text(&["drain", &id[..id.len() - 1], "--grace", "8s", "--wait"]);
+        let said = node.text(&["drain", &id[..id.len() - 1], "--grace", GRACE, "--wait"]);
         assert_eq!(said.trim(), format!("{id} drained"));
         assert_eq!(apps::tasks(&node, "/web"), []);
 
@@ -117,7 +126,10 @@ fn an_agent_is_drained_and_comes_back() {
         eventually("the agent is back", SOON, || {
             (standing(&node) == (json!(true), json!("DRAINED"))).then_some(())
         });
-        let queue = get(apps::api(), "/v2/queue").unwrap().json();
+        let queue = eventually("the app waits", SOON, || {
+            let queue = get(apps::api(), "/v2/queue").unwrap().json();
+            queue["queue"][0].is_object().then_some(queue)
+        });
         let delay = &queue["queue"][0]["delay"];
         assert_eq!(delay["overdue"], true, "no delay is due to the drain: {queue:#}");
         assert_eq!(apps::tasks(&node, "/web"), []);
@@ -241,8 +253,11 @@ fn a_machine_in_maintenance_is_left_goes_down_and_comes_back() {
         let status = get(master(), "/maintenance/status").unwrap().json();
         let statuses = status["draining_machines"][0]["statuses"].as_array().unwrap();
         assert!(statuses.iter().any(|status| status["status"] == "DECLINE"), "{status:#}");
-        let refused = TcpStream::connect(vip).unwrap_err();
-        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+        eventually("new connections are refused", SOON, || {
+            let refused = TcpStream::connect(vip).err()?;
+            assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+            Some(())
+        });
         assert!(get(tasks[0].server(), "/").is_ok(), "it runs on");
 
         assert_eq!(post("/machine/down", &machines), (200, String::new()));
@@ -254,11 +269,9 @@ fn a_machine_in_maintenance_is_left_goes_down_and_comes_back() {
         });
         node.kill();
         let node = place.start();
-        assert!(
-            node.problems().iter().any(|text| text.contains("is DOWN")),
-            "{:?}",
-            node.problems()
-        );
+        eventually("the node says so", SOON, || {
+            node.problems().iter().any(|text| text.contains("is DOWN")).then_some(())
+        });
         let status = get(master(), "/maintenance/status").unwrap().json();
         assert_eq!(status["down_machines"].as_array().unwrap().len(), 1);
 

@@ -58,7 +58,10 @@ fn no_connect_fails_while_a_checked_task_is_replaced() {
 fn a_sick_task_leaves_its_vip_and_is_replaced() {
     in_lab(|| {
         let node = Node::start(&[]);
-        let tasks = deploy(&node, &checked_web(2));
+        let mut app = checked_web(2);
+        // It runs on for as many seconds.
+        app["healthChecks"][0]["maxConsecutiveFailures"] = json!(10);
+        let tasks = deploy(&node, &app);
         apps::await_backends(&node, WEB_VIP, 2);
         let sick = &tasks[0];
         assert_eq!(sick.ask("/sicken").status, 200);
@@ -110,7 +113,7 @@ fn a_health_check_can_be_a_command_in_the_container() {
         let mut app = checked_web(1);
         app["healthChecks"] = json!([{
             "protocol": "COMMAND", "command": { "value": command }, "delaySeconds": 0,
-            "intervalSeconds": 1, "timeoutSeconds": 5, "gracePeriodSeconds": 20,
+            "intervalSeconds": 1, "timeoutSeconds": 20, "gracePeriodSeconds": 120,
             "maxConsecutiveFailures": 2,
         }]);
         let task = deploy(&node, &app).remove(0);

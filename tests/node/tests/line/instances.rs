@@ -96,7 +96,9 @@ fn two_instances_live_side_by_side_and_neither_touches_the_other() {
             tasks.first().filter(|task| **task != task_b).cloned()
         });
         apps::await_server(&fresh);
-        apps::await_backends(&b, WEB_VIP, 1);
+        eventually("its VIP leads to it alone", SOON, || {
+            (apps::backends(&b, WEB_VIP) == [fresh.id.as_str()]).then_some(())
+        });
         assert_eq!(http::get(vip_b, "/").unwrap().text(), fresh.id);
     });
 }

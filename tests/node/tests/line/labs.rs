@@ -6,7 +6,7 @@ use serde_json::json;
 use std::path::Path;
 use std::time::Duration;
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// Runs a lab in a directory of its own, in which nothing may be left.
 fn lab(arguments: &[&str], script: &str) -> Said {

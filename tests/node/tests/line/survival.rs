@@ -109,9 +109,10 @@ fn a_crash_in_the_middle_of_launches_starts_nothing_twice() {
             });
             node.kill();
             node = place.start();
-            let tasks = apps::await_tasks(&node, "/web", goal);
-            eventually("each container is one of these tasks", SOON, || {
-                (containers() == containers_of(&tasks)).then_some(())
+            let tasks = eventually("each container is one of the tasks", SOON * 2, || {
+                let tasks = apps::tasks(&node, "/web");
+                let is_whole = tasks.len() == goal && containers() == containers_of(&tasks);
+                is_whole.then_some(tasks)
             });
             tasks.iter().for_each(apps::await_server);
             let mut backends = apps::await_backends(&node, WEB_VIP, goal);
@@ -213,8 +214,9 @@ fn tasks_that_hold_more_than_is_offered_are_a_problem() {
         drop(node);
         let node = Node::start(&["--agent-resources", "cpus:0.05;mem:1024;ports:[31000-31001]"]);
         assert_eq!(apps::await_tasks(&node, "/web", 1), [task]);
-        let problems = node.problems();
-        let said = |problem: &String| problem.contains("0.1 cpus of 0.05");
-        assert!(problems.iter().any(said), "{problems:?}");
+        eventually("it is a problem", SOON, || {
+            let said = |problem: &String| problem.contains("0.1 cpus of 0.05");
+            node.problems().iter().any(said).then_some(())
+        });
     });
 }

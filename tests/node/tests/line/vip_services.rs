@@ -4,7 +4,7 @@ use mizzen_tests_node::apps::{self, WEB_VIP, deploy, deploy_web};
 use mizzen_tests_node::dns::{self, By};
 use mizzen_tests_node::http::{Request, get, send, send_json};
 use mizzen_tests_node::node::Node;
-use mizzen_tests_node::{in_lab, lab, load};
+use mizzen_tests_node::{SOON, eventually, in_lab, lab, load};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read, Write};
@@ -31,6 +31,17 @@ pub(super) fn serve(at: &str, name: &'static str) -> SocketAddr {
 /// Who answers at an address, asked often.
 fn answers(at: SocketAddr) -> BTreeSet<String> {
     (0..40).map(|_| get(at, "/").unwrap().text()).collect()
+}
+
+/// Asks until all of these have answered, and nobody else: who is slow is asked seldom.
+fn await_answers(at: SocketAddr, want: &[&str]) {
+    let mut seen = BTreeSet::new();
+    eventually(&format!("{want:?} have answered"), SOON, || {
+        seen.extend(answers(at));
+        let other = seen.iter().find(|name| !want.contains(&name.as_str()));
+        assert_eq!(other, None, "{want:?}");
+        (seen.len() == want.len()).then_some(())
+    });
 }
 
 /// The addresses that a registered service has.
@@ -60,7 +71,7 @@ fn a_node_with_nothing_but_vips_serves_what_is_registered() {
         let itself = node.mizzen(&["vip", "set", "demo:80/tcp", "--backend", &v4.to_string()]);
         assert!(itself.stderr.contains("is the VIP itself"), "{}", itself.stderr);
         assert!(v4.to_string().starts_with("11.") && v6.to_string().starts_with("[fd01:c::"));
-        assert_eq!(answers(v4), BTreeSet::from(["one".to_owned(), "two".to_owned()]));
+        await_answers(v4, &["one", "two"]);
         assert_eq!(answers(v6), BTreeSet::from(["three".to_owned()]));
 
         let minuteman = get("127.0.0.1:61421".parse().unwrap(), "/vips").unwrap().json();
@@ -169,7 +180,7 @@ fn what_is_registered_meets_what_tasks_ask_for() {
         let outside = serve(&lab::at(0).to_string(), "outside").to_string();
         let set = node.json(&["vip", "set", "web.marathon:80", "--backend", &outside]);
         assert_eq!((vips(&set), &set["name"]), (vec![vip], &json!(WEB_VIP)));
-        assert_eq!(answers(vip), BTreeSet::from(["outside".to_owned(), task.id]));
+        await_answers(vip, &["outside", &task.id]);
 
         let set = node.json(&["vip", "set", "demo:80/tcp", "--backend", &outside]);
         let name = "demo.static.l4lb.thisdcos.directory";
@@ -192,6 +203,7 @@ fn labels_that_do_not_do_what_they_say_are_told_of_and_harm_nothing() {
             "VIP_0": "/web:80", "VIP_1": "nonsense", "VIP_2": "127.0.0.1:5051",
             "l4lb-rule": "fastest", "l4lb-weight": "7",
         });
+        app["labels"] = json!({ "VIP_3": "/web:81" });
         let task = deploy(&node, &app).remove(0);
         apps::await_server(&task);
         apps::await_backends(&node, WEB_VIP, 1);
@@ -202,11 +214,11 @@ fn labels_that_do_not_do_what_they_say_are_told_of_and_harm_nothing() {
         let rows = problems.as_array().unwrap();
         let mut labels: Vec<_> = rows.iter().filter_map(|row| row["label"].as_str()).collect();
         labels.sort_unstable();
-        assert_eq!(labels, ["VIP_1", "VIP_2", "l4lb-rule"]);
+        assert_eq!(labels, ["VIP_1", "VIP_2", "VIP_3", "l4lb-rule"]);
         assert!(rows.iter().all(|row| row["task"] == task.id.as_str()), "{problems:#}");
         assert_eq!(node.json(&["status"])["vips"]["problems"], problems);
         let status = node.problems().join("\n");
-        assert!(status.contains("3 problems") && status.contains(&task.id), "{status}");
+        assert!(status.contains("4 problems") && status.contains(&task.id), "{status}");
         let text = node.text(&["vips"]);
         assert!(text.contains("`fastest` is not a rule"), "{text}");
         node.await_log(&["a label does not do what it says", "fastest"]);

@@ -2,13 +2,14 @@
 
 use crate::cli::error::CliError;
 use crate::cli::session::Session;
-use crate::config::Config;
+use crate::config::{Config, ConfigFile, HostFacts, Sources};
 use crate::lock::holder;
 use mizzen_http::client::ClientError;
 use mizzen_plan::doctor::{Daemon, PeerTold, Told};
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 #[derive(Deserialize)]
 struct Status {
@@ -50,6 +51,25 @@ struct Node {
     here: bool,
     path_mtu: Option<u32>,
     clock_ahead_seconds: Option<f64>,
+}
+
+/// The configuration in force, as a daemon answers.
+#[derive(Deserialize)]
+struct InForce {
+    toml: String,
+    roles: Vec<String>,
+}
+
+/// The configuration that a running daemon has: flags that it was started with, what it was
+/// when it was read, and without the parts that a node of another master does not run.
+pub(super) async fn in_force(session: &Session) -> Option<Config> {
+    let told: InForce = session.read("/v1/configuration").await.ok()?;
+    let file = ConfigFile { path: PathBuf::from("the daemon's configuration"), text: told.toml };
+    let host = HostFacts::observe();
+    let mut config =
+        Config::load(&Sources { file: Some(file), host, ..Sources::default() }).ok()?;
+    config.roles.retain(|role| told.roles.contains(&role.to_string()));
+    Some(config)
 }
 
 /// What the daemon says, and which of its parts listen.

@@ -3,9 +3,10 @@
 use crate::config::{Config, ResolvConf, Role, VipEngine};
 use crate::daemon::{listener_settings, mark};
 use mizzen_http::server::Address;
-use mizzen_plan::doctor::{Engine, Listener, Transport, Wanted};
+use mizzen_plan::doctor::{Engine, Listener, Wanted};
 use mizzen_types::overlay::Habits;
 use mizzen_types::resources::{Ranges, Resources, Value};
+use mizzen_types::vip::Protocol;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
@@ -69,9 +70,9 @@ fn listeners(config: &Config, running: Option<&BTreeSet<String>>) -> Vec<Listene
     });
     let is_meant = |part: &String| running.is_none_or(|running| running.contains(part));
     let parts = parts.filter(|(part, _)| is_meant(part));
-    let http = parts.map(|(part, address)| listener(&part, Transport::Tcp, address));
+    let http = parts.map(|(part, address)| listener(&part, Protocol::Tcp, address));
     let both = |part: &'static str, address: SocketAddr| {
-        [Transport::Udp, Transport::Tcp].map(|transport| listener(part, transport, address))
+        [Protocol::Udp, Protocol::Tcp].map(|transport| listener(part, transport, address))
     };
     let names = config.dns.listeners().into_iter().filter(|_| config.has(Role::Dns));
     let names = names.flat_map(|address| both("dns", address));

@@ -13,6 +13,7 @@ use mizzen_gossip::token::{Applicant, Refusal, Tokens};
 use mizzen_http::core::{ServicesReply, ServicesRequest};
 use mizzen_membership::identity::node_of;
 use mizzen_membership::nodes::Node;
+use mizzen_store::Store;
 use mizzen_types::error::chain;
 use mizzen_types::ids::OwnerId;
 use mizzen_types::time::{Now, Wall};
@@ -23,6 +24,8 @@ use tracing::{info, warn};
 const LOOK: Duration = Duration::from_secs(60);
 /// And at least so far apart.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// An authority that has just started hears within this what it issued before.
+const LISTEN: Duration = Duration::from_secs(60);
 /// A node that joins is told of so many others.
 const TOLD: usize = 8;
 
@@ -78,13 +81,25 @@ impl Core {
 
     /// A peer asks for its next certificate.
     pub(super) fn certify(&mut self, peer: &OwnerId, public_key: &[u8], now: Now) {
-        let life = self.config.cluster.certificate_life;
+        let (life, patience) = (self.config.cluster.certificate_life, self.patience());
         let Some(members) = self.members.as_mut() else { return };
-        let answer = members.next_certificate(peer, public_key, (now.wall, life));
+        if members.may_lag(patience, now) {
+            return; // it asks again
+        }
+        let recorded = members.record(peer, public_key, &self.store);
+        let answer =
+            recorded.and_then(|()| members.next_certificate(peer, public_key, (now.wall, life)));
         if let Err(reason) = &answer {
             warn!(%peer, reason, "no new certificate for a node");
         }
         members.transport.answer_renewal(peer, answer, now.mono);
+    }
+
+    /// How long an authority that has just started listens before it issues anything: it may
+    /// come from a backup, and not know what it issued since.
+    pub(super) fn patience(&self) -> Duration {
+        let cluster = &self.config.cluster;
+        LISTEN.min(cluster.certificate_life / 12).min(cluster.key_rotation / 4)
     }
 
     /// This node's next certificate came.
@@ -116,6 +131,7 @@ impl Core {
     pub(super) fn look_at_trust(&mut self, now: Now) {
         let (life, rotation) =
             (self.config.cluster.certificate_life, self.config.cluster.key_rotation);
+        let patience = self.patience();
         let Some(members) = self.members.as_mut() else { return };
         if !members.membership.is_refused() {
             self.problems.solve(IDENTITY);
@@ -126,7 +142,9 @@ impl Core {
         }
         let left = members.credentials.certificate.renew_in(now.wall);
         members.trust_at = now.mono + left.min(rotation / 4).clamp(LOOK_AGAIN, LOOK);
-        members.rotate(rotation, now);
+        if !members.may_lag(patience, now) {
+            members.rotate(rotation, now);
+        }
         if !left.is_zero() {
             return;
         }
@@ -232,6 +250,30 @@ impl Members {
             address: node.identity.address,
         };
         [first].into_iter().chain(others.map(contact)).take(TOLD).collect()
+    }
+
+    /// Whether the authority here may not know yet what it issued before.
+    pub(super) fn may_lag(&self, patience: Duration, now: Now) -> bool {
+        now.mono.since(self.begun) < patience
+    }
+
+    /// Records a node that the authority does not know, because it came in after the backup
+    /// that the authority's state is from. The certificate on the node's stream proves the key
+    /// and the name, and counts until now.
+    fn record(&mut self, node: &OwnerId, key: &[u8], store: &Store) -> Result<(), String> {
+        let desk = self.desk.as_mut().ok_or("the authority is not here")?;
+        if desk.tokens.has_name(node) {
+            return Ok(());
+        }
+        if self.transport.issued().expulsions.has(node) {
+            return Err("the node was expelled".to_owned());
+        }
+        store
+            .write(&[(format!("{NAMES}{node}"), Some(key.to_vec()))])
+            .map_err(|error| chain(&error))?;
+        desk.tokens.adopt_name(node.clone(), key.to_vec());
+        info!(%node, "a node that came in after this authority's backup is known again");
+        Ok(())
     }
 
     fn next_certificate(

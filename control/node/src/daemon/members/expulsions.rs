@@ -35,6 +35,7 @@ impl Core {
     pub(super) fn expel_node(&mut self, body: &[u8]) -> Answer {
         let Unwanted { node } = serde_json::from_slice(body).map_err(bad)?;
         let (now, life) = (clock::now(), self.config.cluster.certificate_life);
+        let patience = self.patience();
         let members = self.members.as_mut().ok_or_else(alone)?;
         if !members.has_authority() {
             return Err(members.authority_elsewhere());
@@ -42,6 +43,11 @@ impl Core {
         let node = members.find(&node)?;
         if node == members.credentials.node {
             return Err(refuse(409, "this node has the cluster's authority and stays in it"));
+        }
+        if members.may_lag(patience, now) && !members.is_told && members.has_others(&node) {
+            let text = "this node has just started and heard of no other yet whom it expelled \
+                        before: try again in a moment";
+            return Err(refuse(503, text));
         }
         let issued = members.expulsion_of(&node, life, now)?;
         // It is out even if this process ends before anybody hears of it.
@@ -92,13 +98,20 @@ impl Members {
         }
     }
 
+    /// Whether nodes are alive beside this one and another.
+    fn has_others(&self, other: &OwnerId) -> bool {
+        let mut here = self.membership.nodes().iter().filter(|node| node.is_here());
+        here.any(|node| ![other, &self.credentials.node].contains(&node.identity.node()))
+    }
+
     /// What the authority issues to expel a node: a list, and a key that the node does not
     /// know.
     fn expulsion_of(&self, node: &OwnerId, life: Duration, now: Now) -> Result<Issued, Refused> {
         let desk = self.desk.as_ref().ok_or_else(|| self.authority_elsewhere())?;
         let mut issued = self.transport.issued();
-        // Whose certificates have ended need not be kept out.
-        let counts = |at: &Wall| Duration::from_nanos(now.wall.0.saturating_sub(at.0)) < life;
+        // Whose certificates have ended need not be kept out. An authority from a backup, which
+        // had not heard of this list yet, may have renewed one meanwhile.
+        let counts = |at: &Wall| Duration::from_nanos(now.wall.0.saturating_sub(at.0)) < 2 * life;
         issued.expulsions.nodes.retain(|_, at| counts(at));
         if issued.expulsions.nodes.len() >= MAX_EXPELLED {
             let text = format!("{MAX_EXPELLED} expelled nodes have certificates that still count");

@@ -66,9 +66,12 @@ impl Members {
             remember_at: None,
             remembered_until: now.mono,
             trust_at: now.mono,
+            begun: now.mono,
+            is_told: false,
             faults: 0,
             clocks: Clocks::new(now.mono),
             shared: SharedAddresses::default(),
+            settled_at: None,
         };
         Ok((Some(members), Some(arrivals)))
     }

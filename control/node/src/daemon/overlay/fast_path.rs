@@ -114,7 +114,7 @@ impl Core {
 
     fn fast_path_spec(&self) -> Option<FastPathSpec> {
         // Queued packets are translated where the fast path does not come by.
-        if !self.config.overlay.fast_path || self.vips.engine() == EngineKind::Nfqueue {
+        if !self.config.overlay.fast_path || self.vips.balancer.engine() == EngineKind::Nfqueue {
             return None;
         }
         let grant = self.overlay.grant.as_ref()?;
@@ -131,7 +131,7 @@ impl Core {
     fn hooked(&self) -> Hooked {
         // Only the root of the hierarchy lacks this file.
         let is_everybody = !self.config.vip.cgroup.join("cgroup.events").exists();
-        if is_everybody || self.vips.engine() != EngineKind::Ebpf {
+        if is_everybody || self.vips.balancer.engine() != EngineKind::Ebpf {
             return Hooked::All;
         }
         let records = self.containers.as_ref().map(|containers| containers.checkpoints.list());

@@ -35,6 +35,10 @@ const GIVEN: Family = gauge(
     "mizzen_overlay_registry_blocks",
     "Blocks that the leading master has given away (used), and all (total), by overlay and network.",
 );
+const LASTS: Family = gauge(
+    "mizzen_overlay_registry_exhausted_seconds",
+    "Time until nothing is left of a network at the speed of the last week, where it grows.",
+);
 const WAITING: Family = gauge(
     "mizzen_overlay_registry_waiting_agents",
     "Agents for which the leading master has no block left.",
@@ -85,6 +89,14 @@ impl OverlayExposed {
                     |state| [("overlay", overlay), ("network", &*usage.network), ("state", state)];
                 series.number(&labels("used"), usage.used as f64)?;
                 series.number(&labels("total"), usage.total as f64)
+            })
+        })?;
+        writer.family(LASTS, |series| {
+            self.usage.iter().try_for_each(|usage| {
+                let Some(left) = usage.exhausted_in else { return Ok(()) };
+                let overlay = usage.overlay.as_deref().unwrap_or("tunnels' ends");
+                let labels = [("overlay", overlay), ("network", &*usage.network)];
+                series.number(&labels, left.as_secs_f64())
             })
         })?;
         let waiting: usize = self.usage.iter().map(|usage| usage.waiting).sum();

@@ -2,8 +2,10 @@
 
 use super::encryption::{Handshakes, way_of_packets};
 use crate::daemon::build::overlay_specs;
+use crate::daemon::clock;
 use crate::daemon::core::Core;
 use crate::daemon::lookups::Lookup;
+use crate::daemon::members::Silence;
 use mizzen_http::core::{Measured, Query, QueryReply};
 use mizzen_kernel::path_mtu::{echo, probe_path};
 use mizzen_kernel::tunnels::encryption::handshakes;
@@ -27,6 +29,8 @@ struct Way {
     path: Path,
     /// Largest packet that the link here takes, in bytes.
     mtu: u32,
+    /// The node there does not answer; its kernel may.
+    silence: Option<Silence>,
 }
 
 /// By which way it goes.
@@ -68,17 +72,26 @@ impl Core {
         if let Some((node, fact)) = self.find_node(to) {
             return self.way_to_node(&specs, &node, &fact);
         }
+        self.way_to_any_task(&specs, to)
+    }
+
+    /// The way to a task, also to one of a node that does not answer.
+    fn way_to_any_task(&self, specs: &[OverlaySpec], to: &str) -> Result<Way, String> {
         let address: Option<IpAddr> = to.parse().ok();
         let is_meant = |task: &TaskFact| {
             task.task_id.as_str() == to
                 || address.is_some_and(|address| task.container_addresses.contains(&address))
         };
         let task = self.view.facts().find_map(|(owner, _, fact)| match fact {
-            Fact::Task(task) if is_meant(task) => Some((owner, task)),
+            Fact::Task(task) if is_meant(task) => Some((owner, &**task)),
             _ => None,
         });
-        match task {
-            Some((owner, task)) => self.way_to_task(&specs, owner, task),
+        let silent = || {
+            let mut tasks = self.silent_tasks(clock::now());
+            tasks.find_map(|(owner, task, _)| is_meant(task).then_some((owner, task)))
+        };
+        match task.or_else(silent) {
+            Some((owner, task)) => self.way_to_task(specs, owner, task),
             None => Err(format!("`{to}` is neither a node nor a task of this cluster")),
         }
     }
@@ -90,7 +103,7 @@ impl Core {
         };
         let path = Path::Local { bridge: spec.bridge.clone() };
         let node = self.config.hostname.clone();
-        Ok(Way { kind: "node", node, address, path, mtu: spec.mtu })
+        Ok(Way { kind: "node", node, address, path, mtu: spec.mtu, silence: None })
     }
 
     fn way_to_node(
@@ -107,7 +120,7 @@ impl Core {
         let Some(end) = entries.neighbours.first() else {
             return Err(format!("{name} has no end of tunnels"));
         };
-        self.tunnel(specs, "node", name, (end.vni, end.address), entries)
+        self.tunnel(specs, ("node", node, name), (end.vni, end.address), entries)
     }
 
     fn way_to_task(
@@ -134,21 +147,21 @@ impl Core {
                 ));
             };
             let path = Path::Local { bridge: spec.bridge.clone() };
-            return Ok(Way { kind: "task", node: name, address, path, mtu: spec.mtu });
+            let mtu = spec.mtu;
+            return Ok(Way { kind: "task", node: name, address, path, mtu, silence: None });
         }
         let entries = self.entries_of(owner, &name)?;
         let Some(route) = entries.routes.iter().find(|route| route.destination.contains(&address))
         else {
             return Err(format!("no route leads to {address} on {name}; see `mizzen overlay`"));
         };
-        self.tunnel(specs, "task", &name, (route.vni, address), entries)
+        self.tunnel(specs, ("task", owner, &name), (route.vni, address), entries)
     }
 
     fn tunnel(
         &self,
         specs: &[OverlaySpec],
-        kind: &'static str,
-        name: &str,
+        (kind, node, name): (&'static str, &OwnerId, &str),
         (vni, address): (u32, IpAddr),
         entries: &PeerEntries,
     ) -> Result<Way, String> {
@@ -161,7 +174,8 @@ impl Core {
         let by = self.config.instance.encryption_link();
         let encryption = entries.encryption.map(|peer| (by, peer));
         let path = Path::Tunnel { link, underlay: forwarding.underlay, encryption };
-        Ok(Way { kind, node: name.to_owned(), address, path, mtu })
+        let silence = self.silence_of(node, clock::now());
+        Ok(Way { kind, node: name.to_owned(), address, path, mtu, silence })
     }
 
     /// What leads to a node; else why nothing does.
@@ -199,6 +213,7 @@ fn round_trip(way: &Way) -> Value {
         "path": { "kind": kind, "link": link, "underlay": underlay, "encryption": encryption },
         "round_trip_ms": span.map(|span| span.as_secs_f64() * 1000.0),
         "error": error,
+        "silence": way.silence.as_ref().map(Silence::to_string),
     })
 }
 

@@ -42,7 +42,11 @@ impl Core {
         let blocks = grant.shares.iter().flat_map(|share| &share.blocks);
         let blocks: Vec<String> = blocks.map(ToString::to_string).collect();
         info!(blocks = blocks.join(" "), vtep = %grant.vtep.mac, "share of the overlays");
-        self.node_saves.push(GRANT, serde_json::to_vec(&grant).ok());
+        match serde_json::to_vec(&grant) {
+            Ok(bytes) => self.node_saves.push(GRANT, Some(bytes)),
+            // The node would come back with the share that it had before, and be given this one again.
+            Err(error) => warn!(%error, "the node's share of the overlays cannot be written down"),
+        }
         self.overlay.grant = Some(grant);
         self.overlay.asked.clear();
         if let Some(containers) = &self.containers {

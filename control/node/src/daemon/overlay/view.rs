@@ -13,7 +13,6 @@ use mizzen_http::core::{OperatorReply, QueryReply};
 use mizzen_master::ReleaseError;
 use mizzen_master::overlay::{AdoptError, agent_state};
 use mizzen_plan::overlay::{OverlaySpec, is_foreign};
-use mizzen_types::fact::{Fact, Key, NodeFact};
 use mizzen_types::ids::OwnerId;
 use mizzen_types::overlay::NodeOverlay;
 use serde_json::{Map, Value, json};
@@ -49,7 +48,14 @@ impl Core {
         let Some(master) = self.master.as_mut() else {
             return refused(404, "this node does not have the role `master`".to_owned());
         };
-        match master.release_agents(addresses) {
+        // Who was marked gone has nothing left that could be freed.
+        let is_left = |address: &&IpAddr| {
+            let mut nodes = self.members.iter().flat_map(|members| members.nodes_at(**address));
+            master.overlays().is_none_or(|all| all.agents_at(**address).next().is_some())
+                || !nodes.any(|node| master.is_node_gone(node))
+        };
+        let left: Vec<IpAddr> = addresses.iter().filter(is_left).copied().collect();
+        match master.release_agents(&left) {
             Ok(()) => {
                 self.settle();
                 OperatorReply::Done
@@ -145,14 +151,15 @@ impl Core {
     }
 
     fn peer(&self, node: &OwnerId, fact: &NodeOverlay, handshakes: &Handshakes) -> Value {
-        let said = self.node_fact(node);
+        // The dead have their names as well.
+        let hostname = self.members.as_ref().and_then(|members| members.hostname(node));
         let blocks = fact.shares.iter().map(|share| (share.name.clone(), json!(share.blocks)));
         let problems = self.overlay.peers.problems().filter(|(of, _)| *of == node);
         let reached = self.overlay.peers.entries().find(|(of, _)| *of == node);
         let mtu = reached.and_then(|(_, entries)| entries.routes.iter().find_map(|r| r.mtu));
         json!({
             "node": node,
-            "hostname": said.map(|said| &said.hostname),
+            "hostname": hostname,
             "underlay": fact.underlay,
             "vtep": fact.vtep,
             "mac": fact.mac,
@@ -165,14 +172,6 @@ impl Core {
             "encryption": self.peer_encryption_view(node, handshakes),
             "problems": problems.map(|(_, problem)| problem.to_string()).collect::<Vec<_>>(),
         })
-    }
-
-    fn node_fact(&self, node: &OwnerId) -> Option<&NodeFact> {
-        let (_, fact) = self.view.facts_from(node, &Key::Node).next()?;
-        match fact {
-            Fact::Node(node) => Some(node),
-            _ => None,
-        }
     }
 
     /// Whether a node that is alive says that it has this address, and blocks.

@@ -9,6 +9,7 @@ use mizzen_plan::policy::explain::{Question, decider, explain, word};
 use mizzen_plan::policy::protocol_word;
 use mizzen_types::policy::PolicyProtocol;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 impl Core {
@@ -77,7 +78,14 @@ impl Core {
     pub(crate) fn explain_policy(&self, from: &str, to: &str) -> QueryReply {
         let asked = || -> Result<Question, String> {
             let (to, ports) = target(to)?;
-            Ok(Question { from: self.address_called(from)?, to: self.address_called(to)?, ports })
+            let (from, to) = (self.address_called(from)?, self.address_called(to)?);
+            match self.backends_behind(to) {
+                None => Ok(Question { from, to, ports }),
+                Some(backends) => Err(format!(
+                    "{to} is the address of a VIP, and policies judge the backend that is chosen; \
+                     ask for one of them: {backends}"
+                )),
+            }
         };
         match asked() {
             Ok(question) => {
@@ -87,6 +95,20 @@ impl Core {
             }
             Err(text) => QueryReply::Bad(text),
         }
+    }
+
+    /// Where connections to an address go, in words; none if it is no VIP's.
+    fn backends_behind(&self, address: IpAddr) -> Option<String> {
+        let planner = &self.vips.planner;
+        let of_vip = planner.keys().filter(|vip| vip.address == address);
+        let specs: Vec<_> = of_vip.filter_map(|vip| planner.spec(&vip)).collect();
+        let backends: BTreeSet<String> = specs
+            .iter()
+            .flat_map(|spec| spec.backends.iter().map(|backend| backend.address.to_string()))
+            .collect();
+        let list = Vec::from_iter(backends).join(", ");
+        (!specs.is_empty())
+            .then(|| if list.is_empty() { "there are none".to_owned() } else { list })
     }
 
     /// An address, or the first one of whoever is called so.

@@ -2,7 +2,7 @@
 
 use super::VipViews;
 use super::sight::{Sight, State};
-use crate::daemon::core::Core;
+use crate::daemon::vip_part::VipPart;
 use mizzen_types::time::Mono;
 use mizzen_types::vip::VipKey;
 use std::collections::BTreeSet;
@@ -18,13 +18,13 @@ const TOLD: usize = 10;
 /// Backends that are ejected, with their VIPs.
 pub(super) type Ejected = BTreeSet<(VipKey, SocketAddr)>;
 
-impl Core {
+impl VipPart {
     /// Says in the log which backends were ejected since the last time, and which no
     /// longer are.
     pub(super) fn note_ejections(&mut self) {
         let now = self.ejected();
-        let before = std::mem::replace(&mut self.vip_views.ejected, now);
-        let now = &self.vip_views.ejected;
+        let before = std::mem::replace(&mut self.views.ejected, now);
+        let now = &self.views.ejected;
         for (vip, backend) in now.difference(&before).take(TOLD) {
             let name = self.planner.name_of(vip).unwrap_or_default();
             warn!(%vip, name, %backend, "a backend is ejected: its last handshakes failed");
@@ -44,7 +44,7 @@ impl Core {
     fn ejected(&self) -> Ejected {
         let of_vip = |vip: VipKey| {
             // What cannot be read is told of by whoever asks for it.
-            let standing = self.vips.standing(&vip).ok().flatten();
+            let standing = self.balancer.standing(&vip).ok().flatten();
             let backends = standing.map(|standing| standing.backends).unwrap_or_default();
             let ejected = backends.into_iter().filter(|(_, counts)| counts.ejected_for.is_some());
             ejected.map(move |(backend, _)| (vip, backend))
@@ -55,8 +55,8 @@ impl Core {
     /// How many backends take no new connections: those that are ejected and those that
     /// are out.
     pub(crate) fn idle_backends(&self) -> (usize, usize) {
-        let read = |vip: &VipKey| self.vips.standing(vip).ok().flatten();
-        let sight = Sight::new(self.planner.specs(), read, self.vips.tuning());
+        let read = |vip: &VipKey| self.balancer.standing(vip).ok().flatten();
+        let sight = Sight::new(self.planner.specs(), read, self.balancer.tuning());
         let backends = sight.vips.iter().flat_map(|seen| {
             seen.backends().map(|(spec, counts)| seen.state(spec, counts, &sight.tuning))
         });

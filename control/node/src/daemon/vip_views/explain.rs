@@ -63,7 +63,7 @@ fn backend(
     let state = seen.state(spec, counts, &sight.tuning);
     let mut row = json!({
         "address": spec.address,
-        "task": spec.task.as_ref().map(|(_, task)| task),
+        "task": spec.task.as_ref().map(|task| &task.1),
         "weight": spec.weight,
         "distance": spec.distance,
         "near": place.map(|place| place < choice.near()),

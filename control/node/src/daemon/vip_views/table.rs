@@ -54,7 +54,7 @@ fn backend(
     let state = seen.state(spec, counts, tuning);
     let mut row = json!({
         "address": spec.address,
-        "task": spec.task.as_ref().map(|(_, task)| task),
+        "task": spec.task.as_ref().map(|task| &task.1),
         "admitted": spec.is_admitted(),
         "weight": spec.weight,
         "distance": spec.distance,

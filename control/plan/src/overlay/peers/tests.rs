@@ -3,7 +3,7 @@
 use super::*;
 use crate::overlay::desired::Trust;
 use mizzen_types::encryption::{PlainPackets, PublicKey, WireguardEnd};
-use mizzen_types::overlay::{Mac, Overlay, OverlayShare, Vtep};
+use mizzen_types::overlay::{Mac, NodeShare, Overlay, OverlayShare, Vtep};
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()

@@ -1,6 +1,7 @@
 //! Addresses of VIPs and of their backends: families, frameworks, nodes.
 
 use super::*;
+use std::net::Ipv4Addr;
 
 #[test]
 fn without_a_port_of_the_host_a_scope_leads_to_the_container_all_the_same() {
@@ -152,22 +153,6 @@ fn when_all_addresses_are_claimed_the_rest_is_told() {
 }
 
 #[test]
-fn who_loses_an_address_gets_another_one() {
-    let mut planner = planner();
-    put(&mut planner, "a", Some(&task("a", "/web:80")));
-    let address: IpAddr = "11.169.34.66".parse().unwrap();
-    // `app` is lower than `web`, so it keeps the address on every node.
-    let key = Key::VipClaim("app.marathon".into());
-    let effects = planner.apply(&"n2".into(), &key, Some(&Fact::VipClaim(address)));
-    assert_eq!(effects.claims[0].name, "web.marathon");
-    assert_eq!(effects.claims[0].address.to_string(), "11.169.34.67");
-    let changed: Vec<_> = effects.changed.iter().map(|vip| planner.spec(vip).is_some()).collect();
-    assert_eq!(changed, [false, true], "it left the one and took the other: {effects:?}");
-    let again = planner.apply(&"n1".into(), &key, Some(&Fact::VipClaim(address)));
-    assert_eq!(again, Effects::default());
-}
-
-#[test]
 fn near_and_far_backends() {
     let node = |zone: Option<&str>, last: u8| {
         Fact::Node(NodeFact {
@@ -201,18 +186,6 @@ fn near_and_far_backends() {
     planner.apply(&"n1".into(), &Key::Node, Some(&node(Some("west"), 1)));
     planner.apply(&"n2".into(), &Key::Node, None);
     assert_eq!(distances(&planner), [Node, Far, Zone]);
-}
-
-#[test]
-fn a_name_is_claimed_where_something_stands_behind_it() {
-    let mut planner = planner();
-    put_on(&mut planner, "n2", "a", Some(&task("a", "/web:80")));
-    assert_eq!(planner.own_claim("web.marathon"), None, "that is for n2 to say");
-    put(&mut planner, "bb", Some(&task("bb", "/web:80")));
-    assert_eq!(planner.own_claim("web.marathon"), Some("11.169.34.66".parse().unwrap()));
-    put(&mut planner, "bb", None);
-    assert_eq!(planner.own_claim("web.marathon"), None);
-    assert_eq!(planner.own_claim("other.marathon"), None);
 }
 
 #[test]

@@ -58,7 +58,7 @@ fn registered_and_task_born_backends_share_a_vip() {
         planner.specs().values().next().unwrap().backends[0].clone()
     };
     assert_eq!(both(&planner).weight, 5, "what was registered by hand is heard first");
-    assert_eq!(both(&planner).task.map(|(_, task)| task.to_string()).as_deref(), Some("a"));
+    assert_eq!(both(&planner).task.map(|task| task.1.to_string()).as_deref(), Some("a"));
     assert_eq!(planner.specs().values().next().unwrap().policy.rule, Rule::Source);
 
     let mut other = task("a", "/web:80");

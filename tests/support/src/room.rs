@@ -11,12 +11,14 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use mizzen_ebpf_loader::{BackendWanted, Options, Tuning, VipAddress, VipWanted};
 use mizzen_netlink::{LinkChange, Netlink, in_namespace};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+
+use crate::wait::PATIENCE;
+pub use crate::wait::eventually;
 
 const CGROUP: &str = "MIZZEN_TEST_CGROUP";
 const PINS: &str = "MIZZEN_TEST_PINS";
@@ -27,7 +29,9 @@ const ROLE: &str = "MIZZEN_TEST_ROLE";
 
 /// Where a test finds itself.
 pub struct Room {
+    /// The room's own cgroup, in which this process is.
     pub cgroup: PathBuf,
+    /// A BPF file system of its own.
     pub pins: PathBuf,
     /// None in the process that has the test's name; what [`Room::start`] was told in others.
     pub role: Option<String>,
@@ -71,15 +75,6 @@ pub fn in_room<Body: FnOnce(&Room)>(body: Body) {
 }
 
 impl Room {
-    /// The usual options: attach to the room's cgroup, pin on its bpffs.
-    pub fn options(&self) -> Options {
-        Options {
-            pin_dir: self.pins.join("mizzen"),
-            cgroup: self.cgroup.clone(),
-            tuning: Tuning::default(),
-        }
-    }
-
     /// A cgroup below the room's own.
     pub fn child_cgroup(&self, name: &str) -> PathBuf {
         let path = self.cgroup.join(name);
@@ -200,16 +195,6 @@ pub fn at(text: &str) -> SocketAddr {
     text.parse().expect("an address with a port")
 }
 
-/// A virtual TCP service at `text`.
-pub fn tcp(text: &str) -> VipAddress {
-    VipAddress::tcp(at(text))
-}
-
-/// Admitted backends of weight 1.
-pub fn backends(addresses: &[SocketAddr]) -> VipWanted {
-    VipWanted::from(addresses.iter().copied().map(BackendWanted::new).collect::<Vec<_>>())
-}
-
 /// Starts a TCP server on a free port of `ip` that says its port and then echoes.
 pub fn server(ip: &str) -> SocketAddr {
     let ip: IpAddr = ip.parse().expect("an address");
@@ -282,15 +267,3 @@ pub fn reset(stream: TcpStream) {
     let socket = socket2::Socket::from(stream);
     socket.set_linger(Some(Duration::ZERO)).expect("TCP sockets can linger");
 }
-
-/// Waits until `condition` holds.
-pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "not in time: {what}");
-        thread::yield_now();
-    }
-}
-
-/// For what happens at once unless something is broken.
-const PATIENCE: Duration = Duration::from_secs(20);

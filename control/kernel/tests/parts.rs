@@ -1,0 +1,96 @@
+//! Changes of some backends leave in the kernel what a change of the whole VIP would.
+
+#![allow(clippy::expect_used, reason = "helpers of tests fail as tests do")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use mizzen_kernel::vips::Vips;
+use mizzen_plan::vip::{Claims, Effects, Planner};
+use mizzen_tests_support::room::in_room;
+use mizzen_types::fact::{Fact, Key};
+use mizzen_types::vip::{OnRemoval, PolicyWish, Rule, VipSpec};
+use mizzen_types::vip_service::{VipServiceBackend, VipServiceFact};
+
+const STEPS: u32 = 200;
+
+#[test]
+fn some_backends_change_as_all_would() {
+    in_room(|room| {
+        let mut vips = Vips::open(&room.options()).expect("loadable");
+        let mut planner =
+            Planner::new(Claims::new("11.0.0.0/8".parse().expect("a range")), "n1".into());
+        let mut chance = Chance(7);
+        let (mut parts, mut wholes) = (0, 0);
+        for step in 0..STEPS {
+            let effects = change(&mut planner, &mut chance);
+            for vip in &effects.changed {
+                let part = effects.backends.get(vip);
+                let part = part.and_then(|touched| planner.backends(vip, touched));
+                match part.map(|now| vips.change(vip, &now).expect("the kernel takes it")) {
+                    Some(true) => parts += 1,
+                    _ => {
+                        wholes += 1;
+                        match planner.spec(vip) {
+                            Some(spec) => vips.set(&spec).expect("the kernel takes it"),
+                            None => vips.remove(vip).expect("the kernel takes it"),
+                        }
+                    }
+                }
+            }
+            let before = observe(&vips);
+            let specs: BTreeMap<_, VipSpec> = planner.specs();
+            assert_eq!(before.len(), specs.len(), "step {step}");
+            vips.reconcile(&specs).expect("the kernel takes it");
+            assert_eq!(observe(&vips), before, "step {step}: nothing was left to do");
+        }
+        assert!(parts > STEPS / 2 && wholes > 0, "{parts} {wholes}");
+    });
+}
+
+/// Everything that is in the kernel, with the backends' numbers: one that stays keeps its own.
+fn observe(vips: &Vips) -> BTreeMap<String, String> {
+    let Vips::Ebpf(dataplane) = vips else { return BTreeMap::new() };
+    let observed = dataplane.observe().expect("readable maps");
+    observed.iter().map(|(vip, state)| (vip.to_string(), format!("{state:?}"))).collect()
+}
+
+/// Somebody registers a service anew, or takes it back: by name or by address, which may meet.
+fn change(planner: &mut Planner, chance: &mut Chance) -> Effects {
+    let service = ["web:80/tcp", "11.0.0.9:80/tcp", "db:53/udp", "[fd00::9]:80/tcp"];
+    let id = service[chance.below(service.len())].parse().expect("an id");
+    let owner = ["n1", "n2", "n3"][chance.below(3)].into();
+    let key = Key::VipService(id);
+    if chance.below(12) == 0 {
+        return planner.apply(&owner, &key, None);
+    }
+    let mut addresses = BTreeSet::new();
+    for _ in 0..chance.below(24) {
+        addresses.insert(SocketAddr::from(([10, 0, 0, chance.below(40) as u8], 80)));
+        addresses
+            .insert(SocketAddr::from(([0xfd00, 0, 0, 0, 0, 0, 0, chance.below(9) as u16], 80)));
+    }
+    let weights = chance.below(3);
+    let mut backend = |address| VipServiceBackend {
+        address,
+        weight: if weights == 0 { 1 } else { chance.below(4) as u16 },
+    };
+    let backends = addresses.into_iter().map(&mut backend).collect();
+    let rule = [None, None, None, Some(Rule::Maglev), Some(Rule::Random)][chance.below(5)];
+    let fact = VipServiceFact {
+        backends,
+        policy: PolicyWish { rule, on_removal: Some(OnRemoval::Keep), ..PolicyWish::default() },
+    };
+    planner.apply(&owner, &key, Some(&Fact::VipService(fact)))
+}
+
+/// The same numbers in each run.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % end
+    }
+}
