@@ -118,7 +118,7 @@ test: setup lint ## Everything that a change must pass (needs root for its sandb
 	@echo "test: building"
 	@$(CARGO) build --quiet --workspace
 	@echo "test: testing"
-	@$(CARGO) $(AS_ROOT) test --quiet --workspace
+	@$(XTASK) test --quiet $(AS_ROOT)
 	@echo "test: documentation"
 	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet --workspace --no-deps
 	@$(MAKE) check-ebpf

@@ -5,6 +5,7 @@ mod elf;
 mod layers;
 mod loops;
 mod setup;
+mod tests;
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ fn main() -> ExitCode {
         ["build-ebpf", "--check"] => ebpf::check(),
         ["setup-bpf"] => setup::setup(),
         ["check-layers"] => layers::check(),
+        ["test", options @ ..] => tests::test(options),
         _ => {
             eprint!("{USAGE}");
             return ExitCode::from(2);
@@ -40,6 +42,7 @@ usage: cargo xtask NAME
   build-ebpf          build the eBPF object and put it where the loader embeds it from
   build-ebpf --check  build it elsewhere and compare it with the committed one
   setup-bpf           install the compiler that build-ebpf needs (Debian, as root)
+  test [OPTION]…      run all tests with these options of cargo's, and those that fail once more, alone
   check-layers        compare the edges between the crates with the table of allowed ones
 
 MIZZEN_BPF_PREFIX names where bpf-linker is installed (/opt/bpf).
