@@ -189,7 +189,7 @@ impl Handler {
         })
     }
 
-    /// AXFR, and IXFR, which is answered as AXFR (RFC 1995, 4).
+    /// AXFR, and IXFR, which is answered as AXFR (RFC 1995, 4) unless the client has it all.
     async fn transfer(&self, request: &Request, query: &LowerQuery, rules: &Rules) -> Response {
         let refused = |why, text| {
             Response::Reply(Reply::to(request, ResponseCode::Refused).because(why, text))
@@ -198,15 +198,18 @@ impl Handler {
             return refused(ExtendedError::Prohibited, "zones are not for this client");
         }
         let by_udp = request.protocol() == Protocol::Udp;
-        if by_udp && query.query_type() == RecordType::AXFR {
+        let is_whole = query.query_type() == RecordType::AXFR;
+        if by_udp && is_whole {
             return refused(ExtendedError::NotSupported, "zones are transferred by TCP");
         }
         while !self.zones.is_whole() {
             tokio::time::sleep(LOOK).await;
         }
         match Transfer::new(&self.zones, request, query.original()) {
-            // The zone's start alone sends the client to TCP (RFC 1995, 2).
-            Some(transfer) if by_udp => Response::Reply(transfer.start(request)),
+            // The zone's start alone tells that there is no more, or sends to TCP (RFC 1995, 2).
+            Some(transfer) if by_udp || !is_whole && transfer.is_known(request) => {
+                Response::Reply(transfer.start(request))
+            }
             Some(transfer) => Response::Transfer(Box::new(transfer)),
             None => refused(ExtendedError::Prohibited, "not a zone of this server"),
         }

@@ -10,7 +10,7 @@ use crate::encode::Writer;
 use crate::reply::Reply;
 use crate::shared::SharedZones;
 use hickory_proto::op::{Metadata, Query, ResponseCode};
-use hickory_proto::rr::Record;
+use hickory_proto::rr::{RData, Record};
 use hickory_server::server::Request;
 use mizzen_dns_core::{Cursor, DnsName};
 use std::collections::VecDeque;
@@ -66,6 +66,17 @@ impl Transfer {
         metadata.authoritative = true;
         let (query, pending) = (query.clone(), VecDeque::new());
         Some(Self { metadata, query, soa, cursor, pending, stage: Stage::Begin })
+    }
+
+    /// Whether a secondary that says what it has needs nothing (RFC 1995, 2 and 4).
+    pub(crate) fn is_known(&self, request: &Request) -> bool {
+        let serial = |record: &Record| match &record.data {
+            RData::SOA(soa) => Some(soa.serial),
+            _ => None,
+        };
+        let known = request.authorities.iter().find_map(serial);
+        // Numbers go in a circle (RFC 1982), and what is ahead of ours cannot be made up for.
+        known.is_some_and(|known| known.wrapping_sub(self.cursor.serial()) < 1 << 31)
     }
 
     /// The zone's start alone.

@@ -86,11 +86,19 @@ fn a_zone_is_transferred_whole() {
     };
     let asked = dig(&resolver, "+noall +answer soa mesos");
     assert_eq!(soa(&text), soa(&asked), "the serial is that of the zones");
-    // IXFR is answered by the whole zone by TCP, and sent there by UDP.
-    let whole = dig(&resolver, "+noall +answer ixfr=1 mesos");
+    // IXFR is answered by the whole zone by TCP, and sent there by UDP; who has it all gets its start.
+    let serial: u32 = soa(&asked).parse().expect("a serial");
+    let old = serial.wrapping_sub(1);
+    let whole = dig(&resolver, &format!("+noall +answer ixfr={old} mesos"));
     assert_eq!(whole.lines().count(), text.lines().count());
-    let start = dig(&resolver, "+notcp +noall +answer ixfr=1 mesos");
-    assert_eq!((start.lines().count(), soa(&start)), (1, soa(&asked)));
+    for options in [
+        format!("+notcp ixfr={old}"),
+        format!("ixfr={serial}"),
+        format!("ixfr={}", serial.wrapping_add(1)),
+    ] {
+        let start = dig(&resolver, &format!("+noall +answer {options} mesos"));
+        assert_eq!((start.lines().count(), soa(&start)), (1, soa(&asked)), "{options}");
+    }
     assert_eq!(resolver.server.metrics().transfers, 2);
 }
 
