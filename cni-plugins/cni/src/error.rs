@@ -52,6 +52,8 @@ pub(crate) enum PluginError {
         #[source]
         source: io::Error,
     },
+    #[error("{key} is connected already; DEL comes before another ADD")]
+    Attached { key: AttachmentKey },
     #[error("{key} has no lease")]
     NoLease { key: AttachmentKey },
     #[error("cannot read `{}`, where the daemon says what overlay `{overlay}` is", path.display())]
@@ -77,6 +79,7 @@ impl PluginError {
             Self::Config(error) => error.code(),
             Self::Pool(error) => error.code(),
             Self::Lease(error) => error.code(),
+            Self::Attached { .. } => Code::Conflict,
             Self::Kernel(error) => kernel_code(error),
             Self::Check(CheckError::NoPreviousResult) => Code::InvalidConfig,
             Self::State { .. } => Code::TryAgain,

@@ -6,7 +6,7 @@
 //! name is `.new-…` while addresses are being taken and `.of-…` afterwards, with a hash of
 //! the container's name; it lists the addresses that were taken or about to be, so DEL finds
 //! them without reading the leases of all others. Every other name in the directory is no
-//! lease: `last-reserved…`, `lock-…`.
+//! lease: `last-reserved…`, and the directory `locks`.
 
 mod file;
 
@@ -56,8 +56,10 @@ impl Holder {
 /// The address given last, of the first pool; those of the others have a number behind it.
 const LAST: &str = "last-reserved";
 
+/// The directory of locks.
+const LOCKS: &str = "locks";
 /// The lock of those who remove links together.
-const REMOVAL: &str = "lock-removal";
+const REMOVAL: &str = "removal";
 
 impl LeaseStore {
     /// Opens the leases in `directory`, for a container of `network`; makes the directory if
@@ -69,28 +71,28 @@ impl LeaseStore {
         network: &str,
     ) -> Result<Self, LeaseError> {
         let dir = data_dir.join(directory);
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(&dir);
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(dir.join(LOCKS));
         made.map_err(|source| failed("create directory", &dir, source))?;
         Ok(Self { holder, dir, network: network.to_owned() })
     }
 
     /// Waits until no other process works on the container of `key`.
     ///
-    /// There are 256 locks per plugin for all containers, so that nobody has to remove lock files,
-    /// which cannot be done without a race.
+    /// There are 4,096 locks per plugin for all containers, so that nobody has to remove lock files,
+    /// which cannot be done without a race, and containers hardly ever wait for each other.
     pub(crate) fn lock(&self, key: &AttachmentKey) -> Result<ContainerLock, LeaseError> {
         let name = host_link(&self.network, key);
-        let digits = name.get(name.len() - 2..).unwrap_or_default();
+        let digits = name.get(name.len() - 3..).unwrap_or_default();
         let holder = match self.holder {
             Holder::Overlay => "overlay",
             Holder::Ipam => "ipam",
         };
-        lock(&self.dir.join(format!("lock-{holder}-{digits}")))
+        lock(&self.dir.join(LOCKS).join(format!("{holder}-{digits}")))
     }
 
     /// Waits until no other process removes links.
     pub(crate) fn lock_removal(&self) -> Result<ContainerLock, LeaseError> {
-        lock(&self.dir.join(REMOVAL))
+        lock(&self.dir.join(LOCKS).join(REMOVAL))
     }
 
     /// Lists the leases of all networks; one that cannot be read is `None`.

@@ -79,7 +79,7 @@ impl Overlay<'_> {
         }
         let _lock = self.store.lock(&attachment.key)?;
         let mut kernel = Kernel::open(netns)?;
-        let lease = self.take_lease(config, attachment)?;
+        let lease = self.take_lease(&mut kernel.host, config, attachment)?;
         let mut undo = vec![Undo::ReleaseLease];
         let mac = attachment.wanted.mac;
         let steps = plan_add(&self.request.network, &attachment.key, config, mac, &lease);
@@ -190,12 +190,17 @@ impl Overlay<'_> {
 
     fn take_lease(
         &self,
+        host: &mut Netlink,
         config: &OverlayConfig,
         attachment: &Attachment,
     ) -> Result<CniResult, PluginError> {
         match &config.ipam {
             Ipam::Own(config) => ipam::take(&self.store, config, attachment),
             Ipam::Delegated { plugin } => {
+                // What follows an ADD that fails would free the addresses that it uses.
+                if self.is_attached(host, &attachment.key)? {
+                    return Err(PluginError::Attached { key: attachment.key.clone() });
+                }
                 let attachment = Some(attachment);
                 let taken = delegate::call(plugin, Verb::Add, self.request, attachment);
                 taken.inspect_err(|_| {
@@ -229,6 +234,12 @@ impl Overlay<'_> {
                 eprintln!("cannot undo {action:?}: {}", error.to_json(self.request.version));
             }
         }
+    }
+
+    fn is_attached(&self, host: &mut Netlink, key: &AttachmentKey) -> Result<bool, PluginError> {
+        let network = &self.request.network;
+        let link = host.observe_link(&host_link(network, key))?;
+        Ok(link.is_some_and(|link| link.alias == Some(alias(network, key))))
     }
 
     /// Removes the host's end of the pair, if it is ours.

@@ -361,6 +361,9 @@ fn addresses_from_another_plugin() {
     let result = host.add("c1", &pod);
     assert_eq!(address(&result), ip("9.0.5.3"));
     assert!(host.check("c1", &pod, &result).success);
+    let words = host.call("ADD", &target).refusal(101);
+    assert!(words.contains("DEL comes before another ADD"), "{words}");
+    assert!(host.check("c1", &pod, &result).success, "its address is still its own");
     host.call("DEL", &target).result();
     host.assert_nothing_left("delegated DEL");
 
