@@ -5,7 +5,7 @@ mod elf;
 mod layers;
 mod loops;
 mod setup;
-mod tests;
+mod testing;
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ fn main() -> ExitCode {
         ["build-ebpf", "--check"] => ebpf::check(),
         ["setup-bpf"] => setup::setup(),
         ["check-layers"] => layers::check(),
-        ["test", options @ ..] => tests::test(options),
+        ["test", options @ ..] => testing::test(options),
         _ => {
             eprint!("{USAGE}");
             return ExitCode::from(2);
