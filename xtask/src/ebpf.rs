@@ -218,8 +218,6 @@ fn flags() -> Result<Vec<String>> {
         "-Ctarget-cpu=v3".to_owned(),
         "-Cdebuginfo=2".to_owned(),
         "-Clink-arg=--btf".to_owned(),
-        // Loops stay laid out so that Linux 6.1 takes them, see `loops.rs`.
-        "-Clink-arg=--llvm-args=-disable-block-placement".to_owned(),
         // No trace of where this was built.
         format!("--remap-path-prefix={sources}=/mizzen"),
         format!("--remap-path-prefix={}=/cargo", registry.display()),

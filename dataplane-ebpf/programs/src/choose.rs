@@ -190,8 +190,11 @@ const OVERTAKEN: u32 = 2;
 pub const ATTEMPTS: u32 = 3;
 
 /// [`attempt`], as the verifier wants it.
+///
+/// For size, because then the compiler leaves its loop laid out so that Linux 6.1 takes it (`xtask/src/loops.rs`).
 #[unsafe(no_mangle)]
 #[inline(never)]
+#[optimize(size)]
 pub extern "C" fn mizzen_choose(request: *mut Request) -> u32 {
     // SAFETY: null, or a structure on the caller's stack or in a map.
     let Some(Request { asked, answer }) = (unsafe { request.as_mut() }) else { return NO_BACKEND };

@@ -16,7 +16,7 @@
 
 #![no_std]
 #![no_main]
-#![feature(asm_experimental_arch)]
+#![feature(asm_experimental_arch, optimize_attribute)]
 
 mod candidate;
 mod choose;
