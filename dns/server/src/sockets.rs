@@ -9,7 +9,7 @@
 //! clients over all sockets that anybody holds.
 
 use nix::sys::socket::{setsockopt, sockopt};
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
@@ -117,12 +117,26 @@ impl Sockets {
             threads: (0..threads.get()).map(|_| ThreadSockets::default()).collect(),
         };
         let mut held = by_address(held);
+        // What is not wanted any more may be in the way of what is bound now.
+        held.retain(|(address, _), _| listen.contains(address));
         for address in listen {
             let mut of = |transport| held.remove(&(*address, transport)).unwrap_or_default();
             let (udp, tcp) = (of(Transport::Udp), of(Transport::Tcp));
             sockets.add(*address, udp, tcp)?;
         }
         Ok(sockets)
+    }
+
+    /// Whether a predecessor listened elsewhere, so that whoever keeps its sockets may be in
+    /// the way of what is to be bound.
+    ///
+    /// * `held` — its descriptors.
+    #[must_use]
+    pub fn any_elsewhere(held: &[OwnedFd], listen: &[SocketAddr]) -> bool {
+        let address = |held: &OwnedFd| -> Option<SocketAddr> {
+            SockRef::from(held).local_addr().ok()?.as_socket()
+        };
+        held.iter().filter_map(address).any(|address| !listen.contains(&address))
     }
 
     /// Second descriptors of all sockets, for whoever keeps them while the daemon is
@@ -393,5 +407,17 @@ mod tests {
         let heir = Sockets::take_over(held, &[second], ONE).expect("it is there");
         assert_eq!(heir.addresses(), [second]);
         Sockets::bind(&[first], ONE).expect("the other one is free");
+    }
+
+    #[test]
+    fn what_is_not_wanted_any_more_is_in_nobody_s_way() {
+        let sockets = Sockets::bind(&[local(0)], TWO).expect("a port");
+        let everywhere = SocketAddr::from(([0, 0, 0, 0], sockets.addresses()[0].port()));
+        let held = sockets.descriptors().expect("descriptors");
+        assert!(!Sockets::any_elsewhere(&held, sockets.addresses()));
+        assert!(Sockets::any_elsewhere(&held, &[everywhere]));
+        drop(sockets);
+        let heir = Sockets::take_over(held, &[everywhere], ONE).expect("it is free");
+        assert_eq!(heir.addresses(), [everywhere]);
     }
 }

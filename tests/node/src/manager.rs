@@ -131,7 +131,8 @@ impl Store {
         if has("FDSTOREREMOVE=1") {
             self.kept.retain(|(other, _)| other != name);
         }
-        self.barriers += u64::from(has(BARRIER));
+        // Those of a daemon bring a descriptor that it waits for.
+        self.barriers += u64::from(has(BARRIER) && descriptors.is_empty());
         if has("FDSTORE=1") {
             self.kept.extend(descriptors.into_iter().map(|kept| (name.to_owned(), kept)));
         }

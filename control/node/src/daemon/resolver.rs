@@ -147,6 +147,9 @@ pub(crate) fn start(
     let (listen, missing) = listeners(config);
     let cannot = "the resolver cannot start";
     let settings = settings(&config.dns, listen);
+    if Sockets::any_elsewhere(&held, &settings.listen) {
+        successor::make_way(config);
+    }
     let bound = Sockets::take_over(held, &settings.listen, settings.threads).context(cannot)?;
     let sockets = bound.descriptors().context(cannot)?;
     let server = Server::start_on(bound, &settings, zones).context(cannot)?;

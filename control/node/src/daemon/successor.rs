@@ -10,7 +10,7 @@ use crate::instance::SOCKET_NAME;
 use mizzen_dns_server::handover::{self, FD_NAME, Holder};
 use mizzen_types::error::chain;
 use sd_notify::NotifyState;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -65,6 +65,16 @@ pub(crate) fn end(config: &Config) {
     let _ = handover::end(&config.run_dir.join(HOLDER));
 }
 
+/// What is kept is closed, so that something else can be bound in its place.
+pub(crate) fn make_way(config: &Config) {
+    end(config);
+    if is_main_of_systemd()
+        && let Err(error) = await_systemd()
+    {
+        warn!(error = chain(&error), "systemd may still keep sockets that are not wanted");
+    }
+}
+
 /// Holds sockets for the daemon of a run directory until it has been away for too long.
 ///
 /// # Errors
@@ -101,6 +111,16 @@ fn store(sockets: &[OwnedFd]) -> io::Result<()> {
         let state = [NotifyState::FdStore, NotifyState::FdName(FD_NAME)];
         sd_notify::notify_with_fds(&state, &[socket.as_fd()])?;
     }
+    Ok(())
+}
+
+/// Waits until systemd has done what it was told so far (sd_notify_barrier(3)).
+fn await_systemd() -> io::Result<()> {
+    let (mut ours, theirs) = io::pipe()?;
+    sd_notify::notify_with_fds(&[NotifyState::Custom("BARRIER=1")], &[theirs.as_fd()])?;
+    drop(theirs);
+    // It ends when systemd closes the other end; how long a start may take is systemd's to say.
+    ours.read_to_end(&mut Vec::new())?;
     Ok(())
 }
 

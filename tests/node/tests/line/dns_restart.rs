@@ -133,6 +133,33 @@ fn a_service_manager_keeps_the_sockets_over_restarts() {
     });
 }
 
+/// Starts one daemon after the other, each with listeners that are in the way of the next.
+fn restart_elsewhere(start: impl Fn(&Place) -> Node, is_kept: impl Fn() -> bool) {
+    let place = |flags: &[&str]| {
+        Place::new(&[&["--roles", "dns", "--dns-upstreams", ""][..], flags].concat())
+    };
+    let usual = (place(&[]), dns::RESOLVER);
+    let wide = place(&["--dns-addresses", "", "--dns-listen", "0.0.0.0:53"]);
+    let everywhere = (wide, "127.0.0.1:53");
+    for (place, at) in [&usual, &everywhere, &usual] {
+        let mut node = start(place);
+        let at = at.parse().unwrap();
+        let answer = dns::ask(By::Udp, at, "ready.spartan", RecordType::A).unwrap();
+        assert_eq!(dns::addresses_of(&answer), [IpAddr::from(Ipv4Addr::LOCALHOST)]);
+        eventually("the sockets are kept", SOON, || is_kept().then_some(()));
+        node.kill();
+    }
+}
+
+#[test]
+fn sockets_that_are_held_are_in_nobody_s_way() {
+    in_lab(|| {
+        restart_elsewhere(Place::start, || holder().exists());
+        let manager = Manager::start();
+        restart_elsewhere(|place| manager.run(place), || !manager.kept().is_empty());
+    });
+}
+
 /// Writes what a node remembers of others that run so many tasks.
 fn remember_tasks(tasks: u32) {
     let mut lines = vec![json!({ "format": 2 })];
