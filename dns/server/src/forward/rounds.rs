@@ -49,11 +49,12 @@ pub(super) async fn ask(
             Choice::Ask(chosen) => {
                 for number in chosen {
                     running += 1;
+                    let again = tried.contains(&number);
                     tried.push(number);
                     let (pool, question) = (Arc::clone(pool), Arc::clone(&question));
                     let said = said.clone();
                     tokio::spawn(async move {
-                        let answer = pool.ask(number, &question, end).await;
+                        let answer = pool.ask(number, &question, end, again).await;
                         if let Err(error) = &answer {
                             let upstream = pool.address(number).map(tracing::field::display);
                             debug!(upstream, error = chain(error), "upstream gave no answer");

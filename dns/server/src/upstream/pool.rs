@@ -54,6 +54,8 @@ struct Member {
     spec: Upstream,
     means: Means,
     counts: Counts,
+    /// When it answered last, in nanoseconds like [`Mono`].
+    answered: AtomicU64,
 }
 
 /// What an upstream is asked by.
@@ -104,15 +106,21 @@ impl Pool {
     }
 
     /// Asks one upstream, until `end`.
+    ///
+    /// A name that is never answered shall not take an upstream down that answers others: a
+    /// question counts as a failure once, and only if nothing was answered meanwhile.
+    ///
+    /// * `again` — whether it was asked this question before.
     pub(crate) async fn ask(
         &self,
         number: usize,
         question: &Question,
         end: tokio::time::Instant,
+        again: bool,
     ) -> Result<Relayed, UpstreamError> {
         let mut asked = Asked { pool: self, number, how: Ended::Dropped };
         let Some(member) = self.members.get(number) else { return Err(UpstreamError::Closed) };
-        let begin = Instant::now();
+        let (begin, asked_at) = (Instant::now(), self.now());
         let limit = end.saturating_duration_since(tokio::time::Instant::now());
         let answer = timeout_at(end, member.means.ask(question)).await;
         let answer = answer.unwrap_or(Err(UpstreamError::TimedOut(limit)));
@@ -125,6 +133,15 @@ impl Pool {
             Err(_) => Ended::Failed,
         };
         member.counts.count(asked.how);
+        match asked.how {
+            Ended::Answered { .. } | Ended::Excused { .. } => {
+                member.answered.store(self.now().0, Ordering::Relaxed);
+            }
+            Ended::Failed if again || member.answered.load(Ordering::Relaxed) > asked_at.0 => {
+                asked.how = Ended::Dropped;
+            }
+            Ended::Failed | Ended::Dropped => {}
+        }
         answer
     }
 
@@ -183,7 +200,7 @@ impl Member {
             Channel::Tls { .. } => Means::Tls(Line::new(connector(b"dot")?)),
             Channel::Https { path, .. } => Means::Https(Https::new(connector(b"h2")?, path)),
         };
-        Ok(Self { spec, means, counts: Counts::default() })
+        Ok(Self { spec, means, counts: Counts::default(), answered: AtomicU64::new(0) })
     }
 
     fn snapshot(&self, standing: Standing) -> UpstreamSnapshot {

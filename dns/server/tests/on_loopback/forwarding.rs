@@ -220,7 +220,7 @@ fn upstreams_that_come_back_are_asked_again() {
     };
     let fails = resolver.udp(&asked("www.example.com."));
     assert_eq!(fails.metadata.response_code, ResponseCode::ServFail);
-    // It had been asked three times, so it is taken for down for a while.
+    // A packet may have been lost.
     upstream.set_nonblocking(true).expect("a flag");
     let asked_before = std::iter::from_fn(|| upstream.recv_from(&mut [0; 512]).ok()).count();
     assert_eq!(asked_before, 3);
@@ -237,6 +237,36 @@ fn upstreams_that_come_back_are_asked_again() {
         };
         assert!((0..).take_while(|_| Instant::now() < end).any(answers), "it never is back");
     });
+}
+
+/// As a resolver does that waits in vain for the servers of other names.
+fn picky(asked: &Message) -> Vec<Vec<u8>> {
+    match asked.queries[0].name().to_lowercase().to_ascii().starts_with("good") {
+        true => good(asked),
+        false => Vec::new(),
+    }
+}
+
+#[test]
+fn a_name_that_is_never_answered_takes_no_upstream_down() {
+    let upstream = Fake::scripted(picky, silent);
+    let resolver = short_patience(vec![upstream.address]);
+    let asked = |name: &str| question(name, RecordType::A);
+    let is_answered = |name: &str| outcome(&resolver.udp(&asked(name))).1 == ["192.0.2.1"];
+    let fails = resolver.udp(&asked("bad.example."));
+    assert_eq!(fails.metadata.response_code, ResponseCode::ServFail);
+    assert!(is_answered("good-1.example."), "after one such name");
+    let ask = |number: u8| {
+        let client = resolver.socket();
+        client.send(&bytes(&asked(&format!("bad-{number}.example.")))).expect("it is sent");
+        client
+    };
+    let clients: Vec<UdpSocket> = (0..4).map(ask).collect();
+    assert!(is_answered("good-2.example."), "meanwhile");
+    for client in &clients {
+        client.recv(&mut [0; 512]).expect("a reply");
+    }
+    assert!(is_answered("good-3.example."), "after several at once");
 }
 
 #[test]
