@@ -10,6 +10,7 @@
 use crate::name::{DnsName, NameError};
 use crate::options::Options;
 use crate::record::{Binding, Data, Record};
+use crate::reverse::zones_of;
 use crate::statics::{BUILT_IN, start};
 use hickory_proto::rr::rdata::svcb::{SVCB, SvcParamValue};
 use hickory_proto::rr::{RData, RecordType};
@@ -102,7 +103,12 @@ pub fn parse_key(
         return Err(ByHandError::Wildcard(name.to_owned()));
     }
     let zones = BUILT_IN.into_iter().filter(|zone| !zone.ends_with(".arpa")).map(DnsName::fixed);
-    if zones.chain([options.domain.clone()]).any(|zone| parsed.before(&zone).is_some()) {
+    let reverse = options.reverse_networks.iter().flat_map(|network| zones_of(*network));
+    if zones
+        .chain(reverse)
+        .chain([options.domain.clone()])
+        .any(|zone| parsed.before(&zone).is_some())
+    {
         return Err(ByHandError::Reserved(name.to_owned()));
     }
     let unknown = || ByHandError::Kind(kind.to_owned());
@@ -318,10 +324,14 @@ mod tests {
             "zk-1.zk",
             "a..b",
             "*.example.com",
+            "5.3.0.9.in-addr.arpa",
+            "7.0.0.11.in-addr.arpa",
             "",
         ] {
             assert!(parse_key(name, "A", &options).is_err(), "{name}");
         }
+        let of_site = parse_key("7.1.168.192.in-addr.arpa", "PTR", &options);
+        assert!(of_site.is_ok(), "{of_site:?}");
         for kind in ["SOA", "NS", "ANY", "AXFR", "RRSIG", "OPT", "TYPE65280", "nonsense"] {
             assert!(parse_key("db.example.com", kind, &options).is_err(), "{kind}");
         }

@@ -133,7 +133,8 @@ fn own_records(options: &Options) -> Vec<Record> {
             move |address: &IpAddr| Record::new(name.clone(), ttl, Data::address(*address));
         addresses.iter().map(record)
     });
-    let held = |address: &&IpAddr| is_held(&options.reverse_networks, **address);
+    let held =
+        |address: &&IpAddr| !address.is_loopback() && is_held(&options.reverse_networks, **address);
     let back = options.resolver_addresses.iter().filter(held).map(|address| (address, &server));
     let back = back.chain(loopback.iter().map(|address| (address, &localhost)));
     let back = back.map(|(address, name)| {

@@ -3,7 +3,7 @@
 use super::{Config, Role};
 use mizzen_dns_core::mangle::LabelRules;
 use mizzen_dns_core::{DnsName, IpSource, Options, OptionsError};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 impl Config {
     /// What names are made by. The key of their hash and the first serial are not
@@ -26,7 +26,7 @@ impl Config {
             serve_killing: dns.serve_killing,
             srv_weight: dns.srv_weight,
             agent_port: self.agent.listen.port(),
-            resolver_addresses: dns.addresses.clone(),
+            resolver_addresses: self.resolver_addresses(),
             node_addresses: vec![self.address],
             public_addresses: dns.public_addresses.clone(),
             masters: self.masters(),
@@ -36,6 +36,21 @@ impl Config {
             cluster_key: Some(dns.cluster_key.clone()).filter(|key| !key.is_empty()),
             ..Options::default()
         }
+    }
+
+    /// Those that the resolver gives itself, or else where it listens. Every address of the
+    /// machine is the node's, as others know it.
+    fn resolver_addresses(&self) -> Vec<IpAddr> {
+        let mut addresses = self.dns.addresses.clone();
+        if addresses.is_empty() {
+            for ip in self.dns.listen.iter().map(SocketAddr::ip) {
+                let address = if ip.is_unspecified() { self.address } else { ip };
+                if !addresses.contains(&address) {
+                    addresses.push(address);
+                }
+            }
+        }
+        addresses
     }
 
     /// Those that are configured, or this node if it is one. Where it listens may be an

@@ -418,6 +418,22 @@ fn masters_are_where_others_reach_them() {
 }
 
 #[test]
+fn the_resolver_is_named_where_it_listens() {
+    let everywhere = "listen = ['0.0.0.0:53', '192.0.2.7:61053', '192.0.2.8:53']";
+    #[rustfmt::skip]
+    let table: &[(&str, &[&str])] = &[
+        ("addresses = ['127.0.0.53']", &["127.0.0.53"]),
+        ("addresses = []",             &["192.0.2.7", "192.0.2.8"]),
+    ];
+    for (addresses, want) in table {
+        let config = load(&format!("[dns]\n{addresses}\n{everywhere}"), &[], &[]);
+        let found = config.name_options().resolver_addresses;
+        let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+        assert_eq!(found, *want, "{addresses}");
+    }
+}
+
+#[test]
 fn names_are_made_by_what_is_configured() {
     let file = "[dns]\nensemble = ['10.0.0.3']\npublic_addresses = ['192.0.2.9']\n\
         components = { Web = 'web.marathon.mesos', db = ['db.marathon.mesos.'] }";

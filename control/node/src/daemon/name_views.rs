@@ -51,9 +51,10 @@ impl Core {
     /// As Mesos-DNS shows it, without what nobody should see.
     fn mesos_dns_config(&self) -> Value {
         let dns = &self.config.dns;
+        let listen = dns.listeners().first().copied();
         json!({
             "RefreshSeconds": 0,
-            "Port": dns.port,
+            "Port": listen.map_or(dns.port, |listen| listen.port()),
             "Timeout": 5,
             "TTL": self.names.options().domain_ttl(),
             "Domain": dns.domain,
@@ -61,11 +62,11 @@ impl Core {
             "ZoneResolvers": dns.forward_zones.iter().map(|(suffix, upstreams)| {
                 (suffix.clone(), upstreams.iter().map(ToString::to_string).collect())
             }).collect::<BTreeMap<String, Vec<String>>>(),
-            "Listener": dns.listeners().first().map(|listen| listen.ip().to_string()),
+            "Listener": listen.map(|listen| listen.ip()),
             "HTTPListener": self.config.admin.mesos_dns.ip(),
-            "HTTPPort": self.config.admin.mesos_dns.port(),
-            "DNSOn": true,
-            "HTTPOn": true,
+            "HttpPort": self.config.admin.mesos_dns.port(),
+            "DnsOn": true,
+            "HttpOn": true,
             "ExternalOn": !dns.upstreams.is_empty(),
             "RecurseOn": true,
             "EnumerationOn": dns.enumerate,
@@ -100,8 +101,11 @@ impl Core {
                 coming = page.next.clone().and_then(|here| ask(Some(here)));
                 Some(page)
             };
+            // Those that Mesos-DNS had; the dispatcher's are in `/v1/records`.
             let records = |owner: &OwnerId, key: &Key, fact: &Fact| {
-                records_of(owner, key, fact, &options, &places)
+                let mut records = records_of(owner, key, fact, &options, &places);
+                records.retain(|record| record.name.before(&options.domain).is_some());
+                records
             };
             enumerate(next, &frameworks, records, put)
         })

@@ -238,13 +238,19 @@ fn mesos_dns_and_the_dispatcher_answer_by_http() {
         assert_eq!(framework["name"], "marathon", "{all}");
         let found = framework["tasks"][0]["records"].as_array().unwrap();
         assert!(found.contains(&record), "{all}");
+        let is_of_zone =
+            |record: &Value| record["name"].as_str().is_some_and(|name| name.ends_with(".mesos."));
+        assert!(found.iter().all(is_of_zone), "{all}");
         let records = dispatcher("/v1/records").json();
         assert!(records.as_array().unwrap().contains(&record), "{records}");
         let zone = mesos("/v1/axfr").json();
         assert_eq!(zone["Records"]["As"]["web.marathon.mesos."], json!([address]), "{zone}");
         let target = zone["Records"]["SRVs"][format!("{service}.")][0].as_str().unwrap().to_owned();
         assert!(target.ends_with(&format!(".:{}", apps::PORT)), "{target}");
-        assert_eq!(mesos("/v1/config").json()["Domain"], "mesos");
+        let config = mesos("/v1/config").json();
+        assert_eq!(config["Domain"], "mesos");
+        assert_eq!((&config["HttpPort"], &config["Port"]), (&json!(8123), &json!(53)));
+        assert_eq!((&config["DnsOn"], &config["HttpOn"]), (&json!(true), &json!(true)));
         assert_eq!(mesos("/v1/hosts/web.marathon.mesos/ports").status, 501);
 
         // The next process answers at once with what this one knew.
