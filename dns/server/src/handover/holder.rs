@@ -74,7 +74,7 @@ impl Holder {
                 // A connection's failure is that of its other end, which hears of it.
                 Ok(peer) => {
                     if self.converse(&peer).is_ok_and(|next| next == Next::End) {
-                        return std::fs::remove_file(&self.path);
+                        return Ok(());
                     }
                 }
                 Err(Errno::INTR | Errno::CONNABORTED) => {}
@@ -99,8 +99,9 @@ impl Holder {
                 }
                 Some((TAKE, _)) => send_all(peer, &self.kept)?,
                 Some((END, _)) => {
-                    // Who asked may want their ports at once.
+                    // Who asked may want their ports and this place at once.
                     self.kept.clear();
+                    drop(std::fs::remove_file(&self.path));
                     send(peer, COMPLETE, &[])?;
                     return Ok(Next::End);
                 }
