@@ -158,32 +158,31 @@ impl Vips {
     }
 
     /// Brings all services into shape: what is not `desired` goes, what differs is
-    /// written.
-    ///
-    /// # Errors
-    ///
-    /// The first [`VipsError`], after everything else was tried.
-    pub fn reconcile(&mut self, desired: &BTreeMap<VipKey, VipSpec>) -> Result<(), VipsError> {
+    /// written. Everything is tried; returns what was refused, and those services are what they were.
+    #[must_use]
+    pub fn reconcile(&mut self, desired: &BTreeMap<VipKey, VipSpec>) -> Vec<VipsError> {
         let dataplane = match self {
             Self::Ebpf(dataplane) => dataplane,
             Self::Queues(engine) => return queues::reconcile(engine, desired),
-            Self::Off => return Ok(()),
+            Self::Off => return Vec::new(),
+        };
+        let observed = match dataplane.observe() {
+            Ok(observed) => observed,
+            Err(error) => return vec![error.into()],
         };
         let all: Vec<(VipAddress, VipWanted)> =
             desired.iter().map(|(vip, spec)| (address(vip), wanted(spec))).collect();
-        let mut first = Ok(());
-        for vip in dataplane.observe()?.into_keys() {
-            if !key(&vip).is_some_and(|key| desired.contains_key(&key)) {
-                first = first.and(dataplane.remove_vip(vip));
-            }
+        let is_other = |vip: &VipAddress| !key(vip).is_some_and(|key| desired.contains_key(&key));
+        let mut refused: Vec<VipsError> = Vec::new();
+        for vip in observed.into_keys().filter(is_other) {
+            refused.extend(dataplane.remove_vip(vip).err().map(VipsError::from));
         }
-        let refused = dataplane.set_vips(&all).errors.into_iter().next();
+        let errors = dataplane.set_vips(&all).errors.into_iter();
+        refused.extend(errors.map(|(_, error)| VipsError::from(error)));
         // Also if some were refused: an older version would go on translating to the
         // backends of then, those of all VIPs.
-        let retired = dataplane.retire_other_versions();
-        first.and(refused.map_or(Ok(()), |(_, error)| Err(error)))?;
-        retired?;
-        Ok(())
+        refused.extend(dataplane.retire_other_versions().err().map(VipsError::from));
+        refused
     }
 
     /// Backends that left their service since this was asked last, and whose sockets are to be ended.

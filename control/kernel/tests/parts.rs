@@ -9,7 +9,9 @@ use mizzen_kernel::vips::Vips;
 use mizzen_plan::vip::{Claims, Effects, Planner};
 use mizzen_tests_support::room::in_room;
 use mizzen_types::fact::{Fact, Key};
-use mizzen_types::vip::{OnRemoval, PolicyWish, Rule, VipSpec};
+use mizzen_types::vip::{
+    BackendSpec, Distance, OnRemoval, PolicyWish, Protocol, Rule, VipKey, VipPolicy, VipSpec,
+};
 use mizzen_types::vip_service::{VipServiceBackend, VipServiceFact};
 
 const STEPS: u32 = 200;
@@ -41,10 +43,46 @@ fn some_backends_change_as_all_would() {
             let before = observe(&vips);
             let specs: BTreeMap<_, VipSpec> = planner.specs();
             assert_eq!(before.len(), specs.len(), "step {step}");
-            vips.reconcile(&specs).expect("the kernel takes it");
+            let refused = vips.reconcile(&specs);
+            assert!(refused.is_empty(), "step {step}: {refused:?}");
             assert_eq!(observe(&vips), before, "step {step}: nothing was left to do");
         }
         assert!(parts > STEPS / 2 && wholes > 0, "{parts} {wholes}");
+    });
+}
+
+#[test]
+fn all_that_is_refused_is_named_and_the_others_are_there() {
+    in_room(|room| {
+        let mut vips = Vips::open(&room.options()).expect("loadable");
+        let spec = |vip: &str, backend: &str| {
+            let vip: SocketAddr = vip.parse().expect("an address");
+            let (address, port, protocol) = (vip.ip(), vip.port(), Protocol::Tcp);
+            let backend = BackendSpec {
+                address: backend.parse().expect("an address"),
+                weight: 1,
+                withheld: None,
+                distance: Distance::Far,
+                task: None,
+            };
+            let key = VipKey { address, port, protocol };
+            let policy = VipPolicy::default();
+            (key, VipSpec { key, name: None, backends: vec![backend], policy })
+        };
+        // An IPv4 VIP cannot have an IPv6 backend.
+        let desired = BTreeMap::from([
+            spec("11.0.0.1:80", "[fd00::1]:80"),
+            spec("11.0.0.2:80", "10.0.0.1:80"),
+            spec("11.0.0.3:80", "[fd00::1]:80"),
+        ]);
+        let refused = vips.reconcile(&desired);
+        let texts: Vec<String> = refused.iter().map(ToString::to_string).collect();
+        assert_eq!(texts.len(), 2, "{texts:?}");
+        for (text, vip) in texts.iter().zip(["11.0.0.1:80/tcp", "11.0.0.3:80/tcp"]) {
+            assert!(text.contains(vip), "{text}");
+        }
+        let present: Vec<String> = observe(&vips).into_keys().collect();
+        assert_eq!(present, ["11.0.0.2:80/tcp"]);
     });
 }
 

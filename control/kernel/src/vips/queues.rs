@@ -3,8 +3,7 @@
 use super::{Reason, Socket, Stage, Standing, VipsError, address, key};
 use mizzen_ebpf_loader as loader;
 use mizzen_nfqueue::{
-    self as nfqueue, BackendWanted, Connection, ConnectionStage, Engine, Policy, VipAddress,
-    VipWanted,
+    BackendWanted, Connection, ConnectionStage, Engine, Policy, VipAddress, VipWanted,
 };
 use mizzen_types::vip::{VipKey, VipSpec};
 use std::collections::BTreeMap;
@@ -14,7 +13,7 @@ use std::time::Duration;
 pub(super) fn reconcile(
     engine: &mut Engine,
     desired: &BTreeMap<VipKey, VipSpec>,
-) -> Result<(), VipsError> {
+) -> Vec<VipsError> {
     let observed = engine.observe();
     let differs = |wanted: &VipWanted| {
         let found = observed.get(&wanted.address);
@@ -23,21 +22,18 @@ pub(super) fn reconcile(
     let all: Vec<VipWanted> = desired.values().map(wanted).filter(differs).collect();
     let is_other = |vip: &VipAddress| !key(vip).is_some_and(|key| desired.contains_key(&key));
     let others: Vec<VipAddress> = observed.into_keys().filter(is_other).collect();
-    let set = engine.set_vips(&all).or_else(|_| one_by_one(engine, &all));
-    let removed = engine.remove_vips(&others);
-    engine.serve()?;
-    set?;
-    removed?;
-    Ok(())
+    let mut refused = match engine.set_vips(&all) {
+        Ok(()) => Vec::new(),
+        Err(_) => one_by_one(engine, &all),
+    };
+    refused.extend(engine.remove_vips(&others).err().map(VipsError::from));
+    refused.extend(engine.serve().err().map(VipsError::from));
+    refused
 }
 
-/// All that can be set; the first error afterwards.
-fn one_by_one(engine: &mut Engine, all: &[VipWanted]) -> Result<(), nfqueue::QueueError> {
-    let mut first = Ok(());
-    for vip in all {
-        first = first.and(engine.set_vip(vip));
-    }
-    first
+/// Sets all that can be set; returns why the others cannot.
+fn one_by_one(engine: &mut Engine, all: &[VipWanted]) -> Vec<VipsError> {
+    all.iter().filter_map(|vip| engine.set_vip(vip).err()).map(VipsError::from).collect()
 }
 
 fn sorted(backends: &[BackendWanted]) -> Vec<BackendWanted> {

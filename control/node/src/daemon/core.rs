@@ -34,7 +34,7 @@ use mizzen_agent::Agent;
 use mizzen_http::core::CoreRequest;
 use mizzen_http::server::{Address, Part};
 use mizzen_kernel::network::{Report, own_addresses};
-use mizzen_kernel::vips::EngineKind;
+use mizzen_kernel::vips::{EngineKind, VipsError};
 use mizzen_master::Master;
 use mizzen_membership::log::OwnerLog;
 use mizzen_membership::view::View;
@@ -289,9 +289,10 @@ impl Core {
             Ok(addresses) => self.vips.planner.set_own_addresses(addresses),
             Err(error) => debug!(error = chain(&error), "own addresses cannot be listed"),
         }
-        match self.vips.balancer.reconcile(&self.vips.planner.specs()) {
-            Ok(()) => self.problems.solve("vip"),
-            Err(error) => self.vips_failed(&chain(&error)),
+        let refused = self.vips.balancer.reconcile(&self.vips.planner.specs());
+        match refused.is_empty() {
+            true => self.problems.solve("vip"),
+            false => self.vips_failed(&first_few(&refused)),
         }
         self.vips.end_sockets(&self.inputs);
     }
@@ -366,6 +367,17 @@ impl Core {
             self.problems.report("network", texts.join("; "));
         }
     }
+}
+
+/// The first few of what was refused, and how many more there are.
+fn first_few(refused: &[VipsError]) -> String {
+    const NAMED: usize = 5;
+    let mut texts: Vec<String> = refused.iter().take(NAMED).map(|error| chain(error)).collect();
+    match refused.len().saturating_sub(NAMED) {
+        0 => {}
+        more => texts.push(format!("and {more} more")),
+    }
+    texts.join("; ")
 }
 
 fn needs_restart(keys: &[&str]) -> String {

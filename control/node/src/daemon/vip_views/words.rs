@@ -36,10 +36,7 @@ pub(crate) fn connection(
 ) -> Vec<String> {
     let mut words = vec![standing(socket, seen), reason(socket, choice, chosen, other)];
     if socket.passed_over {
-        words.push(
-            "A candidate was passed over: it was ejected, had left handshakes unanswered or was warming up."
-                .to_owned(),
-        );
+        words.push(passed_over(socket.reason, other.map(|(address, _)| address)));
     }
     let Some(seen) = seen else {
         words.push("Its VIP is no longer there.".to_owned());
@@ -278,6 +275,15 @@ fn reason(
     }
 }
 
+/// Where only one could be used the other candidate is the one that could not.
+fn passed_over(why: Reason, other: Option<SocketAddr>) -> String {
+    let other = other.filter(|_| why == Reason::Only);
+    let whom = other.map_or_else(|| "A candidate".to_owned(), |address| address.to_string());
+    format!(
+        "{whom} was passed over: it was ejected, had left handshakes unanswered or was warming up."
+    )
+}
+
 fn price(choice: &Choice, load: Load) -> String {
     let connections = count(load.in_flight as usize, "connection", "connections");
     let latency = match load.micros {
@@ -345,5 +351,24 @@ fn count(number: usize, one: &str, many: &str) -> String {
     match number {
         1 => format!("1 {one}"),
         number => format!("{number} {many}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_was_passed_over_is_named_where_it_is_known() {
+        let other: SocketAddr = "9.0.0.2:80".parse().unwrap();
+        let table = [
+            (Reason::Only, Some(other), "9.0.0.2:80 was passed over"),
+            (Reason::Only, None, "A candidate was passed over"),
+            (Reason::Spilled, Some(other), "A candidate was passed over"),
+        ];
+        for (why, other, want) in table {
+            let words = passed_over(why, other);
+            assert!(words.starts_with(want), "{words}");
+        }
     }
 }
