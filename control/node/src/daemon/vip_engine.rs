@@ -80,12 +80,14 @@ fn open_programs(config: &Config) -> anyhow::Result<Vips> {
     Ok(engine)
 }
 
-/// Queues, in the place of programs, which would keep packets from them.
+/// Queues, in the place of programs, which would keep packets from them and which go on working
+/// if there are no queues to be had.
 fn open_queues(config: &Config) -> anyhow::Result<Vips> {
+    let engine = Vips::open_queues(&queue_options(config))?;
     if let Err(error) = vips::teardown(&program_options(config)) {
         debug!(error = chain(&error), "no programs of the other VIP engine could be looked for");
     }
-    Ok(Vips::open_queues(&queue_options(config))?)
+    Ok(engine)
 }
 
 impl VipPart {
