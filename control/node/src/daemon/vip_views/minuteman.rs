@@ -8,7 +8,7 @@ use super::recent::Minutes;
 use super::sight::{Seen, Sight, State};
 use super::spread;
 use mizzen_kernel::vips::{Counts, Latencies, Tuning};
-use mizzen_types::vip::BackendSpec;
+use mizzen_types::vip::{BackendSpec, Protocol};
 use serde_json::{Map, Value, json};
 
 /// `GET /vips`, written VIP by VIP.
@@ -56,8 +56,10 @@ pub(crate) fn one(
 
 /// `GET /metrics`: a flat map, each name with its type behind it.
 pub(crate) fn metrics(sight: &Sight, minutes: &Minutes) -> Value {
+    // Flows of datagrams have no handshakes, so the last minute and the latencies know nothing of them.
+    let connects = sight.vips.iter().filter(|seen| seen.spec.key.protocol == Protocol::Tcp);
     let sum = |of: fn(&Counts) -> u64| -> u64 {
-        sight.vips.iter().flat_map(|seen| seen.counts.iter().flatten()).map(of).sum()
+        connects.clone().flat_map(|seen| seen.counts.iter().flatten()).map(of).sum()
     };
     let (successes, minute) = (sum(|c| c.established), minutes.together());
     let mut histogram = latency(&minute);
@@ -95,8 +97,10 @@ mod tests {
     fn as_minuteman_answered_it() {
         let good = Counts { established: 812, started: 813, chosen: 813, ..Counts::default() };
         let ejected = Counts { failed: 3, started: 3, ejected_for: Some(0), ..Counts::default() };
+        let mut flows = seen(vec![Counts { established: 9, ..Counts::default() }]);
+        flows.spec.key.protocol = Protocol::Udp;
         let seen = seen(vec![good, ejected]);
-        let sight = Sight { vips: vec![seen], tuning: Tuning::default() };
+        let mut sight = Sight { vips: vec![seen], tuning: Tuning::default() };
         let first = sight.vips[0].spec.backends[0].address;
         let minutes = Minutes::of_one(&sight.vips[0], first, of([1_000, 1_000, 8_000]));
         let text = vips(&sight, &minutes);
@@ -114,6 +118,7 @@ mod tests {
         let other = &all["vips"]["11.0.0.1:80"]["9.0.0.2:80"];
         assert_eq!((&other["total_failures"], &other["is_healthy"]), (&json!(3), &json!(false)));
         assert_eq!(other["latency_last_60s"], json!({}));
+        sight.vips.push(flows);
         let metrics = metrics(&sight, &minutes);
         assert_eq!(metrics["mm_connect_failures_counter"]["count"], 3);
         let spiral = json!({ "count": 812, "one": 3, "type": "spiral" });
