@@ -209,7 +209,10 @@ fn trouble(seen: &Seen, choice: &Choice) -> Vec<String> {
         );
     }
     match seen.refused {
-        None | Some(0) => {}
+        None => {
+            words.push("This node does not balance it now; `mizzen status` says why.".to_owned());
+        }
+        Some(0) => {}
         Some(refused) => words.push(format!(
             "{} refused so far for want of an admitted backend.",
             count(
@@ -357,6 +360,20 @@ fn count(number: usize, one: &str, many: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::daemon::vip_views::sight::tests::vip;
+    use mizzen_kernel::vips::{Counts, Tuning};
+
+    #[test]
+    fn what_the_kernel_does_not_have_is_not_said_to_work() {
+        let mut seen = vip(vec![Counts::default()]);
+        let trouble = |seen: &Seen| super::trouble(seen, &Choice::of(seen, &Tuning::default()));
+        assert_eq!(trouble(&seen), [] as [&str; 0]);
+        (seen.refused, seen.counts) = (None, vec![None]);
+        assert_eq!(
+            trouble(&seen),
+            ["This node does not balance it now; `mizzen status` says why."]
+        );
+    }
 
     #[test]
     fn who_was_passed_over_is_named_where_it_is_known() {
