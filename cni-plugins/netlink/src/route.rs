@@ -125,6 +125,57 @@ impl Netlink {
         }
     }
 
+    /// Makes sure that packets to a network are refused at once ("no route to host") where no other route to it is: one
+    /// of type `unreachable` in the main table, behind all others.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's answer.
+    pub fn ensure_unreachable(
+        &mut self,
+        network: IpNet,
+        protocol: u8,
+    ) -> Result<Ensured<()>, NetlinkError> {
+        let request = RouteNetlinkMessage::NewRoute(unreachable(network, protocol));
+        match self.connection.change(request, NLM_F_CREATE | NLM_F_EXCL) {
+            Ok(()) => Ok(Ensured::Created(())),
+            Err(refusal) if refusal.is(libc::EEXIST) => Ok(Ensured::Unchanged(())),
+            // The machine has no such address family, or has it switched off.
+            Err(refusal)
+                if [libc::EOPNOTSUPP, libc::EAFNOSUPPORT, libc::EACCES, libc::ENODEV]
+                    .into_iter()
+                    .any(|number| network.addr().is_ipv6() && refusal.is(number)) =>
+            {
+                Ok(Ensured::Unchanged(()))
+            }
+            Err(refusal) => Err(refusal.to("add", refused(network))),
+        }
+    }
+
+    /// Removes what [`Netlink::ensure_unreachable`] made.
+    ///
+    /// # Errors
+    ///
+    /// [`NetlinkError::Request`] if the kernel will not.
+    pub fn remove_unreachable(
+        &mut self,
+        network: IpNet,
+        protocol: u8,
+    ) -> Result<Removed, NetlinkError> {
+        let request = RouteNetlinkMessage::DelRoute(unreachable(network, protocol));
+        match self.connection.change(request, 0) {
+            Ok(()) => Ok(Removed::Removed),
+            Err(refusal)
+                if [libc::ESRCH, libc::EOPNOTSUPP, libc::EAFNOSUPPORT, libc::ENODEV]
+                    .into_iter()
+                    .any(|number| refusal.is(number)) =>
+            {
+                Ok(Removed::Absent)
+            }
+            Err(refusal) => Err(refusal.to("remove", refused(network))),
+        }
+    }
+
     fn dump_routes(
         &mut self,
         family: AddressFamily,
@@ -169,6 +220,25 @@ fn message(route: &RouteSpec) -> RouteMessage {
     ];
     message.attributes.extend(attributes.into_iter().flatten());
     message
+}
+
+fn unreachable(network: IpNet, protocol: u8) -> RouteMessage {
+    let last = Some(u32::MAX - 1);
+    let mut message = message(&RouteSpec {
+        destination: network,
+        gateway: None,
+        link: None,
+        source: None,
+        metric: last,
+        table: TABLE_MAIN,
+        protocol,
+    });
+    (message.header.kind, message.header.scope) = (RouteType::Unreachable, RouteScope::Universe);
+    message
+}
+
+fn refused(network: IpNet) -> String {
+    format!("route that refuses {network}")
 }
 
 /// A unicast route; `None` is one of another type.

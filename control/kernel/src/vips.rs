@@ -4,10 +4,12 @@
 //! with what the maps hold and writes what differs, so a restart, which finds the
 //! maps of the former process, writes nothing if nothing changed.
 
+mod absent;
 mod clients;
 mod parts;
 mod queues;
 
+pub use absent::{admit_absent, refuse_absent};
 pub use clients::udp_clients;
 use mizzen_ebpf_loader::{
     self as loader, Admission, ArrivingFlow, BackendWanted, Dataplane, LoadError, MapError,

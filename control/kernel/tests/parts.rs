@@ -3,9 +3,12 @@
 #![allow(clippy::expect_used, reason = "helpers of tests fail as tests do")]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
+use std::time::Duration;
 
-use mizzen_kernel::vips::Vips;
+use mizzen_kernel::vips::{Vips, admit_absent, refuse_absent};
 use mizzen_plan::vip::{Claims, Effects, Planner};
 use mizzen_tests_support::room::in_room;
 use mizzen_types::fact::{Fact, Key};
@@ -55,20 +58,6 @@ fn some_backends_change_as_all_would() {
 fn all_that_is_refused_is_named_and_the_others_are_there() {
     in_room(|room| {
         let mut vips = Vips::open(&room.options()).expect("loadable");
-        let spec = |vip: &str, backend: &str| {
-            let vip: SocketAddr = vip.parse().expect("an address");
-            let (address, port, protocol) = (vip.ip(), vip.port(), Protocol::Tcp);
-            let backend = BackendSpec {
-                address: backend.parse().expect("an address"),
-                weight: 1,
-                withheld: None,
-                distance: Distance::Far,
-                task: None,
-            };
-            let key = VipKey { address, port, protocol };
-            let policy = VipPolicy::default();
-            (key, VipSpec { key, name: None, backends: vec![backend], policy })
-        };
         // An IPv4 VIP cannot have an IPv6 backend.
         let desired = BTreeMap::from([
             spec("11.0.0.1:80", "[fd00::1]:80"),
@@ -84,6 +73,78 @@ fn all_that_is_refused_is_named_and_the_others_are_there() {
         let present: Vec<String> = observe(&vips).into_keys().collect();
         assert_eq!(present, ["11.0.0.2:80/tcp"]);
     });
+}
+
+#[test]
+fn a_vip_that_is_not_there_is_refused_and_one_that_is_there_is_not() {
+    in_room(|room| {
+        let networks =
+            ["11.0.0.0/8".parse().expect("a network"), "fd01:c::/64".parse().expect("one")];
+        lead_nowhere();
+        let connect = |vip: &str| {
+            let vip: SocketAddr = vip.parse().expect("an address");
+            TcpStream::connect_timeout(&vip, Duration::from_millis(300))
+        };
+        assert_eq!(
+            connect("11.0.0.9:80").expect_err("nobody is there").kind(),
+            ErrorKind::TimedOut
+        );
+
+        let mut vips = Vips::open(&room.options()).expect("loadable");
+        assert!(refuse_absent(&networks).expect("routes"));
+        assert!(!refuse_absent(&networks).expect("routes"), "they are there");
+        for vip in ["11.0.0.9:80", "[fd01:c::b00:9]:80"] {
+            assert_eq!(
+                connect(vip).expect_err("nobody is there").kind(),
+                ErrorKind::HostUnreachable,
+                "{vip}"
+            );
+        }
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let backend = listener.local_addr().expect("bound");
+        let specs = BTreeMap::from([spec("11.0.0.9:80", &backend.to_string())]);
+        assert!(vips.reconcile(&specs).is_empty());
+        connect("11.0.0.9:80").expect("it is there now");
+
+        assert!(admit_absent(&networks).expect("routes"));
+        assert!(!admit_absent(&networks).expect("routes"), "they are gone");
+        assert_eq!(
+            connect("11.0.0.8:80").expect_err("nobody is there").kind(),
+            ErrorKind::TimedOut
+        );
+    });
+}
+
+/// Gives everything a way out, at the end of which nobody answers.
+fn lead_nowhere() {
+    for words in [
+        "link add out type veth peer name far",
+        "link set far up",
+        "link set out up arp off",
+        "address add 10.9.0.1/24 dev out",
+        "address add fd09::1/64 dev out nodad",
+        "route add default via 10.9.0.2",
+        "route add default via fd09::2 dev out",
+    ] {
+        let ended = Command::new("ip").args(words.split(' ')).status();
+        assert!(ended.is_ok_and(|status| status.success()), "ip {words}");
+    }
+}
+
+/// A VIP with one backend.
+fn spec(vip: &str, backend: &str) -> (VipKey, VipSpec) {
+    let vip: SocketAddr = vip.parse().expect("an address");
+    let (address, port, protocol) = (vip.ip(), vip.port(), Protocol::Tcp);
+    let backend = BackendSpec {
+        address: backend.parse().expect("an address"),
+        weight: 1,
+        withheld: None,
+        distance: Distance::Far,
+        task: None,
+    };
+    let key = VipKey { address, port, protocol };
+    let policy = VipPolicy::default();
+    (key, VipSpec { key, name: None, backends: vec![backend], policy })
 }
 
 /// Everything that is in the kernel, with the backends' numbers: one that stays keeps its own.

@@ -25,7 +25,7 @@ use super::resolver::ResolverPart;
 use super::saves::Saves;
 use super::signals::{Signal, Signals};
 use super::streams::Streams;
-use super::vip_engine::vip_tuning;
+use super::vip_engine::{vip_networks, vip_tuning};
 use super::vip_part::VipPart;
 use crate::config::Config;
 use crate::node::{Frame, Reloaded, reload};
@@ -34,7 +34,7 @@ use mizzen_agent::Agent;
 use mizzen_http::core::CoreRequest;
 use mizzen_http::server::{Address, Part};
 use mizzen_kernel::network::{Report, own_addresses};
-use mizzen_kernel::vips::{EngineKind, VipsError};
+use mizzen_kernel::vips::{EngineKind, VipsError, refuse_absent};
 use mizzen_master::Master;
 use mizzen_membership::log::OwnerLog;
 use mizzen_membership::view::View;
@@ -295,6 +295,22 @@ impl Core {
             false => self.vips_failed(&first_few(&refused)),
         }
         self.vips.end_sockets(&self.inputs);
+        self.refuse_absent_vips();
+    }
+
+    /// Programs let pass what is no VIP; queues refuse it themselves.
+    fn refuse_absent_vips(&mut self) {
+        if self.vips.balancer.engine() != EngineKind::Ebpf {
+            return;
+        }
+        match refuse_absent(&vip_networks(&self.config)) {
+            Ok(_) => self.problems.solve(ABSENT),
+            Err(error) => {
+                let error = chain(&error);
+                let text = format!("connections to VIPs without tasks may time out: {error}");
+                self.problems.report(ABSENT, text);
+            }
+        }
     }
 
     /// The balancer's tables are not as they should be: try again soon.
@@ -368,6 +384,9 @@ impl Core {
         }
     }
 }
+
+/// What is told of connections to VIPs that are not there.
+const ABSENT: &str = "vip-absent";
 
 /// The first few of what was refused, and how many more there are.
 fn first_few(refused: &[VipsError]) -> String {

@@ -87,6 +87,10 @@ fn open_queues(config: &Config) -> anyhow::Result<Vips> {
     if let Err(error) = vips::teardown(&program_options(config)) {
         debug!(error = chain(&error), "no programs of the other VIP engine could be looked for");
     }
+    // Queues refuse what is not there themselves, and see only packets that have a route.
+    if let Err(error) = vips::admit_absent(&vip_networks(config)) {
+        debug!(error = chain(&error), "no routes of the other VIP engine could be looked for");
+    }
     Ok(engine)
 }
 
@@ -102,7 +106,8 @@ impl VipPart {
 pub(super) fn teardown_vips(config: &Config) -> Vec<String> {
     let programs = vips::teardown(&program_options(config)).map_err(|error| chain(&error));
     let queues = vips::teardown_queues(&queue_options(config)).map_err(|error| chain(&error));
-    [programs, queues].into_iter().filter_map(Result::err).collect()
+    let routes = vips::admit_absent(&vip_networks(config)).map_err(|error| chain(&error));
+    [programs, queues, routes.map(drop)].into_iter().filter_map(Result::err).collect()
 }
 
 /// By what backends are judged.
@@ -126,6 +131,13 @@ fn program_options(config: &Config) -> ProgramOptions {
     }
 }
 
+/// Where named VIPs are.
+pub(super) fn vip_networks(config: &Config) -> Vec<IpNet> {
+    let (twins, prefix) = TWINS;
+    let networks = [Some(IpNet::V4(config.vip.named_range)), IpNet::new(twins.into(), prefix).ok()];
+    networks.into_iter().flatten().collect()
+}
+
 /// Tables, queues and networks of the queue engine.
 fn queue_options(config: &Config) -> QueueOptions {
     let overlays = config.overlay.all_networks();
@@ -138,13 +150,11 @@ fn queue_options(config: &Config) -> QueueOptions {
         let network = IpNet::V4(network);
         Masquerade { source: network, except: vec![network] }
     });
-    let (twins, prefix) = TWINS;
-    let networks = [Some(IpNet::V4(config.vip.named_range)), IpNet::new(twins.into(), prefix).ok()];
     QueueOptions {
         table: config.instance.vip_table(),
         queues: QUEUES,
         group: GROUP,
-        networks: networks.into_iter().flatten().collect(),
+        networks: vip_networks(config),
         addresses: vec![config.address],
         masquerade: masquerade.chain(bridge).collect(),
         tuning: vip_tuning(config),

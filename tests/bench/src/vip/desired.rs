@@ -66,7 +66,10 @@ impl<'a> Desired<'a> {
         }
         let specs = self.planner.specs();
         let vips = &mut self.vips;
-        let mut reconcile = || vips.reconcile(&specs).context("the kernel refuses");
+        let mut reconcile = || match vips.reconcile(&specs).into_iter().next() {
+            Some(refused) => Err(refused).context("the kernel refuses"),
+            None => Ok(()),
+        };
         match self.network {
             Some(network) => network.within(reconcile),
             None => reconcile(),

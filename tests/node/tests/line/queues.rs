@@ -1,9 +1,8 @@
 //! VIPs without programs in the kernel: by queued first packets.
 
-use super::vip_services::serve;
 use mizzen_tests_node::apps::{self, WEB_VIP, deploy_web};
 use mizzen_tests_node::http::get;
-use mizzen_tests_node::node::{Node, Place};
+use mizzen_tests_node::node::Node;
 use mizzen_tests_node::{SOON, eventually, in_lab, kernel, lab};
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
@@ -66,26 +65,6 @@ fn a_machine_without_ipv6_is_told_that_it_cannot_reach_ipv6_vips() {
         assert!(!told(), "there are none");
         let _ = node.text(&["vip", "set", "six:80", "--backend", "[::1]:8085"]);
         assert!(told(), "{:?}", node.problems());
-    });
-}
-
-#[test]
-fn programs_go_on_where_no_queues_are_to_be_had() {
-    in_lab(|| {
-        let state = lab::scratch("state-queues").display().to_string();
-        let listeners = ["--admin-minuteman", ":61521", "--admin-node", ":62180"];
-        let own = ["--instance", "queues", "--state-dir", &state, "--roles", "vip"];
-        let other = Place::apart("queues", &[&own[..], &listeners[..], &FLAGS[..]].concat());
-        let _has_the_queues = other.start();
-        let mut node = Node::start(&["--roles", "vip", "--vip-engine", "ebpf"]);
-        let backend = serve("127.0.0.1:0", "one").to_string();
-        let set = node.json(&["vip", "set", "demo:80/tcp", "--backend", &backend]);
-        let vip: SocketAddr = set["vips"][0].as_str().unwrap().parse().unwrap();
-        assert_eq!(get(vip, "/").unwrap().text(), "one");
-        node.kill();
-        let said = Place::new(&["--roles", "vip", "--vip-engine", "nfqueue"]).run(&[]);
-        assert!(said.stderr.contains("cannot listen to queue 50"), "{said:?}");
-        assert_eq!(get(vip, "/").unwrap().text(), "one", "nothing was removed");
     });
 }
 

@@ -366,7 +366,7 @@ mod tests {
     #[test]
     fn what_the_kernel_does_not_have_is_not_said_to_work() {
         let mut seen = vip(vec![Counts::default()]);
-        let trouble = |seen: &Seen| super::trouble(seen, &Choice::of(seen, &Tuning::default()));
+        let trouble = |seen: &Seen| trouble(seen, &Choice::of(seen, &Tuning::default()));
         assert_eq!(trouble(&seen), [] as [&str; 0]);
         (seen.refused, seen.counts) = (None, vec![None]);
         assert_eq!(
