@@ -1,19 +1,26 @@
 //! From a VIP to one of its backends, by the steps of `mizzen_ebpf_core::steps`, which are those of the other engine.
 
+mod seats;
+
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use mizzen_ebpf_core::ring;
-use mizzen_ebpf_core::select::{self, Load, aliases, mix, point, spread};
-use mizzen_ebpf_core::steps::{self, CLASSES, Classes, Draw, Field, Part, Terms, Verdict};
+use mizzen_ebpf_core::select::{self, Load, point, spread};
+use mizzen_ebpf_core::steps::{self, Classes, Draw, Field, Part, Terms, Verdict};
 
 use crate::backend::{Backend, Limits, VipRow, Weather};
 use crate::packet::Flow;
-use crate::words::{
-    BackendWanted, Counts, Decision, Distance, Locality, Policy, Reason, Removal, Rule,
-};
+use crate::words::{BackendWanted, Counts, Decision, Policy, Reason, Removal, Rule};
+use seats::{Known, Seat, Seats, Slot};
+
+/// Backends that are something else now, each by its address; without anything if it is gone.
+pub(crate) type Touched = BTreeMap<SocketAddr, Option<BackendWanted>>;
+
+/// Backends that are changed one by one; if there are more, the VIP is made anew.
+const FEW: usize = 16;
 
 /// A VIP as the queues see it: never changed, replaced as a whole.
 #[derive(Debug)]
@@ -21,21 +28,13 @@ pub(crate) struct Vip {
     row: Arc<VipRow>,
     policy: Policy,
     /// Those that are open first, the nearest of them first of all.
-    seats: Vec<Seat>,
+    seats: Seats,
     /// How many of the seats are open, and how near.
     classes: Classes,
+    /// One for each open seat; empty if within each class all weights are the same.
+    slots: Vec<Slot>,
     /// Position of the backend for each place; empty if the rule needs no ring.
     ring: Vec<u32>,
-}
-
-#[derive(Debug)]
-struct Seat {
-    backend: Arc<Backend>,
-    wanted: BackendWanted,
-    /// Chance that a draw that hits this seat stays here, of 2^32.
-    threshold: u32,
-    /// Where it goes on to otherwise.
-    alias: u32,
 }
 
 /// A backend that was chosen, and why.
@@ -49,28 +48,53 @@ impl Vip {
     /// Makes a VIP in the place of `before`: backends that stay keep what is known of them.
     pub fn new(wanted: &[BackendWanted], policy: Policy, before: Option<&Self>, now: u64) -> Self {
         let row = before.map(|vip| Arc::clone(&vip.row)).unwrap_or_default();
-        let mut known = Known::of(before);
-        let is_new = before.is_none_or(|vip| vip.classes.open == 0);
-        let joined = if is_new { 0 } else { now };
-        let mut ordered = wanted.to_vec();
-        ordered.sort_by_key(order);
-        let mut backend = |address| match known.find(address) {
-            Some(backend) => Arc::clone(backend),
-            None => Arc::new(Backend::new(address, &row)),
+        let mut known = before.map(|vip| Known::of(&vip.seats));
+        let mut backend = |address| {
+            let known = known.as_mut().and_then(|known| known.find(address));
+            known.map_or_else(|| Arc::new(Backend::new(address, &row)), Arc::clone)
         };
+        let mut ordered = wanted.to_vec();
+        ordered.sort_by_key(seats::order);
         let seats = ordered.into_iter();
-        let mut seats: Vec<Seat> =
-            seats.map(|wanted| Seat::new(wanted, backend(wanted.address))).collect();
-        for seat in &seats {
-            match seat.wanted.is_open() {
-                true => seat.backend.open(joined),
-                false => seat.backend.retire(),
+        let seats = seats.map(|wanted| Seat { backend: backend(wanted.address), wanted });
+        let seats: Seats = seats.collect();
+        let joined = joined(before, now);
+        seats.iter().for_each(|seat| seat.settle(joined));
+        let classes = seats::classes_of(&seats, policy.locality);
+        let slots = seats::slots_of(&seats, classes);
+        let ring = seats::ring_of(&seats, policy.rule);
+        Self { row, policy, seats, classes, slots, ring }
+    }
+
+    /// The same VIP with a few backends as they are now, at the price of these alone. None if there is more to it:
+    /// another policy, a ring, weights that differ.
+    pub fn changed(&self, policy: Policy, touched: &Touched, now: u64) -> Option<Self> {
+        let is_plain = self.slots.is_empty() && !seats::needs_ring(policy.rule);
+        if policy != self.policy || !is_plain || touched.len() > FEW {
+            return None;
+        }
+        let mut seats = self.seats.clone();
+        for (address, wanted) in touched {
+            let position = seats::position(&seats, *address);
+            let former = position.map(|position| seats.remove(position).backend);
+            let Some(wanted) = *wanted else { continue };
+            let wanted = BackendWanted { address: *address, ..wanted };
+            let position = seats::place(&seats, &wanted);
+            if !seats::has_weight_of_class(&seats, position, &wanted, policy.locality) {
+                return None;
+            }
+            let backend = former.unwrap_or_else(|| Arc::new(Backend::new(*address, &self.row)));
+            seats.insert(position, Seat { backend, wanted });
+        }
+        let joined = joined(Some(self), now);
+        for address in touched.keys() {
+            if let Some(seat) = seats::find(&seats, *address) {
+                seat.settle(joined);
             }
         }
-        let classes = classes_of(&seats, policy.locality);
-        (0..CLASSES).for_each(|class| share(&mut seats, classes.part(class)));
-        let ring = ring_of(&seats, policy.rule);
-        Self { row, policy, seats, classes, ring }
+        let row = Arc::clone(&self.row);
+        let classes = seats::classes_of(&seats, policy.locality);
+        Some(Self { row, policy, seats, classes, slots: Vec::new(), ring: Vec::new() })
     }
 
     /// What was wanted, sorted by address.
@@ -104,15 +128,12 @@ impl Vip {
 
     /// The backend of this address.
     pub fn backend(&self, address: SocketAddr) -> Option<&Arc<Backend>> {
-        self.seats.iter().map(|seat| &seat.backend).find(|backend| backend.address == address)
+        seats::find(&self.seats, address).map(|seat| &seat.backend)
     }
 
     /// The backends that another state of the VIP does not have.
-    pub fn without<'a>(
-        &'a self,
-        other: Option<&'a Self>,
-    ) -> impl Iterator<Item = &'a Arc<Backend>> {
-        let mut others = Known::of(other);
+    pub fn without<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = &'a Arc<Backend>> {
+        let mut others = Known::of(&other.seats);
         self.backends().filter(move |backend| others.find(backend.address).is_none())
     }
 
@@ -147,8 +168,9 @@ struct Sight<'a, 'f> {
 
 /// A seat that was drawn, and what is thought of it.
 #[derive(Clone, Copy, Debug)]
-struct Candidate {
+struct Candidate<'a> {
     index: u32,
+    seat: Option<&'a Seat>,
     verdict: Verdict,
     load: Load,
 }
@@ -164,10 +186,10 @@ impl Sight<'_, '_> {
 }
 
 impl<'a> Field for Sight<'a, '_> {
-    type Candidate = Candidate;
+    type Candidate = Candidate<'a>;
     type End = Option<Chosen<'a>>;
 
-    fn on_ring(&mut self) -> Option<Candidate> {
+    fn on_ring(&mut self) -> Option<Self::Candidate> {
         if self.vip.ring.is_empty() {
             return None;
         }
@@ -180,33 +202,34 @@ impl<'a> Field for Sight<'a, '_> {
         Some(self.at(position, 0))
     }
 
-    fn draw(&mut self, part: Part, bits: u64, taken: Option<Candidate>) -> Candidate {
+    fn draw(&mut self, part: Part, bits: u64, taken: Option<Self::Candidate>) -> Self::Candidate {
         let taken = taken.map_or(u32::MAX, |taken| taken.index);
-        let seat = |position: u32| {
-            self.vip.seats.get(position as usize).map(|seat| (seat.threshold, seat.alias))
-        };
-        let position = select::draw(part, bits, taken, seat);
+        let slot = |position: u32| self.vip.slots.get(position as usize).copied();
+        let position = select::draw(part, bits, taken, slot);
         self.at(position, (bits >> 16) as u32)
     }
 
-    fn at(&mut self, index: u32, chance: u32) -> Candidate {
-        let Some(seat) = self.vip.seats.get(index as usize) else {
-            return Candidate { index, verdict: Verdict::Unreachable, load: Load::default() };
+    fn at(&mut self, index: u32, chance: u32) -> Self::Candidate {
+        let seat = self.vip.seats.get(index as usize);
+        let (verdict, load) = match seat {
+            Some(Seat { backend, wanted }) => (
+                backend.judge(self.weather, chance),
+                backend.load(u32::from(wanted.weight), self.weather.now),
+            ),
+            None => (Verdict::Unreachable, Load::default()),
         };
-        let verdict = seat.backend.judge(self.weather, chance);
-        let load = seat.backend.load(u32::from(seat.wanted.weight), self.weather.now);
-        Candidate { index, verdict, load }
+        Candidate { index, seat, verdict, load }
     }
 
-    fn verdict(&self, candidate: Candidate) -> Verdict {
+    fn verdict(&self, candidate: Self::Candidate) -> Verdict {
         candidate.verdict
     }
 
-    fn second_is_better(&self, first: Candidate, second: Candidate) -> bool {
+    fn second_is_better(&self, first: Self::Candidate, second: Self::Candidate) -> bool {
         select::second_is_better(self.weighed(first.load), self.weighed(second.load))
     }
 
-    fn far_is_better(&self, near: Candidate, far: Candidate) -> bool {
+    fn far_is_better(&self, near: Self::Candidate, far: Self::Candidate) -> bool {
         select::far_is_better(self.weighed(near.load), self.weighed(far.load))
     }
 
@@ -214,20 +237,20 @@ impl<'a> Field for Sight<'a, '_> {
         self.passed_over = true;
     }
 
-    fn settle(&mut self, winner: Candidate, loser: Candidate, reason: Reason) -> Self::End {
-        let address = |index: u32| Some(self.vip.seats.get(index as usize)?.wanted.address);
-        let other = match winner.index == loser.index {
-            true => None,
-            false => address(loser.index),
-        };
+    fn settle(
+        &mut self,
+        winner: Self::Candidate,
+        loser: Self::Candidate,
+        reason: Reason,
+    ) -> Self::End {
+        let other = loser.seat.filter(|_| loser.index != winner.index);
         let decision = Decision {
             reason,
             passed_over: self.passed_over,
             load: (winner.load.micros, winner.load.in_flight),
-            other: other.map(|other| (other, loser.load.micros, loser.load.in_flight)),
+            other: other.map(|seat| (seat.wanted.address, loser.load.micros, loser.load.in_flight)),
         };
-        let backend = &self.vip.seats.get(winner.index as usize)?.backend;
-        Some(Chosen { backend, decision })
+        Some(Chosen { backend: &winner.seat?.backend, decision })
     }
 
     fn give_up(&mut self, _: Verdict) -> Self::End {
@@ -235,95 +258,10 @@ impl<'a> Field for Sight<'a, '_> {
     }
 }
 
-/// The order of seats: the open ones first, the nearest of them first of all.
-fn order(backend: &BackendWanted) -> ((bool, Distance), SocketAddr) {
-    ((!backend.is_open(), backend.distance), backend.address)
-}
-
-/// The backends of a VIP, to be asked for in an order like their own.
-struct Known<'a> {
-    seats: &'a [Seat],
-    /// Behind the last one that was found.
-    next: usize,
-}
-
-impl<'a> Known<'a> {
-    fn of(vip: Option<&'a Vip>) -> Self {
-        Self { seats: vip.map_or(&[], |vip| &vip.seats), next: 0 }
-    }
-
-    /// The backend of this address: mostly the next one, or that behind it.
-    fn find(&mut self, address: SocketAddr) -> Option<&'a Arc<Backend>> {
-        let is_it = |index: &usize| self.seats[*index].wanted.address == address;
-        let near = (self.next..self.seats.len()).take(2).find(is_it);
-        let index = near.or_else(|| self.search(address))?;
-        self.next = index + 1;
-        Some(&self.seats[index].backend)
-    }
-
-    /// Wherever it is in the order.
-    fn search(&self, address: SocketAddr) -> Option<usize> {
-        let distances = [Distance::Node, Distance::Zone, Distance::Far];
-        let classes = [false, true].into_iter().flat_map(|shut| distances.map(|far| (shut, far)));
-        classes.into_iter().find_map(|class| {
-            self.seats.binary_search_by_key(&(class, address), |seat| order(&seat.wanted)).ok()
-        })
-    }
-}
-
-impl Seat {
-    fn new(wanted: BackendWanted, backend: Arc<Backend>) -> Self {
-        Self { backend, wanted, threshold: u32::MAX, alias: 0 }
-    }
-}
-
-/// Works out the shares of draws from a part of the seats.
-fn share(seats: &mut [Seat], part: Part) {
-    let range = part.start as usize..(part.start + part.length) as usize;
-    let Some(seats) = seats.get_mut(range) else { return };
-    let weights: Vec<u32> = seats.iter().map(|seat| seat.wanted.effective_weight()).collect();
-    if weights.windows(2).all(|pair| pair[0] == pair[1]) {
-        return;
-    }
-    let (mut small, mut large) = (vec![0; weights.len()], vec![0; weights.len()]);
-    let mut left = vec![0; weights.len()];
-    let put = |index: usize, threshold, alias| {
-        if let Some(seat) = seats.get_mut(index) {
-            (seat.threshold, seat.alias) = (threshold, part.start + alias);
-        }
-    };
-    aliases(&weights, &mut small, &mut large, put, &mut left);
-}
-
-/// How many seats, of which the open and of those the nearest come first, are open and how near.
-fn classes_of(seats: &[Seat], locality: Locality) -> Classes {
-    let open = seats.partition_point(|seat| seat.wanted.is_open());
-    let within = |distance: Distance| {
-        seats[..open].partition_point(|seat| seat.wanted.distance <= distance) as u32
-    };
-    match locality {
-        Locality::Ignore => Classes::alike(open as u32),
-        Locality::Prefer => {
-            Classes::of(within(Distance::Node), within(Distance::Zone), open as u32)
-        }
-    }
-}
-
-fn ring_of(seats: &[Seat], rule: Rule) -> Vec<u32> {
-    if !matches!(rule, Rule::Maglev | Rule::Source) {
-        return Vec::new();
-    }
-    let seat = |seat: &Seat| ring::Seat {
-        hash: mix(number_of(&seat.wanted.address)),
-        weight: seat.wanted.effective_weight(),
-    };
-    let seats: Vec<ring::Seat> = seats.iter().map(seat).collect();
-    if seats.iter().all(|seat| seat.weight == 0) {
-        return Vec::new();
-    }
-    let mut table = vec![ring::EMPTY; ring::size(seats.len()) as usize];
-    ring::fill(&seats, &mut vec![0; seats.len()], &mut table);
-    table
+/// When backends joined that are open from `now` on; those of a VIP that had none need not warm up.
+fn joined(before: Option<&Vip>, now: u64) -> u64 {
+    let is_new = before.is_none_or(|vip| vip.classes.open == 0);
+    if is_new { 0 } else { now }
 }
 
 /// The same number for the same value, over restarts too.

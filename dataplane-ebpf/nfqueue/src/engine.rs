@@ -13,9 +13,9 @@ use std::thread::JoinHandle;
 use ipnet::IpNet;
 use parking_lot::Mutex;
 
-use crate::backend::Limits;
+use crate::backend::{Backend, Limits};
 use crate::channel::Channel;
-use crate::choice::Vip;
+use crate::choice::{Touched, Vip};
 use crate::cpu::{self, Home};
 use crate::error::{OpenError, QueueError};
 use crate::filter::{self, Filter};
@@ -24,7 +24,7 @@ use crate::routes::{self, Masquerade, Paths, Routes};
 use crate::rules::{QueueBy, RulesSpec};
 use crate::shared::{Shared, now};
 use crate::watch::{self, Order, Watcher};
-use crate::words::{Tuning, VipAddress, VipWanted};
+use crate::words::{Policy, Removal, Tuning, VipAddress, VipWanted};
 
 /// Where the engine lives.
 #[derive(Clone, Debug)]
@@ -181,6 +181,23 @@ impl Engine {
         self.set_vips(std::slice::from_ref(wanted))
     }
 
+    /// Makes some backends of one VIP what they are now, at the price of these alone: each by its address, without
+    /// anything if it is gone. Returns whether that was all; if not, nothing is done, and the VIP has to be
+    /// [set](Engine::set_vip): it is not there, is to choose otherwise, or has weights or a rule by which all
+    /// backends depend on each.
+    pub fn change(&mut self, vip: VipAddress, policy: Policy, touched: &Touched) -> bool {
+        let is_foreign = |address: &SocketAddr| address.is_ipv4() != vip.socket.is_ipv4();
+        let before = self.shared.vip(&vip).filter(|_| !touched.keys().any(is_foreign));
+        let Some(before) = before else { return false };
+        let Some(after) = before.changed(policy, touched, now()) else { return false };
+        let after = Arc::new(after);
+        self.shared.vips.write().insert(vip, Arc::clone(&after));
+        let gone = touched.iter().filter(|(_, now)| now.is_none());
+        let gone = gone.filter_map(|(address, _)| before.backend(*address));
+        self.retire(&vip, gone, policy.removal);
+        true
+    }
+
     /// Removes VIPs; those that are not there are fine. What becomes of connections that exist
     /// is as each VIP's policy says.
     ///
@@ -235,27 +252,31 @@ impl Engine {
         let after = Arc::new(after);
         self.shared.vips.write().insert(wanted.address, Arc::clone(&after));
         if let Some(before) = before {
-            self.retire(&wanted.address, &before, Some(&after));
+            self.retire(&wanted.address, before.without(&after), after.removal());
         }
     }
 
     fn drop_vip(&mut self, vip: &VipAddress) {
         let before = self.shared.vips.write().remove(vip);
         if let Some(before) = before {
-            self.retire(vip, &before, None);
+            self.retire(vip, before.backends(), before.removal());
         }
         self.unroute(vip);
     }
 
-    /// Clears up after the backends that `after` has no more.
-    fn retire(&self, vip: &VipAddress, before: &Vip, after: Option<&Vip>) {
+    /// Clears up after backends that a VIP has no more.
+    fn retire<'a>(
+        &self,
+        vip: &VipAddress,
+        gone: impl Iterator<Item = &'a Arc<Backend>>,
+        removal: Removal,
+    ) {
         let mut backends = BTreeSet::new();
-        for backend in before.without(after) {
+        for backend in gone {
             backend.retire();
             backends.insert(backend.address);
         }
         if !backends.is_empty() {
-            let removal = after.map_or(before.removal(), Vip::removal);
             self.order(Order::Left { vip: *vip, backends, removal });
         }
     }

@@ -31,6 +31,7 @@ mod queue;
 mod recent;
 mod routes;
 mod rules;
+mod runs;
 mod shared;
 mod table;
 mod uapi;

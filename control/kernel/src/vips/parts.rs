@@ -1,9 +1,10 @@
 //! Some backends of a service changed: the others are taken from what balances, not from the plan.
 
-use super::{BackendWanted, Vips, VipsError, address, backend, queues, wanted_by};
+use super::{BackendWanted, VipWanted, Vips, VipsError, address, backend, queues, wanted_by};
 use mizzen_ebpf_loader::Distance;
 use mizzen_plan::vip::VipBackends;
 use mizzen_types::vip::VipKey;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 impl Vips {
@@ -15,17 +16,34 @@ impl Vips {
     /// [`VipsError`] if the kernel refuses; the service is then what it was.
     pub fn change(&mut self, vip: &VipKey, now: &VipBackends) -> Result<bool, VipsError> {
         let at = address(vip);
+        let plain = |at: &SocketAddr| SocketAddr::new(at.ip().to_canonical(), at.port());
+        let touched: BTreeMap<SocketAddr, Option<BackendWanted>> = now
+            .backends
+            .iter()
+            .map(|(address, now)| {
+                let address = plain(address);
+                (address, now.as_ref().map(|now| BackendWanted { address, ..backend(now) }))
+            })
+            .collect();
+        let policy = wanted_by(&now.policy, Vec::new());
+        let is_done = match self {
+            Self::Ebpf(_) => false,
+            Self::Queues(engine) => engine.change(at, queues::policy(&policy), &touched),
+            Self::Off => true,
+        };
+        if is_done {
+            return Ok(true);
+        }
         let present = match self {
             Self::Ebpf(dataplane) => dataplane.wish(at)?.map(|wish| wish.backends),
             Self::Queues(engine) => engine.wish(at).map(|wish| wish.backends),
             Self::Off => return Ok(true),
         };
         let Some(mut backends) = present else { return Ok(false) };
-        for (address, now) in &now.backends {
-            let plain = SocketAddr::new(address.ip().to_canonical(), address.port());
-            put(&mut backends, plain, now.as_ref().map(backend));
+        for (address, now) in touched {
+            put(&mut backends, address, now);
         }
-        let wanted = wanted_by(&now.policy, backends);
+        let wanted = VipWanted { backends, ..policy };
         match self {
             Self::Ebpf(dataplane) => dataplane.set_vip(at, &wanted)?,
             Self::Queues(engine) => engine.set_vip(&queues::in_words(at, wanted))?,

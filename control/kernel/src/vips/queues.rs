@@ -47,9 +47,13 @@ pub(super) fn wanted(spec: &VipSpec) -> VipWanted {
 }
 
 pub(super) fn in_words(address: VipAddress, wanted: loader::VipWanted) -> VipWanted {
-    let loader::VipWanted { backends, rule, locality, removal, slow_start } = wanted;
+    VipWanted { address, policy: policy(&wanted), backends: wanted.backends }
+}
+
+pub(super) fn policy(wanted: &loader::VipWanted) -> Policy {
+    let loader::VipWanted { rule, locality, removal, slow_start, .. } = *wanted;
     let slow_start = Duration::from_millis(slow_start.into());
-    VipWanted { address, backends, policy: Policy { rule, locality, removal, slow_start } }
+    Policy { rule, locality, removal, slow_start }
 }
 
 pub(super) fn standing(engine: &Engine, vip: &VipKey) -> Option<Standing> {

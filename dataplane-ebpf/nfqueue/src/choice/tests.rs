@@ -1,7 +1,8 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::words::{Admission, Distance};
+use crate::words::{Admission, Distance, Locality};
+use mizzen_ebpf_core::select::mix;
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -177,7 +178,7 @@ fn who_stays_is_known_wherever_he_moves() {
         let before = Vip::new(&before, Policy::default(), None, SECOND);
         let after = Vip::new(&after, Policy::default(), Some(&before), SECOND);
         let gone: String = before
-            .without(Some(&after))
+            .without(&after)
             .map(|backend| backend.address.ip().to_string().split_off(7))
             .collect();
         assert_eq!(gone, want, "{name}");
@@ -185,6 +186,125 @@ fn who_stays_is_known_wherever_he_moves() {
             let known = before.backend(backend.address).expect("a backend");
             assert!(Arc::ptr_eq(known, backend), "{name}: {}", backend.address);
         }
+    }
+}
+
+#[test]
+fn changes_of_a_few_lead_where_changes_of_all_would() {
+    const CLIENTS: u64 = 20;
+    let slow_start = std::time::Duration::from_secs(10);
+    let policy = Policy { slow_start, ..Policy::default() };
+    let alike = Policy { locality: Locality::Ignore, rule: Rule::Random, ..policy };
+    let (mut parts, mut wholes) = (0, 0);
+    for (policy, many, steps) in [(policy, 60, 2_000), (alike, 60, 2_000), (policy, 3_000, 300)] {
+        let mut chance = Chance(steps);
+        let mut all: BTreeMap<SocketAddr, BackendWanted> = BTreeMap::new();
+        for n in 0..many / 2 {
+            let backend = BackendWanted { distance: chance.distance(), ..numbered(n) };
+            all.insert(backend.address, backend);
+        }
+        let wanted = |all: &BTreeMap<_, _>| all.values().copied().collect::<Vec<BackendWanted>>();
+        let mut whole = Vip::new(&wanted(&all), policy, None, SECOND);
+        let mut part = Vip::new(&wanted(&all), policy, None, SECOND);
+        for step in 0..steps {
+            let now = (step + 2) * SECOND;
+            let touched: Touched = (0..1 + chance.below(2)).map(|_| chance.touched(many)).collect();
+            for (address, backend) in &touched {
+                match backend {
+                    Some(backend) => _ = all.insert(*address, *backend),
+                    None => _ = all.remove(address),
+                }
+            }
+            whole = Vip::new(&wanted(&all), policy, Some(&whole), now);
+            let changed = part.changed(policy, &touched, now);
+            match changed {
+                Some(_) => parts += 1,
+                None => wholes += 1,
+            }
+            let after =
+                changed.unwrap_or_else(|| Vip::new(&wanted(&all), policy, Some(&part), now));
+            for address in touched.keys() {
+                if let (Some(known), Some(now)) = (part.backend(*address), after.backend(*address))
+                {
+                    assert!(Arc::ptr_eq(known, now), "step {step}: {address}");
+                }
+            }
+            part = after;
+            assert_eq!(part.wish(), whole.wish(), "step {step}");
+            assert_eq!(part.wanted(), whole.wanted(), "step {step}");
+            assert_eq!(part.classes, whole.classes, "step {step}");
+            assert!(part.counts(now).eq(whole.counts(now)), "step {step}");
+            for client in 0..CLIENTS {
+                let flow = flow(client as u16);
+                let choose = |vip: &Vip| {
+                    let seed = mix(step * CLIENTS + client);
+                    let chosen = vip.choose(&flow, seed, Limits::default(), now)?;
+                    Some((chosen.backend.address, chosen.decision))
+                };
+                assert_eq!(choose(&part), choose(&whole), "step {step}");
+            }
+        }
+    }
+    assert!(parts > 2_000 && wholes > 300, "{parts} {wholes}");
+}
+
+#[test]
+fn what_concerns_all_backends_is_no_change_of_a_few() {
+    let plain = Policy::default();
+    let gone = [(wanted(2).address, None)];
+    let change = |backends: &[BackendWanted], policy, touched: &[_]| {
+        let vip = Vip::new(backends, policy, None, SECOND);
+        let touched = touched.iter().copied().collect();
+        vip.changed(policy, &touched, SECOND).map(|vip| vip.wish().0)
+    };
+    let two = [wanted(1), wanted(2)];
+    assert_eq!(change(&two, plain, &gone), Some(vec![wanted(1)]));
+    for rule in [Rule::Maglev, Rule::Source] {
+        assert_eq!(change(&two, Policy { rule, ..plain }, &gone), None, "{rule:?}");
+    }
+    let heavy = |n| BackendWanted { weight: 2, ..wanted(n) };
+    assert_eq!(change(&[heavy(1), wanted(2)], plain, &gone), None);
+    assert_eq!(change(&two, plain, &[(heavy(2).address, Some(heavy(2)))]), None);
+    let near = BackendWanted { distance: Distance::Node, ..heavy(2) };
+    let apart = change(&two, plain, &[(near.address, Some(near))]);
+    assert_eq!(apart, Some(vec![near, wanted(1)]), "it has a class of its own");
+    let vip = Vip::new(&two, plain, None, SECOND);
+    let other = Policy { removal: Removal::Keep, ..plain };
+    assert!(vip.changed(other, &gone.into(), SECOND).is_none());
+}
+
+/// A backend with one of many addresses.
+fn numbered(n: u64) -> BackendWanted {
+    let [.., high, low] = n.to_be_bytes();
+    BackendWanted::new(SocketAddr::from(([10, 0, high, low], 80)))
+}
+
+/// The same numbers in each run.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 += 1;
+        mix(self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15)) % end
+    }
+
+    fn distance(&mut self) -> Distance {
+        [Distance::Node, Distance::Zone, Distance::Far, Distance::Far][self.below(4) as usize]
+    }
+
+    /// One that comes, goes or is told otherwise: mostly with the weight of all.
+    fn touched(&mut self, many: u64) -> (SocketAddr, Option<BackendWanted>) {
+        let backend = numbered(self.below(many));
+        if self.below(3) == 0 {
+            return (backend.address, None);
+        }
+        let admission = match self.below(5) {
+            0 => Admission::Withheld,
+            _ => Admission::Admitted,
+        };
+        let weight = if self.below(40) == 0 { 2 } else { 1 };
+        let distance = self.distance();
+        (backend.address, Some(BackendWanted { weight, admission, distance, ..backend }))
     }
 }
 

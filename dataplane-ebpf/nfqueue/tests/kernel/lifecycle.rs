@@ -183,6 +183,37 @@ fn a_flow_of_datagrams_moves_when_its_backend_leaves() {
 }
 
 #[test]
+fn who_leaves_by_a_change_takes_his_connections_along_and_no_others() {
+    let net = Net::new();
+    let (stays, goes) = (net.backend.server(BACKEND), net.backend.server(BACKEND));
+    let policy = Policy { removal: Removal::EndAll, ..Policy::default() };
+    let vip = VipWanted { policy, ..tcp(VIP, &[goes]) };
+    let mut engine = net.engine(std::slice::from_ref(&vip));
+    let connect = || net.client.connect(vip.address.socket).expect("a connection");
+    let mut ended = connect();
+    let come = [(stays, Some(BackendWanted::new(stays)))];
+    assert!(engine.change(vip.address, policy, &come.into()));
+    let mut kept = connect();
+    while kept.backend != stays.port() {
+        kept = connect();
+    }
+    assert!(engine.change(vip.address, policy, &[(goes, None)].into()));
+    eventually("its connections are ended", || !ended.echoes(b"still"));
+    assert!(kept.echoes(b"still"));
+    assert_eq!(connect().backend, stays.port());
+    let wish = engine.wish(vip.address).map(|wish| wish.backends);
+    assert_eq!(wish, Some(vec![BackendWanted::new(stays)]));
+    assert_eq!(engine.counters().into_keys().collect::<Vec<_>>(), [(vip.address, stays)]);
+    let before = engine.observe();
+    let foreign = at("[fd00:2::2]:80");
+    let foreign = [(foreign, Some(BackendWanted::new(foreign)))];
+    assert!(!engine.change(vip.address, policy, &foreign.into()));
+    assert!(!engine.change(VipAddress::tcp(at("11.0.0.2:80")), policy, &come.into()));
+    assert!(!engine.change(vip.address, Policy::default(), &[(stays, None)].into()));
+    assert_eq!(engine.observe(), before, "what is refused is not done in part");
+}
+
+#[test]
 fn thousands_of_flows_move_when_their_backend_leaves() {
     const MANY: usize = 5_000;
     const AT_ONCE: usize = 250;
