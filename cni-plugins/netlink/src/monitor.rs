@@ -4,7 +4,8 @@
 use std::io;
 
 use netlink_packet_core::{NetlinkBuffer, NlaBuffer, NlasIterator};
-use netlink_sys::{Socket, SocketAddr, protocols};
+use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
+use netlink_sys::{Socket, SocketAddr};
 
 use crate::error::NetlinkError;
 
@@ -21,7 +22,7 @@ impl LinkMonitor {
     /// [`NetlinkError::Open`] if the kernel gives no socket.
     pub fn open() -> Result<Self, NetlinkError> {
         let groups = [RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR];
-        let opened = listen(&groups).map(|socket| Self { socket });
+        let opened = listen(NETLINK_ROUTE, &groups).map(|socket| Self { socket });
         opened.map_err(|source| NetlinkError::Open { source })
     }
 
@@ -46,8 +47,16 @@ impl LinkMonitor {
 /// Whoever removes things itself is told as well.
 pub struct RemovalMonitor {
     socket: Socket,
-    protocol: u8,
+    ours: Ours,
     buffer: Vec<u8>,
+}
+
+/// What is ours.
+enum Ours {
+    /// What has this protocol number, and links.
+    Protocol(u8),
+    /// A table of nf_tables with this name.
+    Table(String),
 }
 
 impl RemovalMonitor {
@@ -69,8 +78,23 @@ impl RemovalMonitor {
             RTNLGRP_IPV6_ROUTE,
             RTNLGRP_IPV6_RULE,
         ];
-        let socket = listen(&groups).map_err(|source| NetlinkError::Open { source })?;
-        Ok(Self { socket, protocol, buffer: Vec::with_capacity(WHOLE_BYTES) })
+        Self::listen(NETLINK_ROUTE, &groups, Ours::Protocol(protocol))
+    }
+
+    /// Listens from now on, in the network namespace of the calling thread, for removals of the
+    /// nf_tables table `name`, and of its chains and rules.
+    ///
+    /// # Errors
+    ///
+    /// [`NetlinkError::Open`] if the kernel gives no socket.
+    pub fn open_table(name: &str) -> Result<Self, NetlinkError> {
+        let groups = [libc::NFNLGRP_NFTABLES as u32];
+        Self::listen(NETLINK_NETFILTER, &groups, Ours::Table(name.to_owned()))
+    }
+
+    fn listen(protocol: isize, groups: &[u32], ours: Ours) -> Result<Self, NetlinkError> {
+        let socket = listen(protocol, groups).map_err(|source| NetlinkError::Open { source })?;
+        Ok(Self { socket, ours, buffer: Vec::with_capacity(WHOLE_BYTES) })
     }
 
     /// Blocks until such a thing has happened since the last call.
@@ -105,33 +129,51 @@ impl RemovalMonitor {
     }
 
     fn is_ours(&self, kind: u16, payload: &[u8]) -> bool {
-        let attribute = |header: usize, wanted: u16| {
-            let bytes = payload.get(header..).unwrap_or_default();
-            let mut attributes = NlasIterator::new(bytes).map_while(Result::ok);
-            attributes.find(|attribute| attribute.kind() == wanted)
-        };
-        let says = |found: Option<NlaBuffer<&[u8]>>| {
-            found.is_some_and(|found| found.value().first() == Some(&self.protocol))
-        };
-        match kind {
-            // A bridge says something each time that a container comes.
-            libc::RTM_NEWLINK if is_up(payload) => false,
-            libc::RTM_NEWLINK | libc::RTM_DELLINK => {
-                let information = attribute(LINK_HEADER, libc::IFLA_LINKINFO);
-                information.is_some_and(|found| is_bridge_or_tunnel(found.value()))
-            }
-            libc::RTM_DELADDR => !is_link_local(payload),
-            // The protocol is the sixth byte of the header.
-            libc::RTM_DELROUTE => payload.get(5) == Some(&self.protocol),
-            libc::RTM_DELRULE => says(attribute(RULE_HEADER, FRA_PROTOCOL)),
-            libc::RTM_DELNEIGH => match payload.first().map(|family| i32::from(*family)) {
-                // Ports of bridges have entries as well, but these lead nowhere.
-                Some(libc::AF_BRIDGE) => attribute(NEIGHBOUR_HEADER, libc::NDA_DST).is_some(),
-                _ => says(attribute(NEIGHBOUR_HEADER, NDA_PROTOCOL)),
-            },
-            _ => false,
+        match &self.ours {
+            Ours::Protocol(protocol) => is_removal(*protocol, kind, payload),
+            Ours::Table(name) => is_removal_from(name, kind, payload),
         }
     }
+}
+
+fn attribute(payload: &[u8], header: usize, wanted: u16) -> Option<NlaBuffer<&[u8]>> {
+    let bytes = payload.get(header..).unwrap_or_default();
+    let mut attributes = NlasIterator::new(bytes).map_while(Result::ok);
+    attributes.find(|attribute| attribute.kind() == wanted)
+}
+
+fn is_removal(protocol: u8, kind: u16, payload: &[u8]) -> bool {
+    let attribute = |header, wanted| attribute(payload, header, wanted);
+    let says = |found: Option<NlaBuffer<&[u8]>>| {
+        found.is_some_and(|found| found.value().first() == Some(&protocol))
+    };
+    match kind {
+        // A bridge says something each time that a container comes.
+        libc::RTM_NEWLINK if is_up(payload) => false,
+        libc::RTM_NEWLINK | libc::RTM_DELLINK => {
+            let information = attribute(LINK_HEADER, libc::IFLA_LINKINFO);
+            information.is_some_and(|found| is_bridge_or_tunnel(found.value()))
+        }
+        libc::RTM_DELADDR => !is_link_local(payload),
+        // The protocol is the sixth byte of the header.
+        libc::RTM_DELROUTE => payload.get(5) == Some(&protocol),
+        libc::RTM_DELRULE => says(attribute(RULE_HEADER, FRA_PROTOCOL)),
+        libc::RTM_DELNEIGH => match payload.first().map(|family| i32::from(*family)) {
+            // Ports of bridges have entries as well, but these lead nowhere.
+            Some(libc::AF_BRIDGE) => attribute(NEIGHBOUR_HEADER, libc::NDA_DST).is_some(),
+            _ => says(attribute(NEIGHBOUR_HEADER, NDA_PROTOCOL)),
+        },
+        _ => false,
+    }
+}
+
+/// Whether the table of this name, a chain or a rule of it was removed.
+fn is_removal_from(table: &str, kind: u16, payload: &[u8]) -> bool {
+    if !NFT_REMOVALS.contains(&i32::from(kind)) {
+        return false;
+    }
+    let name = attribute(payload, NFT_HEADER, NFT_TABLE);
+    name.is_some_and(|found| found.value().strip_suffix(&[0]) == Some(table.as_bytes()))
 }
 
 fn is_up(payload: &[u8]) -> bool {
@@ -157,8 +199,8 @@ fn is_link_local(payload: &[u8]) -> bool {
     payload.get(SCOPE_AT) == Some(&libc::RT_SCOPE_LINK)
 }
 
-fn listen(groups: &[u32]) -> io::Result<Socket> {
-    let mut socket = Socket::new(protocols::NETLINK_ROUTE)?;
+fn listen(protocol: isize, groups: &[u32]) -> io::Result<Socket> {
+    let mut socket = Socket::new(protocol)?;
     socket.bind(&SocketAddr::new(0, 0))?;
     for group in groups {
         socket.add_membership(*group)?;
@@ -178,6 +220,15 @@ const RTNLGRP_IPV6_RULE: u32 = 19;
 const LINK_HEADER: usize = 16;
 const NEIGHBOUR_HEADER: usize = 12;
 const RULE_HEADER: usize = 12;
+const NFT_HEADER: usize = 4;
+/// Removals of tables, of chains and of rules.
+const NFT_REMOVALS: [i32; 3] = [
+    (libc::NFNL_SUBSYS_NFTABLES << 8) | libc::NFT_MSG_DELTABLE,
+    (libc::NFNL_SUBSYS_NFTABLES << 8) | libc::NFT_MSG_DELCHAIN,
+    (libc::NFNL_SUBSYS_NFTABLES << 8) | libc::NFT_MSG_DELRULE,
+];
+/// In all three the attribute with the name of the table has the same number.
+const NFT_TABLE: u16 = 1;
 /// Attributes that `libc` does not name.
 const NDA_PROTOCOL: u16 = 12;
 const FRA_PROTOCOL: u16 = 21;

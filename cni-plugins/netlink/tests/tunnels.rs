@@ -401,3 +401,29 @@ fn removals_are_told_of() {
     netlink.remove_link("vtep1024").unwrap();
     told.recv_timeout(long).unwrap();
 }
+
+#[test]
+fn removals_of_a_table_are_told_of() {
+    let namespace = Namespace::new();
+    let nft = |words: &str| {
+        let run = || Command::new("nft").arg(words).status().unwrap();
+        assert!(namespace.run(run).success(), "{words}");
+    };
+    let table = |name: &str| format!("table inet {name} {{ chain c {{ counter; }}; }}");
+    for name in ["ours", "theirs"] {
+        nft(&table(name));
+    }
+    let (tell, told) = std::sync::mpsc::channel();
+    let mut monitor = namespace.run(|| RemovalMonitor::open_table("ours").unwrap());
+    std::thread::spawn(move || while monitor.wait().is_ok() && tell.send(()).is_ok() {});
+
+    nft("add rule inet ours c counter accept");
+    nft("delete table inet theirs");
+    let quiet = Duration::from_millis(200);
+    assert!(told.recv_timeout(quiet).is_err(), "nothing of ours was removed");
+    for harm in ["flush table inet ours", "delete chain inet ours c", "flush ruleset"] {
+        nft(harm);
+        told.recv_timeout(Duration::from_secs(20)).unwrap_or_else(|_| panic!("{harm}"));
+        while told.recv_timeout(Duration::from_millis(20)).is_ok() {}
+    }
+}

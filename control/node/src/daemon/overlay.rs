@@ -181,7 +181,7 @@ impl Core {
             Err(error) => warn!(error = format!("{error:#}"), "paths are not probed"),
         }
         self.start_fast_path();
-        if let Err(error) = listen(self.inputs.clone()) {
+        if let Err(error) = listen(&self.config.instance.filter_table(), &self.inputs) {
             warn!(error = format!("{error:#}"), "what is removed is put back after a minute only");
         }
         self.follow_grant();
@@ -384,9 +384,18 @@ impl Core {
     }
 }
 
-/// Tells the loop of removals, on a thread of its own.
-fn listen(inputs: UnboundedSender<Input>) -> anyhow::Result<()> {
-    let mut monitor = RemovalMonitor::open(PROTOCOL)?;
+/// Tells the loop of removals, on threads of their own.
+fn listen(table: &str, inputs: &UnboundedSender<Input>) -> anyhow::Result<()> {
+    watch("removals", RemovalMonitor::open(PROTOCOL)?, inputs.clone())?;
+    // Packet filters are restarted by flushing all tables, ours as well.
+    watch("filter removals", RemovalMonitor::open_table(table)?, inputs.clone())
+}
+
+fn watch(
+    name: &str,
+    mut monitor: RemovalMonitor,
+    inputs: UnboundedSender<Input>,
+) -> anyhow::Result<()> {
     let watch = move || {
         while monitor.wait().is_ok() {
             // The loop has ended if nobody listens.
@@ -395,6 +404,6 @@ fn listen(inputs: UnboundedSender<Input>) -> anyhow::Result<()> {
             }
         }
     };
-    thread::Builder::new().name("removals".to_owned()).spawn(watch)?;
+    thread::Builder::new().name(name.to_owned()).spawn(watch)?;
     Ok(())
 }

@@ -111,6 +111,12 @@ fn containers_reach_each_other_and_what_is_removed_comes_back() {
             harm(&two.place(), command);
             await_reached(&tasks, command);
         }
+        // As packet filters are restarted.
+        harm(&two.place(), "nft flush ruleset");
+        eventually("the node's rules are back", SOON, || {
+            let rules = two.place().shell("nft list table inet mizzen");
+            (rules.code == Some(0)).then_some(())
+        });
         two.await_well();
 
         // It is removed again and again: that is given up for a while, and said.
