@@ -43,7 +43,11 @@ impl Core {
                     Addressee::DnsRecords => self.dns_records_request(&request),
                     Addressee::Cluster => self.cluster_request(&request),
                     Addressee::Policies => return self.serve_policies(request, reply),
-                    Addressee::Attached => return self.judge_attached(reply),
+                    Addressee::Attached => {
+                        self.judge_attached(reply);
+                        // Other runtimes use addresses up as well.
+                        return self.want_addresses(clock::now().mono);
+                    }
                 };
                 let _ = reply.send(answer);
             }

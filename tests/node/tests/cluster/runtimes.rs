@@ -148,3 +148,25 @@ fn a_container_of_another_runtime_is_one_of_the_overlay() {
         assert_eq!(leases(&one), json!(0));
     });
 }
+
+#[test]
+fn other_runtimes_do_not_run_out_of_addresses_while_there_are_blocks() {
+    in_lab_of(1, || {
+        // Five addresses for containers in a block.
+        let one = first(&["--overlay-network", "9.7.0.0/24", "--overlay-prefix", "29"]);
+        let installed = Installed::on(&one);
+        let containers: Vec<Container> = (0..12).map(|_| Container::start()).collect();
+        for (number, container) in containers.iter().enumerate() {
+            let id = format!("theirs{number}");
+            // Another block may come a moment after the last address was taken.
+            eventually(&format!("{id} has an address"), SOON, || {
+                installed.call("ADD", &id, container).ok()
+            });
+        }
+        assert_eq!(leases(&one), json!(12));
+        for (number, container) in containers.iter().enumerate() {
+            installed.call("DEL", &format!("theirs{number}"), container).unwrap();
+        }
+        assert_eq!(leases(&one), json!(0));
+    });
+}
