@@ -272,15 +272,10 @@ fn check(config: &Config, origins: &BTreeMap<&'static str, Origin>, errors: &mut
             format!("is no /{prefix} (overlay.prefix) of overlay.network, {network}"),
         );
     }
-    if overlay.network.contains(&config.vip.named_range)
-        || config.vip.named_range.contains(&overlay.network)
-    {
-        let network = overlay.network;
-        conflict(
-            "vip.named_range",
-            config.vip.named_range.to_string(),
-            format!("overlaps overlay.network, {network}"),
-        );
+    let range = IpNet::V4(config.vip.named_range);
+    let overlaps = |net: &IpNet| net.contains(&range) || range.contains(net);
+    for network in overlay.all_networks().into_iter().filter(overlaps) {
+        conflict("vip.named_range", range.to_string(), format!("overlaps {network}, an overlay"));
     }
     for (key, value, words) in
         overlay::conflicts(config).into_iter().chain(bridge::conflicts(config))

@@ -5,7 +5,7 @@
 
 use super::build::Reader;
 use super::error::Origin;
-use super::{Config, value};
+use super::{Config, Role, value};
 use crate::instance::{Instance, MAX_LINK_BYTES};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use mizzen_master::overlay::{OverlayDefinition, OverlaySettings, Pool, SettingsError};
@@ -205,6 +205,20 @@ pub(super) fn conflicts(config: &Config) -> Vec<(&'static str, String, String)> 
     if overlay.encryption.is_some() && overlay.encryption_port == overlay.port {
         let port = overlay.encryption_port.to_string();
         found.push(("overlay.encryption_port", port, "is overlay.port as well".to_owned()));
+    }
+    // Packets to other nodes would go to a bridge, or to an end of tunnels.
+    let ends: [IpNet; 2] = [overlay.vtep_network.into(), overlay.vtep_network6.into()];
+    let all = overlay.all_networks().into_iter().chain(ends);
+    for network in all.filter(|net| config.has(Role::Overlay) && net.contains(&config.address)) {
+        let key = match network {
+            IpNet::V4(net) if net == overlay.network => "overlay.network",
+            IpNet::V4(net) if net == overlay.vtep_network => "overlay.vtep_network",
+            IpNet::V6(net) if net == overlay.vtep_network6 => "overlay.vtep_network6",
+            IpNet::V6(net) if overlay.network6 == Some(net) => "overlay.network6",
+            _ => "overlay.networks",
+        };
+        let why = format!("has the node's address, {}, in it", config.address);
+        found.push((key, network.to_string(), why));
     }
     for name in overlay.networks.keys() {
         let link = overlay.bridge_of(name, &config.instance);
