@@ -248,8 +248,9 @@ fn address(spec: &str, text: &str, port: u16) -> Result<SocketAddr, UpstreamSpec
 
 fn certificate_name(spec: &str, name: &str) -> Result<DnsName, UpstreamSpecError> {
     let wrong = |source| UpstreamSpecError::Name { spec: spec.to_owned(), source };
-    if name.is_empty() {
-        return Err(wrong(NameError::EmptyLabel(String::new())));
+    // No certificate is for the root, and written down it would be nothing.
+    if name.is_empty() || name == "." {
+        return Err(wrong(NameError::EmptyLabel(name.to_owned())));
     }
     DnsName::parse(name).map_err(wrong)
 }
@@ -330,6 +331,7 @@ mod tests {
             ("192.0.2.1:0",                    "port 0 cannot be asked"),
             ("tls://dns.example",              "`dns.example` is no IP address"),
             ("tls://192.0.2.1#",               "the name behind `#` is none"),
+            ("tls://192.0.2.1#.",              "the name behind `#` is none"),
             ("tls://192.0.2.1#a..b",           "the name behind `#` is none"),
             ("quic://192.0.2.1",               "`quic` is neither `tls` nor `https`"),
             ("https://192.0.2.1#dns.example",  "a path of visible ASCII characters is needed"),

@@ -66,6 +66,26 @@ pub(crate) fn text(dns: &DnsConfig) -> String {
     text
 }
 
+/// Our text with what the former one says and ours does not: where short names are looked for, and
+/// options. Of several lines the last one counts, and of options all.
+fn with_former(text: &str, former: &str) -> String {
+    let lines = || former.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let mut text = text.to_owned();
+    let search = lines().rfind(|words| matches!(words[..], ["search" | "domain", _, ..]));
+    if let Some(words) = search.filter(|_| !text.contains("search ")) {
+        text.push_str(&format!("{}\n", words.join(" ")));
+    }
+    let options: Vec<&str> = lines()
+        .filter(|words| words.first() == Some(&"options"))
+        .flat_map(|words| words.into_iter().skip(1))
+        .filter(|option| !["timeout:", "attempts:"].iter().any(|ours| option.starts_with(ours)))
+        .collect();
+    if !options.is_empty() {
+        text.push_str(&format!("options {}\n", options.join(" ")));
+    }
+    text
+}
+
 /// One machine's `resolv.conf`, and what is remembered of it.
 #[derive(Debug, Clone)]
 pub(crate) struct ResolvConfFile {
@@ -89,7 +109,8 @@ impl ResolvConfFile {
             Some(kept) if now != kept.before => return Ok(Standing::Changed),
             _ => now.clone(),
         };
-        let kept = Kept { before, written: header(text) };
+        let written = header(&with_former(text, &self.text_of(&before)));
+        let kept = Kept { before, written };
         // First what was there, or a crash would forget it.
         let bytes = record::write(FORMAT, &kept).map_err(io::Error::other)?;
         replace(&self.kept, &bytes, 0o600, Sync::Disk)?;
@@ -118,12 +139,16 @@ impl ResolvConfFile {
     /// The text that programs read before we wrote ours; `None` if we did not.
     pub(crate) fn before(&self) -> Option<String> {
         let kept = self.kept().ok()??;
-        match kept.before {
-            Content::Absent => Some(String::new()),
-            Content::File(text, _) => Some(text),
+        Some(self.text_of(&kept.before))
+    }
+
+    fn text_of(&self, content: &Content) -> String {
+        match content {
+            Content::Absent => String::new(),
+            Content::File(text, _) => text.clone(),
             Content::Link(target) => {
                 let directory = self.path.parent().unwrap_or(Path::new("/"));
-                Some(fs::read_to_string(directory.join(target)).unwrap_or_default())
+                fs::read_to_string(directory.join(target)).unwrap_or_default()
             }
         }
     }
@@ -202,6 +227,22 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = ResolvConfFile::new(&directory.path().join("resolv.conf"), directory.path());
         Place(directory, file)
+    }
+
+    #[test]
+    fn short_names_are_looked_for_where_they_were() {
+        let ours = "nameserver 198.51.100.1\noptions timeout:1 attempts:3\n";
+        let searching = "nameserver 198.51.100.1\nsearch mesos\n";
+        #[rustfmt::skip]
+        let table = [
+            (ours, "", ""),
+            (ours, "nameserver 192.0.2.53\n# search no.example\nsearch a.example\nsearch b.example  c.example\n", "search b.example c.example\n"),
+            (ours, "domain example\noptions ndots:2 timeout:9\noptions edns0 attempts:1\n", "domain example\noptions ndots:2 edns0\n"),
+            (searching, "search a.example\noptions rotate\n", "options rotate\n"),
+        ];
+        for (text, former, more) in table {
+            assert_eq!(with_former(text, former), format!("{text}{more}"), "{former}");
+        }
     }
 
     #[test]
