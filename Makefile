@@ -133,7 +133,8 @@ test-kernel: ## Test encryption and both VIP engines under Debian 12's kernel, i
 	@$(IN_GUEST) --package mizzen-netlink --test wireguard -- --include-ignored --test-threads=1
 	@$(IN_GUEST) --package mizzen-kernel --test tunnels -- --include-ignored --test-threads=1
 	@$(IN_GUEST) --package mizzen-nfqueue --test kernel -- --include-ignored --test-threads=1
-	@$(IN_GUEST) --package mizzen-ebpf-loader --test kernel -- --test-threads=1 traffic::a_ traffic::connects
+	@$(IN_GUEST) --package mizzen-ebpf-loader --test kernel -- --test-threads=1 \
+		traffic::a_ traffic::connects in_place::what_goes
 	@$(IN_GUEST) --package mizzen-ebpf-loader --test arriving -- --test-threads=1 \
 		table:: traffic::clients traffic::large
 	@$(IN_GUEST) --package mizzen-ebpf-loader --test overlay -- --test-threads=1 \

@@ -164,6 +164,11 @@ fn change(planner: &mut Planner, chance: &mut Chance) -> Effects {
         return planner.apply(&owner, &key, None);
     }
     let mut addresses = BTreeSet::new();
+    if chance.below(2) == 0 {
+        // So many that single ones change in place.
+        let many = (0..1_100_u16).filter(|_| chance.below(50) > 0);
+        addresses.extend(many.map(|n| SocketAddr::from(([10, 1, (n >> 8) as u8, n as u8], 80))));
+    }
     for _ in 0..chance.below(24) {
         addresses.insert(SocketAddr::from(([10, 0, 0, chance.below(40) as u8], 80)));
         addresses

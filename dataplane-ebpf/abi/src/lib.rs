@@ -19,7 +19,8 @@
 //!
 //! A VIP and its run of slots carry the same generation. A program that meets a
 //! slot of another generation has been overtaken by a change and looks the VIP
-//! up again, so it never acts on half a table.
+//! up again, so it never acts on half a table. Two changes leave the generation as
+//! it is: a slot that is not admitted any more, and one more behind the last open one.
 
 #![no_std]
 
@@ -116,7 +117,8 @@ pub mod rule {
 
 /// Element of `SLOTS`: one backend of one VIP.
 ///
-/// Written only while no VIP refers to it, so readers never see it change.
+/// Written only where no VIP's open part reaches, so readers never see it change; but for `heir` and `flags`, in this
+/// order, once its backend is [gone](Slot::GONE).
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
@@ -126,7 +128,7 @@ pub struct Slot {
     pub address: Ip16,
     /// Port that connections go to.
     pub port: Be16,
-    /// [`Slot::ADMITTED`] and the distance.
+    /// [`Slot::ADMITTED`], [`Slot::GONE`] and the distance.
     pub flags: u16,
     /// The share wanted for this backend, relative to its siblings.
     pub weight: u32,
@@ -140,8 +142,8 @@ pub struct Slot {
     pub generation: u32,
     /// For user space: since which second of `CLOCK_MONOTONIC` the backend is admitted.
     pub since: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Once it is gone: index in `SLOTS` of another slot of the run, which takes the connections that hit this one.
+    pub heir: u32,
 }
 
 impl Slot {
@@ -151,6 +153,8 @@ impl Slot {
     pub const ON_NODE: u16 = 2;
     /// For user space: the backend is on another node of this zone.
     pub const IN_ZONE: u16 = 4;
+    /// For user space: the backend left, or has another slot by now. It is not admitted.
+    pub const GONE: u16 = 8;
 }
 
 /// Element of `RINGS`: one place of the ring of a VIP.

@@ -25,7 +25,7 @@ pub enum Verdict {
     Warming = 2,
     /// It is ejected, or leaves handshakes unanswered.
     Shut = 3,
-    /// This socket cannot reach its address family.
+    /// This socket cannot reach its address family, or the backend is gone.
     Unreachable = 4,
     /// The VIP was changed after it was looked up.
     Overtaken = 5,

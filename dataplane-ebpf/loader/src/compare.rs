@@ -35,23 +35,14 @@ pub struct Comparison {
 }
 
 impl Comparison {
-    /// Compares the `wanted` backends, which are in the order of a run, with a run of so many slots, the first `open` of
-    /// which are open.
-    pub fn of(
-        wanted: &[BackendWanted],
-        (length, open): (u32, u32),
-        slot: impl Fn(u32) -> Option<Slot>,
-    ) -> Self {
-        let alike = |backend: &BackendWanted, index: usize| {
-            slot(index as u32).is_some_and(|slot| stands_for(&slot, backend))
-        };
-        let length = length as usize;
-        let pairs = wanted.iter().zip(0..length);
-        let head = pairs.take_while(|(backend, index)| alike(backend, *index)).count();
-        let pairs = wanted[head..].iter().rev().zip((head..length).rev());
-        let tail = pairs.take_while(|(backend, index)| alike(backend, *index)).count();
-        let between = (head as u32..(length - tail) as u32)
-            .filter_map(|index| Some((slot(index)?, index < open)));
+    /// Compares the `wanted` backends with the slots of a run, both in the order of a run. The first `open` slots are open.
+    pub fn of(wanted: &[BackendWanted], slots: &[Slot], open: usize) -> Self {
+        let alike = |(backend, slot): &(&BackendWanted, &Slot)| stands_for(slot, backend);
+        let head = wanted.iter().zip(slots).take_while(alike).count();
+        let pairs = wanted[head..].iter().rev().zip(slots[head..].iter().rev());
+        let tail = pairs.take_while(alike).count();
+        let between = slots[..slots.len() - tail].iter().copied().enumerate().skip(head);
+        let between = between.map(|(index, slot)| (slot, index < open));
         let (kept, gone) = find(&wanted[head..wanted.len() - tail], between);
         Self { head, kept, tail, gone }
     }
@@ -113,7 +104,7 @@ fn find_moved(
 }
 
 /// Whether a slot says just what is wanted of a backend.
-fn stands_for(slot: &Slot, backend: &BackendWanted) -> bool {
+pub fn stands_for(slot: &Slot, backend: &BackendWanted) -> bool {
     let is_there = match backend.address.ip() {
         IpAddr::V4(ip) => slot.address.is_v4() && slot.address.words()[3] == words(ip),
         IpAddr::V6(ip) => slot.address == Ip16::from(IpAddr::V6(ip)),
@@ -130,7 +121,7 @@ fn words(ip: Ipv4Addr) -> u32 {
 }
 
 /// The order of a run's backends.
-fn order(backend: &BackendWanted) -> ((bool, Distance), SocketAddr) {
+pub fn order(backend: &BackendWanted) -> ((bool, Distance), SocketAddr) {
     (class(backend), backend.address)
 }
 
@@ -211,7 +202,6 @@ mod tests {
     fn compare(before: &[BackendWanted], open: usize, after: &[BackendWanted]) -> Comparison {
         let new = vec![None; before.len()];
         let slots: Vec<Slot> = draft::slots(before, &new, 0.., 7, 100).collect();
-        let size = (slots.len() as u32, open as u32);
-        Comparison::of(after, size, |index| slots.get(index as usize).copied())
+        Comparison::of(after, &slots, open)
     }
 }

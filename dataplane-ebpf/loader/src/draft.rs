@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use mizzen_ebpf_abi::{Be16, Ip16, Place, Slot, VipValue};
 use mizzen_ebpf_core::ring::{self, Seat};
 use mizzen_ebpf_core::select::{self, mix};
-use mizzen_ebpf_core::steps::{CLASSES, Classes};
+use mizzen_ebpf_core::steps::{CLASSES, Classes, Part};
 
 use crate::compare::{Kept, class};
 use crate::words::slot_flags;
@@ -66,19 +66,45 @@ pub fn slots(
     generation: u32,
     now_seconds: u32,
 ) -> impl Iterator<Item = Slot> {
-    ordered.iter().zip(kept).map(move |(backend, kept)| Slot {
+    ordered.iter().zip(kept).map(move |(backend, kept)| {
+        let row = kept.map(|kept| kept.row).or_else(|| fresh.next()).unwrap_or_default();
+        let since = kept.and_then(|kept| kept.open_since).unwrap_or(now_seconds);
+        slot(backend, row, generation, since)
+    })
+}
+
+/// The slot of one, which draws stay with.
+pub fn slot(backend: &BackendWanted, row: u32, generation: u32, since: u32) -> Slot {
+    Slot {
         address: Ip16::from(backend.address.ip()),
         port: Be16::new(backend.address.port()),
         flags: slot_flags(backend),
         weight: u32::from(backend.weight),
         threshold: u32::MAX,
         alias: 0,
-        row: kept.map(|kept| kept.row).or_else(|| fresh.next()).unwrap_or_default(),
+        row,
         generation,
-        since: kept.and_then(|kept| kept.open_since).unwrap_or(now_seconds),
-        reserved: 0,
-    })
+        since,
+        heir: 0,
+    }
 }
+
+/// Backends from which on single ones of a VIP are changed in place.
+pub const LONG: u32 = 1024;
+
+/// Whether single backends of such a run can be changed in place: what draws hit follows from nothing but their number.
+pub fn is_changeable(wanted: &VipWanted, ordered: &[BackendWanted], classes: &Classes) -> bool {
+    let mut parts = (0..CLASSES).map(|class| part(ordered, classes.part(class)));
+    ordered.len() >= LONG as usize && !wanted.needs_ring() && parts.all(have_equal_weights)
+}
+
+/// Slots behind a run of so many that backends which come later may have.
+pub fn spare(length: u32) -> u32 {
+    length / SHARE
+}
+
+/// One of so many slots may be that of a backend that is gone, or came later, before all are written anew.
+pub const SHARE: u32 = 16;
 
 /// Lets draws among the open slots of a class hit each by its weight: calls `put` with position, threshold and alias of
 /// those that draws do not always stay with.
@@ -88,13 +114,11 @@ pub fn spread_draws(
     mut put: impl FnMut(u32, u32, u32),
 ) {
     for class in (0..CLASSES).map(|class| classes.part(class)) {
-        let range = class.start as usize..(class.start + class.length) as usize;
-        let Some([first, others @ ..]) = ordered.get(range) else { continue };
-        if others.iter().all(|backend| backend.weight == first.weight) {
+        let backends = part(ordered, class);
+        if have_equal_weights(backends) {
             continue;
         }
-        let all = [first].into_iter().chain(others);
-        let weights: Vec<u32> = all.map(|backend| u32::from(backend.weight)).collect();
+        let weights: Vec<u32> = backends.iter().map(|backend| u32::from(backend.weight)).collect();
         let (mut small, mut large) = (vec![0; weights.len()], vec![0; weights.len()]);
         let mut left = vec![0; weights.len()];
         let put = |index: usize, threshold: u32, alias: u32| {
@@ -102,6 +126,15 @@ pub fn spread_draws(
         };
         select::aliases(&weights, &mut small, &mut large, put, &mut left);
     }
+}
+
+fn part(ordered: &[BackendWanted], part: Part) -> &[BackendWanted] {
+    let range = part.start as usize..(part.start + part.length) as usize;
+    ordered.get(range).unwrap_or_default()
+}
+
+fn have_equal_weights(backends: &[BackendWanted]) -> bool {
+    backends.windows(2).all(|pair| pair[0].weight == pair[1].weight)
 }
 
 /// The value of the VIP, but for the places of its run, ring and row.

@@ -53,6 +53,16 @@ impl Extents {
         Some(base)
     }
 
+    /// Takes what is free from `base` on, at most so many; how many that are.
+    pub fn take_behind(&mut self, base: u32, most: u32) -> u32 {
+        let Some(available) = self.free.remove(&base) else { return 0 };
+        let taken = available.min(most);
+        if available > taken {
+            self.free.insert(base + taken, available - taken);
+        }
+        taken
+    }
+
     /// Gives back a run that nobody has seen.
     pub fn give_back(&mut self, base: u32, length: u32) {
         if length > 0 {
@@ -110,6 +120,18 @@ mod tests {
         assert_eq!(extents.take(2), Some(0));
         assert_eq!(extents.take(3), None);
         assert_eq!(extents.take(2), Some(2));
+    }
+
+    #[test]
+    fn a_run_is_made_longer_where_there_is_room() {
+        let mut extents = Extents::new(10);
+        assert_eq!(extents.take(4), Some(0));
+        assert_eq!(extents.take_behind(4, 2), 2);
+        assert_eq!(extents.take_behind(4, 2), 0);
+        assert_eq!(extents.take_behind(6, 9), 4);
+        assert_eq!(extents.take_behind(10, 1), 0);
+        extents.give_back(0, 10);
+        assert_eq!(extents.take(10), Some(0));
     }
 
     #[test]

@@ -9,8 +9,8 @@
 //!           follow_links ──▶ programs attached to network links
 //! ```
 //!
-//! The maps are the truth: nothing about a VIP is remembered here, and a restarted
-//! daemon learns everything from them. Dropping a [`Dataplane`] leaves translation
+//! The maps are the truth: nothing about a VIP is remembered here but where in a long run its
+//! backends are, and a restarted daemon learns everything from them. Dropping a [`Dataplane`] leaves translation
 //! running; [`teardown`] ends it.
 
 mod bpf;
@@ -197,6 +197,24 @@ impl Dataplane {
     /// [`MapError::Vip`] if the kernel refuses.
     pub fn wish(&self, vip: VipAddress) -> Result<Option<VipWanted>, MapError> {
         self.slab.wish(vip)
+    }
+
+    /// Changes some backends of `vip`, each by its address: what it is from now on, nothing if it leaves. Of `policy`
+    /// everything but the backends counts. False if the VIP has to be set as a whole; some may have changed by then.
+    ///
+    /// That costs the same however many backends there are. A connect may meet some of the changes before others, each
+    /// of them whole.
+    ///
+    /// # Errors
+    ///
+    /// [`MapError`]; some of it may be done then.
+    pub fn change_vip(
+        &mut self,
+        vip: VipAddress,
+        policy: &VipWanted,
+        touched: &BTreeMap<SocketAddr, Option<BackendWanted>>,
+    ) -> Result<bool, MapError> {
+        self.slab.change(vip, policy, touched)
     }
 
     /// Does [`Dataplane::set_vip`] for many at once. One that fails keeps no other from changing.

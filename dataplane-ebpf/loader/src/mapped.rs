@@ -12,9 +12,9 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::ptr::{NonNull, null_mut};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
-use mizzen_ebpf_abi::{Owner, Row};
+use mizzen_ebpf_abi::{Owner, Row, Slot};
 
 use crate::LoadError;
 use crate::bpf::{self, MapShape};
@@ -285,6 +285,19 @@ impl Mapped<Row> {
         }
     }
 
+    /// Does the same, and takes it off the ejected backends of the VIP with the row `vip`.
+    pub fn end_ejection(&self, row: u32, vip: u32) {
+        let (Some(row), Some(vip)) = (self.element(row), self.element(vip)) else { return };
+        // SAFETY: aligned fields of the mapping, which programs change with atomics; who ends an ejection counts it.
+        unsafe {
+            AtomicU32::from_ptr(&raw mut (*row).failures).store(0, Ordering::Relaxed);
+            let until = AtomicU64::from_ptr(&raw mut (*row).ejected_until);
+            if until.swap(0, Ordering::AcqRel) != 0 {
+                AtomicU32::from_ptr(&raw mut (*vip).ejected).fetch_sub(1, Ordering::AcqRel);
+            }
+        }
+    }
+
     /// Sets how many backends of the VIP with this row are ejected.
     pub fn set_ejected(&self, row: u32, ejected: u32) {
         if let Some(row) = self.element(row) {
@@ -300,6 +313,31 @@ impl Mapped<Row> {
             // SAFETY: as in `set_ejected`.
             let time = unsafe { AtomicU64::from_ptr(&raw mut (*row).joined) };
             time.store(joined, Ordering::Release);
+        }
+    }
+}
+
+impl Mapped<Slot> {
+    /// Writes one behind the open part of a run. A program that was overtaken there finds it whole, or not admitted.
+    pub fn write_behind(&self, index: u32, slot: Slot) {
+        self.set(index, Slot { flags: 0, ..slot });
+        if let Some(element) = self.element(index) {
+            // SAFETY: an aligned field of the mapping, which others only read.
+            let flags = unsafe { AtomicU16::from_ptr(&raw mut (*element).flags) };
+            flags.store(slot.flags, Ordering::Release);
+        }
+    }
+
+    /// Says that the backend of a slot is gone, which programs may be reading; `heir` is the slot that stands in for it.
+    pub fn bury(&self, index: u32, heir: u32) {
+        if let Some(slot) = self.element(index) {
+            // SAFETY: aligned fields of the mapping, which others only read.
+            unsafe {
+                AtomicU32::from_ptr(&raw mut (*slot).heir).store(heir, Ordering::Relaxed);
+                let flags = AtomicU16::from_ptr(&raw mut (*slot).flags);
+                let distance = flags.load(Ordering::Relaxed) & !Slot::ADMITTED;
+                flags.store(distance | Slot::GONE, Ordering::Release);
+            }
         }
     }
 }

@@ -2,9 +2,12 @@
 //!
 //! A change of a VIP writes its new slots and its ring where nobody looks, then replaces
 //! the VIP's element, then lets the old ones rest. Only the middle step can be seen, and
-//! it is the only one that costs a system call.
+//! it is the only one that costs a system call. Single backends of a long run come and go
+//! in place.
 
 mod change;
+mod in_place;
+mod laid;
 mod run;
 
 use std::collections::BTreeMap;
@@ -22,9 +25,10 @@ use crate::extents::Extents;
 use crate::histograms::Histograms;
 use crate::mapped::Mapped;
 use crate::table::Table;
-use crate::words::{backend, removal, slot_address, vip_address, vip_key};
+use crate::words::{removal, slot_address, vip_address, vip_key};
 use crate::{Leaver, LoadError, MapError, VipAddress, VipWanted};
 
+use laid::Laid;
 pub use run::Run;
 
 /// The open maps, and which of their elements are free.
@@ -43,6 +47,8 @@ pub struct Slab {
     free_slots: Extents,
     free_rows: Extents,
     free_rings: Extents,
+    /// The long runs whose backends can be changed in place: those that were written since the maps were opened.
+    laid: BTreeMap<VipAddress, Laid>,
     /// Generations promised to us and not used yet.
     generations: std::ops::Range<u32>,
     /// Backends that left since somebody asked, and whose sockets are to be ended.
@@ -69,6 +75,7 @@ impl Slab {
             free_slots: Extents::new(0),
             free_rows: Extents::new(0),
             free_rings: Extents::new(0),
+            laid: BTreeMap::new(),
             generations: 0..0,
             leavers: Vec::new(),
         };
@@ -104,13 +111,9 @@ impl Slab {
         Ok(self.value(vip)?.map(|value| self.run(value)))
     }
 
-    /// The wish that led to one VIP, its backends in the order of the run.
+    /// The wish that led to one VIP, its backends in the order of a run.
     pub fn wish(&self, vip: VipAddress) -> Result<Option<VipWanted>, MapError> {
-        let wish = |value: VipValue| {
-            let backends = self.slots.range(value.base, value.length);
-            VipWanted::from_value(&value, backends.map(|slot| backend(&slot)).collect())
-        };
-        Ok(self.value(vip)?.map(wish))
+        Ok(self.present(vip)?.map(|run| run.spec()))
     }
 
     /// Makes each VIP what is wanted. A VIP that cannot be stays what it was, and its error is given back; the
@@ -194,7 +197,7 @@ impl Slab {
     }
 
     fn run(&self, value: VipValue) -> Run {
-        Run { value, slots: self.slots.range(value.base, value.length).collect() }
+        Run::of(value, self.slots.range(value.base, value.length))
     }
 
     /// A number that no VIP, slot or row in the maps has.

@@ -3,7 +3,7 @@
 //! Everything that a candidate is fits into two numbers, because functions that are visible from
 //! outside (see `choose.rs` for why they are) pass numbers only.
 
-use mizzen_ebpf_abi::{Row, VipValue};
+use mizzen_ebpf_abi::{Row, Slot, VipValue};
 use mizzen_ebpf_core::eject::{Gate, gate, keeps_waiting, pause, too_few, warmth};
 use mizzen_ebpf_core::ewma::{Average, ticks};
 use mizzen_ebpf_core::select::{self, Load};
@@ -136,13 +136,18 @@ pub extern "C" fn mizzen_draw(run: u64, length: u32, bits: u64, taken: u32) -> u
     base.wrapping_add(select::draw(Part { start, length }, bits, taken, seat))
 }
 
-/// The slot in the lower half, and in the upper what speaks against it.
+/// The slot in the lower half, and in the upper what speaks against it. The heir of one whose backend is gone.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn mizzen_check(slot: u32, generation: u32, reach: u32) -> u64 {
+    let slot = match SLOTS.get(slot) {
+        Some(hit) if !is_admitted(hit) => hit.heir,
+        _ => slot,
+    };
     let objection = match SLOTS.get(slot) {
         Some(hit) if hit.generation != generation => Verdict::Overtaken as u64,
         None => Verdict::Overtaken as u64,
+        Some(hit) if !is_admitted(hit) => Verdict::Unreachable as u64,
         Some(hit) => {
             let reaches = match reach {
                 V4_ONLY => hit.address.is_v4(),
@@ -153,6 +158,13 @@ pub extern "C" fn mizzen_check(slot: u32, generation: u32, reach: u32) -> u64 {
         }
     };
     u64::from(slot) | objection << 32
+}
+
+/// Read anew each time: user space may take the admission away at any moment.
+#[inline(always)]
+fn is_admitted(slot: &Slot) -> bool {
+    // SAFETY: a field of an element of a map.
+    unsafe { (&raw const slot.flags).read_volatile() & Slot::ADMITTED != 0 }
 }
 
 const V4_ONLY: u32 = Reach::V4 as u32;

@@ -40,7 +40,7 @@ pub struct Question {
     /// The VIP.
     pub vip: VipKey,
     /// What it is. If user space replaces that while it is copied, the copy may mix two versions; then the generation of
-    /// the slot that it leads to differs, and the VIP is looked up again.
+    /// the slot that it leads to differs, and the VIP is looked up again; or the one has a backend more at its end.
     pub value: VipValue,
     /// Number of the connection, for rings and for [`Chance::Sticky`].
     pub connection: u64,

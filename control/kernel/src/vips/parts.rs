@@ -13,7 +13,7 @@ impl Vips {
     ///
     /// # Errors
     ///
-    /// [`VipsError`] if the kernel refuses; the service is then what it was.
+    /// [`VipsError`] if the kernel refuses; the service is then what it was, but that some of this may be done.
     pub fn change(&mut self, vip: &VipKey, now: &VipBackends) -> Result<bool, VipsError> {
         let at = address(vip);
         let plain = |at: &SocketAddr| SocketAddr::new(at.ip().to_canonical(), at.port());
@@ -27,7 +27,7 @@ impl Vips {
             .collect();
         let policy = wanted_by(&now.policy, Vec::new());
         let is_done = match self {
-            Self::Ebpf(_) => false,
+            Self::Ebpf(dataplane) => dataplane.change_vip(at, &policy, &touched)?,
             Self::Queues(engine) => engine.change(at, queues::policy(&policy), &touched),
             Self::Off => true,
         };

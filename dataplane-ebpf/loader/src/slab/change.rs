@@ -6,7 +6,8 @@ use std::time::Duration;
 use mizzen_ebpf_abi::{NO_HISTOGRAM, Row, Slot, VipKey, VipValue, maps};
 use zerocopy::FromZeros;
 
-use super::{Slab, vip_request};
+use super::laid::Laid;
+use super::{Run, Slab, vip_request};
 use crate::compare::Comparison;
 use crate::extents::Extents;
 use crate::words::{removal, slot_address, vip_key};
@@ -17,6 +18,9 @@ pub(super) struct Change {
     pub(super) vip: VipAddress,
     value: VipValue,
     present: Option<VipValue>,
+    /// Slots that were taken for the run: some more than it has, if backends can be changed in place.
+    capacity: u32,
+    is_changeable: bool,
     /// Who stays, who joins, who leaves.
     comparison: Comparison,
     /// Rows that had no owner before.
@@ -37,24 +41,32 @@ impl Slab {
             return Err(MapError::Full { vip, map: maps::SLOTS, wanted });
         }
         let ordered = draft::in_order(vip, &wanted.backends)?;
-        let former = present.unwrap_or_default();
-        let slot = |index| self.slots.get(former.base + index);
-        let comparison = Comparison::of(&ordered, (former.length, former.open), slot);
+        let former = Run { value: VipValue::default(), slots: Vec::new() };
+        let former = present.map_or(former, |value| self.run(value));
+        let comparison = Comparison::of(&ordered, &former.slots, former.open());
         if comparison.is_same() && present.is_some_and(|value| wanted.is_but_for_backends(&value)) {
             return Ok(None);
         }
         let value = draft::value(wanted, &ordered, self.generation());
-        let mut change = Change { vip, value, present, comparison, fresh_rows: Vec::new() };
-        if let Err(error) = self.take(&mut change, wanted) {
+        let is_changeable = draft::is_changeable(wanted, &ordered, &draft::classes(&value));
+        let fresh_rows = Vec::new();
+        let mut change =
+            Change { vip, value, present, capacity: 0, is_changeable, comparison, fresh_rows };
+        if let Err(error) = self.take(&mut change, wanted, &former) {
             self.give_back(&change);
             return Err(error);
         }
-        self.lay_out(&change, &ordered);
+        self.lay_out(&change, &ordered, &former);
         Ok(Some(change))
     }
 
     /// Takes slots, rows and places; what was taken before an error is in `change` all the same.
-    fn take(&mut self, change: &mut Change, wanted: &VipWanted) -> Result<(), MapError> {
+    fn take(
+        &mut self,
+        change: &mut Change,
+        wanted: &VipWanted,
+        former: &Run,
+    ) -> Result<(), MapError> {
         let vip = change.vip;
         let full = |map, wanted: u32| MapError::Full { vip, map, wanted: wanted as usize };
         let rows = change.comparison.count_new() as u32 + u32::from(change.present.is_none());
@@ -66,14 +78,13 @@ impl Slab {
             Some(value) => value.row,
             None => change.fresh_rows.first().copied().unwrap_or_default(),
         };
-        let length = std::mem::take(&mut change.value.length);
-        change.value.base =
-            take(&mut self.free_slots, length).ok_or_else(|| full(maps::SLOTS, length))?;
-        change.value.length = length;
         let places = draft::ring_length(wanted, change.value.open);
         change.value.ring_base =
             take(&mut self.free_rings, places).ok_or_else(|| full(maps::RINGS, places))?;
         change.value.ring_length = places;
+        let length = change.value.length;
+        let run = self.take_run(change, former)?.ok_or_else(|| full(maps::SLOTS, length))?;
+        (change.value.base, change.capacity) = run;
         let VipValue { base, length, ring_base, ring_length, .. } = change.value;
         self.slots.ensure(base, length).map_err(vip_request("map", vip, maps::SLOTS))?;
         self.rings.ensure(ring_base, ring_length).map_err(vip_request("map", vip, maps::RINGS))?;
@@ -81,19 +92,58 @@ impl Slab {
         self.rows.ensure(last, 1).map_err(vip_request("map", vip, maps::ROWS))
     }
 
+    /// Takes the slots of a run, and where there is room some more for backends that come later: the first, and how many.
+    fn take_run(
+        &mut self,
+        change: &mut Change,
+        former: &Run,
+    ) -> Result<Option<(u32, u32)>, MapError> {
+        let length = change.value.length;
+        let spare = if change.is_changeable { draft::spare(length) } else { 0 };
+        if let Some(base) = take(&mut self.free_slots, length + spare) {
+            return Ok(Some((base, length + spare)));
+        }
+        for laid in self.laid.values_mut() {
+            let (first, count) = laid.give_up_spare();
+            self.free_slots.give_back(first, count);
+        }
+        let mut base = take(&mut self.free_slots, length);
+        if base.is_none() && self.shorten(change, former)? {
+            base = take(&mut self.free_slots, length);
+        }
+        Ok(base.map(|base| (base, length)))
+    }
+
+    /// Makes the run that is to be replaced no longer than the one that replaces it, if some in it are gone: otherwise the
+    /// largest VIP could not be written anew. Who was there takes no connections until that is done.
+    fn shorten(&mut self, change: &mut Change, former: &Run) -> Result<bool, MapError> {
+        let VipValue { base, length, open, near, within, .. } = former.value;
+        let rest = change.value.length.max(former.slots.len() as u32);
+        if rest >= length {
+            return Ok(false);
+        }
+        let (open, near, within) = (open.min(rest), near.min(rest), within.min(rest));
+        let value = VipValue { length: rest, open, near, within, ..former.value };
+        let written = self.vips.put(&vip_key(&change.vip), &value);
+        written.map_err(vip_request("write", change.vip, maps::VIPS))?;
+        self.laid.remove(&change.vip);
+        self.free_slots.rest(base + rest, length - rest);
+        change.present = Some(value);
+        Ok(true)
+    }
+
     /// Writes everything but the VIP's element.
-    fn lay_out(&mut self, change: &Change, ordered: &[BackendWanted]) {
+    fn lay_out(&mut self, change: &Change, ordered: &[BackendWanted], former: &Run) {
         let (value, Comparison { head, kept, .. }) = (&change.value, &change.comparison);
         let now = clock::monotonic();
         let seconds = (now / 1_000_000_000) as u32;
-        let former = change.present.unwrap_or_default();
-        let others = self.slots.range(former.base, former.open);
+        let others = former.slots[..former.open()].iter().copied();
         let joined = if draft::joins_others(others, value.slow_start, seconds) { now } else { 0 };
         let fresh = self.lay_out_rows(change, joined);
         let between = &ordered[*head..*head + kept.len()];
         let slots = draft::slots(between, kept, fresh, value.generation, seconds);
         self.slots.set_range(value.base + *head as u32, slots);
-        self.carry_over(&former, change);
+        self.carry_over(former, change);
         draft::spread_draws(ordered, &draft::classes(value), |position, threshold, alias| {
             let index = value.base + position;
             let slot = self.slots.get(index).unwrap_or_default();
@@ -130,17 +180,17 @@ impl Slab {
     }
 
     /// Writes the slots that stay as they are.
-    fn carry_over(&self, former: &VipValue, change: &Change) {
+    fn carry_over(&self, former: &Run, change: &Change) {
         let VipValue { base, length, generation, .. } = change.value;
-        let (head, tail) = (change.comparison.head as u32, change.comparison.tail as u32);
-        let parts = [
-            (former.base, base, head),
-            (former.base + former.length - tail, base + length - tail, tail),
-        ];
-        for (from, to, count) in parts {
-            let slots = self.slots.range(from, count);
-            let slots =
-                slots.map(|slot| Slot { threshold: u32::MAX, alias: 0, generation, ..slot });
+        let Comparison { head, tail, .. } = change.comparison;
+        let (first, last) = (&former.slots[..head], &former.slots[former.slots.len() - tail..]);
+        for (to, slots) in [(base, first), (base + length - tail as u32, last)] {
+            let slots = slots.iter().map(|slot| Slot {
+                threshold: u32::MAX,
+                alias: 0,
+                generation,
+                ..*slot
+            });
             self.slots.set_range(to, slots);
         }
     }
@@ -168,10 +218,16 @@ impl Slab {
     pub(super) fn finish(&mut self, change: &Change) {
         let VipValue { length, generation, row, .. } = change.value;
         tracing::debug!(vip = %change.vip, backends = length, generation, "VIP written");
+        if change.is_changeable && change.present.is_none() {
+            self.laid.insert(change.vip, Laid::new(change.value, change.capacity));
+        }
         let Some(former) = change.present else { return };
         // What is wanted now goes for those that leave as well.
         let removal = removal(change.value.flags);
         self.retire(change.vip, removal, &former, &change.comparison.gone);
+        if change.is_changeable {
+            self.laid.insert(change.vip, Laid::new(change.value, change.capacity));
+        }
         // Programs count ejections up and down; those of backends that went, or are withheld and
         // so need none, are taken off here.
         if self.rows.ejected(row) > 0 {
@@ -193,7 +249,7 @@ impl Slab {
             }
             self.free_rows.give_back(*row, 1);
         }
-        self.free_slots.give_back(change.value.base, change.value.length);
+        self.free_slots.give_back(change.value.base, change.capacity);
         self.free_rings.give_back(change.value.ring_base, change.value.ring_length);
     }
 
@@ -205,18 +261,24 @@ impl Slab {
         former: &VipValue,
         gone: &[Slot],
     ) {
-        self.free_slots.rest(former.base, former.length);
+        let capacity = self.laid.remove(&vip).map_or(former.length, |laid| laid.capacity());
+        self.free_slots.rest(former.base, capacity);
         self.free_rings.rest(former.ring_base, former.ring_length);
         for slot in gone {
-            if let Some(Row { epoch, histogram, .. }) = self.rows.get(slot.row) {
-                let (backend, row) = (slot_address(slot), slot.row);
-                let leaver = Leaver { vip, backend, removal, row, epoch };
-                self.leavers.extend(Some(leaver).filter(Leaver::ends_sockets));
-                self.histograms.retire(histogram);
-            }
-            self.rows.disown(slot.row);
-            self.free_rows.rest(slot.row, 1);
+            self.retire_backend(vip, removal, slot);
         }
+    }
+
+    /// Lets the row of a backend that is gone rest.
+    pub(super) fn retire_backend(&mut self, vip: VipAddress, removal: Removal, slot: &Slot) {
+        if let Some(Row { epoch, histogram, .. }) = self.rows.get(slot.row) {
+            let (backend, row) = (slot_address(slot), slot.row);
+            let leaver = Leaver { vip, backend, removal, row, epoch };
+            self.leavers.extend(Some(leaver).filter(Leaver::ends_sockets));
+            self.histograms.retire(histogram);
+        }
+        self.rows.disown(slot.row);
+        self.free_rows.rest(slot.row, 1);
     }
 }
 
@@ -224,21 +286,25 @@ impl Slab {
 const GRACE_WITHOUT_BARRIER: Duration = Duration::from_millis(100);
 
 /// Takes a free run; if only resting ones are left, waits until nobody reads them.
-fn take(extents: &mut Extents, length: u32) -> Option<u32> {
+pub(super) fn take(extents: &mut Extents, length: u32) -> Option<u32> {
     if let Some(base) = extents.take(length) {
         return Some(base);
     }
     if !extents.has_resting() {
         return None;
     }
+    wait_and_settle(extents);
+    extents.take(length)
+}
+
+pub(super) fn wait_and_settle(extents: &mut Extents) {
     if let Err(error) = bpf::wait_for_running_programs() {
         tracing::debug!(%error, "no barrier for running programs; waiting instead");
         thread::sleep(GRACE_WITHOUT_BARRIER);
     }
     extents.settle();
-    extents.take(length)
 }
 
-fn blank() -> Row {
+pub(super) fn blank() -> Row {
     Row::new_zeroed()
 }

@@ -3,9 +3,11 @@
 use mizzen_ebpf_abi::{Slot, VipValue};
 
 use crate::VipWanted;
+use crate::compare::order;
+use crate::draft::LONG;
 use crate::words::backend;
 
-/// A VIP's element and its slots.
+/// A VIP's element, and the slots of its backends in the order of a run.
 #[derive(Debug)]
 pub struct Run {
     pub value: VipValue,
@@ -13,6 +15,21 @@ pub struct Run {
 }
 
 impl Run {
+    /// Of the slots of the run, which have those of backends that are gone among them.
+    pub(super) fn of(value: VipValue, slots: impl Iterator<Item = Slot>) -> Self {
+        let mut slots: Vec<Slot> = slots.filter(|slot| slot.flags & Slot::GONE == 0).collect();
+        // Shorter ones are written in order, and never changed in place.
+        if value.length >= LONG {
+            slots.sort_by_key(|slot| order(&backend(slot)));
+        }
+        Self { value, slots }
+    }
+
+    /// How many of the backends are open; they come first.
+    pub(super) fn open(&self) -> usize {
+        self.slots.partition_point(|slot| backend(slot).is_open())
+    }
+
     /// Every row that the VIP uses: its own and its backends'.
     pub(super) fn rows(&self) -> impl Iterator<Item = u32> {
         self.slots.iter().map(|slot| slot.row).chain([self.value.row])

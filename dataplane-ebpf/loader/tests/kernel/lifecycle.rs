@@ -257,7 +257,7 @@ fn ids_and_counts_belong_to_a_backend_of_a_vip() {
 }
 
 /// Connects to the VIP in another thread while `work` runs, and returns how often. All succeed.
-fn under_load(work: impl FnOnce()) -> u64 {
+pub(crate) fn under_load(work: impl FnOnce()) -> u64 {
     let connects = AtomicU64::new(0);
     let connecting = |load: &Load| {
         while load.goes_on() {

@@ -5,6 +5,7 @@
 mod choice;
 mod datagrams;
 mod ejection;
+mod in_place;
 mod lifecycle;
 mod routes;
 mod survival;
