@@ -37,6 +37,8 @@ const NOT_AUTHORITATIVE: u16 = 20;
 #[derive(Debug)]
 pub(super) struct Lookup {
     settings: ForwardSettings,
+    /// What the file of certificates held when they were believed.
+    certificates: Option<Vec<u8>>,
     pub(super) table: ForwardTable<usize>,
     pub(super) pool: Arc<Pool>,
     zones: Arc<SharedZones>,
@@ -102,7 +104,13 @@ impl Lookup {
         let (table, specs) = settings.table(listen)?;
         let start = former.map_or_else(Instant::now, |former| former.start);
         let per_upstream = u32::try_from(settings.in_flight).unwrap_or(u32::MAX);
-        let pool = match former.filter(|former| settings.connects_as(&former.settings)) {
+        let certificates = settings.certificates();
+        let is_same = |former: &&Self| {
+            settings.connects_as(&former.settings)
+                && settings.ca_file.is_some() == certificates.is_some()
+                && certificates == former.certificates
+        };
+        let pool = match former.filter(is_same) {
             Some(former) => Arc::clone(&former.pool),
             None => Arc::new(Pool::new(specs, settings.ca_file.as_deref(), per_upstream, start)?),
         };
@@ -112,6 +120,7 @@ impl Lookup {
         };
         Ok(Self {
             settings: settings.clone(),
+            certificates,
             table,
             pool,
             zones,

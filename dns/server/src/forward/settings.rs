@@ -100,12 +100,15 @@ impl ForwardSettings {
             == (&other.upstreams, &other.zones, &other.search)
     }
 
-    /// Whether what was set up for `other` serves these settings, too. A file may hold
-    /// something else by now.
+    /// Whether what was set up for `other` serves these settings, too, if the certificates
+    /// are the same.
     pub(super) fn connects_as(&self, other: &Self) -> bool {
-        self.asks_as(other)
-            && self.in_flight == other.in_flight
-            && (&self.ca_file, &other.ca_file) == (&None, &None)
+        self.asks_as(other) && self.in_flight == other.in_flight
+    }
+
+    /// What the file of certificates holds now.
+    pub(super) fn certificates(&self) -> Option<Vec<u8>> {
+        std::fs::read(self.ca_file.as_ref()?).ok()
     }
 
     /// The table of upstreams by number, and the upstreams; without ourselves, because a

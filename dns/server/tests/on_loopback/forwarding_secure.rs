@@ -93,11 +93,15 @@ impl Secure {
 
     /// A resolver that forwards to it.
     fn resolver(&self, spec: &str, deadline: Duration) -> Resolver {
+        Resolver::start(self.settings(spec, deadline))
+    }
+
+    fn settings(&self, spec: &str, deadline: Duration) -> Settings {
         let upstreams = vec![spec.parse().expect("an upstream")];
         let ca_file = Some(self.authority.clone());
         let forward =
             ForwardSettings { upstreams, ca_file, deadline, ..ForwardSettings::default() };
-        Resolver::start(Settings { forward, ..Settings::default() })
+        Settings { forward, ..Settings::default() }
     }
 
     fn connections(&self) -> usize {
@@ -304,6 +308,26 @@ fn whoever_has_another_name_or_signer_is_not_asked() {
         assert!(resolver.server.forwarding().upstreams[0].failures > 0, "{spec}");
     }
     assert_eq!((upstream.connections(), stranger.connections()), (0, 0));
+}
+
+#[test]
+fn connections_stay_as_long_as_the_certificates_do() {
+    let upstream = Secure::start(converse);
+    let settings = upstream.settings(&format!("tls://{}#{NAME}", upstream.address), PATIENCE);
+    let resolver = Resolver::start(settings.clone());
+    let asked = |name| {
+        let reply = resolver.udp(&ask(name));
+        assert_eq!(reply.metadata.response_code, ResponseCode::NoError, "{name}");
+        let queries = resolver.server.forwarding().upstreams[0].queries;
+        (upstream.connections(), queries)
+    };
+    assert_eq!(asked("a.example."), (1, 1));
+    resolver.server.reconfigure(&settings).expect("it is taken over");
+    assert_eq!(asked("b.example."), (1, 2));
+    let file = std::fs::OpenOptions::new().append(true).open(&upstream.authority);
+    file.and_then(|mut file| file.write_all(b"\n")).expect("it is written");
+    resolver.server.reconfigure(&settings).expect("it is taken over");
+    assert_eq!(asked("c.example."), (2, 1), "it may hold others now");
 }
 
 #[test]
