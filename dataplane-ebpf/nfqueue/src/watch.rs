@@ -158,10 +158,12 @@ impl Watcher {
         self.conntrack.transact(requests.bytes(), |message| {
             let found = doubtful.get(message.sequence as usize);
             let (Some(found), Some(entry)) = (found, Entry::read(message)) else { return };
+            // A client that was led elsewhere meanwhile says nothing about this one.
+            if entry.backend != found.backend.address {
+                return;
+            }
             match entry.stage {
-                Stage::Asked if entry.backend == found.backend.address => {
-                    found.backend.failed(0, found.reason, now, &tuning);
-                }
+                Stage::Asked => found.backend.failed(0, found.reason, now, &tuning),
                 Stage::Alive => found.backend.answered(now),
                 _ => {}
             }
