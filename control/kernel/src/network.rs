@@ -3,6 +3,9 @@
 //! One pass goes through the domains in order. A domain that fails is reported and
 //! does not keep the others from being done; the caller tries again.
 
+mod ports;
+
+use crate::leases::LeasesError;
 use ipnet::IpNet;
 use mizzen_cni_core::plan::mac_of;
 use mizzen_ebpf_loader::JUDGED_MARK;
@@ -90,6 +93,9 @@ pub enum NetworkError {
         #[source]
         source: NetlinkError,
     },
+    /// Nobody knows whose the containers' links are.
+    #[error(transparent)]
+    Leases(#[from] LeasesError),
     /// The CNI configuration could not be written or removed.
     #[error("cannot write {path}")]
     Configuration {
@@ -166,6 +172,7 @@ pub fn ensure_network(spec: &NetworkSpec) -> Report {
         report.note(made);
     }
     if spec.has_containers() {
+        ports::ensure_ports(&mut netlink, spec).into_iter().for_each(|made| report.note(made));
         report.note(
             ensure_sysctl("net/ipv4/ip_forward", "1").map_err(kernel("forwarding of packets")),
         );

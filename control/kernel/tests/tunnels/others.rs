@@ -1,6 +1,10 @@
 //! Links that others make, and that come and go.
 
 use super::*;
+use mizzen_cni_core::AttachmentKey;
+use mizzen_cni_core::plan::{alias, host_link};
+use serde_json::json;
+use std::fs;
 
 #[test]
 fn a_bridge_keeps_its_link_layer_address_whatever_is_plugged_in() {
@@ -41,4 +45,44 @@ fn links_and_routes_of_others_stay() {
     node.ip("link del mine");
     let report = node.reconcile();
     assert!(report.problems.is_empty(), "{report:?}");
+}
+
+#[test]
+fn containers_links_that_lost_their_bridge_are_plugged_in_again() {
+    let node = Node::new(1, USUAL);
+    let pass = || {
+        let report = node.namespace.run(|| ensure_network(&node.spec));
+        assert!(report.errors.is_empty(), "{report:?}");
+        report.changed
+    };
+    pass();
+    let make = |id: &str| {
+        let key = AttachmentKey { container_id: id.into(), ifname: "eth0".into() };
+        let (name, alias) = (host_link("dcos", &key), alias("dcos", &key));
+        node.ip(&format!("link add {name} mtu 1420 type veth peer name {id}"));
+        node.namespace.netlink().set_link(&name, &LinkChange::new().alias(alias)).unwrap();
+        name
+    };
+    let [lost, taken, foreign] = ["c1", "c2", "c3"].map(make);
+    let leases = node.spec.leases.join("dcos");
+    fs::create_dir_all(&leases).unwrap();
+    for (address, id) in [("9.0.1.2", "c1"), ("9.0.1.3", "c2")] {
+        let record = json!({ "version": 1, "containerId": id, "ifname": "eth0" });
+        fs::write(leases.join(address), record.to_string()).unwrap();
+    }
+    node.ip("link add theirs type bridge");
+    node.ip(&format!("link set {taken} master theirs"));
+    // The bridge and its port.
+    for (harm, changed) in [("link set m-dcos up", 1), ("link del m-dcos", 2)] {
+        node.ip(harm);
+        assert_eq!((pass(), pass()), (changed, 0), "{harm}");
+        let link = node.namespace.link(&lost);
+        assert_eq!(
+            (link.master, link.hairpin, link.up),
+            (node.link("m-dcos"), Some(true), true),
+            "as ADD left it"
+        );
+        assert_eq!(node.namespace.link(&taken).master, node.link("theirs"), "it has another one");
+        assert_eq!(node.namespace.link(&foreign).master, None, "of another node of this machine");
+    }
 }

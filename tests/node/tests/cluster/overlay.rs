@@ -107,8 +107,15 @@ fn containers_reach_each_other_and_what_is_removed_comes_back() {
             "ip route flush proto 109",
             "ip neigh flush dev vtep1024 nud permanent; ip link set vtep1024 down",
             "ip link set m-dcos down; ip addr flush dev m-dcos",
+            "ip link del m-dcos",
         ] {
             harm(&two.place(), command);
+            // The fast path passes by the bridge, the node does not.
+            let url = format!("http://{}/", tasks[1].server());
+            eventually(&format!("the node reaches its container: {command}"), SOON, || {
+                let said = two.place().shell(&format!("curl -s -o /dev/null -m 2 {url}"));
+                (said.code == Some(0)).then_some(())
+            });
             await_reached(&tasks, command);
         }
         // As packet filters are restarted.

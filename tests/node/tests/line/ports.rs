@@ -72,6 +72,11 @@ fn an_app_on_the_bridge_is_reached_by_ports_of_the_host() {
         }
         assert_eq!(node.problems(), Vec::<String>::new());
 
+        assert_eq!(node.place().shell("ip link del ucr-br0").code, Some(0));
+        await_at(FIXED, &task);
+        assert_eq!(fetched(&other, &host, FIXED), task.id, "by a bridge that was made again");
+        assert_eq!(fetched(&task, &host, FIXED), task.id, "and back out of the same port");
+
         let _ = node.text(&["rm", "/web"]);
         await_nothing_published();
     });

@@ -1,0 +1,56 @@
+//! Containers' links that lost their bridge.
+
+use super::{NetworkError, NetworkSpec, kernel};
+use crate::leases::observe_leases;
+use mizzen_cni_core::plan::read_alias;
+use mizzen_netlink::{Ensured, IfIndex, LinkChange, LinkState, Netlink};
+use std::collections::BTreeSet;
+
+/// Makes links of containers ports of their bridge again. Whoever removes a bridge leaves its
+/// ports there, and nobody else knows where they were.
+pub(super) fn ensure_ports(
+    netlink: &mut Netlink,
+    spec: &NetworkSpec,
+) -> Vec<Result<Ensured<()>, NetworkError>> {
+    let links = match netlink.observe_links().map_err(kernel("containers' links")) {
+        Ok(links) => links,
+        Err(error) => return vec![Err(error)],
+    };
+    let mut lost: Vec<&LinkState> = links.iter().filter(|link| is_lost(link)).collect();
+    let mut done = Vec::new();
+    let overlays = spec.overlays.iter().map(|of| (&of.bridge, &of.leases, &of.name));
+    let own = spec.bridge.iter().map(|of| (&of.link, &of.leases, &of.name));
+    for (bridge, leases, network) in overlays.chain(own) {
+        let Some(bridge) = links.iter().find(|link| link.name == *bridge) else { continue };
+        if lost.is_empty() {
+            break;
+        }
+        // Another node of this host may have a network of the same name: ours have our leases.
+        let ours: BTreeSet<String> = match observe_leases(leases, network) {
+            Ok(leases) => leases.into_iter().map(|(_, lease)| lease.link).collect(),
+            Err(error) => {
+                done.push(Err(error.into()));
+                continue;
+            }
+        };
+        let of_bridge = lost.extract_if(.., |link| ours.contains(&link.name));
+        done.extend(of_bridge.map(|link| plug(netlink, &link.name, bridge.index)));
+    }
+    done
+}
+
+/// An ADD makes a link a port in the step that creates it, and marks it after that.
+fn is_lost(link: &LinkState) -> bool {
+    link.master.is_none() && link.alias.as_deref().is_some_and(|alias| read_alias(alias).is_some())
+}
+
+/// As ADD leaves it.
+fn plug(netlink: &mut Netlink, name: &str, bridge: IfIndex) -> Result<Ensured<()>, NetworkError> {
+    let port = LinkChange::new().up().master(bridge);
+    let plugged = netlink.set_link(name, &port).and_then(|()| netlink.ensure_port_hairpin(name));
+    match plugged {
+        // Its container has ended.
+        Err(error) if error.is_absent() => Ok(Ensured::Unchanged(())),
+        plugged => plugged.map(Ensured::Repaired).map_err(kernel("containers' links")),
+    }
+}
