@@ -99,6 +99,7 @@ fn import(config: Map<String, Value>) -> Result<Imported, Vec<String>> {
         imported.dns.extend(value.map(|value| format!("{ours} = {value}")));
     }
     sources(&mut old, &mut imported);
+    machines(&mut old, &mut imported);
     for (key, (written, value)) in &old.keys {
         imported.notes.extend(note(key, value).map(|note| format!("{written}: {note}")));
     }
@@ -209,6 +210,35 @@ fn sources(old: &mut Old, imported: &mut Imported) {
     }
 }
 
+/// Who `master0.mesos` and `zk-1.zk` are: by addresses alone, as the old file mostly has them.
+fn machines(old: &mut Old, imported: &mut Imported) {
+    let texts = |value: &Value| -> Option<Vec<String>> {
+        value.as_array()?.iter().map(|text| text.as_str().map(str::to_owned)).collect()
+    };
+    let masters = old.read("masters", "a list of texts", texts).unwrap_or_default();
+    let ensemble = old.read("zk", "a text", |value| {
+        let (_, rest) = value.as_str()?.split_once("://").unwrap_or_default();
+        let places = rest.split('/').next()?.rsplit('@').next()?;
+        Some(places.split(',').map(str::to_owned).collect::<Vec<String>>())
+    });
+    for (ours, places) in [("masters", masters), ("ensemble", ensemble.unwrap_or_default())] {
+        let mut addresses = Vec::new();
+        for place in places.iter().filter(|place| !place.is_empty()) {
+            let parsed = place.parse().or_else(|_| place.parse().map(|at: SocketAddr| at.ip()));
+            match parsed {
+                Ok(ip) if !ip.is_loopback() && !ip.is_unspecified() && !ip.is_multicast() => {
+                    addresses.push(quoted(ip.to_string()));
+                }
+                // The secret before the places is cut off.
+                _ => imported.notes.push(format!("dns.{ours}: `{place}` is no machine's address")),
+            }
+        }
+        if !addresses.is_empty() {
+            imported.dns.push(format!("{ours} = [{}]", addresses.join(", ")));
+        }
+    }
+}
+
 /// What to say about a key that becomes nothing.
 fn note(key: &str, value: &Value) -> Option<&'static str> {
     if SECRET.contains(&key) {
@@ -216,9 +246,8 @@ fn note(key: &str, value: &Value) -> Option<&'static str> {
     }
     Some(match key {
         "dnson" if *value == Value::Bool(true) => return None,
-        "zk"
-        | "masters"
-        | "refreshseconds"
+        "zk" | "masters" => return None,
+        "refreshseconds"
         | "statetimeoutseconds"
         | "zkdetectiontimeout"
         | "mesoshttpson"
@@ -261,7 +290,7 @@ mod tests {
 
     #[test]
     fn a_file_of_dcos_becomes_ours() {
-        let text = r#"{"zk":"zk://10.0.0.1:2181/mesos","refreshSeconds":30,"ttl":60,"domain":"mesos",
+        let text = r#"{"zk":"zk://me:hush@10.0.0.1:2181,zk2:2181,10.0.0.5:2181/mesos","masters":["10.0.0.7:5050","10.0.0.8"],"refreshSeconds":30,"ttl":60,"domain":"mesos",
             "port":61053,"resolvers":["10.0.0.2","10.0.0.3:5353"],"zoneResolvers":{"corp.example":["10.0.0.4"]},
             "timeout":5,"listener":"0.0.0.0","HttpPort":8123,"IPSources":["host","netinfo","rkt"],
             "SetTruncateBit":true,"EnumerationOn":false,"enforceRFC952":false,"colour":"blue",
@@ -271,7 +300,13 @@ mod tests {
         for secret in ["hush", "\"me\""] {
             assert!(!toml.contains(secret), "{toml}");
         }
-        for told in ["zk: ", "IPSources: `rkt`", "MesosCredentials: ", "colour: not a key"] {
+        for told in [
+            "dns.ensemble: `zk2:2181` is no",
+            "refreshSeconds: ",
+            "IPSources: `rkt`",
+            "MesosCredentials: ",
+            "colour: not a key",
+        ] {
             assert!(imported.notes.iter().any(|note| note.contains(told)), "{told}: {toml}");
         }
         assert!(!toml.contains("dnsOn"), "{toml}");
@@ -279,6 +314,9 @@ mod tests {
         let config = Config::load(&Sources { file: Some(file), ..Sources::default() });
         let config = config.unwrap_or_else(|errors| panic!("{errors:?}\n{toml}"));
         assert_eq!(config.roles, [Role::Dns].into());
+        let ips = |ips: &[IpAddr]| ips.iter().map(IpAddr::to_string).collect::<Vec<String>>();
+        assert_eq!(ips(&config.dns.masters), ["10.0.0.7", "10.0.0.8"]);
+        assert_eq!(ips(&config.dns.ensemble), ["10.0.0.1", "10.0.0.5"]);
         assert_eq!(config.dns.listen, ["0.0.0.0:61053".parse().unwrap()]);
         assert_eq!(config.dns.upstreams[1].to_string(), "10.0.0.3:5353");
         assert_eq!(config.dns.forward_zones["corp.example"].len(), 1);
