@@ -35,8 +35,11 @@ use std::time::Duration;
 use std::{fs, mem};
 use tracing::{info, warn};
 
-/// Changes are written after at most so long.
-const DELAY: Duration = Duration::from_secs(1);
+/// Changes are written after at most so long: those that come together, together, and none is lost
+/// by whoever is killed a moment later.
+const DELAY: Duration = Duration::from_millis(100);
+/// When to look again at an index that is being made, or to try a full disk again.
+const AGAIN: Duration = Duration::from_secs(1);
 /// While a file takes another one's place, which is a matter of milliseconds.
 const SOON: Duration = Duration::from_millis(20);
 /// A file is written anew when it has so many lines beyond twice those that count.
@@ -183,7 +186,7 @@ impl Memory {
         self.unindexed = self.lines;
         self.note_held(contents.known.held.len());
         if self.unindexed >= TOGETHER {
-            self.flush_at = Some(now + DELAY);
+            self.flush_at = Some(now + AGAIN);
         }
         contents.known
     }
@@ -202,7 +205,8 @@ impl Memory {
             self.lines += 1;
             self.waiting_lines += 1;
             self.unindexed += 1;
-            self.flush_at.get_or_insert(at + DELAY);
+            let due = at + DELAY;
+            self.flush_at = Some(self.flush_at.map_or(due, |other| other.min(due)));
         }
     }
 
@@ -225,7 +229,7 @@ impl Memory {
         self.begin_job();
         let again = match self.file {
             Kept::Moving(_) => Some(SOON),
-            _ => (self.job.is_some() || !self.waiting.is_empty()).then_some(DELAY),
+            _ => (self.job.is_some() || !self.waiting.is_empty()).then_some(AGAIN),
         };
         self.flush_at = again.map(|delay| now + delay);
     }
