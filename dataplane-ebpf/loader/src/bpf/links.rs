@@ -76,39 +76,31 @@ pub fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
 
 /// Number of the cgroup that a link is attached to; zero if the cgroup is gone.
 pub fn link_cgroup(link: BorrowedFd<'_>) -> io::Result<u64> {
-    #[derive(Default)]
-    #[repr(C)]
-    struct Info {
-        kind: u32,
-        id: u32,
-        program_id: u32,
-        padding: u32,
-        cgroup_id: u64,
-        attach_type: u32,
-        end: u32,
-    }
-    let mut info = Info::default();
-    // SAFETY: `Info` is plain numbers and as long as said; the kernel fills in what fits.
-    unsafe { object_info(link, &mut info) }?;
-    Ok(info.cgroup_id)
+    Ok(u64::from_ne_bytes(attached_to(link)?))
 }
 
 /// Number of the network link that a link is attached to; zero if it is gone.
 pub fn link_index(link: BorrowedFd<'_>) -> io::Result<u32> {
+    let [a, b, c, d, ..] = attached_to(link)?;
+    Ok(u32::from_ne_bytes([a, b, c, d]))
+}
+
+/// The first bytes of what is said of links of this kind: a number of 64 bits for cgroups, of 32 for network links.
+fn attached_to(link: BorrowedFd<'_>) -> io::Result<[u8; 8]> {
     #[derive(Default)]
-    #[repr(C)]
+    #[repr(C, align(8))]
     struct Info {
         kind: u32,
         id: u32,
         program_id: u32,
         padding: u32,
-        index: u32,
-        attach_type: u32,
+        place: [u8; 8],
+        rest: [u32; 2],
     }
     let mut info = Info::default();
     // SAFETY: `Info` is plain numbers and as long as said; the kernel fills in what fits.
     unsafe { object_info(link, &mut info) }?;
-    Ok(info.index)
+    Ok(info.place)
 }
 
 fn link_create_at(
