@@ -8,8 +8,8 @@ use mizzen_cni_core::check::{Observed, ObservedLink};
 use mizzen_cni_core::plan::{End, Family, Hairpin, Step};
 use mizzen_cni_core::result::Interface;
 use mizzen_netlink::{
-    BridgeSpec, DuplicateDetection, IfIndex, LinkChange, LinkState, Mac, Netlink, NetlinkError,
-    Plug, RateLimit, RouteSpec, TABLE_MAIN, VethPeer, VethSpec, ensure_sysctl, visit_namespace,
+    BridgeSpec, DuplicateDetection, HomeNamespace, IfIndex, LinkChange, LinkState, Mac, Netlink,
+    NetlinkError, Plug, RateLimit, RouteSpec, TABLE_MAIN, VethPeer, VethSpec, ensure_sysctl,
 };
 
 use crate::error::PluginError;
@@ -48,7 +48,11 @@ impl Kernel {
             unreachable(NetlinkError::Namespace { path: netns.to_owned(), source })
         })?;
         // A plugin has one thread.
-        let container = visit_namespace(namespace.as_fd(), netns, Netlink::open);
+        let home = HomeNamespace::open()?;
+        if home.is(&namespace, netns).map_err(unreachable)? {
+            return Err(PluginError::HostNamespace { netns: netns.to_owned() });
+        }
+        let container = home.visit(&namespace, netns, Netlink::open);
         let container = container.and_then(|opened| opened).map_err(unreachable)?;
         Ok(Self { host: Netlink::open()?, container, namespace, bridge: None, pair: None })
     }

@@ -16,7 +16,7 @@ use mizzen_cni_core::plan::{Step, Undo, alias, host_link, plan_add, read_alias};
 use mizzen_cni_core::request::{Attachment, Command, Request};
 use mizzen_cni_core::result::CniResult;
 use mizzen_cni_core::state::lease_directory;
-use mizzen_netlink::{LinkChange, LinkState, Netlink, is_own_namespace};
+use mizzen_netlink::{LinkChange, LinkState, Netlink};
 use serde_json::Value;
 
 use crate::error::PluginError;
@@ -72,13 +72,8 @@ impl Overlay<'_> {
         attachment: &Attachment,
     ) -> Result<CniResult, PluginError> {
         let netns = attachment.netns()?;
-        if is_own_namespace(netns)
-            .map_err(|source| PluginError::NoNamespace { netns: netns.clone(), source })?
-        {
-            return Err(PluginError::HostNamespace { netns: netns.clone() });
-        }
-        let _lock = self.store.lock(&attachment.key)?;
         let mut kernel = Kernel::open(netns)?;
+        let _lock = self.store.lock(&attachment.key)?;
         let lease = self.take_lease(&mut kernel.host, config, attachment)?;
         let mut undo = vec![Undo::ReleaseLease];
         let mac = attachment.wanted.mac;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use netlink_packet_core::{
     DecodeError, DoneBuffer, Emitable, ErrorBuffer, ErrorMessage, NLM_F_ACK, NLM_F_ACK_TLVS,
-    NLM_F_CAPPED, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR,
+    NLM_F_CAPPED, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_ECHO, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR,
     NetlinkBuffer, NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable,
     NlasIterator, Parseable, parse_string,
 };
@@ -103,6 +103,26 @@ impl Connection {
             Some(result) => Step::Done(result),
             None => Step::More,
         })?
+    }
+
+    /// As [`Connection::change`], and returns what the kernel says of the object afterwards, if it
+    /// does: of links, since Linux 6.2.
+    pub(crate) fn change_echoed<I: NetlinkSerializable, T>(
+        &mut self,
+        message: I,
+        flags: u16,
+        read: impl Fn(&[u8]) -> Result<T, DecodeError>,
+    ) -> Result<Option<T>, Refusal> {
+        let sequence = self.send(&mut request(message, flags | NLM_F_ACK | NLM_F_ECHO))?;
+        let mut echo = None;
+        self.receive(sequence, |answer| match verdict(answer) {
+            Some(result) => Step::Done(result),
+            None => {
+                echo = read(answer.payload()).ok();
+                Step::More
+            }
+        })??;
+        Ok(echo)
     }
 
     /// Sends changes that stand for themselves, many to a datagram, and returns those that the

@@ -236,7 +236,7 @@ fn without_counters() -> LinkAttribute {
     LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats])
 }
 
-fn read(payload: &[u8]) -> Result<LinkState, DecodeError> {
+pub(crate) fn read(payload: &[u8]) -> Result<LinkState, DecodeError> {
     let header = LinkHeader::parse(payload)?;
     let mut link = LinkState {
         index: IfIndex(header.index),

@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -27,7 +27,7 @@ pub fn in_namespace<T: Send>(
     namespace: &Path,
     work: impl FnOnce() -> T + Send,
 ) -> Result<T, NetlinkError> {
-    let error = |source| NetlinkError::Namespace { path: namespace.to_owned(), source };
+    let error = |source| refused(namespace, source);
     let file = File::open(namespace).map_err(error)?;
     let inside = || -> io::Result<T> {
         move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?;
@@ -41,40 +41,60 @@ pub fn in_namespace<T: Send>(
     .map_err(error)
 }
 
-/// Runs `work` on the calling thread inside the network namespace `namespace`, and comes
-/// back. Only for processes with a single thread: it costs a fifth of [`in_namespace`], but
-/// a thread that cannot come back is of no use for anything else.
-///
-/// # Errors
-///
-/// [`NetlinkError::Namespace`] with `path`, if we may not enter it, or may not come back.
-pub fn visit_namespace<T>(
-    namespace: BorrowedFd<'_>,
-    path: &Path,
-    work: impl FnOnce() -> T,
-) -> Result<T, NetlinkError> {
-    let error = |source: io::Error| NetlinkError::Namespace { path: path.to_owned(), source };
-    let home = File::open("/proc/thread-self/ns/net").map_err(error)?;
-    let enter = |namespace: BorrowedFd<'_>| {
-        move_into_link_name_space(namespace, Some(LinkNameSpaceType::Network))
-            .map_err(|errno| error(errno.into()))
-    };
-    enter(namespace)?;
-    let outcome = work();
-    enter(home.as_fd())?;
-    Ok(outcome)
+/// The network namespace of a process with a single thread, which visits others and comes back.
+/// That costs a fifth of [`in_namespace`], but a thread that cannot come back is of no use for
+/// anything else.
+#[derive(Debug)]
+pub struct HomeNamespace {
+    file: File,
 }
 
-/// Whether `namespace` is the network namespace of the calling thread.
-///
-/// # Errors
-///
-/// [`NetlinkError::Namespace`] if there is nothing at `namespace`.
-pub fn is_own_namespace(namespace: &Path) -> Result<bool, NetlinkError> {
-    let identity = |path: &Path| {
-        let metadata = std::fs::metadata(path)
-            .map_err(|source| NetlinkError::Namespace { path: path.to_owned(), source })?;
-        Ok::<_, NetlinkError>((metadata.dev(), metadata.ino()))
-    };
-    Ok(identity(namespace)? == identity(Path::new("/proc/thread-self/ns/net"))?)
+impl HomeNamespace {
+    /// The namespace of the calling thread.
+    ///
+    /// # Errors
+    ///
+    /// [`NetlinkError::Namespace`] without proc.
+    pub fn open() -> Result<Self, NetlinkError> {
+        let path = Path::new("/proc/thread-self/ns/net");
+        Ok(Self { file: File::open(path).map_err(|source| refused(path, source))? })
+    }
+
+    /// Whether `namespace` is this one.
+    ///
+    /// # Errors
+    ///
+    /// [`NetlinkError::Namespace`] with `path`, if it cannot be looked at.
+    pub fn is(&self, namespace: &File, path: &Path) -> Result<bool, NetlinkError> {
+        let identity = |file: &File| {
+            let metadata = file.metadata().map_err(|source| refused(path, source))?;
+            Ok::<_, NetlinkError>((metadata.dev(), metadata.ino()))
+        };
+        Ok(identity(&self.file)? == identity(namespace)?)
+    }
+
+    /// Runs `work` on the calling thread inside the network namespace `namespace`.
+    ///
+    /// # Errors
+    ///
+    /// [`NetlinkError::Namespace`] with `path`, if we may not enter it, or may not come back.
+    pub fn visit<T>(
+        &self,
+        namespace: &File,
+        path: &Path,
+        work: impl FnOnce() -> T,
+    ) -> Result<T, NetlinkError> {
+        let enter = |namespace: &File| {
+            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
+                .map_err(|errno| refused(path, errno.into()))
+        };
+        enter(namespace)?;
+        let outcome = work();
+        enter(&self.file)?;
+        Ok(outcome)
+    }
+}
+
+fn refused(path: &Path, source: io::Error) -> NetlinkError {
+    NetlinkError::Namespace { path: path.to_owned(), source }
 }

@@ -12,7 +12,7 @@ use netlink_packet_route::link::{
 use crate::bridge::hairpin;
 use crate::connection::Netlink;
 use crate::error::NetlinkError;
-use crate::link::{IfIndex, LinkChange, LinkState, named, object};
+use crate::link::{self, IfIndex, LinkChange, LinkState, named, object};
 
 /// A pair that is wanted; this end stays in the namespace of the conversation.
 #[derive(Clone, Debug)]
@@ -64,7 +64,7 @@ impl Netlink {
         // The other end cannot be up before it has this one.
         this_end.header.flags = LinkFlags::Up;
         this_end.header.change_mask = LinkFlags::Up;
-        self.create_pair(spec, this_end, other_end)?;
+        let made = self.create_pair(spec, this_end, other_end)?;
         // The kernel ignores these two in the request that creates a link.
         let mark = spec.alias.map(|alias| LinkChange::new().alias(alias));
         let mut marking = named(spec.name, mark.iter().flat_map(LinkChange::attributes));
@@ -73,7 +73,12 @@ impl Netlink {
         }
         let marked = self.connection.change(RouteNetlinkMessage::NewLink(marking), 0);
         let marked = marked.map_err(|refusal| refusal.to("set", object(spec.name)));
-        self.finish_pair(spec, marked)
+        let changed = |made: LinkState| LinkState {
+            master: Some(plug.bridge),
+            hairpin: Some(plug.hairpin),
+            ..made
+        };
+        self.finish_pair(spec, marked, made.map(changed))
     }
 
     /// Creates a pair, both ends down, and returns this end.
@@ -87,27 +92,29 @@ impl Netlink {
     /// Nothing is left behind then.
     pub fn create_veth(&mut self, spec: &VethSpec<'_>) -> Result<LinkState, NetlinkError> {
         let (this_end, other_end) = ends(spec);
-        self.create_pair(spec, this_end, other_end)?;
+        let made = self.create_pair(spec, this_end, other_end)?;
         let marked = match spec.alias {
             // The kernel ignores an alias in the request that creates a link.
             Some(alias) => self.set_link(spec.name, &LinkChange::new().alias(alias)),
             None => Ok(()),
         };
-        self.finish_pair(spec, marked)
+        self.finish_pair(spec, marked, made)
     }
 
+    /// Makes the pair, and returns this end as it is then, if the kernel says it unasked.
     fn create_pair(
         &mut self,
         spec: &VethSpec<'_>,
         mut this_end: LinkMessage,
         other_end: LinkMessage,
-    ) -> Result<(), NetlinkError> {
+    ) -> Result<Option<LinkState>, NetlinkError> {
         let pair = InfoData::Veth(InfoVeth::Peer(other_end));
         let information = vec![LinkInfo::Kind(InfoKind::Veth), LinkInfo::Data(pair)];
         this_end.attributes.push(LinkAttribute::LinkInfo(information));
         let request = RouteNetlinkMessage::NewLink(this_end);
         let called = || format!("link `{}` with peer `{}`", spec.name, spec.peer.name);
-        let outcome = self.connection.change(request, NLM_F_CREATE | NLM_F_EXCL);
+        let exclusively = NLM_F_CREATE | NLM_F_EXCL;
+        let outcome = self.connection.change_echoed(request, exclusively, link::read);
         outcome.map_err(|refusal| refusal.to("create", called()))
     }
 
@@ -116,8 +123,13 @@ impl Netlink {
         &mut self,
         spec: &VethSpec<'_>,
         marked: Result<(), NetlinkError>,
+        made: Option<LinkState>,
     ) -> Result<LinkState, NetlinkError> {
-        marked.and_then(|()| self.expect_link(spec.name)).inspect_err(|_| {
+        let look = |()| match made {
+            Some(made) => Ok(LinkState { alias: spec.alias.map(str::to_owned), ..made }),
+            None => self.expect_link(spec.name),
+        };
+        marked.and_then(look).inspect_err(|_| {
             // The first error is the one to report.
             let _ = self.remove_link(spec.name);
         })
@@ -127,9 +139,14 @@ impl Netlink {
 /// Both ends as they are wanted, this one first.
 fn ends(spec: &VethSpec<'_>) -> (LinkMessage, LinkMessage) {
     let peer = &spec.peer;
-    let mtu = LinkAttribute::Mtu(spec.mtu);
     let namespace = LinkAttribute::NetNsFd(peer.namespace.as_raw_fd());
     let mac = peer.mac.map(|mac| LinkAttribute::Address(mac.0.to_vec()));
-    let other_end = named(peer.name, [namespace, mtu.clone()].into_iter().chain(mac));
-    (named(spec.name, [mtu]), other_end)
+    let other_end = common(spec).into_iter().chain([namespace]).chain(mac);
+    (named(spec.name, common(spec)), named(peer.name, other_end))
+}
+
+/// What both ends have. Unasked, the kernel makes a queue for each processor, shows them all in
+/// sysfs, and then removes all but the first there.
+fn common(spec: &VethSpec<'_>) -> [LinkAttribute; 3] {
+    [LinkAttribute::Mtu(spec.mtu), LinkAttribute::NumTxQueues(1), LinkAttribute::NumRxQueues(1)]
 }

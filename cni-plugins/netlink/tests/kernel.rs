@@ -3,15 +3,16 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
 use mizzen_tests_support::load::{Load, while_loaded};
+use std::fs::File;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::path::Path;
 
 use ipnet::IpNet;
 use mizzen_netlink::{
-    AddressDeviceSpec, BridgeSpec, DuplicateDetection, Ensured, IfIndex, LinkChange, Mac,
-    MasqueradeRule, Netlink, NetlinkError, Nft, OverlayTableSpec, Removed, RouteSpec, TABLE_MAIN,
-    VethPeer, VethSpec, ensure_sysctl, ensure_sysctl_at_least, is_own_namespace, observe_sysctl,
+    AddressDeviceSpec, BridgeSpec, DuplicateDetection, Ensured, HomeNamespace, IfIndex, LinkChange,
+    Mac, MasqueradeRule, Netlink, NetlinkError, Nft, OverlayTableSpec, Plug, Removed, RouteSpec,
+    TABLE_MAIN, VethPeer, VethSpec, ensure_sysctl, ensure_sysctl_at_least, observe_sysctl,
 };
 use mizzen_tests_support::namespace::{Namespace, connect};
 
@@ -125,6 +126,7 @@ fn a_pair_is_born_in_place_and_leaves_nothing_when_refused() {
     let link = netlink.create_veth(&made("mz1", "eth0")).unwrap();
     assert_eq!((link.mtu, link.kind.as_deref()), (1420, Some("veth")));
     assert_eq!(link.alias.as_deref(), Some("mizzen-cni dcos c1 eth0"));
+    assert_eq!(Some(link), netlink.observe_link("mz1").unwrap());
     let inside = container.netlink().observe_link("eth0").unwrap().unwrap();
     assert_eq!((inside.mac, inside.mtu), (Some(mac), 1420));
 
@@ -135,6 +137,10 @@ fn a_pair_is_born_in_place_and_leaves_nothing_when_refused() {
     assert_eq!((port.master, port.hairpin), (Some(bridge.index), Some(true)));
     netlink.set_link("mz1", &LinkChange::new().no_master()).unwrap();
     assert_eq!(netlink.observe_link("mz1").unwrap().unwrap().master, None);
+
+    let plug = Plug { bridge: bridge.index, hairpin: true };
+    let plugged = netlink.create_plugged_veth(&made("mz3", "eth1"), plug).unwrap();
+    assert_eq!(Some(plugged), netlink.observe_link("mz3").unwrap());
 
     let refused = netlink.create_veth(&made("mz2", "eth0")).unwrap_err();
     assert!(refused.is_taken(), "{refused}");
@@ -357,8 +363,10 @@ fn a_dump_survives_changes_under_it() {
 #[test]
 fn namespaces_are_told_apart() {
     let namespace = Namespace::new();
-    assert!(is_own_namespace(Path::new("/proc/thread-self/ns/net")).unwrap());
-    assert!(!is_own_namespace(&namespace.path()).unwrap());
+    let home = HomeNamespace::open().unwrap();
+    let is_home = |path: &Path| home.is(&File::open(path).unwrap(), path).unwrap();
+    assert!(is_home(Path::new("/proc/thread-self/ns/net")));
+    assert!(!is_home(&namespace.path()));
     let missing = Netlink::open_in(Path::new("/proc/0/ns/net")).map(|_| ()).unwrap_err();
     assert!(missing.is_absent(), "{missing}");
 

@@ -81,7 +81,8 @@ pub(super) fn write(path: &Path, text: &str) -> Result<(), LeaseError> {
     let opened = options.write(true).create(true).truncate(false).mode(0o600).open(path);
     let written = opened.and_then(|mut file| {
         file.write_all(text.as_bytes())?;
-        file.set_len(text.len() as u64)
+        let length = text.len() as u64;
+        if file.metadata()?.len() == length { Ok(()) } else { file.set_len(length) }
     });
     written.map_err(|source| failed("write", path, source))
 }

@@ -47,7 +47,7 @@ struct Stage {
 pub(super) fn run(bench: &Bench, report: &mut Report) -> Result<()> {
     ensure!(Path::new(THEIRS).join("bridge").exists(), "`packaging/setup.sh` installs {THEIRS}");
     let mut stage = Stage::new(&bench.sandbox.directory("cni")?)?;
-    let (rounds, waves) = (bench.options.rounds(25, 3), bench.options.rounds(9, 1));
+    let (rounds, waves) = (bench.options.rounds(60, 3), bench.options.rounds(15, 1));
     // One thread stays on the host: entering it for each process would be measured as well.
     Namespace::create()?.within(|| {
         for round in 0..rounds {
