@@ -96,12 +96,13 @@ impl Agent {
         self.overlay = claim;
     }
 
-    /// Its blocks of an overlay are nearly used up.
-    pub fn want_addresses(&mut self, overlay: &str) {
+    /// Its blocks of an overlay are nearly used up. Returns whether there is a master to ask.
+    pub fn want_addresses(&mut self, overlay: &str) -> bool {
         if self.registered {
             let message = ToMaster::MoreAddresses { overlay: overlay.to_owned() };
             self.effects.push_back(Effect::ToMaster(Box::new(message)));
         }
+        self.registered
     }
 
     /// The link to a master stands: introduce yourself.

@@ -10,20 +10,23 @@ use serde_json::Value;
 
 use crate::error::PluginError;
 use crate::leases::{Holder, LeaseStore};
+use crate::state;
 
 /// Does what `request` asks of the address plugin.
 pub(crate) fn handle(request: &Request) -> Result<Option<Value>, PluginError> {
     let teardown = TeardownConfig::read(&request.config)?;
     let directory = lease_directory(&request.config, &request.network)?;
     let store = || LeaseStore::open(Holder::Ipam, &teardown.data_dir, directory, &request.network);
-    let completed = || crate::state::completed(&request.config, &teardown.data_dir);
+    let completed = || state::completed(&request.config, &teardown.data_dir);
     let config = || completed().map(|completed| completed.config);
     match &request.command {
         Command::Add(attachment) => {
-            let config = IpamConfig::read(&config()?)?;
-            let store = store()?;
-            let _lock = store.lock(&attachment.key)?;
-            let result = take(&store, &config, attachment)?;
+            let result = state::with_addresses(&request.config, &teardown.data_dir, |known| {
+                let config = IpamConfig::read(&known.config)?;
+                let store = store()?;
+                let _lock = store.lock(&attachment.key)?;
+                take(&store, &config, attachment)
+            })?;
             Ok(Some(result.to_json(request.version)))
         }
         Command::Del(attachment) => {

@@ -27,38 +27,43 @@ use crate::{daemon, delegate, ipam, state};
 /// Does what `request` asks of the overlay plugin.
 pub(crate) fn handle(request: &Request) -> Result<Option<Value>, PluginError> {
     let teardown = TeardownConfig::read(&request.config)?;
-    // What cannot be read must not make a directory.
-    let config = match &request.command {
-        Command::Add(_) | Command::Check(_) | Command::Status => {
-            let completed = state::completed(&request.config, &teardown.data_dir)?;
-            Some((OverlayConfig::read(&completed.config)?, completed.daemon))
-        }
-        Command::Del(_) | Command::Gc | Command::Version => None,
-    };
     let directory = lease_directory(&request.config, &request.network)?;
-    let store = LeaseStore::open(Holder::Overlay, &teardown.data_dir, directory, &request.network)?;
-    let overlay = Overlay { request, teardown, store };
-    match (&request.command, &config) {
-        (Command::Add(attachment), Some((config, daemon))) => {
-            let result = overlay.add(config, attachment)?;
-            if let Some(socket) = daemon {
-                daemon::tell(socket);
-            }
+    let (data_dir, network) = (&teardown.data_dir, &request.network);
+    let overlay = || -> Result<Overlay, PluginError> {
+        let store = LeaseStore::open(Holder::Overlay, data_dir, directory, network)?;
+        Ok(Overlay { request, teardown: &teardown, store })
+    };
+    let config = || -> Result<OverlayConfig, PluginError> {
+        Ok(OverlayConfig::read(&state::completed(&request.config, data_dir)?.config)?)
+    };
+    // What cannot be read must not make a directory.
+    match &request.command {
+        Command::Add(attachment) => {
+            let result = state::with_addresses(&request.config, data_dir, |known| {
+                let config = OverlayConfig::read(&known.config)?;
+                let result = overlay()?.add(&config, attachment)?;
+                known.daemon.as_deref().inspect(|socket| daemon::tell(socket));
+                Ok(result)
+            })?;
             Ok(Some(result.to_json(request.version)))
         }
-        (Command::Check(attachment), Some((config, _))) => {
-            overlay.check(config, attachment).map(|()| None)
+        Command::Check(attachment) => {
+            let config = config()?;
+            overlay()?.check(&config, attachment).map(|()| None)
         }
-        (Command::Status, Some((config, _))) => overlay.status(config).map(|()| None),
-        (Command::Del(attachment), _) => overlay.del(attachment).map(|()| None),
-        (Command::Gc, _) => overlay.collect().map(|()| None),
-        _ => Ok(None),
+        Command::Status => {
+            let config = config()?;
+            overlay()?.status(&config).map(|()| None)
+        }
+        Command::Del(attachment) => overlay()?.del(attachment).map(|()| None),
+        Command::Gc => overlay()?.collect().map(|()| None),
+        Command::Version => Ok(None),
     }
 }
 
 struct Overlay<'a> {
     request: &'a Request,
-    teardown: TeardownConfig,
+    teardown: &'a TeardownConfig,
     store: LeaseStore,
 }
 

@@ -3,9 +3,11 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use mizzen_cni_core::error::Code;
 use mizzen_cni_core::state::{OverlaysState, STATE_FILE, STATE_VERSION, complete, named_overlay};
 use serde_json::{Map, Value};
 
+use crate::daemon;
 use crate::error::PluginError;
 
 /// A configuration that says everything.
@@ -14,6 +16,28 @@ pub(crate) struct Completed {
     pub(crate) config: Map<String, Value>,
     /// Where the daemon listens whose overlay it named.
     pub(crate) daemon: Option<PathBuf>,
+}
+
+/// Does `work` with a configuration that says everything. If all addresses of an overlay that it
+/// named are leased, the daemon is asked for more, and `work` is done again with them.
+pub(crate) fn with_addresses<T>(
+    config: &Map<String, Value>,
+    data_dir: &Path,
+    work: impl Fn(&Completed) -> Result<T, PluginError>,
+) -> Result<T, PluginError> {
+    /// Others that came at once may have taken what was given.
+    const MOST: usize = 8;
+    let mut attempts = 0;
+    loop {
+        let known = completed(config, data_dir)?;
+        let outcome = work(&known);
+        let short = matches!(&outcome, Err(error) if error.code() == Code::Exhausted);
+        attempts += 1;
+        match &known.daemon {
+            Some(socket) if short && attempts < MOST && daemon::gets_addresses(socket) => {}
+            _ => return outcome,
+        }
+    }
 }
 
 /// `config` with the share of the overlay that it only names.

@@ -2,7 +2,7 @@
 //!
 //! The daemon writes `overlays.json` into the directory of the leases whenever its share of
 //! an overlay changes, complete and at once. A plugin reads it at ADD, so it works from the
-//! last known state while the daemon is away, and needs no answer while it is there.
+//! last known state while the daemon is away, and asks it only when all addresses are leased.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

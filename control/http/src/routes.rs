@@ -171,6 +171,7 @@ const NODE_CALLS: &[&str] = &[
     "POST /v1/cluster/expel",
     "POST /v1/cluster/leave",
     "POST /v1/cluster/overlay-agents",
+    "POST /v1/cni/addresses",
     "POST /v1/cni/attached",
     "GET /v1/dns-records",
     "GET, DELETE /v1/dns-records/{name}",
@@ -322,6 +323,7 @@ fn policies() -> Router<App> {
 fn cluster() -> Router<App> {
     Router::new()
         .route("/v1/cluster/{*path}", any(services::pass_cluster))
+        .route("/v1/cni/addresses", post(services::pass_addresses))
         .route("/v1/cni/attached", post(services::pass_attached))
         .layer(from_fn(changes_by_socket))
 }

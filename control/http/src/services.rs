@@ -45,6 +45,14 @@ pub async fn pass_attached(
     pass_to(&app, Addressee::Attached, request, app.limits.services_body).await
 }
 
+/// A CNI plugin found all addresses leased.
+pub async fn pass_addresses(
+    State(app): State<App>,
+    request: Request,
+) -> Result<Response, HttpError> {
+    pass_to(&app, Addressee::Addresses, request, app.limits.services_body).await
+}
+
 async fn pass_to(
     app: &App,
     to: Addressee,

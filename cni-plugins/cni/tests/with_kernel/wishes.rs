@@ -254,6 +254,51 @@ fn killed_plugins_give_no_address_twice() {
 }
 
 #[test]
+fn the_daemon_is_asked_for_addresses_when_all_are_leased() {
+    let (mut host, pod) = (Host::new(), Namespace::new());
+    let (dir, socket) = (host.dir.path().to_owned(), host.dir.path().join("mizzen.sock"));
+    host.config = json!({
+        "cniVersion": "1.0.0", "name": "dcos", "type": "mizzen-overlay", "overlay": "blue",
+        "ipam": { "dataDir": dir },
+    });
+    let give = |blocks: &[&str]| {
+        let blocks: Vec<Value> = blocks.iter().map(|net| json!({ "subnet": net })).collect();
+        let blue = json!({ "bridge": "m-blue", "mtu": 1400, "blocks": blocks });
+        let state = json!({ "version": 1, "socket": socket, "overlays": { "blue": blue } });
+        std::fs::write(dir.join("overlays.json"), state.to_string()).unwrap();
+    };
+    // The network's, the bridge's, broadcast, and one.
+    give(&["9.0.5.0/30"]);
+    assert_eq!(address(&host.add("c1", &pod)), ip("9.0.5.2"));
+    let other = Namespace::new();
+    host.call("ADD", &container("c2", &other)).refusal(100);
+
+    let daemon = UnixListener::bind(&socket).unwrap();
+    let asked = |answer: &str, given: &dyn Fn()| {
+        let (mut stream, _) = daemon.accept().unwrap();
+        let mut request = [0; 256];
+        let length = stream.read(&mut request).unwrap();
+        given();
+        stream.write_all(format!("HTTP/1.1 {answer}\r\n\r\n").as_bytes()).unwrap();
+        String::from_utf8_lossy(&request[..length]).into_owned()
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| asked("503 Service Unavailable", &|| ()));
+        host.call("ADD", &container("c2", &other)).refusal(100);
+    });
+    std::thread::scope(|scope| {
+        let told = scope.spawn(|| {
+            let both = || give(&["9.0.5.0/30", "9.0.6.0/30"]);
+            [asked("204 No Content", &both), asked("204 No Content", &|| ())]
+        });
+        assert_eq!(address(&host.add("c2", &other)), ip("9.0.6.2"));
+        let [first, then] = told.join().unwrap();
+        assert!(first.starts_with("POST /v1/cni/addresses HTTP/1.1\r\n"), "{first}");
+        assert!(then.starts_with("POST /v1/cni/attached HTTP/1.1\r\n"), "{then}");
+    });
+}
+
+#[test]
 fn the_daemon_is_told_before_the_runtime_and_holds_nothing_up() {
     let (mut host, pod) = (Host::new(), Namespace::new());
     let socket = host.dir.path().join("mizzen.sock");

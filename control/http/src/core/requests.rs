@@ -77,6 +77,8 @@ pub enum Addressee {
     Policies,
     /// Another runtime's containers: `/v1/cni/attached`.
     Attached,
+    /// More addresses for containers: `/v1/cni/addresses`.
+    Addresses,
 }
 
 /// What becomes of a framework's call.

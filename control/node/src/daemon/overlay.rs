@@ -18,6 +18,7 @@ use crate::several::several;
 use driver::Order;
 use encryption::EncryptionPart;
 use fast_path::{FastPathPart, Look};
+use mizzen_http::core::ServicesReply;
 use mizzen_kernel::network::NetworkSpec;
 use mizzen_kernel::tunnels::{PROTOCOL, RemovalMonitor, TunnelReport, Tunnels, underlay_mtu};
 use mizzen_membership::identity::node_of;
@@ -36,6 +37,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 /// What is removed at once is looked at together, after this.
@@ -68,6 +70,8 @@ pub(crate) struct Overlay {
     narrow: Vec<String>,
     /// When more blocks of an overlay were asked for.
     asked: BTreeMap<String, Mono>,
+    /// Plugins that wait for them.
+    short: Vec<oneshot::Sender<ServicesReply>>,
     /// Entries of tunnels that were made, mended or removed since the start.
     changed: u64,
     /// Whether a share waits for the pass over the network that makes its bridges.
@@ -96,6 +100,7 @@ impl Overlay {
             look_at: None,
             narrow: Vec::new(),
             asked: BTreeMap::new(),
+            short: Vec::new(),
             changed: 0,
             granted: false,
             expected: false,
@@ -263,6 +268,7 @@ impl Core {
     pub(crate) fn note_pass(&mut self, changed: u32, now: Mono) {
         let expected = std::mem::take(&mut self.overlay.expected);
         if std::mem::take(&mut self.overlay.granted) {
+            self.answer_short();
             self.follow_grant();
             self.introduce();
         }

@@ -48,6 +48,7 @@ impl Core {
                         // Other runtimes use addresses up as well.
                         return self.want_addresses(clock::now().mono);
                     }
+                    Addressee::Addresses => return self.get_addresses(reply, clock::now().mono),
                 };
                 let _ = reply.send(answer);
             }

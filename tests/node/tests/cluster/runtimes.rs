@@ -6,6 +6,7 @@ use mizzen_tests_node::apps::PORT;
 use mizzen_tests_node::node::Node;
 use mizzen_tests_node::{SOON, eventually, in_lab_of, kernel, lab};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -105,6 +106,29 @@ fn await_reached(from: &Node, at: IpAddr, when: &str) {
 
 fn leases(node: &Node) -> Value {
     node.json(&["overlay"])["overlays"][0]["leases"].clone()
+}
+
+#[test]
+fn more_containers_at_once_than_the_node_has_addresses() {
+    in_lab_of(1, || {
+        // Five addresses in each block.
+        let one = first(&["--overlay-network", "9.7.0.0/24", "--overlay-prefix", "29"]);
+        await_agents(1);
+        let installed = Installed::on(&one);
+        let containers: Vec<Container> = (0..12).map(|_| Container::start()).collect();
+        let given: BTreeSet<IpAddr> = std::thread::scope(|scope| {
+            let add = |(at, container)| {
+                let installed = &installed;
+                scope.spawn(move || installed.call("ADD", &format!("c{at}"), container).unwrap())
+            };
+            let added: Vec<_> = containers.iter().enumerate().map(add).collect();
+            added.into_iter().map(|added| address(&added.join().unwrap())).collect()
+        });
+        assert_eq!(given.len(), 12, "{given:?}");
+        for (at, container) in containers.iter().enumerate() {
+            installed.call("DEL", &format!("c{at}"), container).unwrap();
+        }
+    });
 }
 
 #[test]

@@ -2,7 +2,9 @@
 
 use super::super::build::{self, overlay_specs};
 use super::super::core::Core;
+use super::super::replies::{empty, refuse};
 use crate::config::Role;
+use mizzen_http::core::ServicesReply;
 use mizzen_kernel::leases::observe_addresses;
 use mizzen_plan::overlay::OverlaySpec;
 use mizzen_store::Store;
@@ -11,6 +13,7 @@ use mizzen_types::overlay::{NodeOverlay, OverlayClaim, OverlayGrant};
 use mizzen_types::time::Mono;
 use std::net::IpAddr;
 use std::time::Duration;
+use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 /// Key of the share in the store.
@@ -19,6 +22,8 @@ const GRANT: &str = "overlay/grant";
 const NEARLY_USED: f64 = 0.9;
 /// A master that gave no further block is asked again after this.
 const ASK_AGAIN: Duration = Duration::from_secs(60);
+/// A master that has not answered by then gives none.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(5);
 
 /// The share of a former process.
 pub(crate) fn kept_grant(store: &Store) -> anyhow::Result<Option<OverlayGrant>> {
@@ -92,22 +97,65 @@ impl Core {
 
     /// Asks for more blocks where those that are there are nearly used up.
     pub(crate) fn want_addresses(&mut self, now: Mono) {
-        let Some(grant) = &self.overlay.grant else { return };
-        let specs = overlay_specs(&self.config, grant);
-        let short = specs.iter().filter(|spec| is_short(spec, &leases(spec)));
-        let lately = |name: &String| {
-            self.overlay.asked.get(name).is_some_and(|at| now.since(*at) < ASK_AGAIN)
-        };
-        let names: Vec<String> =
-            short.map(|spec| spec.name.clone()).filter(|name| !lately(name)).collect();
-        for name in names {
-            self.overlay.asked.insert(name.clone(), now);
-            if let Some(agent) = self.agent.as_mut() {
-                info!(overlay = name, "addresses are nearly used up; asking for another block");
-                agent.want_addresses(&name);
+        self.ask_for_blocks(now);
+    }
+
+    /// A plugin found all addresses leased: it is answered when there are more and plugins can
+    /// read it, or at once if there will not be any.
+    pub(crate) fn get_addresses(&mut self, reply: oneshot::Sender<ServicesReply>, now: Mono) {
+        match self.ask_for_blocks(now) {
+            Asked::Lately => self.overlay.short.push(reply),
+            // They were given, and plugins cannot read it yet.
+            Asked::NotNeeded if self.overlay.granted => self.overlay.short.push(reply),
+            Asked::NotNeeded => drop(reply.send(empty(204))),
+            Asked::InVain => {
+                drop(reply.send(refuse(503, "no master gives further addresses now").reply()));
             }
         }
+        // Who went away meanwhile is no concern.
+        self.overlay.short.retain(|reply| !reply.is_closed());
     }
+
+    /// Plugins can read the node's share.
+    pub(super) fn answer_short(&mut self) {
+        for reply in self.overlay.short.drain(..) {
+            let _ = reply.send(empty(204));
+        }
+    }
+
+    /// Asks where it was not done lately, and says whether an answer may be on its way.
+    fn ask_for_blocks(&mut self, now: Mono) -> Asked {
+        let Some(grant) = &self.overlay.grant else { return Asked::InVain };
+        let specs = overlay_specs(&self.config, grant);
+        let short = specs.into_iter().filter(|spec| is_short(spec, &leases(spec)));
+        let names: Vec<String> = short.map(|spec| spec.name).collect();
+        let mut outcome = if names.is_empty() { Asked::NotNeeded } else { Asked::InVain };
+        for name in names {
+            let asked = self.overlay.asked.get(&name).map(|at| now.since(*at));
+            if asked.is_none_or(|ago| ago >= ASK_AGAIN) {
+                let Some(agent) = self.agent.as_mut() else { continue };
+                if !agent.want_addresses(&name) {
+                    continue;
+                }
+                info!(overlay = name, "addresses are nearly used up; asking for another block");
+                self.overlay.asked.insert(name, now);
+            }
+            if asked.is_none_or(|ago| ago < ANSWERED_WITHIN || ago >= ASK_AGAIN) {
+                outcome = Asked::Lately;
+            }
+        }
+        outcome
+    }
+}
+
+/// What asking the master for more blocks has come to.
+enum Asked {
+    /// No overlay is short of addresses.
+    NotNeeded,
+    /// It may answer yet.
+    Lately,
+    /// There is none, or it gave nothing.
+    InVain,
 }
 
 /// Addresses of an overlay that have a lease on this node.
