@@ -10,8 +10,8 @@
 
 mod file;
 
-pub(crate) use file::{ContainerLock, LeaseError};
-use file::{failed, last, lock, read_record, remember, remove, write};
+pub(crate) use file::{ContainerLock, LeaseError, failed, lock, remove, write};
+use file::{last, read_record, remember};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::DirBuilder;

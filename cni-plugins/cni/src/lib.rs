@@ -4,9 +4,9 @@
 //! environment and standard input, changes the kernel, writes one JSON object and ends.
 //! What to do is decided by `mizzen-cni-core`; this package carries it out.
 //!
-//! Nothing is remembered but the leases, which are files, and what the kernel has. The links of a container are
-//! found again by a name that follows from the container's, so that DEL can clean up
-//! after a plugin that was killed anywhere on its way.
+//! Nothing is remembered but the leases and the records of published ports, which are files, and
+//! what the kernel has. The links of a container are found again by a name that follows from
+//! the container's, so that DEL can clean up after a plugin that was killed anywhere on its way.
 
 mod daemon;
 mod delegate;

@@ -1,14 +1,18 @@
 //! `mizzen-portmap`: ports of the host that lead to a container.
 //!
-//! A published port is an element of a map in the kernel, with a mark that says whose it is.
-//! The plugin remembers nothing else: DEL and GC read the marks. All entries of a container
-//! appear at once or not at all, so an ADD that is killed leaves nothing half done.
+//! A published port is an element of a map in the kernel, with a mark that says whose it is:
+//! DEL and GC read the marks. All entries of a container appear at once or not at all, so an
+//! ADD that is killed leaves nothing half done. A record of what was published
+//! ([`mod@records`]) is for those who find the entries gone.
+
+mod records;
 
 use std::net::IpAddr;
 
 use mizzen_cni_core::config::valid_attachments;
 use mizzen_cni_core::portmap::{
-    PortmapConfig, Protocol, host_links, plan_ports, port_mark, read_port_mark, table,
+    PortRecord, PortmapConfig, Protocol, loopback_setting, plan_ports, port_mark, read_port_mark,
+    table,
 };
 use mizzen_cni_core::request::{Attachment, Command, Request};
 use mizzen_cni_core::result::pass_on;
@@ -18,6 +22,7 @@ use mizzen_netlink::{
 use serde_json::Value;
 
 use crate::error::PluginError;
+use records::Records;
 
 /// Does what `request` asks of the port plugin.
 pub(crate) fn handle(request: &Request) -> Result<Option<Value>, PluginError> {
@@ -25,7 +30,12 @@ pub(crate) fn handle(request: &Request) -> Result<Option<Value>, PluginError> {
         Command::Add(attachment) => add(request, attachment).map(Some),
         Command::Del(attachment) => {
             let mark = port_mark(&request.network, &attachment.key);
-            remove(&table(&request.config)?, |found| found == mark).map(|()| None)
+            let records = Records::of(request)?;
+            let lock = records.lock()?;
+            records.remove(&attachment.key)?;
+            let gone = remove(&table(&request.config)?, |found| found == mark)?;
+            drop(lock);
+            forget_flows(gone).map(|()| None)
         }
         Command::Check(attachment) => check(request, attachment).map(|()| None),
         Command::Status => status().map(|()| None),
@@ -38,7 +48,19 @@ fn add(request: &Request, attachment: &Attachment) -> Result<Value, PluginError>
     let config = PortmapConfig::read(&request.config)?;
     let entries = plan_ports(&config)?;
     if !entries.is_empty() {
-        publish(&config, &entries, &port_mark(&request.network, &attachment.key))?;
+        let records = Records::of(request)?;
+        let record = PortRecord::new(&request.network, &attachment.key, &request.config);
+        let mark = record.mark();
+        let lock = records.make()?;
+        publish(&config, &entries, &mark)?;
+        // From here on an error takes the entries back: the answer must not lie.
+        let settled = open_loopback(&config, &entries)
+            .and_then(|()| forget_strays(&entries))
+            .and_then(|()| Ok(records.write(&record)?));
+        settled.inspect_err(|_| {
+            let _ = remove(&config.table, |found| found == mark);
+        })?;
+        drop(lock);
     }
     let previous = request.config.get("prevResult").unwrap_or(&Value::Null);
     Ok(pass_on(previous, request.version))
@@ -50,31 +72,16 @@ fn publish(config: &PortmapConfig, entries: &[PortEntry], mark: &str) -> Result<
         Err(error) if error.is_absent() => {
             let spec = PortTableSpec { table: config.table.clone(), except: config.except.clone() };
             nft.ensure_port_table(&spec)?;
-            nft.add_ports(&config.table, entries, mark)?;
+            Ok(nft.add_ports(&config.table, entries, mark)?)
         }
-        other => other?,
+        other => Ok(other?),
     }
-    // From here on an error takes the entries back: the answer must not lie.
-    let settled = open_loopback(config, entries).and_then(|()| forget_strays(entries));
-    settled.inspect_err(|_| {
-        let _ = remove(&config.table, |found| found == mark);
-    })
 }
 
 /// Lets packets from 127.0.0.1 leave by the links to the container.
 fn open_loopback(config: &PortmapConfig, entries: &[PortEntry]) -> Result<(), PluginError> {
-    let by_loopback = |entry: &PortEntry| match entry {
-        PortEntry::Publish { host, to, .. } => {
-            to.is_ipv4() && host.is_none_or(|host| host.is_loopback())
-        }
-        PortEntry::Itself { .. } | PortEntry::Hairpin { .. } => false,
-    };
-    if !config.snat || !entries.iter().any(by_loopback) {
-        return Ok(());
-    }
-    for link in config.prev_result.iter().flat_map(host_links) {
-        let name = format!("net/ipv4/conf/{}/route_localnet", link.replace('.', "/"));
-        match ensure_sysctl(&name, "1") {
+    for link in config.loopback_links(entries) {
+        match ensure_sysctl(&loopback_setting(&link), "1") {
             // A link of which another plugin only told.
             Err(error) if error.is_absent() => {}
             other => other.map(drop)?,
@@ -102,17 +109,25 @@ fn forget_strays(entries: &[PortEntry]) -> Result<(), PluginError> {
     Ok(())
 }
 
-/// Removes the entries with these marks, and the flows that went by them: a client would
-/// otherwise be sent to an address that is nobody's, or somebody else's.
-fn remove(table: &str, condemned: impl Fn(&str) -> bool) -> Result<(), PluginError> {
+/// Removes the entries with these marks, and returns them.
+fn remove(
+    table: &str,
+    condemned: impl Fn(&str) -> bool,
+) -> Result<Vec<PublishedPort>, PluginError> {
     let mut nft = Nft::open()?;
     let found = nft.observe_ports(table)?.into_iter();
     let gone: Vec<PublishedPort> = found.filter(|port| condemned(&port.mark)).collect();
-    if gone.is_empty() {
-        return Ok(());
-    }
     for port in &gone {
         nft.remove_port(table, &port.entry)?;
+    }
+    Ok(gone)
+}
+
+/// Ends the flows that went by entries that are gone: a client would otherwise be sent to an
+/// address that is nobody's, or somebody else's.
+fn forget_flows(gone: Vec<PublishedPort>) -> Result<(), PluginError> {
+    if gone.is_empty() {
+        return Ok(());
     }
     let mut conntrack = Conntrack::open()?;
     for port in gone {
@@ -143,8 +158,13 @@ fn status() -> Result<(), PluginError> {
 
 fn collect(request: &Request) -> Result<(), PluginError> {
     let valid = valid_attachments(&request.config)?;
-    remove(&table(&request.config)?, |mark| {
+    let records = Records::of(request)?;
+    let lock = records.lock()?;
+    records.remove_except(&valid)?;
+    let gone = remove(&table(&request.config)?, |mark| {
         let owner = read_port_mark(mark).filter(|(network, _)| *network == request.network);
         owner.is_some_and(|(_, key)| !valid.contains(&key))
-    })
+    })?;
+    drop(lock);
+    forget_flows(gone)
 }

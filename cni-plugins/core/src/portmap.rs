@@ -1,5 +1,12 @@
 //! Which ports of the host lead to which container: what `mizzen-portmap` is told.
 
+mod record;
+
+pub use record::{
+    PortRecord, RECORD_LOCK, record_data_dir, record_directory, record_name, record_root,
+};
+
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
@@ -60,6 +67,12 @@ pub enum Protocol {
 }
 
 impl Protocol {
+    /// That with this number in IP packets.
+    #[must_use]
+    pub fn of_number(number: u8) -> Option<Self> {
+        [Self::Tcp, Self::Udp, Self::Sctp].into_iter().find(|one| one.number() == number)
+    }
+
     /// Its number in IP packets.
     #[must_use]
     pub fn number(self) -> u8 {
@@ -68,6 +81,16 @@ impl Protocol {
             Self::Udp => 17,
             Self::Sctp => 132,
         }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Sctp => "sctp",
+        })
     }
 }
 
@@ -114,6 +137,33 @@ impl PortmapConfig {
             prev_result: read(config, "prevResult", "prevResult")?,
         })
     }
+
+    /// Links by which packets from 127.0.0.1 leave to the container, given its entries.
+    #[must_use]
+    pub fn loopback_links(&self, entries: &[PortEntry]) -> Vec<String> {
+        let by_loopback = |entry: &PortEntry| match entry {
+            PortEntry::Publish { host, to, .. } => {
+                to.is_ipv4() && host.is_none_or(|host| host.is_loopback())
+            }
+            PortEntry::Itself { .. } | PortEntry::Hairpin { .. } => false,
+        };
+        if !self.snat || !entries.iter().any(by_loopback) {
+            return Vec::new();
+        }
+        self.host_links()
+    }
+
+    /// The host's ends of what the plugins before made, without which there is no container.
+    #[must_use]
+    pub fn host_links(&self) -> Vec<String> {
+        self.prev_result.as_ref().map(host_links).unwrap_or_default()
+    }
+}
+
+/// The setting that lets packets from 127.0.0.1 leave by a link.
+#[must_use]
+pub fn loopback_setting(link: &str) -> String {
+    format!("net/ipv4/conf/{}/route_localnet", link.replace('.', "/"))
 }
 
 /// Name of the table in the kernel, which is all that DEL needs.
@@ -161,8 +211,7 @@ pub fn plan_ports(config: &PortmapConfig) -> Result<Vec<PortEntry>, PortmapError
 }
 
 /// The host's ends of what the plugins before us made: bridge and pair.
-#[must_use]
-pub fn host_links(result: &CniResult) -> Vec<String> {
+fn host_links(result: &CniResult) -> Vec<String> {
     let host =
         result.interfaces.iter().filter(|one| one.sandbox.as_deref().is_none_or(str::is_empty));
     host.map(|one| one.name.clone()).filter(|name| is_ifname(name)).collect()

@@ -53,7 +53,7 @@ pub use error::NetlinkError;
 pub use link::{IfIndex, LinkChange, LinkState};
 pub use mizzen_net_words::{Mac, PortEntry, Protocol};
 pub use monitor::{LinkMonitor, RemovalMonitor};
-pub use netns::{HomeNamespace, in_namespace};
+pub use netns::{HomeNamespace, in_namespace, namespace_name};
 pub use nft::{
     ChainState, ForwardRule, MasqueradeRule, Nft, OverlayTableSpec, PlainTunnels, RuleState,
     UntrackedTunnels,

@@ -8,6 +8,7 @@ use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use netlink_sys::{Socket, SocketAddr};
 
 use crate::error::NetlinkError;
+use crate::ports::marks;
 
 /// Tells that something happened to a link of one network namespace, or to its addresses.
 pub struct LinkMonitor {
@@ -57,6 +58,8 @@ enum Ours {
     Protocol(u8),
     /// A table of nf_tables with this name.
     Table(String),
+    /// Such a table with elements of others, as far as they are to stay.
+    Ports(String, Box<dyn Fn(&str) -> bool + Send>),
 }
 
 impl RemovalMonitor {
@@ -90,6 +93,21 @@ impl RemovalMonitor {
     pub fn open_table(name: &str) -> Result<Self, NetlinkError> {
         let groups = [libc::NFNLGRP_NFTABLES as u32];
         Self::listen(NETLINK_NETFILTER, &groups, Ours::Table(name.to_owned()))
+    }
+
+    /// Listens from now on, in the network namespace of the calling thread, for removals of the
+    /// table `name` of published ports, of its chains, rules and maps, and of those of its
+    /// entries whose mark `stays`.
+    ///
+    /// # Errors
+    ///
+    /// [`NetlinkError::Open`] if the kernel gives no socket.
+    pub fn open_ports(
+        name: &str,
+        stays: impl Fn(&str) -> bool + Send + 'static,
+    ) -> Result<Self, NetlinkError> {
+        let groups = [libc::NFNLGRP_NFTABLES as u32];
+        Self::listen(NETLINK_NETFILTER, &groups, Ours::Ports(name.to_owned(), Box::new(stays)))
     }
 
     fn listen(protocol: isize, groups: &[u32], ours: Ours) -> Result<Self, NetlinkError> {
@@ -132,6 +150,11 @@ impl RemovalMonitor {
         match &self.ours {
             Ours::Protocol(protocol) => is_removal(*protocol, kind, payload),
             Ours::Table(name) => is_removal_from(name, kind, payload),
+            Ours::Ports(name, stays) => {
+                is_removal_from(name, kind, payload)
+                    || (is_about(name, kind, payload, &[NFT_ENTRY_REMOVAL])
+                        && marks(payload).iter().any(|mark| stays(mark)))
+            }
         }
     }
 }
@@ -167,9 +190,13 @@ fn is_removal(protocol: u8, kind: u16, payload: &[u8]) -> bool {
     }
 }
 
-/// Whether the table of this name, a chain or a rule of it was removed.
+/// Whether the table of this name, a chain, a rule or a map of it was removed.
 fn is_removal_from(table: &str, kind: u16, payload: &[u8]) -> bool {
-    if !NFT_REMOVALS.contains(&i32::from(kind)) {
+    is_about(table, kind, payload, &NFT_REMOVALS)
+}
+
+fn is_about(table: &str, kind: u16, payload: &[u8], kinds: &[u16]) -> bool {
+    if !kinds.contains(&kind) {
         return false;
     }
     let name = attribute(payload, NFT_HEADER, NFT_TABLE);
@@ -221,14 +248,21 @@ const LINK_HEADER: usize = 16;
 const NEIGHBOUR_HEADER: usize = 12;
 const RULE_HEADER: usize = 12;
 const NFT_HEADER: usize = 4;
-/// Removals of tables, of chains and of rules.
-const NFT_REMOVALS: [i32; 3] = [
-    (libc::NFNL_SUBSYS_NFTABLES << 8) | libc::NFT_MSG_DELTABLE,
-    (libc::NFNL_SUBSYS_NFTABLES << 8) | libc::NFT_MSG_DELCHAIN,
-    (libc::NFNL_SUBSYS_NFTABLES << 8) | libc::NFT_MSG_DELRULE,
+/// Removals of tables, of chains, of rules and of maps.
+const NFT_REMOVALS: [u16; 4] = [
+    nft(libc::NFT_MSG_DELTABLE),
+    nft(libc::NFT_MSG_DELCHAIN),
+    nft(libc::NFT_MSG_DELRULE),
+    nft(libc::NFT_MSG_DELSET),
 ];
-/// In all three the attribute with the name of the table has the same number.
+const NFT_ENTRY_REMOVAL: u16 = nft(libc::NFT_MSG_DELSETELEM);
+/// In all of them the attribute with the name of the table has the same number.
 const NFT_TABLE: u16 = 1;
+
+const fn nft(message: i32) -> u16 {
+    ((libc::NFNL_SUBSYS_NFTABLES << 8) | message) as u16
+}
+
 /// Attributes that `libc` does not name.
 const NDA_PROTOCOL: u16 = 12;
 const FRA_PROTOCOL: u16 = 21;

@@ -56,7 +56,7 @@ impl HomeNamespace {
     ///
     /// [`NetlinkError::Namespace`] without proc.
     pub fn open() -> Result<Self, NetlinkError> {
-        let path = Path::new("/proc/thread-self/ns/net");
+        let path = Path::new(OWN);
         Ok(Self { file: File::open(path).map_err(|source| refused(path, source))? })
     }
 
@@ -94,6 +94,24 @@ impl HomeNamespace {
         Ok(outcome)
     }
 }
+
+/// A name of the network namespace of the calling thread, by which files about it can be told
+/// from those about others: no namespace that is there at the same time has it, nor any of
+/// before the machine was started.
+///
+/// # Errors
+///
+/// [`NetlinkError::Namespace`] if the kernel does not tell.
+pub fn namespace_name() -> Result<String, NetlinkError> {
+    let (boot, own) = (Path::new(BOOT), Path::new(OWN));
+    let boot = std::fs::read_to_string(boot).map_err(|source| refused(boot, source))?;
+    let own = std::fs::metadata(own).map_err(|source| refused(own, source))?;
+    Ok(format!("{}-{}", boot.trim_end(), own.ino()))
+}
+
+/// Another one each time that the machine is started.
+const BOOT: &str = "/proc/sys/kernel/random/boot_id";
+const OWN: &str = "/proc/thread-self/ns/net";
 
 fn refused(path: &Path, source: io::Error) -> NetlinkError {
     NetlinkError::Namespace { path: path.to_owned(), source }

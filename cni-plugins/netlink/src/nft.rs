@@ -181,7 +181,10 @@ impl Nft {
     }
 
     /// The fingerprints of the rules in our chains, in order.
-    fn observe_fingerprints(&mut self, table: &str) -> Result<Vec<String>, NetlinkError> {
+    pub(crate) fn observe_fingerprints(
+        &mut self,
+        table: &str,
+    ) -> Result<Vec<String>, NetlinkError> {
         let attributes = vec![RuleAttribute::Table(table.to_owned())];
         let request = message(NfTablesMessage::GetRule(RuleMessage { attributes }));
         let found = self.connection.dump(request, read_rule);

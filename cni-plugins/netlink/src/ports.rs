@@ -45,7 +45,7 @@ pub struct PortTableSpec {
 }
 
 /// An element as the kernel shows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PublishedPort {
     /// The element.
     pub entry: PortEntry,
@@ -54,23 +54,31 @@ pub struct PublishedPort {
 }
 
 impl Nft {
-    /// Makes the table unless it is there. One that is there is left as it is, because what
-    /// is in its maps belongs to others.
+    /// Makes sure that the table is there with its maps and its rules. The addresses that are left
+    /// out of one that is there stay what they are, and so does what is in its maps: it belongs to
+    /// others.
     ///
     /// # Errors
     ///
     /// [`NetlinkError::Request`] if the kernel refuses, for instance because it was built
     /// without `NFT_NAT` or `NFT_FIB_INET`.
     pub fn ensure_port_table(&mut self, spec: &PortTableSpec) -> Result<Ensured<()>, NetlinkError> {
-        if self.observe_tables()?.contains(&spec.table) {
+        let before = self.observe_fingerprints(&spec.table)?;
+        if before == rules::marks() {
             return Ok(Ensured::Unchanged(()));
         }
-        match self.connection.batch(rules::table_batch(spec)) {
-            Ok(()) => Ok(Ensured::Created(())),
-            // Another process was faster.
-            Err(refusal) if refusal.is(libc::EEXIST) => Ok(Ensured::Unchanged(())),
-            Err(refusal) => Err(refusal.to("create", object(&spec.table))),
-        }
+        let batch = rules::table_batch(spec);
+        self.connection.batch(batch).map_err(|refusal| refusal.to("make", object(&spec.table)))?;
+        Ok(if before.is_empty() { Ensured::Created(()) } else { Ensured::Repaired(()) })
+    }
+
+    /// Whether the table has its rules, without which its entries lead nowhere.
+    ///
+    /// # Errors
+    ///
+    /// [`NetlinkError::Request`] if the kernel has no nf_tables.
+    pub fn has_port_rules(&mut self, table: &str) -> Result<bool, NetlinkError> {
+        Ok(self.observe_fingerprints(table)? == rules::marks())
     }
 
     /// Adds entries, all or none, with the mark of their owner (at most 253 bytes).
@@ -346,6 +354,23 @@ fn read(set: Set, payload: &[u8]) -> Result<Vec<PublishedPort>, DecodeError> {
         }
     }
     Ok(found)
+}
+
+/// The marks of the elements that a message is about.
+pub(crate) fn marks(payload: &[u8]) -> Vec<String> {
+    let Ok(header) = NetfilterHeader::parse(payload) else { return Vec::new() };
+    let mut marks = Vec::new();
+    for attribute in attributes_after(&header, payload, |nla| SetElementList::parse(nla)) {
+        let SetElementList::Elements(list) = attribute else { continue };
+        for element in list {
+            let ListAttribute::Element(parts) = element else { continue };
+            marks.extend(parts.iter().find_map(|part| match part {
+                SetElementAttribute::UserData(bytes) => comment(bytes),
+                _ => None,
+            }));
+        }
+    }
+    marks
 }
 
 fn read_element(set: Set, parts: &[SetElementAttribute]) -> Option<PublishedPort> {

@@ -8,11 +8,13 @@ mod filters;
 mod marks;
 mod sockets;
 
+use crate::published::observe_missing;
 use mizzen_netlink::{LinkState, Netlink, NetlinkError, observe_clock, observe_sysctl};
 use mizzen_plan::doctor::{Cgroups, ClockState, Link, Look, Machine, User, Wanted, setting_names};
 use mizzen_types::error::chain;
 use rustix::process::geteuid;
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// Looks at everything that a node of this configuration depends on, from the network of the
 /// calling thread.
@@ -25,6 +27,10 @@ pub fn observe(wanted: &Wanted, daemon: Option<u32>, cgroups: Look<Cgroups>) -> 
     let (chains, rules) = filters::observe();
     let leftovers = match &links {
         Ok(links) => marks::observe(wanted, daemon, links),
+        Err(error) => Err(error.clone()),
+    };
+    let unpublished = match &links {
+        Ok(links) => observe_unpublished(wanted, links),
         Err(error) => Err(error.clone()),
     };
     let settings = observe_settings(wanted, links.as_deref().unwrap_or_default());
@@ -44,7 +50,17 @@ pub fn observe(wanted: &Wanted, daemon: Option<u32>, cgroups: Look<Cgroups>) -> 
         directories: files::observe_directories(wanted),
         resolv_conf: files::read("/etc/resolv.conf"),
         leftovers,
+        unpublished,
     }
+}
+
+fn observe_unpublished(wanted: &Wanted, links: &[Link]) -> Look<Vec<String>> {
+    if !geteuid().is_root() {
+        return Err("only root sees them".to_owned());
+    }
+    let links = links.iter().map(|link| link.name.clone()).collect();
+    let leases = Path::new(&wanted.state_dir).join("leases");
+    observe_missing(&leases, &wanted.port_table, &links).map_err(|error| chain(&error))
 }
 
 fn observe_links() -> Result<Vec<Link>, NetlinkError> {

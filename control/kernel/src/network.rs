@@ -6,6 +6,7 @@
 mod ports;
 
 use crate::leases::LeasesError;
+use crate::published::{PublishedError, ensure_published};
 use ipnet::IpNet;
 use mizzen_cni_core::plan::mac_of;
 use mizzen_ebpf_loader::JUDGED_MARK;
@@ -96,6 +97,9 @@ pub enum NetworkError {
     /// Nobody knows whose the containers' links are.
     #[error(transparent)]
     Leases(#[from] LeasesError),
+    /// Ports of this host that lead to containers.
+    #[error(transparent)]
+    Published(#[from] PublishedError),
     /// The CNI configuration could not be written or removed.
     #[error("cannot write {path}")]
     Configuration {
@@ -112,6 +116,8 @@ pub enum NetworkError {
 pub struct Report {
     /// Objects that were made or mended.
     pub changed: u32,
+    /// Ports of this host that were published again.
+    pub published: usize,
     /// What went wrong; empty if the node is as it should be.
     pub errors: Vec<NetworkError>,
 }
@@ -123,6 +129,18 @@ impl Report {
             Ok(Ensured::Created(_) | Ensured::Repaired(_)) => self.changed += 1,
             Err(error) => self.errors.push(error),
         }
+    }
+
+    /// After bridges: a container whose bridge is not there is not connected.
+    fn restore_published(&mut self, netlink: &mut Netlink, spec: &NetworkSpec) {
+        let links = match netlink.observe_links().map_err(kernel("published ports")) {
+            Ok(links) => links.into_iter().map(|link| link.name).collect(),
+            Err(error) => return self.errors.push(error),
+        };
+        let restored = ensure_published(&spec.leases, &spec.port_table, &links);
+        self.changed += restored.changed;
+        self.published += restored.ports;
+        self.errors.extend(restored.errors.into_iter().map(NetworkError::from));
     }
 }
 
@@ -184,6 +202,7 @@ pub fn ensure_network(spec: &NetworkSpec) -> Report {
             }
         }
         report.note(ensure_table(spec));
+        report.restore_published(&mut netlink, spec);
     }
     if !spec.overlays.is_empty() {
         let state = format!("{:#}\n", cni_state(&spec.overlays, &spec.socket));

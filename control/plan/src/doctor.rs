@@ -15,6 +15,7 @@ mod limits;
 mod observed;
 mod paths;
 mod ports;
+mod published;
 mod resolv_conf;
 mod settings;
 #[cfg(test)]
@@ -81,7 +82,7 @@ pub struct Check {
 }
 
 /// Every check, in the order in which people read them.
-pub const CHECKS: [Check; 12] = [
+pub const CHECKS: [Check; 13] = [
     Check { name: "daemon", judge: daemon::judge },
     Check { name: "kernel", judge: features::judge },
     Check { name: "cgroups", judge: cgroups::judge },
@@ -89,6 +90,7 @@ pub const CHECKS: [Check; 12] = [
     Check { name: "limits", judge: limits::judge },
     Check { name: "firewall", judge: firewall::judge },
     Check { name: "ports", judge: ports::judge },
+    Check { name: "published", judge: published::judge },
     Check { name: "mtu", judge: paths::judge },
     Check { name: "clock", judge: clock::judge },
     Check { name: "disk", judge: disk::judge },

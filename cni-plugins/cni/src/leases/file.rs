@@ -11,7 +11,7 @@ use mizzen_cni_core::error::Code;
 use mizzen_cni_core::ipam::{LeaseRecord, PoolError};
 use rustix::fs::{FlockOperation, flock};
 
-/// While it lives, no other plugin process works on the same container.
+/// While it lives, no other plugin process works on the same container, or on the same records.
 pub(crate) struct ContainerLock {
     _file: File,
 }
@@ -42,7 +42,7 @@ impl LeaseError {
     }
 }
 
-pub(super) fn lock(path: &Path) -> Result<ContainerLock, LeaseError> {
+pub(crate) fn lock(path: &Path) -> Result<ContainerLock, LeaseError> {
     let opened = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
     let file = opened.map_err(|source| failed("open", path, source))?;
     loop {
@@ -76,7 +76,7 @@ pub(super) fn remember(hint: &Path, address: IpAddr) -> Result<(), LeaseError> {
 
 /// Writes over what is there, which is an earlier and shorter list or nothing. The file may
 /// have names of leases by now, so at no moment it is empty.
-pub(super) fn write(path: &Path, text: &str) -> Result<(), LeaseError> {
+pub(crate) fn write(path: &Path, text: &str) -> Result<(), LeaseError> {
     let mut options = OpenOptions::new();
     let opened = options.write(true).create(true).truncate(false).mode(0o600).open(path);
     let written = opened.and_then(|mut file| {
@@ -87,13 +87,13 @@ pub(super) fn write(path: &Path, text: &str) -> Result<(), LeaseError> {
     written.map_err(|source| failed("write", path, source))
 }
 
-pub(super) fn remove(path: &Path) -> Result<(), LeaseError> {
+pub(crate) fn remove(path: &Path) -> Result<(), LeaseError> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", path, error)),
         _ => Ok(()),
     }
 }
 
-pub(super) fn failed(request: &'static str, path: &Path, source: io::Error) -> LeaseError {
+pub(crate) fn failed(request: &'static str, path: &Path, source: io::Error) -> LeaseError {
     LeaseError::File { request, path: path.to_owned(), source }
 }

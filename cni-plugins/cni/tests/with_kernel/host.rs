@@ -6,7 +6,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use mizzen_netlink::LinkState;
+use mizzen_cni_core::portmap::{DEFAULT_TABLE, PortRecord, RECORD_LOCK, record_directory};
+use mizzen_netlink::{LinkState, namespace_name};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -108,6 +109,18 @@ impl Host {
         files.filter_map(|file| file.unwrap().file_name().to_str()?.parse().ok()).collect()
     }
 
+    /// Containers with a record of published ports.
+    pub fn port_records(&self) -> BTreeSet<String> {
+        let place = self.namespace.run(|| namespace_name().unwrap());
+        let records = record_directory(self.dir.path(), &place, DEFAULT_TABLE);
+        let files = std::fs::read_dir(records).into_iter().flatten().map(|file| file.unwrap());
+        let records = files.filter(|file| file.file_name() != RECORD_LOCK);
+        let read = |path: PathBuf| -> PortRecord {
+            serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+        };
+        records.map(|file| read(file.path()).container_id).collect()
+    }
+
     /// The host's ends of pairs.
     pub fn pairs(&self) -> Vec<LinkState> {
         let links = self.namespace.netlink().observe_links().unwrap();
@@ -171,6 +184,9 @@ pub fn chained(
     let mut config = config.clone();
     for key in ["cniVersion", "name"] {
         config[key] = host.config[key].clone();
+    }
+    if plugin == PORTMAP {
+        config["dataDir"] = json!(host.dir.path());
     }
     host.finish(host.command(plugin, verb, container), config.to_string().as_bytes())
 }

@@ -1,6 +1,7 @@
 //! Ports of the host, against the real kernel: from outside, from the host, from the
 //! container itself.
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
@@ -118,6 +119,7 @@ fn a_port_is_reached_from_everywhere() {
     assert!(seen(&pod, "192.0.2.1:8080").is_some(), "from the container itself");
     assert!(seen(&pod, "9.0.5.1:8080").is_some());
     assert_eq!(seen(&street.outside, "192.0.2.1:8081"), None);
+    assert_eq!(street.host.port_records(), BTreeSet::from(["c1".to_owned()]));
     drop(server);
     let server = listen(&pod, "[fd01:b::2]:80");
     let seen = |client: &Namespace, to: &str| reach(client, to, &server);
@@ -130,6 +132,7 @@ fn a_port_is_reached_from_everywhere() {
     let server = listen(&pod, "127.0.0.1:80");
     assert_eq!(reach(&street.outside, "192.0.2.1:8080", &server), None);
     assert!(!street.entries().contains("c1"), "{}", street.entries());
+    assert_eq!(street.host.port_records(), BTreeSet::new());
 }
 
 /// `route_localnet` on the bridge must not let containers reach what the host has on its
@@ -192,6 +195,7 @@ fn a_port_has_one_owner_and_a_refusal_leaves_nothing() {
     street.start("c2", &second, &both).refusal(101);
     assert!(!street.entries().contains("c2"), "{}", street.entries());
     assert!(!street.entries().contains("8081"), "{}", street.entries());
+    assert_eq!(street.host.port_records(), BTreeSet::from(["c1".to_owned()]));
 
     let call = |mappings: &Value, previous: Option<Value>| {
         let target = container("c3", &second);
@@ -203,7 +207,7 @@ fn a_port_has_one_owner_and_a_refusal_leaves_nothing() {
     let other = Street::new();
     let result = other.start("c1", &Namespace::new(), &json!([])).result();
     assert_eq!(result["interfaces"].as_array().unwrap().len(), 3);
-    assert_eq!(other.entries(), "");
+    assert_eq!((other.entries(), other.host.port_records()), (String::new(), BTreeSet::new()));
     assert!(other.host.call("DEL", &container("c1", &first)).success);
     other.del("c1", &first);
 }
@@ -224,6 +228,7 @@ fn check_and_gc_know_whose_a_port_is() {
     let mut valid = ports(&json!([]), None);
     valid["cni.dev/valid-attachments"] = json!([{ "containerID": "kept", "ifname": "eth0" }]);
     assert!(call("GC", "kept", &valid).success);
+    assert_eq!(street.host.port_records(), BTreeSet::from(["kept".to_owned()]));
     assert!(call("CHECK", "kept", &ports(&mapping(8080), Some(kept))).success);
     call("CHECK", "gone", &ports(&mapping(8081), Some(gone))).refusal(103);
 }
@@ -241,6 +246,7 @@ fn many_at_once_share_the_table() {
             for key in ["cniVersion", "name"] {
                 config[key] = street.host.config[key].clone();
             }
+            config["dataDir"] = json!(street.host.dir.path());
             let command = street.host.command(PORTMAP, "ADD", &target);
             street.host.start(command, config.to_string().as_bytes())
         })
@@ -249,6 +255,7 @@ fn many_at_once_share_the_table() {
         let output = child.wait_with_output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     }
+    assert_eq!(street.host.port_records().len(), pods.len());
     let server = listen(&pods[7], "9.0.5.9:80");
     assert!(reach(&street.outside, "192.0.2.1:9007", &server).is_some());
 }

@@ -3,12 +3,12 @@
 use std::net::Ipv4Addr;
 
 use ipnet::IpNet;
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NetlinkMessage};
+use netlink_packet_core::{NLM_F_CREATE, NetlinkMessage};
 use netlink_packet_netfilter::NetfilterMessage;
 use netlink_packet_netfilter::nftables::{
     Bitwise, Cmp, DataAttribute, Expressions, Immediate, InetHookNumber, Lookup, Meta, MetaKey,
-    NfTablesMessage, Operator, Payload, Register, SetAttribute, SetFlags, SetMessage, Verdict,
-    VerdictAttribute,
+    NfTablesMessage, Operator, Payload, Register, RuleAttribute, RuleMessage, SetAttribute,
+    SetFlags, SetMessage, Verdict, VerdictAttribute,
 };
 
 use super::{CELL, Family, LINK_BYTES, PortTableSpec, Set, concat, types};
@@ -33,12 +33,11 @@ mod ct {
     pub(super) const STATUS: u32 = 2;
 }
 
-/// The request that makes the table, and fails if there is one.
+/// The request that makes the table, or what is missing of one that is there. Its rules are made
+/// anew, its maps keep what they have.
 pub(super) fn table_batch(spec: &PortTableSpec) -> Vec<NetlinkMessage<NetfilterMessage>> {
     let table = spec.table.as_str();
-    let mut exclusive = new_table(table);
-    exclusive.header.flags |= NLM_F_EXCL;
-    let mut batch = vec![begin(), exclusive];
+    let mut batch = vec![begin(), new_table(table)];
     let numbered = Set::ALL.iter().zip(1..);
     batch.extend(numbered.map(|(set, number)| new_set(table, *set, number)));
     for (name, hook, kind, priority) in [
@@ -49,23 +48,43 @@ pub(super) fn table_batch(spec: &PortTableSpec) -> Vec<NetlinkMessage<NetfilterM
     ] {
         batch.push(new_chain(&ChainSpec { table, name, kind, hook, priority }));
     }
-    batch.push(new_rule(table, "loopback", drop_strangers(), "mizzen 1"));
+    batch.push(remove_rules(table));
+    let rules = rules(spec).into_iter();
+    batch.extend(rules.map(|(chain, rule)| new_rule(table, chain, rule, MARK)));
+    batch.push(end());
+    batch
+}
+
+/// The marks of the rules of a table to which nobody did anything.
+pub(super) fn marks() -> Vec<String> {
+    let spec = PortTableSpec { table: String::new(), except: Vec::new() };
+    vec![MARK.to_owned(); rules(&spec).len()]
+}
+
+const MARK: &str = "mizzen 1";
+
+/// The rules, each with its chain.
+fn rules(spec: &PortTableSpec) -> Vec<(&'static str, Vec<Expressions>)> {
+    let mut rules = vec![("loopback", drop_strangers())];
     for chain in ["arriving", "local"] {
         for set in [Set::Host as fn(Family) -> Set, Set::Any] {
             for family in Family::ALL {
-                let rule = redirect(set(family), &spec.except);
-                batch.push(new_rule(table, chain, rule, "mizzen 1"));
+                rules.push((chain, redirect(set(family), &spec.except)));
             }
         }
     }
     for family in Family::ALL {
         for set in [Set::Itself(family), Set::Hairpin(family)] {
-            batch.push(new_rule(table, "leaving", turn_back(set), "mizzen 1"));
+            rules.push(("leaving", turn_back(set)));
         }
     }
-    batch.push(new_rule(table, "leaving", from_loopback(), "mizzen 1"));
-    batch.push(end());
-    batch
+    rules.push(("leaving", from_loopback()));
+    rules
+}
+
+fn remove_rules(table: &str) -> NetlinkMessage<NetfilterMessage> {
+    let attributes = vec![RuleAttribute::Table(table.to_owned())];
+    request(message(NfTablesMessage::DeleteRule(RuleMessage { attributes })), 0)
 }
 
 fn new_set(table: &str, set: Set, number: u32) -> NetlinkMessage<NetfilterMessage> {

@@ -5,6 +5,7 @@
 
 mod encryption;
 mod others;
+mod published;
 
 use std::net::{IpAddr, TcpStream};
 use std::os::fd::AsFd;

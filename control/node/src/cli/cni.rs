@@ -109,7 +109,11 @@ fn network(args: &CniInstallArgs) -> Value {
                 "ipam": { "type": "mizzen-ipam", "dataDir": args.data_dir },
                 "capabilities": { "ips": true, "mac": true, "bandwidth": true, "dns": true },
             },
-            { "type": "mizzen-portmap", "capabilities": { "portMappings": true } },
+            {
+                "type": "mizzen-portmap",
+                "dataDir": args.data_dir,
+                "capabilities": { "portMappings": true },
+            },
         ],
     })
 }

@@ -171,6 +171,7 @@ pub(crate) async fn build(
     core.guard_listeners();
     core.note_resolver(early);
     core.start_overlay();
+    core.listen_for_removals();
     core.start_policy();
     core.build_agent(seed, inputs, now)?;
     // Its agent is part of what it says of itself.

@@ -373,8 +373,10 @@ impl Core {
     }
 
     pub(crate) fn note_network(&mut self, report: &Report) {
+        self.overlay.published_again += report.published as u64;
         if report.changed > 0 {
-            tracing::info!(changed = report.changed, "the node's network was brought into shape");
+            let (changed, ports) = (report.changed, report.published);
+            tracing::info!(changed, ports, "the node's network was brought into shape");
         }
         if report.errors.is_empty() {
             self.problems.solve("network");

@@ -20,6 +20,7 @@ use encryption::EncryptionPart;
 use fast_path::{FastPathPart, Look};
 use mizzen_http::core::ServicesReply;
 use mizzen_kernel::network::NetworkSpec;
+use mizzen_kernel::published::published_monitors;
 use mizzen_kernel::tunnels::{PROTOCOL, RemovalMonitor, TunnelReport, Tunnels, underlay_mtu};
 use mizzen_membership::identity::node_of;
 use mizzen_membership::view::Change;
@@ -36,7 +37,6 @@ use std::collections::BTreeMap;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
-use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
@@ -74,6 +74,8 @@ pub(crate) struct Overlay {
     short: Vec<oneshot::Sender<ServicesReply>>,
     /// Entries of tunnels that were made, mended or removed since the start.
     changed: u64,
+    /// Ports of this host that were published again since the start.
+    pub(crate) published_again: u64,
     /// Whether a share waits for the pass over the network that makes its bridges.
     granted: bool,
     /// Whether the next pass over the network has something new to make.
@@ -102,6 +104,7 @@ impl Overlay {
             asked: BTreeMap::new(),
             short: Vec::new(),
             changed: 0,
+            published_again: 0,
             granted: false,
             expected: false,
             healing: Healing::default(),
@@ -169,7 +172,7 @@ pub(super) fn teardown_tunnels(config: &Config) -> Vec<String> {
 }
 
 impl Core {
-    /// Starts what makes tunnels, and what listens for removals.
+    /// Starts what makes tunnels.
     pub(crate) fn start_overlay(&mut self) {
         if !self.config.has(Role::Overlay) {
             return;
@@ -186,10 +189,42 @@ impl Core {
             Err(error) => warn!(error = format!("{error:#}"), "paths are not probed"),
         }
         self.start_fast_path();
-        if let Err(error) = listen(&self.config.instance.filter_table(), &self.inputs) {
+        self.follow_grant();
+    }
+
+    /// Starts what listens for removals, for roles that have something in the kernel that a pass
+    /// over the network puts back.
+    pub(crate) fn listen_for_removals(&self) {
+        let spec = self.network_spec();
+        let listening = || -> anyhow::Result<()> {
+            if self.config.has(Role::Overlay) {
+                self.watch("removals", RemovalMonitor::open(PROTOCOL)?)?;
+                // Packet filters are restarted by flushing all tables, ours as well.
+                self.watch("filter removals", RemovalMonitor::open_table(&spec.filter_table)?)?;
+                for monitor in published_monitors(&spec.leases, &spec.port_table)? {
+                    self.watch("port removals", monitor)?;
+                }
+            }
+            Ok(())
+        };
+        if let Err(error) = listening() {
             warn!(error = format!("{error:#}"), "what is removed is put back after a minute only");
         }
-        self.follow_grant();
+    }
+
+    /// Tells the loop of removals, on a thread of its own.
+    fn watch(&self, name: &str, mut monitor: RemovalMonitor) -> anyhow::Result<()> {
+        let inputs = self.inputs.clone();
+        let watch = move || {
+            while monitor.wait().is_ok() {
+                // The loop has ended if nobody listens.
+                if inputs.send(Input::OverlayTouched).is_err() {
+                    return;
+                }
+            }
+        };
+        thread::Builder::new().name(name.to_owned()).spawn(watch)?;
+        Ok(())
     }
 
     /// Takes over what another node says of its share, or a master of those of DC/OS' agents.
@@ -278,8 +313,9 @@ impl Core {
             if !expected {
                 self.overlay.healing.repaired(now);
             }
-            // Routes bear the bridges' addresses.
+            // Routes bear the bridges' addresses, and containers with ports take another path.
             self.overlay.order(Order::Look);
+            self.note_fast_path();
         }
         match self.overlay.healing.problem(now) {
             Some(problem) => self.problems.report(NETWORK, problem),
@@ -388,28 +424,4 @@ impl Core {
             }
         }
     }
-}
-
-/// Tells the loop of removals, on threads of their own.
-fn listen(table: &str, inputs: &UnboundedSender<Input>) -> anyhow::Result<()> {
-    watch("removals", RemovalMonitor::open(PROTOCOL)?, inputs.clone())?;
-    // Packet filters are restarted by flushing all tables, ours as well.
-    watch("filter removals", RemovalMonitor::open_table(table)?, inputs.clone())
-}
-
-fn watch(
-    name: &str,
-    mut monitor: RemovalMonitor,
-    inputs: UnboundedSender<Input>,
-) -> anyhow::Result<()> {
-    let watch = move || {
-        while monitor.wait().is_ok() {
-            // The loop has ended if nobody listens.
-            if inputs.send(Input::OverlayTouched).is_err() {
-                return;
-            }
-        }
-    };
-    thread::Builder::new().name(name.to_owned()).spawn(watch)?;
-    Ok(())
 }

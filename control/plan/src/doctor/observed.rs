@@ -77,6 +77,8 @@ pub struct Wanted {
     pub pin_dir: String,
     /// Names of its tables of packet filter rules.
     pub tables: Vec<String>,
+    /// Name of its table of ports that lead to containers.
+    pub port_table: String,
 }
 
 /// What balances VIPs.
@@ -143,6 +145,8 @@ pub struct Machine {
     pub resolv_conf: Look<String>,
     /// What bears the node's marks.
     pub leftovers: Look<Leftovers>,
+    /// Ports that were published for containers and are not, in words.
+    pub unpublished: Look<Vec<String>>,
 }
 
 /// A link.

@@ -68,6 +68,7 @@ pub(super) fn ill() -> Observed {
         object("link", "m-dcos-b", false, Purpose::There),
     ];
     machine.leftovers = Ok(Leftovers { objects, running: 0, others_run: false });
+    machine.unpublished = Ok(vec!["tcp 31000 of container c1".into()]);
     if let Daemon::Running(told) = &mut observed.daemon {
         told.problems = vec!["vip: no room".into()];
         told.peers =
@@ -112,6 +113,7 @@ fn wanted() -> Wanted {
         vip_cgroup: "/sys/fs/cgroup".into(),
         pin_dir: "/sys/fs/bpf/mizzen".into(),
         tables: vec!["mizzen".into()],
+        port_table: "mizzen-ports".into(),
     }
 }
 
@@ -162,5 +164,6 @@ fn machine() -> Machine {
         directories: vec![Directory { path, mode: 0o711, forbidden: 0o022, owner: 0 }],
         resolv_conf: Ok("nameserver 198.51.100.1\n".into()),
         leftovers: Ok(Leftovers::default()),
+        unpublished: Ok(Vec::new()),
     }
 }

@@ -69,7 +69,7 @@ impl Healing {
         let until = self.deadline(now)?;
         let (times, seconds) = (self.repairs, until.since(now).as_secs());
         Some(format!(
-            "somebody removes links, routes or neighbours of the overlays again and again: put back {times} times; they stay away for {seconds} s from now on"
+            "somebody removes links, routes, rules or published ports of this node again and again: put back {times} times; they stay away for {seconds} s from now on"
         ))
     }
 }

@@ -175,14 +175,15 @@ pub fn named_configuration(overlay: &str, leases: &Path, port_table: &str) -> Va
         "overlay": overlay,
         "ipam": { "type": "mizzen-ipam", "dataDir": leases },
     });
-    with_ports(overlay, &main, port_table)
+    with_ports(overlay, &main, port_table, leases)
 }
 
 /// A network of a plugin that gives an address, and of the one that publishes ports.
-pub(super) fn with_ports(name: &str, main: &Value, port_table: &str) -> Value {
+pub(super) fn with_ports(name: &str, main: &Value, port_table: &str, leases: &Path) -> Value {
     let ports = json!({
         "type": "mizzen-portmap",
         "table": port_table,
+        "dataDir": leases,
         "capabilities": { "portMappings": true },
     });
     json!({ "cniVersion": CNI_VERSION, "name": name, "plugins": [main, ports] })

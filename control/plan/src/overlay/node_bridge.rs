@@ -46,7 +46,7 @@ impl NodeBridge {
             leases: &self.leases,
             resolver: self.resolver,
         };
-        with_ports(&self.name, &main.configuration(), &self.port_table)
+        with_ports(&self.name, &main.configuration(), &self.port_table, &self.leases)
     }
 }
 
@@ -74,6 +74,6 @@ mod tests {
         assert_eq!(main["ipam"]["routes"][0]["dst"], "0.0.0.0/0");
         assert_eq!((main["name"].as_str(), main.get("dns")), (None, None));
         assert_eq!(ports["capabilities"]["portMappings"], true);
-        assert_eq!(ports["table"], "mizzen-ports");
+        assert_eq!((&ports["table"], &ports["dataDir"]), (&"mizzen-ports".into(), &"/l".into()));
     }
 }

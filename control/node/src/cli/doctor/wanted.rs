@@ -41,6 +41,7 @@ pub(super) fn of_config(config: &Config, running: Option<&BTreeSet<String>>) -> 
         vip_cgroup: config.vip.cgroup.display().to_string(),
         pin_dir: config.instance.pin_dir(&config.vip.bpffs).display().to_string(),
         tables: vec![config.instance.filter_table(), config.instance.vip_table()],
+        port_table: config.instance.port_table(),
     }
 }
 

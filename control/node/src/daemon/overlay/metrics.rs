@@ -4,7 +4,8 @@ use super::share::{leases, room};
 use crate::daemon::build::overlay_specs;
 use crate::daemon::clock;
 use crate::daemon::core::Core;
-use crate::daemon::vip_views::exposition::{Family, Gone, Writer, gauge};
+use crate::daemon::vip_views::exposition::{Family, Gone, Writer, counter, gauge};
+use mizzen_kernel::published::count_published;
 use mizzen_master::overlay::Usage;
 
 /// All that is exposed of the overlays, gathered at one moment.
@@ -17,6 +18,10 @@ pub(crate) struct OverlayExposed {
     underlay_mtu: Option<u32>,
     /// What the leading master has given away; nothing elsewhere.
     usage: Vec<Usage>,
+    /// Table of ports of this host that lead to containers.
+    port_table: String,
+    /// How many of them somebody else had removed.
+    published_again: u64,
 }
 
 const LEASES: Family =
@@ -44,6 +49,13 @@ const WAITING: Family = gauge(
     "Agents for which the leading master has no block left.",
 );
 
+const PUBLISHED: Family =
+    gauge("mizzen_published_ports", "Ports of this host that lead to containers.");
+const PUBLISHED_AGAIN: Family = counter(
+    "mizzen_published_ports_restored_total",
+    "Ports of this host that somebody had removed, and that were published again.",
+);
+
 impl Core {
     /// The overlays' numbers.
     pub(crate) fn look_at_overlays(&self) -> OverlayExposed {
@@ -58,6 +70,8 @@ impl Core {
             paths: paths.collect(),
             underlay_mtu: self.overlay.underlay_mtu,
             usage: registry.map(|registry| registry.usage(clock::now().wall)).unwrap_or_default(),
+            port_table: self.config.instance.port_table(),
+            published_again: self.overlay.published_again,
         }
     }
 }
@@ -65,6 +79,12 @@ impl Core {
 impl OverlayExposed {
     /// Writes all of it.
     pub(crate) fn write(&self, writer: &mut Writer<'_>) -> Result<(), Gone> {
+        writer.family(PUBLISHED, |series| match count_published(&self.port_table) {
+            Ok(count) => series.number(&[], count as f64),
+            // A kernel without nf_tables has none.
+            Err(_) => Ok(()),
+        })?;
+        writer.family(PUBLISHED_AGAIN, |series| series.number(&[], self.published_again as f64))?;
         writer.family(LEASES, |series| {
             self.overlays.iter().try_for_each(|(name, leases, _)| {
                 series.number(&[("overlay", name)], *leases as f64)
