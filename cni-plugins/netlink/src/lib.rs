@@ -65,7 +65,7 @@ pub use route::{RouteSpec, TABLE_MAIN};
 pub use rule::{RuleSpec, Selector};
 pub use sockdiag::{ConnectedSocket, SocketDiag, netns_cookie};
 pub use sysctl::{ensure_sysctl, ensure_sysctl_at_least, observe_sysctl};
-pub use tunnel::{TunnelChange, TunnelEntry, TunnelKey};
+pub use tunnel::{SeenEntry, TunnelChange, TunnelEntry, TunnelKey};
 pub use veth::{Plug, VethPeer, VethSpec};
 pub use vxlan::{VxlanSpec, VxlanState};
 pub use wireguard::{

@@ -1,5 +1,5 @@
 //! Waiting for links and their addresses to come, go or change, and for things of ours to be
-//! removed.
+//! removed or changed.
 
 use std::io;
 
@@ -9,6 +9,7 @@ use netlink_sys::{Socket, SocketAddr};
 
 use crate::error::NetlinkError;
 use crate::ports::marks;
+use crate::tunnel::{SeenEntry, read_seen};
 
 /// Tells that something happened to a link of one network namespace, or to its addresses.
 pub struct LinkMonitor {
@@ -44,8 +45,8 @@ impl LinkMonitor {
     }
 }
 
-/// Tells that something of ours was removed, or a link of tunnels or a bridge was taken down.
-/// Whoever removes things itself is told as well.
+/// Tells that something of ours was removed or changed, or a link of tunnels or a bridge was
+/// taken down. Whoever does that itself is told as well, except of what is as it should be.
 pub struct RemovalMonitor {
     socket: Socket,
     ours: Ours,
@@ -54,8 +55,8 @@ pub struct RemovalMonitor {
 
 /// What is ours.
 enum Ours {
-    /// What has this protocol number, and links.
-    Protocol(u8),
+    /// What has this protocol number, and links; and which entries of tunnels are wrong.
+    Protocol(u8, Box<dyn Fn(&SeenEntry) -> bool + Send>),
     /// A table of nf_tables with this name.
     Table(String),
     /// Such a table with elements of others, as far as they are to stay.
@@ -65,12 +66,16 @@ enum Ours {
 impl RemovalMonitor {
     /// Listens from now on, in the network namespace of the calling thread, for removals of
     /// routes, rules and neighbours of `protocol`, forwarding entries of tunnels, addresses,
-    /// and of links that are tunnels or bridges.
+    /// and of links that are tunnels or bridges; for changes of links that are tunnels;
+    /// and for routes, neighbours and forwarding entries that are made or changed and `are_wrong`.
     ///
     /// # Errors
     ///
     /// [`NetlinkError::Open`] if the kernel gives no socket.
-    pub fn open(protocol: u8) -> Result<Self, NetlinkError> {
+    pub fn open(
+        protocol: u8,
+        are_wrong: impl Fn(&SeenEntry) -> bool + Send + 'static,
+    ) -> Result<Self, NetlinkError> {
         let groups = [
             RTNLGRP_LINK,
             RTNLGRP_NEIGH,
@@ -81,7 +86,7 @@ impl RemovalMonitor {
             RTNLGRP_IPV6_ROUTE,
             RTNLGRP_IPV6_RULE,
         ];
-        Self::listen(NETLINK_ROUTE, &groups, Ours::Protocol(protocol))
+        Self::listen(NETLINK_ROUTE, &groups, Ours::Protocol(protocol, Box::new(are_wrong)))
     }
 
     /// Listens from now on, in the network namespace of the calling thread, for removals of the
@@ -148,7 +153,10 @@ impl RemovalMonitor {
 
     fn is_ours(&self, kind: u16, payload: &[u8]) -> bool {
         match &self.ours {
-            Ours::Protocol(protocol) => is_removal(*protocol, kind, payload),
+            Ours::Protocol(protocol, are_wrong) => {
+                is_removal(*protocol, kind, payload)
+                    || read_seen(kind, payload, *protocol).is_some_and(|seen| are_wrong(&seen))
+            }
             Ours::Table(name) => is_removal_from(name, kind, payload),
             Ours::Ports(name, stays) => {
                 is_removal_from(name, kind, payload)
@@ -171,11 +179,13 @@ fn is_removal(protocol: u8, kind: u16, payload: &[u8]) -> bool {
         found.is_some_and(|found| found.value().first() == Some(&protocol))
     };
     match kind {
-        // A bridge says something each time that a container comes.
-        libc::RTM_NEWLINK if is_up(payload) => false,
         libc::RTM_NEWLINK | libc::RTM_DELLINK => {
             let information = attribute(LINK_HEADER, libc::IFLA_LINKINFO);
-            information.is_some_and(|found| is_bridge_or_tunnel(found.value()))
+            information.is_some_and(|found| {
+                // A bridge says something each time that a container comes.
+                let is_gone = kind == libc::RTM_DELLINK || !is_up(payload);
+                is_of_kind(found.value(), TUNNELS) || (is_gone && is_of_kind(found.value(), OTHERS))
+            })
         }
         libc::RTM_DELADDR => !is_link_local(payload),
         // The protocol is the sixth byte of the header.
@@ -210,12 +220,15 @@ fn is_up(payload: &[u8]) -> bool {
     flags.is_some_and(|flags| u32::from_ne_bytes(flags) & libc::IFF_UP as u32 != 0)
 }
 
-fn is_bridge_or_tunnel(information: &[u8]) -> bool {
+/// Kinds of links that a node has.
+const TUNNELS: &[&[u8]] = &[b"vxlan", b"wireguard"];
+const OTHERS: &[&[u8]] = &[b"bridge"];
+
+fn is_of_kind(information: &[u8], kinds: &[&[u8]]) -> bool {
     let mut parts = NlasIterator::new(information).map_while(Result::ok);
     let kind = parts.find(|part| part.kind() == libc::IFLA_INFO_KIND);
     kind.is_some_and(|kind| {
-        let name = kind.value().strip_suffix(&[0]).unwrap_or(kind.value());
-        [&b"vxlan"[..], b"wireguard", b"bridge"].contains(&name)
+        kinds.contains(&kind.value().strip_suffix(&[0]).unwrap_or(kind.value()))
     })
 }
 

@@ -18,6 +18,7 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use crate::connection::Netlink;
 use crate::error::{NetlinkError, Refusal};
 use crate::link::IfIndex;
+pub(crate) use read::read_seen;
 use read::{read_forwarding, read_neighbour, read_route};
 use write::message;
 
@@ -78,6 +79,15 @@ pub enum TunnelKey {
     Route(IpNet, u32),
     /// This network, in this table, if nothing leads there.
     Unreachable(IpNet, u32),
+}
+
+/// An entry that somebody made or changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SeenEntry {
+    /// As it is now.
+    pub entry: TunnelEntry,
+    /// Whether it bears our protocol number, or has no place for one.
+    pub is_ours: bool,
 }
 
 /// A change of an entry.

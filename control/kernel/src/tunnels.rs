@@ -22,8 +22,9 @@ use mizzen_types::encryption::PlainPackets;
 use mizzen_types::error::chain;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub use mizzen_netlink::RemovalMonitor;
+pub use mizzen_netlink::{RemovalMonitor, SeenEntry};
 
 /// The protocol number of our routes, rules and neighbours: no program of
 /// `/etc/iproute2/rt_protos` has it.
@@ -59,6 +60,26 @@ pub struct Tunnels {
     encrypting: Option<Encrypting>,
     /// The conversation about it.
     wireguard: Option<Wireguard>,
+    expected: Expected,
+}
+
+/// What leads to other nodes, for those who hear of changes in the kernel: it is there before
+/// the kernel is told, so that our own changes are never taken for somebody else's.
+#[derive(Debug, Clone, Default)]
+pub struct Expected(Arc<Mutex<BTreeMap<TunnelKey, TunnelEntry>>>);
+
+impl Expected {
+    /// Whether something else is there than should be.
+    #[must_use]
+    pub fn contradicts(&self, seen: &SeenEntry) -> bool {
+        let expected = self.entries();
+        let wanted = expected.get(&seen.entry.key());
+        wanted.is_some_and(|wanted| *wanted != seen.entry || !seen.is_ours)
+    }
+
+    fn entries(&self) -> MutexGuard<'_, BTreeMap<TunnelKey, TunnelEntry>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What came of a pass or of a change.
@@ -89,7 +110,14 @@ impl Tunnels {
     pub fn open(mark: String) -> Result<Self, NetlinkError> {
         let netlink = Netlink::open()?;
         let (links, key) = (BTreeMap::new(), None);
-        Ok(Self { netlink, mark, links, key, encrypting: None, wireguard: None })
+        let expected = Expected::default();
+        Ok(Self { netlink, mark, links, key, encrypting: None, wireguard: None, expected })
+    }
+
+    /// What should lead to other nodes, at any time.
+    #[must_use]
+    pub fn expected(&self) -> Expected {
+        self.expected.clone()
     }
 
     /// With the secret key of the link that encrypts.
@@ -115,14 +143,22 @@ impl Tunnels {
         let mut report = TunnelReport::default();
         self.change_peers(changes, &mut report);
         let (mut removals, mut additions) = (Vec::new(), Vec::new());
-        let mut wanted = Vec::new();
+        let (mut unwanted, mut wanted) = (Vec::new(), Vec::new());
         for change in changes {
             let before = self.entries(change.before.as_ref());
             let after = self.entries(change.after.as_ref());
             let (gone, come) = difference(&before, &after);
             removals.extend(gone);
             additions.extend(come);
-            wanted.extend(after.into_values());
+            unwanted.extend(before.into_keys());
+            wanted.extend(after);
+        }
+        {
+            let mut expected = self.expected.entries();
+            for key in &unwanted {
+                expected.remove(key);
+            }
+            expected.extend(wanted.iter().copied());
         }
         // A block that moves from one node to another is never nobody's.
         let replaced: BTreeSet<TunnelKey> =
@@ -136,7 +172,7 @@ impl Tunnels {
             }
         }
         removals.extend(additions);
-        removals.extend(forgotten_ways(&removals, wanted.iter()));
+        removals.extend(forgotten_ways(&removals, wanted.iter().map(|(_, entry)| entry)));
         self.apply(&removals, &mut report);
         report
     }
@@ -224,6 +260,7 @@ impl Tunnels {
         let gone = if removals == Removals::Now { gone } else { Vec::new() };
         let changes = [gone, come].concat();
         let forgotten = forgotten_ways(&changes, wanted.values());
+        *self.expected.entries() = wanted;
         self.apply(&[changes, forgotten].concat(), report);
     }
 

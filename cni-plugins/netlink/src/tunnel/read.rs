@@ -13,10 +13,28 @@ use netlink_packet_route::route::{
     RouteAttribute, RouteHeader, RouteLwEnCapType, RouteMetric, RouteType,
 };
 
-use super::TunnelEntry;
+use super::{SeenEntry, TunnelEntry};
 use crate::attributes::attributes_after;
 use crate::link::IfIndex;
 use crate::route::address;
+
+/// What a notification says that was made or changed; `None` is nothing that could be ours.
+pub(crate) fn read_seen(kind: u16, payload: &[u8], protocol: u8) -> Option<SeenEntry> {
+    let bridge = i32::from(*payload.first()?) == libc::AF_BRIDGE;
+    match kind {
+        libc::RTM_NEWROUTE => {
+            let header = RouteHeader::parse(payload).ok()?;
+            let entry = route(&header, payload).ok()??;
+            Some(SeenEntry { entry, is_ours: u8::from(header.protocol) == protocol })
+        }
+        libc::RTM_NEWNEIGH if bridge => {
+            let entry = read_forwarding(payload).ok()??;
+            Some(SeenEntry { entry, is_ours: true })
+        }
+        libc::RTM_NEWNEIGH => neighbour(payload, protocol).ok()?,
+        _ => None,
+    }
+}
 
 /// One of our routes; `None` is another one.
 pub(super) fn read_route(payload: &[u8], protocol: u8) -> Result<Option<TunnelEntry>, DecodeError> {
@@ -24,11 +42,15 @@ pub(super) fn read_route(payload: &[u8], protocol: u8) -> Result<Option<TunnelEn
     if u8::from(header.protocol) != protocol {
         return Ok(None);
     }
+    route(&header, payload)
+}
+
+fn route(header: &RouteHeader, payload: &[u8]) -> Result<Option<TunnelEntry>, DecodeError> {
     let (mut to, mut via, mut link, mut source, mut mtu) = (None, None, None, None, None);
     let mut table = u32::from(header.table);
     let parameters = (header.address_family, header.kind, RouteLwEnCapType::None);
     let decode = |nla: &NlaBuffer<&[u8]>| RouteAttribute::parse_with_param(nla, parameters);
-    for attribute in attributes_after(&header, payload, decode) {
+    for attribute in attributes_after(header, payload, decode) {
         match attribute {
             RouteAttribute::Destination(found) => to = Some(address(&found)?),
             RouteAttribute::Gateway(found) => via = Some(address(&found)?),
@@ -66,6 +88,12 @@ pub(super) fn read_neighbour(
     payload: &[u8],
     protocol: u8,
 ) -> Result<Option<TunnelEntry>, DecodeError> {
+    let seen = neighbour(payload, protocol)?;
+    Ok(seen.filter(|seen| seen.is_ours).map(|seen| seen.entry))
+}
+
+/// A neighbour, whosever it is.
+fn neighbour(payload: &[u8], protocol: u8) -> Result<Option<SeenEntry>, DecodeError> {
     let header = NeighbourHeader::parse(payload)?;
     let (mut address, mut mac, mut owner) = (None, None, 0);
     let decode = |nla: &NlaBuffer<&[u8]>| NeighbourAttribute::parse_with_param(nla, header.family);
@@ -77,10 +105,10 @@ pub(super) fn read_neighbour(
             _ => {}
         }
     }
-    let ours = owner == protocol && header.state == NeighbourState::Permanent;
+    let is_ours = owner == protocol && header.state == NeighbourState::Permanent;
     let link = IfIndex(header.ifindex);
-    let found = address.zip(mac).filter(|_| ours);
-    Ok(found.map(|(address, mac)| TunnelEntry::Neighbour { link, address, mac }))
+    let entry = |(address, mac)| TunnelEntry::Neighbour { link, address, mac };
+    Ok(address.zip(mac).map(entry).map(|entry| SeenEntry { entry, is_ours }))
 }
 
 /// A forwarding entry to a machine; `None` is another one.

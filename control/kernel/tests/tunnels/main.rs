@@ -10,12 +10,15 @@ mod published;
 use std::net::{IpAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::process::Command;
+use std::sync::mpsc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use mizzen_kernel::network::{Isolation, NetworkSpec, ensure_network, remove_network};
 use mizzen_kernel::path_mtu::probe_path;
-use mizzen_kernel::tunnels::{PROTOCOL, Removals, TunnelReport, Tunnels};
+use mizzen_kernel::tunnels::{
+    PROTOCOL, RemovalMonitor, Removals, SeenEntry, TunnelReport, Tunnels,
+};
 use mizzen_netlink::{
     DuplicateDetection, IfIndex, LinkChange, RouteSpec, TABLE_MAIN, UntrackedTunnels, VethPeer,
     VethSpec, ensure_sysctl,
@@ -362,6 +365,55 @@ fn what_somebody_removes_comes_back() {
         reaches((&a, &first), (&b, &second), 0);
         assert_eq!(a.pass(), 0, "{harm}");
     }
+}
+
+#[test]
+fn what_somebody_changes_is_told_of_and_mended_and_our_own_changes_wake_nobody() {
+    let [mut a, b] = two(USUAL);
+    let (first, second) = (a.container(0), b.container(0));
+    let expected = a.tunnels.expected();
+    let are_wrong = move |seen: &SeenEntry| expected.contradicts(seen);
+    let mut monitor = a.namespace.run(|| RemovalMonitor::open(PROTOCOL, are_wrong).unwrap());
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || while monitor.wait().is_ok() && tell.send(()).is_ok() {});
+    let quiet = Duration::from_millis(200);
+
+    let mut third = grant(3, Habits::Ours).fact(vec![ip("192.0.2.3")], None);
+    for underlay in ["192.0.2.3", "192.0.2.4"] {
+        third.underlay = vec![ip(underlay)];
+        let changes = a.peers.apply(&"n3".into(), Some(&third));
+        assert!(a.tunnels.change(&changes).changed > 0);
+        assert!(told.recv_timeout(quiet).is_err(), "{underlay}");
+    }
+    for harm in [
+        "bridge fdb replace 70:b3:d5:80:00:02 dev vtep1024 dst 192.0.2.77",
+        "ip neigh replace 44.128.0.2 lladdr 02:00:00:00:00:01 dev vtep1024 nud permanent",
+        "ip neigh change fd01:a::2 lladdr 02:00:00:00:00:01 dev vtep1024 nud permanent",
+        "ip neigh replace 44.128.0.2 lladdr 70:b3:d5:80:00:02 dev vtep1024 nud stale",
+        "ip route change 9.0.2.0/24 via 44.128.0.3 dev vtep1024 onlink proto 109",
+        "ip route change 9.0.2.0/24 via 44.128.0.2 dev vtep1024 onlink proto 109 mtu 1300",
+        "ip -6 route replace fd01:b:0:0:2::/80 via fd01:a::3 dev vtep1024 onlink proto 109",
+        "ip link set vtep1024 mtu 1400",
+    ] {
+        let mut words = harm.split(' ');
+        let mut command = Command::new(words.next().unwrap());
+        command.args(words);
+        assert!(a.namespace.run(|| command.status().unwrap()).success(), "{harm}");
+        told.recv_timeout(Duration::from_secs(20)).unwrap_or_else(|_| panic!("{harm}"));
+        while told.recv_timeout(Duration::from_millis(20)).is_ok() {}
+        assert!(a.pass() > 0, "{harm}");
+        reaches((&a, &first), (&b, &second), 0);
+        // Mended links say so.
+        let link = harm.starts_with("ip link");
+        assert!(link || told.recv_timeout(quiet).is_err(), "{harm}: mending wakes nobody");
+        assert_eq!(a.pass(), 0, "{harm}");
+    }
+    // What is not ours, and not in the way.
+    a.ip("route add 203.0.113.0/24 via 44.128.0.2 dev vtep1024 onlink");
+    a.ip("neigh replace 192.0.2.9 lladdr 02:00:00:00:00:01 dev eth0 nud permanent");
+    while told.recv_timeout(quiet).is_ok() {}
+    a.ip("route change 203.0.113.0/24 via 44.128.0.3 dev vtep1024 onlink");
+    assert!(told.recv_timeout(quiet).is_err());
 }
 
 #[test]

@@ -11,7 +11,6 @@ use mizzen_netlink::{Nft, PortTableSpec, PublishedPort, namespace_name, observe_
 use serde_json::json;
 use std::fs::{self, File};
 use std::path::PathBuf;
-use std::sync::mpsc;
 
 impl Node {
     fn nft(&self, words: &str) {

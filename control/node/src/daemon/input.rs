@@ -30,7 +30,7 @@ pub(crate) enum Input {
     SocketsEnded(Endings, VipsEnded),
     /// Something happened to the node's links.
     LinksChanged,
-    /// Something of the overlays may have been removed by somebody.
+    /// Something of the overlays may have been removed or changed by somebody.
     OverlayTouched,
     /// The largest packet that reaches another node, in bytes.
     PathProbed(OwnerId, u32),

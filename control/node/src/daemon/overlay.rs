@@ -21,7 +21,9 @@ use fast_path::{FastPathPart, Look};
 use mizzen_http::core::ServicesReply;
 use mizzen_kernel::network::NetworkSpec;
 use mizzen_kernel::published::published_monitors;
-use mizzen_kernel::tunnels::{PROTOCOL, RemovalMonitor, TunnelReport, Tunnels, underlay_mtu};
+use mizzen_kernel::tunnels::{
+    Expected, PROTOCOL, RemovalMonitor, SeenEntry, TunnelReport, Tunnels, underlay_mtu,
+};
 use mizzen_membership::identity::node_of;
 use mizzen_membership::view::Change;
 use mizzen_plan::overlay::{Desired, Healing, Own, PeerChange, PeerEntries, Peers, foreign_peer};
@@ -40,7 +42,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
-/// What is removed at once is looked at together, after this.
+/// What is removed or changed at once is looked at together, after this.
 const TOGETHER: Duration = Duration::from_millis(50);
 /// The part's name in problems.
 const TUNNELS: &str = "overlay";
@@ -58,13 +60,15 @@ pub(crate) struct Overlay {
     pub(crate) peers: Peers,
     /// Orders to the thread that makes tunnels.
     orders: Option<mpsc::Sender<Order>>,
+    /// What that thread makes.
+    expected_entries: Expected,
     /// Questions to the thread that probes paths.
     questions: Option<mpsc::Sender<Question>>,
     /// Grows with each minute: a tenth of the paths is probed in each.
     turn: usize,
     /// Largest packet of the link with the node's address, in bytes.
     underlay_mtu: Option<u32>,
-    /// When the kernel is looked at because something of ours may have been removed.
+    /// When the kernel is looked at because something of ours may have been removed or changed.
     look_at: Option<Mono>,
     /// Links behind which some paths are narrower than others, as the kernel knows it.
     narrow: Vec<String>,
@@ -96,6 +100,7 @@ impl Overlay {
             grant,
             peers: Peers::new(here),
             orders: None,
+            expected_entries: Expected::default(),
             questions: None,
             turn: 0,
             underlay_mtu: None,
@@ -181,7 +186,10 @@ impl Core {
         self.prepare_encryption();
         let key = self.overlay.encryption.key();
         match driver::start(build::mark(&self.config), key, self.inputs.clone()) {
-            Ok(orders) => self.overlay.orders = Some(orders),
+            Ok((orders, expected)) => {
+                self.overlay.orders = Some(orders);
+                self.overlay.expected_entries = expected;
+            }
             Err(error) => return self.problems.report(TUNNELS, format!("{error:#}")),
         }
         match prober::start(self.inputs.clone()) {
@@ -192,13 +200,17 @@ impl Core {
         self.follow_grant();
     }
 
-    /// Starts what listens for removals, for roles that have something in the kernel that a pass
-    /// over the network puts back.
+    /// Starts what listens for removals and changes, for roles that have something in the kernel
+    /// that a pass over the network puts back.
     pub(crate) fn listen_for_removals(&self) {
         let spec = self.network_spec();
         let listening = || -> anyhow::Result<()> {
             if self.config.has(Role::Overlay) {
-                self.watch("removals", RemovalMonitor::open(PROTOCOL)?)?;
+                let expected = self.overlay.expected_entries.clone();
+                let are_wrong = move |seen: &SeenEntry| expected.contradicts(seen);
+                self.watch("removals", RemovalMonitor::open(PROTOCOL, are_wrong)?)?;
+            }
+            if self.config.has(Role::Overlay) {
                 // Packet filters are restarted by flushing all tables, ours as well.
                 self.watch("filter removals", RemovalMonitor::open_table(&spec.filter_table)?)?;
                 for monitor in published_monitors(&spec.leases, &spec.port_table)? {
@@ -285,7 +297,7 @@ impl Core {
         });
     }
 
-    /// Something of ours may have been removed.
+    /// Something of ours may have been removed or changed.
     pub(crate) fn note_removal(&mut self, now: Mono) {
         self.overlay.look_at.get_or_insert(now + TOGETHER);
     }

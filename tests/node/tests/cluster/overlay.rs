@@ -136,6 +136,29 @@ fn containers_reach_each_other_and_what_is_removed_comes_back() {
 }
 
 #[test]
+fn what_leads_elsewhere_than_it_should_is_mended() {
+    in_lab_of(2, || {
+        let one = first(&[]);
+        let two = joining(&token(&one, 1)).start();
+        await_agents(2);
+        let entry = || two.place().shell("bridge fdb show dev vtep1024").stdout;
+        let here = lab::address().to_string();
+        eventually("a tunnel leads to the other node", SOON, || {
+            entry().contains(&here).then_some(())
+        });
+        // The look of each minute comes between two of these at most once.
+        for _ in 0..2 {
+            let mac = entry().split(' ').next().unwrap_or_default().to_owned();
+            harm(&two.place(), &format!("bridge fdb replace {mac} dev vtep1024 dst 192.0.2.77"));
+            eventually("it leads there again", SOON, || {
+                let entry = entry();
+                (entry.contains(&here) && !entry.contains("192.0.2.77")).then_some(())
+            });
+        }
+    });
+}
+
+#[test]
 fn daemons_and_masters_may_be_away() {
     in_lab_of(2, || {
         let (mut one, mut two, tasks) = two();

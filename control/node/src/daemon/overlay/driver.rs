@@ -4,7 +4,7 @@
 use crate::daemon::clock;
 use crate::daemon::core::Input;
 use anyhow::Context;
-use mizzen_kernel::tunnels::{TunnelReport, Tunnels};
+use mizzen_kernel::tunnels::{Expected, TunnelReport, Tunnels};
 use mizzen_netlink::PrivateKey;
 use mizzen_plan::overlay::{Desired, Healing, PeerChange};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -31,7 +31,7 @@ pub(super) enum Order {
     Desired(Box<Desired>),
     /// What leads to these nodes is another.
     Changes(Vec<PeerChange>),
-    /// Something may have been removed.
+    /// Something may have been removed or changed.
     Look,
 }
 
@@ -47,17 +47,18 @@ struct Driver {
 }
 
 /// Starts the thread, in the network namespace of the calling one. Packets are encrypted with
-/// `key` if there is one.
+/// `key` if there is one. Returns where it takes orders, and what should be there at any time.
 pub(super) fn start(
     mark: String,
     key: Option<PrivateKey>,
     inputs: UnboundedSender<Input>,
-) -> anyhow::Result<Sender<Order>> {
+) -> anyhow::Result<(Sender<Order>, Expected)> {
     let tunnels = Tunnels::open(mark)?;
     let tunnels = match key {
         Some(key) => tunnels.with_key(key),
         None => tunnels,
     };
+    let expected = tunnels.expected();
     let (orders, receiver) = mpsc::channel();
     let (desired, healing) = (Desired::default(), Healing::default());
     let mut driver = Driver { tunnels, desired, healing, retry: None, ask: None, inputs };
@@ -65,7 +66,7 @@ pub(super) fn start(
         .name("tunnels".to_owned())
         .spawn(move || driver.run(&receiver))
         .context("cannot start the thread that makes tunnels")?;
-    Ok(orders)
+    Ok((orders, expected))
 }
 
 impl Driver {
