@@ -66,7 +66,7 @@ enum Ours {
 impl RemovalMonitor {
     /// Listens from now on, in the network namespace of the calling thread, for removals of
     /// routes, rules and neighbours of `protocol`, forwarding entries of tunnels, addresses,
-    /// and of links that are tunnels or bridges; for changes of links that are tunnels;
+    /// and of links that are tunnels, bridges or dummies; for changes of links that are tunnels;
     /// and for routes, neighbours and forwarding entries that are made or changed and `are_wrong`.
     ///
     /// # Errors
@@ -222,7 +222,7 @@ fn is_up(payload: &[u8]) -> bool {
 
 /// Kinds of links that a node has.
 const TUNNELS: &[&[u8]] = &[b"vxlan", b"wireguard"];
-const OTHERS: &[&[u8]] = &[b"bridge"];
+const OTHERS: &[&[u8]] = &[b"bridge", b"dummy"];
 
 fn is_of_kind(information: &[u8], kinds: &[&[u8]]) -> bool {
     let mut parts = NlasIterator::new(information).map_while(Result::ok);

@@ -205,7 +205,7 @@ impl Core {
     pub(crate) fn listen_for_removals(&self) {
         let spec = self.network_spec();
         let listening = || -> anyhow::Result<()> {
-            if self.config.has(Role::Overlay) {
+            if spec.names.is_some() || self.config.has(Role::Overlay) {
                 let expected = self.overlay.expected_entries.clone();
                 let are_wrong = move |seen: &SeenEntry| expected.contradicts(seen);
                 self.watch("removals", RemovalMonitor::open(PROTOCOL, are_wrong)?)?;

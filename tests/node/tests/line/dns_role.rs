@@ -44,6 +44,25 @@ fn upstream(known: &'static str, address: Ipv4Addr) -> SocketAddr {
     at
 }
 
+#[test]
+fn the_resolvers_addresses_come_back_at_once() {
+    in_lab(|| {
+        let node = forwarder();
+        let asked = || dns::addresses(By::Udp, "www.example.com");
+        let known = asked();
+        assert!(!known.is_empty());
+        // The look of each minute comes between two of these at most once.
+        for _ in 0..2 {
+            assert_eq!(node.place().shell("ip link del spartan").code, Some(0));
+            eventually("they are back", SOON, || {
+                let said = node.place().shell("ip -o addr show dev spartan").stdout;
+                said.contains("198.51.100.1/").then_some(())
+            });
+            assert_eq!(asked(), known);
+        }
+    });
+}
+
 pub fn forwarder() -> Node {
     let at = upstream("www.example.com.", Ipv4Addr::new(203, 0, 113, 9)).to_string();
     Node::start(&["--roles", "dns", "--dns-upstreams", &at])
