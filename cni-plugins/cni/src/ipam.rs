@@ -25,7 +25,7 @@ pub(crate) fn handle(request: &Request) -> Result<Option<Value>, PluginError> {
                 let config = IpamConfig::read(&known.config)?;
                 let store = store()?;
                 let _lock = store.lock(&attachment.key)?;
-                take(&store, &config, attachment)
+                take(&store, &config, attachment, None)
             })?;
             Ok(Some(result.to_json(request.version)))
         }
@@ -42,14 +42,15 @@ pub(crate) fn handle(request: &Request) -> Result<Option<Value>, PluginError> {
     }
 }
 
-/// Takes leases. The caller holds the container's lock.
+/// Takes leases. The caller holds the container's lock, and may know of `hairpin` at its port.
 pub(crate) fn take(
     store: &LeaseStore,
     config: &IpamConfig,
     attachment: &Attachment,
+    hairpin: Option<bool>,
 ) -> Result<CniResult, PluginError> {
     let pools: Vec<Pool> = config.sets.iter().map(|set| Pool::new(set)).collect();
-    let addresses = store.take(&attachment.key, &pools, &attachment.wanted.ips)?;
+    let addresses = store.take(&attachment.key, &pools, &attachment.wanted.ips, hairpin)?;
     let ips = addresses.iter().zip(&pools).map(|(address, pool)| pool.configuration(*address));
     Ok(CniResult { ips: ips.collect(), routes: config.routes.clone(), ..CniResult::default() })
 }

@@ -147,11 +147,14 @@ impl LeaseStore {
     }
 
     /// Gives `key` an address of each pool. The caller holds the container's lock.
+    ///
+    /// * `hairpin` — what is written down of the container's port.
     pub(crate) fn take(
         &self,
         key: &AttachmentKey,
         pools: &[Pool],
         wanted: &[IpAddr],
+        hairpin: Option<bool>,
     ) -> Result<Vec<IpAddr>, LeaseError> {
         let held = [self.index(key), self.draft(key)].iter().find_map(|path| {
             let record = read_record(path).filter(|record| self.is_of(record, key))?;
@@ -166,6 +169,7 @@ impl LeaseStore {
             return Err(pool.not_given(*address).into());
         }
         let mut record = LeaseRecord::new(self.holder.plugin(), &self.network, key);
+        record.hairpin = hairpin;
         let taken = pools
             .iter()
             .enumerate()

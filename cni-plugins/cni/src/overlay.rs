@@ -195,7 +195,7 @@ impl Overlay<'_> {
         attachment: &Attachment,
     ) -> Result<CniResult, PluginError> {
         match &config.ipam {
-            Ipam::Own(config) => ipam::take(&self.store, config, attachment),
+            Ipam::Own(ipam) => ipam::take(&self.store, ipam, attachment, Some(config.hairpin)),
             Ipam::Delegated { plugin } => {
                 // What follows an ADD that fails would free the addresses that it uses.
                 if self.is_attached(host, &attachment.key)? {

@@ -216,6 +216,10 @@ pub struct LeaseRecord {
     /// this list was kept have none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<IpAddr>,
+    /// Whether a bridge may send frames back out of the container's port, as `mizzen-overlay` was
+    /// told. Other main plugins and records of before do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hairpin: Option<bool>,
 }
 
 impl LeaseRecord {
@@ -227,8 +231,8 @@ impl LeaseRecord {
     pub fn new(plugin: &str, network: &str, key: &AttachmentKey) -> Self {
         let AttachmentKey { container_id, ifname } = key.clone();
         let (plugin, network) = (Some(plugin.to_owned()), Some(network.to_owned()));
-        let (version, addresses) = (Self::VERSION, Vec::new());
-        Self { version, container_id, ifname, plugin, network, addresses }
+        let (version, addresses, hairpin) = (Self::VERSION, Vec::new(), None);
+        Self { version, container_id, ifname, plugin, network, addresses, hairpin }
     }
 
     /// Whether it is of this network.

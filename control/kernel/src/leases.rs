@@ -4,8 +4,9 @@
 
 use mizzen_cni_core::AttachmentKey;
 use mizzen_cni_core::ipam::LeaseRecord;
-use mizzen_cni_core::plan::host_link;
+use mizzen_cni_core::plan::{Hairpin, host_link};
 use mizzen_plan::overlay::SeenLease;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::net::IpAddr;
@@ -54,6 +55,23 @@ pub(crate) fn observe_leases(
         Some((address, seen_lease(network, address, record)))
     });
     Ok(seen.collect())
+}
+
+/// The links of those who have an address of a network, as far as `mizzen-overlay` made them, with
+/// what is to be said of their ports.
+pub(crate) fn observe_ports(
+    leases: &Path,
+    network: &str,
+) -> Result<BTreeMap<String, Hairpin>, LeasesError> {
+    let directory = leases.join(network);
+    let port = |address: IpAddr| {
+        let record = read_lease(&directory.join(address.to_string()))?;
+        let link = host_link(record.network.as_deref().unwrap_or(network), &record.key());
+        // Before it was written down, the node's own networks had it.
+        let hairpin = if record.hairpin.unwrap_or(true) { Hairpin::On } else { Hairpin::Off };
+        Some((link, hairpin))
+    };
+    Ok(observe_addresses(&directory)?.into_iter().filter_map(port).collect())
 }
 
 /// Whose a lease is; nobody's if it is gone or damaged.

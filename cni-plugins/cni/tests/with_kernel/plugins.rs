@@ -43,7 +43,8 @@ fn add_check_del() {
 
 #[test]
 fn leases_are_private_files_and_are_given_in_turn() {
-    let (host, pod) = (Host::new(), Namespace::new());
+    let (mut host, pod) = (Host::new(), Namespace::new());
+    host.config["hairpinMode"] = json!(false);
     assert_eq!(address(&host.add("c1", &pod)), ip("9.0.5.2"));
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     let dir = host.dir.path().join("dcos");
@@ -53,7 +54,7 @@ fn leases_are_private_files_and_are_given_in_turn() {
     assert_eq!(
         lease,
         json!({ "version": 1, "containerId": "c1", "ifname": "eth0", "plugin": "mizzen-overlay",
-            "network": "dcos", "addresses": ["9.0.5.2"] })
+            "network": "dcos", "addresses": ["9.0.5.2"], "hairpin": false })
     );
 
     host.call("DEL", &container("c1", &pod)).result();

@@ -1,10 +1,9 @@
 //! Containers' links that lost their bridge.
 
 use super::{NetworkError, NetworkSpec, kernel};
-use crate::leases::observe_leases;
-use mizzen_cni_core::plan::read_alias;
+use crate::leases::observe_ports;
+use mizzen_cni_core::plan::{Hairpin, read_alias};
 use mizzen_netlink::{Ensured, IfIndex, LinkChange, LinkState, Netlink};
-use std::collections::BTreeSet;
 
 /// Makes links of containers ports of their bridge again. Whoever removes a bridge leaves its
 /// ports there, and nobody else knows where they were.
@@ -26,15 +25,18 @@ pub(super) fn ensure_ports(
             break;
         }
         // Another node of this host may have a network of the same name: ours have our leases.
-        let ours: BTreeSet<String> = match observe_leases(leases, network) {
-            Ok(leases) => leases.into_iter().map(|(_, lease)| lease.link).collect(),
+        let ours = match observe_ports(leases, network) {
+            Ok(ours) => ours,
             Err(error) => {
                 done.push(Err(error.into()));
                 continue;
             }
         };
-        let of_bridge = lost.extract_if(.., |link| ours.contains(&link.name));
-        done.extend(of_bridge.map(|link| plug(netlink, &link.name, bridge.index)));
+        let of_bridge = lost.extract_if(.., |link| ours.contains_key(&link.name));
+        done.extend(of_bridge.map(|link| {
+            let hairpin = ours.get(&link.name).copied().unwrap_or(Hairpin::On);
+            plug(netlink, &link.name, bridge.index, hairpin)
+        }));
     }
     done
 }
@@ -45,9 +47,17 @@ fn is_lost(link: &LinkState) -> bool {
 }
 
 /// As ADD leaves it.
-fn plug(netlink: &mut Netlink, name: &str, bridge: IfIndex) -> Result<Ensured<()>, NetworkError> {
+fn plug(
+    netlink: &mut Netlink,
+    name: &str,
+    bridge: IfIndex,
+    hairpin: Hairpin,
+) -> Result<Ensured<()>, NetworkError> {
     let port = LinkChange::new().up().master(bridge);
-    let plugged = netlink.set_link(name, &port).and_then(|()| netlink.ensure_port_hairpin(name));
+    let plugged = netlink.set_link(name, &port).and_then(|()| match hairpin {
+        Hairpin::On => netlink.ensure_port_hairpin(name).map(drop),
+        Hairpin::Off => Ok(()),
+    });
     match plugged {
         // Its container has ended.
         Err(error) if error.is_absent() => Ok(Ensured::Unchanged(())),

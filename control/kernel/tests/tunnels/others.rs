@@ -63,17 +63,20 @@ fn containers_links_that_lost_their_bridge_are_plugged_in_again() {
         node.namespace.netlink().set_link(&name, &LinkChange::new().alias(alias)).unwrap();
         name
     };
-    let [lost, taken, foreign] = ["c1", "c2", "c3"].map(make);
+    let [lost, taken, foreign, plain] = ["c1", "c2", "c3", "c4"].map(make);
     let leases = node.spec.leases.join("dcos");
     fs::create_dir_all(&leases).unwrap();
-    for (address, id) in [("9.0.1.2", "c1"), ("9.0.1.3", "c2")] {
-        let record = json!({ "version": 1, "containerId": id, "ifname": "eth0" });
+    let hairpin =
+        [("9.0.1.2", "c1", None), ("9.0.1.3", "c2", Some(true)), ("9.0.1.4", "c4", Some(false))];
+    for (address, id, hairpin) in hairpin {
+        let record =
+            json!({ "version": 1, "containerId": id, "ifname": "eth0", "hairpin": hairpin });
         fs::write(leases.join(address), record.to_string()).unwrap();
     }
     node.ip("link add theirs type bridge");
     node.ip(&format!("link set {taken} master theirs"));
-    // The bridge and its port.
-    for (harm, changed) in [("link set m-dcos up", 1), ("link del m-dcos", 2)] {
+    // The bridge and its ports.
+    for (harm, changed) in [("link set m-dcos up", 2), ("link del m-dcos", 3)] {
         node.ip(harm);
         assert_eq!((pass(), pass()), (changed, 0), "{harm}");
         let link = node.namespace.link(&lost);
@@ -81,6 +84,12 @@ fn containers_links_that_lost_their_bridge_are_plugged_in_again() {
             (link.master, link.hairpin, link.up),
             (node.link("m-dcos"), Some(true), true),
             "as ADD left it"
+        );
+        let link = node.namespace.link(&plain);
+        assert_eq!(
+            (link.master, link.hairpin),
+            (node.link("m-dcos"), Some(false)),
+            "as it was told"
         );
         assert_eq!(node.namespace.link(&taken).master, node.link("theirs"), "it has another one");
         assert_eq!(node.namespace.link(&foreign).master, None, "of another node of this machine");
