@@ -235,9 +235,8 @@ pub fn remove_network(spec: &NetworkSpec) -> Report {
         removed(remove_table(&spec.filter_table));
         removed(remove_port_table(&spec.port_table));
     }
-    if !spec.overlays.is_empty() {
-        removed(remove_file(&cni_state_file(&spec.leases)));
-    }
+    // Also that of overlays of which nothing is known any more.
+    removed(remove_file(&cni_state_file(&spec.leases)));
     report
 }
 

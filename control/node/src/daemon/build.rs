@@ -1,5 +1,6 @@
 //! Every part of a node, made in the order in which they need each other.
 
+mod lost;
 mod settings;
 
 pub(crate) use settings::{
@@ -95,6 +96,9 @@ pub(crate) async fn build(
     super::executables::check(&config)?;
     let now = clock::now();
     let store = Store::open(&config.state_dir.join("store.redb"))?;
+    if !joining.is_asked() {
+        lost::refuse(&store, &config)?;
+    }
     if is_joined(&store, joining)? {
         config.join().context("this node has joined a cluster")?;
     }

@@ -4,6 +4,7 @@ use mizzen_tests_node::apps::{WEB_VIP, deploy_web};
 use mizzen_tests_node::dns::{self, By};
 use mizzen_tests_node::node::{Node, Place};
 use mizzen_tests_node::{apps, http, in_lab, kernel, lab};
+use std::fs;
 use std::net::{TcpListener, UdpSocket};
 use std::os::unix::fs::symlink;
 
@@ -24,6 +25,42 @@ fn a_second_daemon_on_the_same_state_is_refused_and_told_of_the_first() {
         assert!(said.stderr.contains(&process), "{}", said.stderr);
         assert!(first.runs() && kernel::runs(task.pid));
         assert_eq!(apps::tasks(&first, "/web"), [task]);
+    });
+}
+
+#[test]
+fn a_node_whose_store_alone_is_lost_begins_no_cluster_of_its_own() {
+    in_lab(|| {
+        let mut node = Node::start(&[]);
+        let task = deploy_web(&node, 1).remove(0);
+        node.kill();
+        let store = lab::state_dir().join("store.redb");
+        let kept = lab::scratch("kept");
+        fs::rename(&store, &kept).unwrap();
+        let refused = || {
+            let said = node.place().run(&[]);
+            assert_eq!(said.code, Some(1), "{said:?}");
+            let tasks = lab::state_dir().join("tasks").display().to_string();
+            assert!(said.stderr.contains("store.redb") && said.stderr.contains(&tasks), "{said:?}");
+        };
+        refused();
+        // Nor when it was tried before.
+        refused();
+        fs::write(&store, b"").unwrap();
+        refused();
+        assert!(kernel::runs(task.pid), "its task runs on");
+
+        fs::rename(&kept, &store).unwrap();
+        let again = node.place().start();
+        assert_eq!(apps::await_tasks(&again, "/web", 1), [task.clone()]);
+        drop(again);
+
+        // Whoever wants no copy of it says so.
+        fs::remove_file(&store).unwrap();
+        assert_eq!(node.place().run(&["--teardown"]).code, Some(0));
+        assert!(!kernel::runs(task.pid));
+        let anew = node.place().start();
+        assert_eq!(anew.problems(), Vec::<String>::new());
     });
 }
 
@@ -53,7 +90,7 @@ fn a_taken_port_is_named_and_nothing_is_touched() {
 fn without_a_bpf_file_system_vips_are_queued_and_a_node_says_so() {
     in_lab(|| {
         let plain = lab::scratch("no-bpffs");
-        std::fs::create_dir(&plain).unwrap();
+        fs::create_dir(&plain).unwrap();
         let bpffs = plain.display().to_string();
         let node = Node::start(&["--vip-engine", "auto", "--vip-bpffs", &bpffs]);
         let status = node.text(&["status"]);
@@ -112,7 +149,7 @@ fn denied(words: &str) -> bool {
 fn without_its_helpers_a_node_does_not_start_and_names_them() {
     in_lab(|| {
         let empty = lab::scratch("libexec");
-        std::fs::create_dir(&empty).unwrap();
+        fs::create_dir(&empty).unwrap();
         let libexec = empty.display().to_string();
         let links = kernel::links();
         let place = Place::new(&["--libexec-dir", &libexec]);

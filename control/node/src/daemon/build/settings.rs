@@ -153,7 +153,7 @@ pub(crate) fn narrow_links(config: &Config, peers: &Peers) -> Vec<String> {
     numbers.into_iter().map(|vni| config.instance.tunnel(vni)).collect()
 }
 
-fn leases(config: &Config) -> PathBuf {
+pub(super) fn leases(config: &Config) -> PathBuf {
     config.state_dir.join("leases")
 }
 
