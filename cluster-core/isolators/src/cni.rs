@@ -23,10 +23,14 @@ use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 use std::time::Duration;
 use tokio::process::Command;
-use tokio::sync::RwLock;
+use tokio::sync::{RwLock, Semaphore};
 
 /// How much of each output of a plugin is read, in bytes; the rest is dropped.
 const KEEP: usize = 64 * 1024;
+
+/// Plugins that run at one time. The kernel does most of their work for one after the other, so
+/// each of hundreds would take as long as all of them, which is longer than it may.
+pub(crate) const PLUGINS_AT_ONCE: usize = 32;
 
 /// `PATH` of plugins, some of which run `iptables`.
 const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -149,6 +153,8 @@ pub(crate) struct Networks {
     pub(crate) configurations: std::sync::RwLock<BTreeMap<String, Value>>,
     pub(crate) plugin_dirs: Vec<PathBuf>,
     pub(crate) timeout: Duration,
+    /// Turns of plugins, [`PLUGINS_AT_ONCE`].
+    pub(crate) turns: Semaphore,
     /// Shared by ADDs; nobody attaches while garbage is collected.
     pub(crate) attaching: RwLock<()>,
 }
@@ -274,6 +280,8 @@ impl Networks {
         let invoke = |source| CniError::Invoke { network: network.to_owned(), source };
         let executable = self.executable(network, configuration)?;
         let plugin = invoke::plugin_of(configuration).map_err(invoke)?;
+        // Its time begins with its turn. The semaphore is never closed.
+        let _turn = self.turns.acquire().await;
         let mut command = Command::new(&executable);
         command.env_clear().envs(invoke::environment(call, SEARCH_PATH)).current_dir("/");
         let Finished { status, stdout, stderr } =

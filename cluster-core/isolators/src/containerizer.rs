@@ -1,7 +1,7 @@
 //! The handle on all containers of one node.
 
 use crate::cgroup::{CgroupError, Cgroups, Layout, Statistics};
-use crate::cni::Networks;
+use crate::cni::{Networks, PLUGINS_AT_ONCE};
 use crate::launch::Launched;
 use crate::process::{Stat, open};
 use crate::rundir::{LaunchRecord, RunDir};
@@ -16,7 +16,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
-use tokio::sync::RwLock;
+use tokio::sync::{RwLock, Semaphore};
 
 /// Where things are.
 #[derive(Debug, Clone)]
@@ -112,6 +112,7 @@ impl Containerizer {
             configurations: settings.networks.into(),
             plugin_dirs: settings.plugin_dirs,
             timeout: settings.plugin_timeout,
+            turns: Semaphore::new(PLUGINS_AT_ONCE),
             attaching: RwLock::default(),
         };
         let inner = Inner {

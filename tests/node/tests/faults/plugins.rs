@@ -1,6 +1,6 @@
 //! A CNI plugin that does not do its work.
 
-use mizzen_tests_node::apps::{self, await_app, await_tasks, post, web};
+use mizzen_tests_node::apps::{self, await_app, await_tasks, deploy, post, web};
 use mizzen_tests_node::node::{Node, Place};
 use mizzen_tests_node::{SOON, http, in_lab, kernel, lab, until_none};
 use serde_json::json;
@@ -134,5 +134,25 @@ fn what_a_broken_plugin_left_is_cleared_away_once_it_is_mended() {
         until_none("things of a container", SOON, || leftovers(&node, &links));
         scale(1);
         apps::await_server(&await_tasks(&node, "/web", 1)[0]);
+    });
+}
+
+#[test]
+fn plugins_of_many_containers_take_turns() {
+    in_lab(|| {
+        let (running, seen) = (lab::scratch("running"), lab::scratch("seen"));
+        fs::create_dir(&running).unwrap();
+        let (at, log) = (running.display(), seen.display());
+        let counted = format!(
+            "mkdir {at}/$$; ls {at} | wc -l >> {log}\n\"$REAL\"; code=$?\nrmdir {at}/$$; exit $code"
+        );
+        let node = place(&helpers(&counted), "1m").start();
+        let mut many = web(100);
+        many["cmd"] = "exec sleep 1000".into();
+        many["cpus"] = 0.01.into();
+        deploy(&node, &many);
+        let counts = fs::read_to_string(&seen).unwrap();
+        let most = counts.lines().map(|count| count.trim().parse::<u32>().unwrap()).max();
+        assert!(most <= Some(32), "{most:?} at one time");
     });
 }
