@@ -34,6 +34,8 @@ pub(super) struct Pulls {
     asked: BTreeMap<u64, Why>,
     /// Sets of which a part is here.
     parts: BTreeMap<u64, Partial>,
+    /// Answers that are waited for no more, and may come all the same.
+    late: BTreeMap<OwnerId, u32>,
 }
 
 #[derive(Debug, Default)]
@@ -63,6 +65,26 @@ impl Pulls {
     pub(super) fn deadline(&self) -> Option<Mono> {
         let waiting = self.peers.values().filter(|pull| !pull.asked.is_empty());
         waiting.map(|pull| pull.until).min()
+    }
+
+    /// Whether `parts` answer what was asked of `from` before what is waited for now. That is told
+    /// once for each such question.
+    fn is_late(&mut self, from: &OwnerId, parts: &[Part]) -> bool {
+        let asked = self.peers.get(from).map(|pull| &pull.asked).filter(|asked| !asked.is_empty());
+        let awaited = |part: &Part| {
+            asked.is_some_and(|asked| asked.contains(&tag_of(&part.head.owner)))
+        };
+        if asked.is_some() && parts.iter().all(awaited) {
+            return false;
+        }
+        match self.late.get_mut(from) {
+            Some(1) => self.late.remove(from).is_some(),
+            Some(answers) => {
+                *answers -= 1;
+                true
+            }
+            None => false,
+        }
     }
 }
 
@@ -147,6 +169,9 @@ impl Exchange {
 
     /// Takes in what a peer gives.
     pub(super) fn take_parts(&mut self, from: &OwnerId, parts: Vec<Part>, now: Mono) {
+        if self.pulls.is_late(from, &parts) {
+            return;
+        }
         let Some(pull) = self.pulls.peers.get_mut(from).filter(|pull| !pull.asked.is_empty())
         else {
             return self.fault(from, Fault::Unasked, now);
@@ -282,6 +307,9 @@ impl Exchange {
     /// What was asked of a peer is asked of another one, by the next comparison.
     pub(super) fn abandon_pull(&mut self, peer: &OwnerId, now: Mono) {
         let Some(pull) = self.pulls.peers.remove(peer) else { return };
+        if !pull.asked.is_empty() {
+            *self.pulls.late.entry(peer.clone()).or_default() += 1;
+        }
         for tag in pull.asked.iter().chain(&pull.todo) {
             self.pulls.asked.remove(tag);
         }

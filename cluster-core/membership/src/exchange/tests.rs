@@ -238,6 +238,33 @@ fn what_was_asked_by_a_stream_that_broke_is_asked_again_at_once() {
 }
 
 #[test]
+fn an_answer_that_comes_too_late_is_no_fault() {
+    let mut nodes = Nodes::new(&["a", "b"]);
+    let asked = |nodes: &mut Nodes, owner: &str| {
+        let part = part(owner, owner, 1, items(&[(1, 1)]));
+        let stand = (tag_of(&id(owner)), part.head.stand());
+        nodes.lie("a", "b", &Message::Recent(vec![stand]));
+        Message::Give(vec![part])
+    };
+    // Not in time, and over the former one of two streams that both opened at once.
+    let slow = asked(&mut nodes, "c");
+    let later = nodes.now + Duration::from_secs(6);
+    nodes.node("b").handle_timeout(later);
+    nodes.lie("a", "b", &slow);
+    let former = asked(&mut nodes, "d");
+    nodes.node("b").handle_closed(&id("a"), later);
+    let awaited = asked(&mut nodes, "e");
+    nodes.lie("a", "b", &former);
+    assert_eq!(nodes.faults, []);
+    nodes.lie("a", "b", &awaited);
+    assert_eq!(nodes.node("b").version(&id("e")).generation, 9, "it was waited for all the same");
+    assert_eq!(nodes.faults, []);
+
+    nodes.lie("a", "b", &slow);
+    assert_eq!(nodes.faults, [(id("b"), id("a"), Fault::Unasked)], "it answers once");
+}
+
+#[test]
 fn a_fact_that_no_entry_can_hold_is_refused_and_what_it_replaces_is_taken_back() {
     let mut nodes = Nodes::new(&["a", "b"]);
     nodes.say("a", 1, Some(&claim(1)));
