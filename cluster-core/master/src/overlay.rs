@@ -217,7 +217,7 @@ impl Overlays {
                     break;
                 }
                 let fits = pools.iter().any(|pool| pool.may_give(net));
-                let free = !self.taken(name).any(|other| overlap(&other, net));
+                let free = !self.taken().any(|other| overlap(&other, net));
                 if fits && free {
                     self.hand_over(id, name, *net, now);
                 }
@@ -242,7 +242,7 @@ impl Overlays {
 
     fn give(&mut self, id: &AgentId, name: &str, pool: &Pool, now: Wall) -> bool {
         let freed = self.common.freed.get(name).cloned().unwrap_or_default();
-        let taken: Vec<IpNet> = self.taken(name).collect();
+        let taken: Vec<IpNet> = self.taken().collect();
         let fresh = pool.first_free(&[&taken[..], &freed].concat());
         let used = || {
             freed
@@ -264,10 +264,11 @@ impl Overlays {
         }
     }
 
-    /// All blocks of an overlay that somebody has.
-    fn taken<'a>(&'a self, name: &'a str) -> impl Iterator<Item = IpNet> + 'a {
-        let agents = self.agents.values();
-        agents.filter_map(move |agent| agent.blocks.get(name)).flatten().map(|block| block.net)
+    /// All blocks that somebody has, of whichever overlay: containers of one that has another
+    /// name now, or is no more, keep their addresses.
+    fn taken(&self) -> impl Iterator<Item = IpNet> + '_ {
+        let blocks = self.agents.values().flat_map(|agent| agent.blocks.values());
+        blocks.flatten().map(|block| block.net)
     }
 
     fn share(&self, overlay: &OverlayDefinition, agent: &AgentBlocks) -> Option<OverlayShare> {

@@ -198,6 +198,31 @@ fn overlays_come_and_go_and_keep_their_numbers_and_blocks() {
 }
 
 #[test]
+fn containers_of_an_overlay_that_was_renamed_keep_their_addresses_to_themselves() {
+    let before = settings("9.0.0.0/8", 24);
+    let mut overlays = registry(&before);
+    assert_eq!(come(&mut overlays, "a", 1), "9.0.0.0/24");
+
+    let mut after = settings("9.0.0.0/8", 24);
+    after.overlays[0].name = "main".into();
+    let mut overlays = restarted(&overlays, &after);
+    assert_eq!(come(&mut overlays, "a", 1), "9.0.1.0/24");
+    let claim = claim("44.128.0.7", "main", &["9.0.0.0/24"]);
+    assert_eq!(come_with(&mut overlays, "b", 2, &claim), "9.0.2.0/24");
+
+    let mut overlays = restarted(&overlays, &before);
+    assert_eq!(come(&mut overlays, "a", 1), "9.0.0.0/24", "it had that all the time");
+    assert_eq!(come(&mut overlays, "b", 2), "9.0.3.0/24");
+    // Who is gone has no containers.
+    assert!(overlays.release(&"a".into(), NOW).is_some());
+    let mut overlays = restarted(&overlays, &after);
+    assert_eq!(
+        come_with(&mut overlays, "c", 3, &self::claim("44.128.0.9", "main", &["9.0.0.0/24"])),
+        "9.0.0.0/24"
+    );
+}
+
+#[test]
 fn what_is_left_is_foreseen() {
     let settings = settings("9.0.0.0/16", 24);
     let day = |days: u64| Wall(NOW.0 + days * 86_400_000_000_000);
