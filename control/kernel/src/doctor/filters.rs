@@ -16,8 +16,19 @@ pub(super) fn observe() -> (Look<Vec<Chain>>, Look<Vec<Rule>>) {
     let is_foreign = |table: &str| !table.starts_with(NAME);
     let chains = nft.observe_chains().map_err(|error| chain(&error));
     let rules = nft.observe_all_rules().map_err(|error| chain(&error));
+    // Many end with a rule for what is left, instead of having a policy.
+    let closed = |found: &ChainState| {
+        rules.iter().flatten().any(|rule| {
+            let there = (rule.family, &rule.table, &rule.chain);
+            let refuses = matches!(rule.verdict.as_str(), "drop" | "reject");
+            rule.every && refuses && there == (found.family, &found.table, &found.name)
+        })
+    };
     let chains = chains.map(|all| {
-        all.into_iter().filter(|found| is_foreign(&found.table)).filter_map(of_chain).collect()
+        let foreign = all.into_iter().filter(|found| is_foreign(&found.table));
+        let foreign =
+            foreign.map(|found| ChainState { drops: found.drops || closed(&found), ..found });
+        foreign.filter_map(of_chain).collect()
     });
     let rules = rules
         .map(|all| all.into_iter().filter(|found| is_foreign(&found.table)).map(of_rule).collect());

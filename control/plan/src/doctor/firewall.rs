@@ -3,6 +3,7 @@
 use super::settings::bridges_call_filters;
 use super::{Observed, Verdict, of_look};
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 
 /// A chain that packets come by of themselves.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,11 +37,17 @@ pub struct Rule {
     /// Its chain.
     pub chain: String,
     /// Ports that it compares the destination's with.
-    pub ports: Vec<u16>,
+    pub ports: Vec<RangeInclusive<u16>>,
     /// Links that it names.
     pub links: Vec<String>,
     /// What it does.
     pub statement: Statement,
+}
+
+impl Rule {
+    fn names(&self, port: u16) -> bool {
+        self.ports.iter().any(|range| range.contains(&port))
+    }
 }
 
 /// What a rule does.
@@ -118,13 +125,6 @@ fn forward_drop(observed: &Observed, chain: &Chain) -> Option<Verdict> {
 
 /// Ports that other nodes must reach, while somebody's policy is to drop.
 fn input_drop(observed: &Observed, chain: &Chain) -> Option<Verdict> {
-    let opened = |port: u16| {
-        observed.machine.rules.iter().flatten().any(|rule| {
-            rule.table == chain.table
-                && rule.statement == Statement::Accept
-                && rule.ports.contains(&port)
-        })
-    };
     let wanted = &observed.wanted;
     let outside = |listener: &&super::Listener| {
         !listener.address.ip().is_loopback() && !wanted.resolvers.contains(&listener.address.ip())
@@ -132,7 +132,7 @@ fn input_drop(observed: &Observed, chain: &Chain) -> Option<Verdict> {
     let mut ports: BTreeSet<u16> =
         wanted.listeners.iter().filter(outside).map(|listener| listener.address.port()).collect();
     ports.extend(wanted.overlay_ports());
-    ports.retain(|port| !opened(*port));
+    ports.retain(|port| !is_opened(observed, &chain.table, *port));
     if ports.is_empty() {
         return None;
     }
@@ -148,13 +148,26 @@ fn input_drop(observed: &Observed, chain: &Chain) -> Option<Verdict> {
     Some(verdict)
 }
 
+/// Whether a rule of the table lets packets to the port pass.
+fn is_opened(observed: &Observed, table: &str, port: u16) -> bool {
+    observed
+        .machine
+        .rules
+        .iter()
+        .flatten()
+        .any(|rule| rule.table == table && rule.statement == Statement::Accept && rule.names(port))
+}
+
 /// A rule that takes away what is meant for one of our ports.
 fn of_rule(observed: &Observed, rule: &Rule) -> Option<Verdict> {
     let wanted = &observed.wanted;
     let mut ours =
         wanted.listeners.iter().map(|listener| listener.address.port()).collect::<BTreeSet<u16>>();
     ours.extend(wanted.overlay_ports());
-    let port = rule.ports.iter().find(|port| ours.contains(port))?;
+    // What closes a range has exceptions before it.
+    let excepted =
+        |port: u16| rule.statement == Statement::Drop && is_opened(observed, &rule.table, port);
+    let port = ours.into_iter().find(|port| rule.names(*port) && !excepted(*port))?;
     let does = match rule.statement {
         Statement::Drop => "drops",
         Statement::Divert => "sends elsewhere",
@@ -184,7 +197,7 @@ mod tests {
         Rule {
             table: "ip filter".into(),
             chain: "FORWARD".into(),
-            ports: ports.to_vec(),
+            ports: ports.iter().map(|port| *port..=*port).collect(),
             links,
             statement,
         }
@@ -193,7 +206,8 @@ mod tests {
     #[test]
     fn chains_and_rules() {
         type Row = (&'static str, Option<Base>, Vec<Rule>, Grade);
-        let table: [Row; 8] = [
+        let many = |statement| Rule { ports: vec![1024..=65_535], ..rule(&[], &[], statement) };
+        let table: [Row; 11] = [
             ("passes nothing on", Some(Base::Forward), vec![], Grade::Error),
             (
                 "but for our bridge",
@@ -225,6 +239,14 @@ mod tests {
                 None,
                 vec![rule(&[53], &[], Statement::Divert)],
                 Grade::Warning,
+            ),
+            ("but for many", Some(Base::Input), vec![many(Statement::Accept)], Grade::Ok),
+            ("many are closed", None, vec![many(Statement::Drop)], Grade::Warning),
+            (
+                "but ours",
+                None,
+                vec![rule(&[5050, 62_501, 64_000], &[], Statement::Accept), many(Statement::Drop)],
+                Grade::Ok,
             ),
             ("somebody else's port", None, vec![rule(&[22], &[], Statement::Drop)], Grade::Ok),
         ];

@@ -100,6 +100,24 @@ fn beside_a_daemon() {
         );
         shell(&place, "nft 'delete table ip nat; delete table ip filter'");
         assert_eq!(findings(&place, "firewall"), none());
+
+        // Ports in sets and ranges, and a rule at the end in place of a policy.
+        shell(
+            &place,
+            "nft 'add table inet fw; add chain inet fw in { type filter hook input priority 0; }; add rule inet fw in counter reject'",
+        );
+        let what = the(&place, "firewall", "warning");
+        assert!(what.contains("chain in of table inet fw") && what.contains("62501"), "{what}");
+        let remedy = "nft insert rule inet fw in meta l4proto '{ tcp, udp }' th dport";
+        shell(&place, &format!("{remedy} '{{ 53, 5050-5051, 8080, 62501, 64000 }}' accept"));
+        assert_eq!(findings(&place, "firewall"), none());
+        shell(
+            &place,
+            "nft 'flush chain inet fw in; add rule inet fw in udp dport 63000-65000 drop'",
+        );
+        assert!(the(&place, "firewall", "warning").contains("port 64000"));
+        shell(&place, "nft delete table inet fw");
+        assert_eq!(findings(&place, "firewall"), none());
     });
 }
 
