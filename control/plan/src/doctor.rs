@@ -4,6 +4,7 @@
 //! a table of small judgments over it. Each says what it found, why that matters and what to
 //! do. Who looks at the machine is `control/kernel`; nothing here or there changes anything.
 
+mod addresses;
 mod cgroups;
 mod clock;
 mod daemon;
@@ -82,7 +83,7 @@ pub struct Check {
 }
 
 /// Every check, in the order in which people read them.
-pub const CHECKS: [Check; 13] = [
+pub const CHECKS: [Check; 14] = [
     Check { name: "daemon", judge: daemon::judge },
     Check { name: "kernel", judge: features::judge },
     Check { name: "cgroups", judge: cgroups::judge },
@@ -91,6 +92,7 @@ pub const CHECKS: [Check; 13] = [
     Check { name: "firewall", judge: firewall::judge },
     Check { name: "ports", judge: ports::judge },
     Check { name: "published", judge: published::judge },
+    Check { name: "addresses", judge: addresses::judge },
     Check { name: "mtu", judge: paths::judge },
     Check { name: "clock", judge: clock::judge },
     Check { name: "disk", judge: disk::judge },

@@ -71,9 +71,8 @@ impl Pulls {
     /// once for each such question.
     fn is_late(&mut self, from: &OwnerId, parts: &[Part]) -> bool {
         let asked = self.peers.get(from).map(|pull| &pull.asked).filter(|asked| !asked.is_empty());
-        let awaited = |part: &Part| {
-            asked.is_some_and(|asked| asked.contains(&tag_of(&part.head.owner)))
-        };
+        let awaited =
+            |part: &Part| asked.is_some_and(|asked| asked.contains(&tag_of(&part.head.owner)));
         if asked.is_some() && parts.iter().all(awaited) {
             return false;
         }

@@ -1,6 +1,7 @@
 //! What the node's daemon says itself.
 
 use super::{Observed, Verdict};
+use ipnet::IpNet;
 
 /// The node's daemon.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,6 +25,8 @@ pub struct Told {
     pub problems: Vec<String>,
     /// Links that it has made: bridges, ends of tunnels.
     pub links: Vec<String>,
+    /// Networks of the overlays, as the master has them.
+    pub networks: Vec<IpNet>,
     /// The other nodes.
     pub peers: Vec<PeerTold>,
 }

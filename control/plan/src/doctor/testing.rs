@@ -57,7 +57,11 @@ pub(super) fn ill() -> Observed {
     machine.disks[0].volatile = true;
     machine.directories[0].mode = 0o777;
     machine.resolv_conf = Ok(String::new());
-    machine.links.as_mut().map(|links| links[0].mtu = 1300).unwrap_or_default();
+    if let Ok(links) = &mut machine.links {
+        links[0].mtu = 1300;
+        let addresses = vec![[9, 0, 0, 1].into()];
+        links.push(Link { name: "cni0".into(), addresses, ..Link::default() });
+    }
     let object = |kind, name: &str, is_ours, purpose| {
         let name = name.to_owned();
         Leftover { kind, name, is_ours, purpose }

@@ -118,6 +118,12 @@ fn beside_a_daemon() {
         assert!(the(&place, "firewall", "warning").contains("port 64000"));
         shell(&place, "nft delete table inet fw");
         assert_eq!(findings(&place, "firewall"), none());
+
+        let bridge = "ip link add cni0 type bridge && ip address add 9.0.200.1/24 dev cni0";
+        shell(&place, bridge);
+        assert!(the(&place, "addresses", "warning").contains("cni0 (9.0.200.1)"));
+        shell(&place, "ip link del cni0");
+        assert_eq!(findings(&place, "addresses"), none());
     });
 }
 

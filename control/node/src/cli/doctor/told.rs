@@ -4,6 +4,7 @@ use crate::cli::error::CliError;
 use crate::cli::session::Session;
 use crate::config::{Config, ConfigFile, HostFacts, Sources};
 use crate::lock::holder;
+use ipnet::IpNet;
 use mizzen_http::client::ClientError;
 use mizzen_plan::doctor::{Daemon, PeerTold, Told};
 use serde::Deserialize;
@@ -34,6 +35,8 @@ struct Encryption {
 
 #[derive(Deserialize)]
 struct Overlay {
+    #[serde(default)]
+    networks: Vec<IpNet>,
     bridge: String,
     tunnel: String,
     second: Option<Second>,
@@ -84,6 +87,7 @@ async fn try_ask(session: &Session) -> Result<(Told, BTreeSet<String>), CliError
     let status: Status = session.read("/v1/status").await?;
     let overlays: Overlays = session.read("/v1/overlay").await?;
     let nodes: Vec<Node> = session.read("/v1/cluster/nodes").await?;
+    let networks = overlays.overlays.iter().flat_map(|overlay| overlay.networks.clone()).collect();
     let links = overlays.overlays.into_iter().flat_map(|overlay| {
         let second = overlay.second.map(|second| second.bridge);
         [Some(overlay.bridge), Some(overlay.tunnel), second].into_iter().flatten()
@@ -96,7 +100,8 @@ async fn try_ask(session: &Session) -> Result<(Told, BTreeSet<String>), CliError
         clock_ahead: node.clock_ahead_seconds,
     });
     let Status { pid, problems, listeners } = status;
-    let told = Told { pid, problems, links: links.collect(), peers: peers.collect() };
+    let (links, peers) = (links.collect(), peers.collect());
+    let told = Told { pid, problems, links, networks, peers };
     Ok((told, listeners.into_keys().collect()))
 }
 
