@@ -1,7 +1,8 @@
 //! Carries the steps of a plan out, and looks at what is there.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use mizzen_cni_core::check::{Observed, ObservedLink};
@@ -11,6 +12,7 @@ use mizzen_netlink::{
     BridgeSpec, DuplicateDetection, HomeNamespace, IfIndex, LinkChange, LinkState, Mac, Netlink,
     NetlinkError, Plug, RateLimit, RouteSpec, TABLE_MAIN, VethPeer, VethSpec, ensure_sysctl,
 };
+use rustix::fs::OFlags;
 
 use crate::error::PluginError;
 
@@ -44,7 +46,10 @@ struct Inside {
 impl Kernel {
     pub(crate) fn open(netns: &Path) -> Result<Self, PluginError> {
         let unreachable = |source| PluginError::NoNamespace { netns: netns.to_owned(), source };
-        let namespace = File::open(netns).map_err(|source| {
+        // Nobody may ever open the other end of a pipe that stands in its place.
+        let without_wait = OFlags::NONBLOCK.bits().cast_signed();
+        let opened = OpenOptions::new().read(true).custom_flags(without_wait).open(netns);
+        let namespace = opened.map_err(|source| {
             unreachable(NetlinkError::Namespace { path: netns.to_owned(), source })
         })?;
         // A plugin has one thread.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::host::{Container, Host, IPAM, OVERLAY, PORTMAP, address, container, ip};
 use mizzen_tests_support::namespace::{Namespace, connect};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::{Value, json};
 
 fn queue(namespace: &Namespace, link: &str) -> String {
@@ -118,6 +119,19 @@ fn del_and_gc_need_no_more_than_the_leases() {
     host.config["prevResult"] = json!({ "ips": 5 });
     host.call("DEL", &container("c1", &pod)).result();
     host.assert_nothing_left("DEL with a configuration that makes no sense");
+}
+
+#[test]
+fn what_is_no_namespace_is_refused_at_once() {
+    let host = Host::new();
+    let pipe = host.dir.path().join("pipe");
+    mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR, 0).unwrap();
+    for netns in [pipe, "/proc/self/ns/mnt".into(), "/dev/null".into(), "/nowhere/at/all".into()] {
+        let target = Container { id: "c1", netns };
+        host.call("ADD", &target).refusal(4);
+        host.assert_nothing_left("what is no namespace");
+        host.call("DEL", &target).result();
+    }
 }
 
 #[test]
