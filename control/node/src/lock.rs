@@ -95,9 +95,19 @@ impl StateLock {
 /// of ours. Takes no lock, so no daemon that starts meanwhile is hindered.
 #[must_use]
 pub fn holder(directory: &Path) -> Option<u32> {
-    let pid: u32 = fs::read_to_string(directory.join(LOCK_NAME)).ok()?.trim().parse().ok()?;
+    let pid = written(directory)?;
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
     (name.trim() == "mizzen").then_some(pid)
+}
+
+/// Whether the lock that lies in a directory is the one that this process took.
+#[must_use]
+pub fn is_ours(directory: &Path) -> bool {
+    written(directory) == Some(std::process::id())
+}
+
+fn written(directory: &Path) -> Option<u32> {
+    fs::read_to_string(directory.join(LOCK_NAME)).ok()?.trim().parse().ok()
 }
 
 /// A child that a killed daemon had just forked holds the lock until it executes its
@@ -162,6 +172,10 @@ mod tests {
         let error = StateLock::take(&directory).unwrap_err().to_string();
         assert!(error.contains(&directory.display().to_string()), "{error}");
         assert!(error.contains(&format!("process {}", std::process::id())), "{error}");
+
+        assert!(is_ours(&directory));
+        fs::rename(&directory, temp.path().join("elsewhere")).unwrap();
+        assert!(!is_ours(&directory));
 
         drop(first);
         StateLock::take(&directory).unwrap();

@@ -2,7 +2,7 @@
 
 use mizzen_tests_node::apps::{self, command, deploy, post};
 use mizzen_tests_node::dns::{self, By};
-use mizzen_tests_node::node::Place;
+use mizzen_tests_node::node::{Node, Place};
 use mizzen_tests_node::{SOON, eventually, http, in_lab, kernel, lab};
 use std::fs::{self, File};
 use std::io::Write;
@@ -47,6 +47,23 @@ fn a_full_disk_loses_nothing_and_is_told_of_in_words() {
         let node = place.start();
         assert_eq!(apps::await_tasks(&node, "/old", 1), before);
         assert_eq!(apps::await_tasks(&node, "/new", 1), new);
+    });
+}
+
+#[test]
+fn a_state_directory_that_is_removed_under_a_daemon_is_told_of() {
+    in_lab(|| {
+        let node = Node::start(&[]);
+        let before = deploy(&node, &command("/old", "exec sleep 1000"));
+        let (state, aside) = (lab::state_dir(), lab::scratch("aside"));
+        fs::rename(&state, &aside).unwrap();
+        let problem = eventually("the node says so", SOON, || {
+            node.problems().into_iter().find(|problem| problem.contains("was removed"))
+        });
+        assert!(problem.contains(&state.display().to_string()), "{problem}");
+        assert!(kernel::runs(before[0].pid));
+        fs::rename(&aside, &state).unwrap();
+        node.await_well();
     });
 }
 
