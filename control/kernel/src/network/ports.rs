@@ -1,12 +1,15 @@
-//! Containers' links that lost their bridge.
+//! Containers' links that lost their bridge, and bridges that lost their purpose: somebody gave
+//! them another name, or the configuration did.
 
 use super::{NetworkError, NetworkSpec, kernel};
 use crate::leases::observe_ports;
 use mizzen_cni_core::plan::{Hairpin, read_alias};
-use mizzen_netlink::{Ensured, IfIndex, LinkChange, LinkState, Netlink};
+use mizzen_netlink::{Ensured, IfIndex, LinkChange, LinkState, Netlink, Removed};
+use std::collections::BTreeSet;
 
 /// Makes links of containers ports of their bridge again. Whoever removes a bridge leaves its
-/// ports there, and nobody else knows where they were.
+/// ports there, and nobody else knows where they were. A bridge of ours that is not wanted any
+/// more goes when nothing is plugged into it: until then it may be all that somebody has.
 pub(super) fn ensure_ports(
     netlink: &mut Netlink,
     spec: &NetworkSpec,
@@ -15,8 +18,15 @@ pub(super) fn ensure_ports(
         Ok(links) => links,
         Err(error) => return vec![Err(error)],
     };
-    let mut lost: Vec<&LinkState> = links.iter().filter(|link| is_lost(link)).collect();
     let mut done = Vec::new();
+    let former: Vec<&LinkState> = links.iter().filter(|link| is_former(link, spec)).collect();
+    let mut left: BTreeSet<IfIndex> = BTreeSet::new();
+    let is_without = |link: &&LinkState| match link.master {
+        None => true,
+        Some(master) => former.iter().any(|bridge| bridge.index == master),
+    };
+    let mut lost: Vec<&LinkState> =
+        links.iter().filter(|link| is_containers(link)).filter(is_without).collect();
     let overlays = spec.overlays.iter().map(|of| (&of.bridge, &of.leases, &of.name));
     let own = spec.bridge.iter().map(|of| (&of.link, &of.leases, &of.name));
     for (bridge, leases, network) in overlays.chain(own) {
@@ -32,18 +42,47 @@ pub(super) fn ensure_ports(
                 continue;
             }
         };
-        let of_bridge = lost.extract_if(.., |link| ours.contains_key(&link.name));
-        done.extend(of_bridge.map(|link| {
+        for link in lost.extract_if(.., |link| ours.contains_key(&link.name)) {
             let hairpin = ours.get(&link.name).copied().unwrap_or(Hairpin::On);
-            plug(netlink, &link.name, bridge.index, hairpin)
-        }));
+            let plugged = plug(netlink, &link.name, bridge.index, hairpin);
+            left.extend(plugged.is_ok().then_some(link.index));
+            done.push(plugged);
+        }
     }
+    let is_empty = |bridge: &&LinkState| {
+        let mut ports = links.iter().filter(|link| link.master == Some(bridge.index));
+        ports.all(|port| left.contains(&port.index))
+    };
+    done.extend(former.into_iter().filter(is_empty).map(|bridge| remove(netlink, &bridge.name)));
     done
 }
 
 /// An ADD makes a link a port in the step that creates it, and marks it after that.
-fn is_lost(link: &LinkState) -> bool {
-    link.master.is_none() && link.alias.as_deref().is_some_and(|alias| read_alias(alias).is_some())
+fn is_containers(link: &LinkState) -> bool {
+    link.alias.as_deref().is_some_and(|alias| read_alias(alias).is_some())
+}
+
+/// A bridge that this node made, and would not make now. Before the overlays are known, that
+/// cannot be said of any.
+fn is_former(link: &LinkState, spec: &NetworkSpec) -> bool {
+    let of_overlays = spec.overlays.iter().flat_map(|overlay| {
+        let second = overlay.second.as_ref().map(|second| second.bridge.as_str());
+        [Some(overlay.bridge.as_str()), second]
+    });
+    let own = spec.bridge.as_ref().map(|bridge| bridge.link.as_str());
+    // Where there is no `dummy`, that is a bridge as well.
+    let names = spec.names.as_ref().map(|names| names.link.as_str());
+    let ours = link.kind.as_deref() == Some("bridge") && link.alias.as_deref() == Some(&spec.mark);
+    let wanted = of_overlays.chain([own, names]).flatten().any(|name| name == link.name);
+    !spec.overlays.is_empty() && ours && !wanted
+}
+
+fn remove(netlink: &mut Netlink, name: &str) -> Result<Ensured<()>, NetworkError> {
+    let removed = netlink.remove_link(name).map_err(kernel("former bridge"))?;
+    Ok(match removed {
+        Removed::Removed => Ensured::Repaired(()),
+        Removed::Absent => Ensured::Unchanged(()),
+    })
 }
 
 /// As ADD leaves it.

@@ -75,10 +75,15 @@ fn containers_links_that_lost_their_bridge_are_plugged_in_again() {
     }
     node.ip("link add theirs type bridge");
     node.ip(&format!("link set {taken} master theirs"));
-    // The bridge and its ports.
-    for (harm, changed) in [("link set m-dcos up", 2), ("link del m-dcos", 3)] {
+    // The bridge and its ports, and the former one.
+    for (harm, changed) in [
+        ("link set m-dcos up", 2),
+        ("link del m-dcos", 3),
+        ("link set m-dcos down name m-former", 4),
+    ] {
         node.ip(harm);
         assert_eq!((pass(), pass()), (changed, 0), "{harm}");
+        assert!(node.namespace.netlink().observe_link("m-former").unwrap().is_none());
         let link = node.namespace.link(&lost);
         assert_eq!(
             (link.master, link.hairpin, link.up),
