@@ -154,15 +154,20 @@ mod tests {
             "vni": 1024, "vtep_name": "vtep1024", "vtep_ip": "44.128.0.6/20",
             "vtep_mac": "70:b3:d5:80:00:06", "vtep_mtu": 1420,
         });
-        let json = json!({ "ip": "10.0.3.46", "configuration_attempts": 1, "overlays": [{
-            "info": { "name": "dcos", "subnet": "9.0.0.0/8", "prefix": 24, "enabled": true },
-            "subnet": "9.0.5.0/24",
-            "backend": { "vxlan": vxlan },
-            "mesos_bridge": { "name": "m-dcos", "ip": "9.0.5.0/25" },
-            "state": { "status": "STATUS_FAILED", "error": "no link" },
-        }]});
+        let entry = |block: &str| {
+            json!({
+                "info": { "name": "dcos", "subnet": "9.0.0.0/8", "prefix": 24, "enabled": true },
+                "subnet": block,
+                "backend": { "vxlan": vxlan },
+                "mesos_bridge": { "name": "m-dcos", "ip": "9.0.5.0/25" },
+                "state": { "status": "STATUS_FAILED", "error": "no link" },
+            })
+        };
+        let overlays = [entry("9.0.5.0/24"), entry("9.0.9.0/24")];
+        let json = json!({ "ip": "10.0.3.46", "configuration_attempts": 1, "overlays": overlays });
         let message: AgentInfo = serde_json::from_value(json).unwrap();
         let overlay = &message.overlays[0];
+        assert_eq!(message.overlays[1].subnet.as_deref(), Some("9.0.9.0/24"));
         assert_eq!(overlay.state.as_ref().unwrap().status(), Status::Failed);
         assert_eq!(overlay.backend.vxlan.as_ref().unwrap().vtep_mtu, Some(1420));
         assert_eq!(overlay.mesos_bridge.as_ref().unwrap().ip6, None);

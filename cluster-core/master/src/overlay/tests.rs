@@ -276,6 +276,40 @@ fn the_state_in_the_form_of_the_old_modules() {
 }
 
 #[test]
+fn further_blocks_are_entries_of_their_own_in_the_old_form() {
+    let mut settings = settings("9.0.0.0/22", 24);
+    settings.habits = Habits::Dcos;
+    settings.overlays.push(definition("dual", &[("10.0.0.0/16", 26), ("fd01:b::/64", 80)]));
+    let mut overlays = registry(&settings);
+    come(&mut overlays, "a", 1);
+    let before = overlays.state()["agents"][0]["overlays"].clone();
+    for overlay in ["dual", "dcos"] {
+        overlays.extend(&"a".into(), overlay, NOW).unwrap();
+    }
+    let after = overlays.state()["agents"][0]["overlays"].clone();
+    let of = |entry: &serde_json::Value| {
+        let text = |value: &serde_json::Value| value.as_str().unwrap_or("none").to_owned();
+        let (name, bridge) = (&entry["info"]["name"], &entry["mesos_bridge"]);
+        [name, &entry["subnet"], &entry["subnet6"], &bridge["name"], &bridge["ip"]].map(text)
+    };
+    let entries: Vec<[String; 5]> = after.as_array().unwrap().iter().map(of).collect();
+    let want = [
+        ["dcos", "9.0.0.0/24", "none", "m-dcos", "9.0.0.0/25"],
+        ["dcos", "9.0.1.0/24", "none", "m-dcos", "9.0.1.0/25"],
+        ["dual", "10.0.0.0/26", "fd01:b::/80", "m-dual", "10.0.0.0/27"],
+        ["dual", "10.0.0.64/26", "none", "m-dual", "10.0.0.64/27"],
+    ];
+    assert_eq!(entries, want);
+    assert_eq!((&after[0], &after[2]), (&before[0], &before[1]), "the first ones are as before");
+    // A reader that finds the network of a family in `info` takes the block of it for granted.
+    assert_eq!(after[3]["info"]["subnet6"], serde_json::Value::Null);
+    assert_eq!(
+        (&after[3]["backend"], &after[3]["state"]),
+        (&after[2]["backend"], &after[2]["state"])
+    );
+}
+
+#[test]
 fn records_of_a_version_to_come_are_refused() {
     let settings = settings("9.0.0.0/8", 24);
     let newer = br#"{"format":2,"address":"10.0.0.1","number":1,"blocks":{}}"#;

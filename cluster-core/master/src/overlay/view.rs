@@ -65,23 +65,43 @@ impl Overlays {
 
 /// An agent in `/overlay-master/state`, and the answer of `/overlay-agent/overlay`. `failure`
 /// says what went wrong with an overlay on the agent, if it knows.
+///
+/// An entry of the old modules has one block. Of an agent with more, each further one is in
+/// another entry of the same overlay, after the first: readers that go through all of them
+/// find all blocks, and those that look for an overlay by its name the one they always did.
 #[must_use]
 pub fn agent_state(
     address: IpAddr,
     grant: &OverlayGrant,
     failure: impl Fn(&str) -> Option<String>,
 ) -> Value {
-    let overlays =
-        grant.shares.iter().map(|share| overlay(grant, share, failure(&share.overlay.name)));
+    let entries = grant.shares.iter().flat_map(|share| {
+        let failure = failure(&share.overlay.name);
+        blocks(share).into_iter().map(move |blocks| entry(grant, share, &blocks, failure.clone()))
+    });
     json!({
         "ip": address,
         "configuration_attempts": 1,
-        "overlays": overlays.collect::<Vec<_>>(),
+        "overlays": entries.collect::<Vec<_>>(),
     })
 }
 
-fn overlay(grant: &OverlayGrant, share: &OverlayShare, failure: Option<String>) -> Value {
-    let of = |v6: bool| share.blocks.iter().find(|net| net.addr().is_ipv6() == v6);
+/// The first block of each family, the second of each, and so on; nothing once if there is none.
+fn blocks(share: &OverlayShare) -> Vec<Vec<IpNet>> {
+    let of = |v6: bool| share.blocks.iter().filter(move |net| net.addr().is_ipv6() == v6);
+    let count = of(false).count().max(of(true).count()).max(1);
+    let nth = |n| [of(false).nth(n), of(true).nth(n)].into_iter().flatten().copied().collect();
+    (0..count).map(nth).collect()
+}
+
+/// An overlay with at most one block of each family.
+fn entry(
+    grant: &OverlayGrant,
+    share: &OverlayShare,
+    blocks: &[IpNet],
+    failure: Option<String>,
+) -> Value {
+    let of = |v6: bool| blocks.iter().find(|net| net.addr().is_ipv6() == v6);
     let definition = &share.overlay;
     let mut vxlan = json!({
         "vni": definition.vni, "vtep_name": vtep_name(definition.vni),
@@ -103,10 +123,9 @@ fn overlay(grant: &OverlayGrant, share: &OverlayShare, failure: Option<String>) 
     }
     let halves = grant.habits == Habits::Dcos;
     found["info"] = info;
-    found["mesos_bridge"] =
-        bridge("m", definition.name.as_str(), &share.blocks, halves.then_some(0));
+    found["mesos_bridge"] = bridge("m", definition.name.as_str(), blocks, halves.then_some(0));
     if halves {
-        found["docker_bridge"] = bridge("d", definition.name.as_str(), &share.blocks, Some(1));
+        found["docker_bridge"] = bridge("d", definition.name.as_str(), blocks, Some(1));
     }
     found["state"] = match failure {
         None => json!({ "status": "STATUS_OK" }),
@@ -115,18 +134,12 @@ fn overlay(grant: &OverlayGrant, share: &OverlayShare, failure: Option<String>) 
     found
 }
 
-/// A bridge with its part of the first block of each family.
+/// A bridge with its part of an entry's blocks.
 fn bridge(prefix: &str, overlay: &str, blocks: &[IpNet], half: Option<usize>) -> Value {
     let mut bridge = json!({ "name": format!("{prefix}-{overlay}") });
-    for (v6, key) in [(false, "ip"), (true, "ip6")] {
-        let block = blocks.iter().find(|net| net.addr().is_ipv6() == v6);
-        let part = block.map(|block| match half {
-            None => *block,
-            Some(half) => half_of(block, half).unwrap_or(*block),
-        });
-        if let Some(part) = part {
-            bridge[key] = json!(part);
-        }
+    for block in blocks {
+        let part = half.and_then(|half| half_of(block, half)).unwrap_or(*block);
+        bridge[if block.addr().is_ipv6() { "ip6" } else { "ip" }] = json!(part);
     }
     bridge
 }

@@ -236,6 +236,9 @@ fn a_node_gets_another_block_before_its_addresses_are_used_up() {
         let addresses: BTreeSet<IpAddr> = tasks.iter().map(|task| task.addresses[0]).collect();
         assert_eq!(addresses.len(), 8, "{addresses:?}");
         assert!(block(&one).as_array().unwrap().len() >= 2);
+        let old = http::get(lab::at(5051), "/overlay-agent/overlay").unwrap().json();
+        let old = old["overlays"].as_array().unwrap().iter().map(|entry| &entry["subnet"]);
+        assert_eq!(json!(old.collect::<Vec<_>>()), block(&one), "old readers find them all");
         tasks.iter().for_each(apps::await_server);
     });
 }
