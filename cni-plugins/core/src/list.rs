@@ -7,11 +7,14 @@
 use serde_json::{Map, Value, json};
 
 use crate::invoke::InvokeError;
+use crate::version::SpecVersion;
 
 /// Where a list keeps its plugins.
 const PLUGINS: &str = "plugins";
 /// What a list says for all of its plugins.
 const SHARED: [&str; 2] = ["cniVersion", "name"];
+/// The key by which a list says in which other versions its plugins can be told.
+const VERSIONS: &str = "cniVersions";
 /// The key by which a network says that other runtimes use it as well, of whose
 /// containers we know nothing.
 const NO_GARBAGE: &str = "disableGC";
@@ -58,6 +61,9 @@ impl NetworkList {
         let plugins = plugins.ok_or(ListError::NoPlugins)?;
         let mut head = config.clone();
         head.remove(PLUGINS);
+        if let Some(newest) = newest_version(&head) {
+            head.insert(SHARED[0].to_owned(), newest.as_str().into());
+        }
         let plugin = |(at, plugin): (usize, &Value)| {
             let number = at + 1;
             let own = plugin.as_object().ok_or(ListError::PluginNotAnObject { number })?;
@@ -141,6 +147,13 @@ impl NetworkList {
     }
 }
 
+/// The newest version of those that a list names which we speak as well; `None` if it has no
+/// list of versions, or none in it that we know.
+fn newest_version(head: &Map<String, Value>) -> Option<SpecVersion> {
+    let named = head.get(VERSIONS)?.as_array()?.iter().chain(head.get(SHARED[0]));
+    named.filter_map(|version| version.as_str()?.parse().ok()).max()
+}
+
 /// The ports that a `NetworkInfo` asks for, in the words of CNI.
 fn port_mappings(info: &Value) -> Vec<Value> {
     let mappings = info.get("port_mappings").and_then(Value::as_array);
@@ -194,6 +207,23 @@ mod tests {
         let list = NetworkList::read(&single).unwrap();
         assert_eq!((list.name(), list.is_shared(), list.plugins().len()), ("dcos", false, 1));
         assert_eq!(list.to_json(), single);
+    }
+
+    #[test]
+    fn of_several_versions_plugins_are_told_the_newest_that_we_speak() {
+        for (version, versions, want) in [
+            (json!("1.0.0"), json!(["0.4.0", "1.0.0", "1.1.0"]), json!("1.1.0")),
+            (json!(null), json!(["1.0.0", "0.3.1", "9.0.0"]), json!("1.0.0")),
+            (json!("1.0.0"), json!(["0.4.0"]), json!("1.0.0")),
+            (json!("0.4.0"), json!([]), json!("0.4.0")),
+            (json!("0.4.0"), json!("1.1.0"), json!("0.4.0")),
+        ] {
+            let mut config = chain();
+            (config["cniVersion"], config["cniVersions"]) = (version, versions);
+            let list = NetworkList::read(&config).unwrap();
+            assert_eq!(list.plugins()[0]["cniVersion"], want, "{config}");
+            assert_eq!(NetworkList::read(&list.to_json()), Ok(list));
+        }
     }
 
     #[test]

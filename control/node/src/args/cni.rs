@@ -45,6 +45,9 @@ pub struct CniInstallArgs {
     /// Where the node keeps leases: `leases` in its state directory
     #[arg(long, value_name = "DIR", default_value = "/var/lib/mizzen/leases")]
     pub data_dir: PathBuf,
+    /// Several runtimes use the network: none of them may take the others' containers for garbage
+    #[arg(long)]
+    pub shared: bool,
     /// Directory with our plugins [default: that of this program]
     #[arg(long, value_name = "DIR")]
     pub from: Option<PathBuf>,

@@ -2,6 +2,7 @@
 
 use crate::args::{CniCommand, CniInstallArgs, CniPlaces};
 use crate::cli::CliError;
+use mizzen_cni_core::version::SpecVersion;
 use mizzen_files::{Sync, replace};
 use serde_json::{Value, json};
 use std::fs;
@@ -77,7 +78,9 @@ fn install(args: &CniInstallArgs) -> Result<Vec<PathBuf>, CniInstallError> {
     }
     let directory = &args.places.conf_dir;
     fs::create_dir_all(directory).map_err(failed("create", directory))?;
-    put(&conflist, format!("{:#}\n", network(args)).as_bytes(), 0o644)?;
+    // A runtime's working directory is its own business.
+    let leases = std::path::absolute(&args.data_dir).map_err(failed("find", &args.data_dir))?;
+    put(&conflist, format!("{:#}\n", network(args, &leases)).as_bytes(), 0o644)?;
     written.push(conflist);
     Ok(written)
 }
@@ -98,15 +101,18 @@ fn uninstall(places: &CniPlaces) -> Result<Vec<PathBuf>, CniInstallError> {
 }
 
 /// The network as runtimes read it: an address and a bridge, then ports.
-fn network(args: &CniInstallArgs) -> Value {
-    json!({
-        "cniVersion": "1.0.0",
+fn network(args: &CniInstallArgs, leases: &Path) -> Value {
+    let mut network = json!({
+        // Runtimes of before the list take this one, others the newest of the list that they
+        // know; from 1.1.0 on they call STATUS and GC.
+        "cniVersion": SpecVersion::V1_0_0.as_str(),
+        "cniVersions": SpecVersion::ALL.map(SpecVersion::as_str),
         "name": args.places.name,
         "plugins": [
             {
                 "type": "mizzen-overlay",
                 "overlay": args.overlay,
-                "ipam": { "type": "mizzen-ipam", "dataDir": args.data_dir },
+                "ipam": { "type": "mizzen-ipam", "dataDir": leases },
                 "capabilities": { "ips": true, "mac": true, "bandwidth": true, "dns": true },
             },
             {
@@ -115,7 +121,11 @@ fn network(args: &CniInstallArgs) -> Value {
                 "capabilities": { "portMappings": true },
             },
         ],
-    })
+    });
+    if args.shared {
+        network["disableGC"] = json!(true);
+    }
+    network
 }
 
 fn bin_dirs(places: &CniPlaces) -> Vec<PathBuf> {
@@ -190,7 +200,14 @@ mod tests {
             name: "mizzen".to_owned(),
         };
         let (overlay, data_dir) = ("dcos".to_owned(), root.join("leases"));
-        CniInstallArgs { places, overlay, data_dir, from: Some(from) }
+        CniInstallArgs { places, overlay, data_dir, shared: false, from: Some(from) }
+    }
+
+    /// The network of the same name as `args` have it installed.
+    fn installed(args: &CniInstallArgs) -> Value {
+        install(args).unwrap();
+        let network = args.places.conf_dir.join(format!("10-{}.conflist", args.places.name));
+        serde_json::from_str(&fs::read_to_string(network).unwrap()).unwrap()
     }
 
     #[test]
@@ -203,13 +220,33 @@ mod tests {
         let plugin = root.path().join("lib/mizzen-ipam");
         assert_eq!(fs::metadata(&plugin).unwrap().permissions().mode() & 0o777, 0o755);
         fs::write(root.path().join("bin/bridge"), "theirs").unwrap();
-        let network = fs::read_to_string(root.path().join("net.d/10-mizzen.conflist")).unwrap();
-        let network: Value = serde_json::from_str(&network).unwrap();
-        assert_eq!(network["plugins"][0]["overlay"], "dcos");
+        assert_eq!(installed(&args)["plugins"][0]["overlay"], "dcos");
 
         assert_eq!(uninstall(&args.places).unwrap().len(), 7);
         assert!(uninstall(&args.places).unwrap().is_empty());
         assert!(root.path().join("bin/bridge").exists());
+    }
+
+    #[test]
+    fn old_runtimes_and_new_ones_find_the_version_that_they_speak() {
+        let root = tempfile::tempdir().unwrap();
+        let mut args = args(root.path());
+        let network = installed(&args);
+        assert_eq!(network["cniVersion"], "1.0.0");
+        assert_eq!(network["cniVersions"], json!(["0.3.1", "0.4.0", "1.0.0", "1.1.0"]));
+        assert_eq!(network.get("disableGC"), None);
+        args.shared = true;
+        assert_eq!(installed(&args)["disableGC"], true);
+    }
+
+    #[test]
+    fn leases_are_found_from_every_working_directory() {
+        let root = tempfile::tempdir().unwrap();
+        let mut args = args(root.path());
+        args.data_dir = "state/leases".into();
+        let leases = installed(&args)["plugins"][0]["ipam"]["dataDir"].clone();
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(leases, json!(here.join("state/leases")));
     }
 
     #[test]
