@@ -16,11 +16,13 @@ mod kernel;
 mod leases;
 mod overlay;
 mod portmap;
+mod report;
 mod state;
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::process::ExitCode;
+use std::time::Instant;
 
 use mizzen_cni_core::request::{self, Request, VARIABLES};
 use mizzen_cni_core::version::SpecVersion;
@@ -52,40 +54,45 @@ impl Plugin {
 /// Reads the request, does it, answers it, and says how that went as an exit code.
 #[must_use]
 pub fn run(plugin: Plugin) -> ExitCode {
+    let began = Instant::now();
     let environment = environment();
     if !environment.contains_key("CNI_COMMAND") {
         explain(plugin);
     }
     let mut stdin = Vec::new();
-    let answer = match read_input(&environment, &mut stdin) {
-        Ok(()) => answer(plugin, &environment, &stdin),
-        Err(error) => Err(error),
+    let read = read_input(&environment, &mut stdin);
+    let request = match read.and_then(|()| Ok(request::parse(&environment, &stdin)?)) {
+        Ok(request) => request,
+        Err(error) => return write(Err(error), &stdin),
     };
+    let answer = answer(plugin, &request);
+    let code = answer.as_ref().err().map_or(0, |error| error.code() as u32);
+    let exit = write(answer, &stdin);
+    report::report(plugin, &request, code, began);
+    exit
+}
+
+fn answer(plugin: Plugin, request: &Request) -> Result<Option<Value>, PluginError> {
+    if request.command == request::Command::Version {
+        return Ok(Some(versions(request)));
+    }
+    match plugin {
+        Plugin::Overlay => overlay::handle(request),
+        Plugin::Ipam => ipam::handle(request),
+        Plugin::Portmap => portmap::handle(request),
+    }
+}
+
+fn write(answer: Result<Option<Value>, PluginError>, stdin: &[u8]) -> ExitCode {
     let (text, code) = match answer {
         Ok(None) => return ExitCode::SUCCESS,
         Ok(Some(answer)) => (answer, ExitCode::SUCCESS),
-        Err(error) => (error.to_json(request::answer_version(&stdin)), ExitCode::FAILURE),
+        Err(error) => (error.to_json(request::answer_version(stdin)), ExitCode::FAILURE),
     };
     match writeln!(io::stdout(), "{text}") {
         Ok(()) => code,
         // Nobody reads the answer, so for the runtime this has failed.
         Err(_) => ExitCode::FAILURE,
-    }
-}
-
-fn answer(
-    plugin: Plugin,
-    environment: &BTreeMap<String, String>,
-    stdin: &[u8],
-) -> Result<Option<Value>, PluginError> {
-    let request = request::parse(environment, stdin)?;
-    if request.command == request::Command::Version {
-        return Ok(Some(versions(&request)));
-    }
-    match plugin {
-        Plugin::Overlay => overlay::handle(&request),
-        Plugin::Ipam => ipam::handle(&request),
-        Plugin::Portmap => portmap::handle(&request),
     }
 }
 

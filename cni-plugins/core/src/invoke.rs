@@ -34,6 +34,10 @@ pub enum Verb {
 }
 
 impl Verb {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Add, Self::Del, Self::Check, Self::Gc, Self::Status, Self::Version];
+
     /// The value of `CNI_COMMAND`.
     #[must_use]
     pub fn as_str(self) -> &'static str {

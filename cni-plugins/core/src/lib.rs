@@ -18,6 +18,7 @@ pub mod ipam;
 pub mod list;
 pub mod plan;
 pub mod portmap;
+pub mod report;
 pub mod request;
 pub mod result;
 pub mod runtime;

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use crate::AttachmentKey;
 use crate::config::ConfigError;
 use crate::error::Code;
+use crate::invoke::Verb;
 use crate::runtime::Wanted;
 use crate::version::{SpecVersion, UnknownVersion};
 
@@ -42,6 +43,21 @@ pub enum Command {
     Gc,
     /// List the versions that we speak.
     Version,
+}
+
+impl Command {
+    /// The same without what it is about.
+    #[must_use]
+    pub fn verb(&self) -> Verb {
+        match self {
+            Self::Add(_) => Verb::Add,
+            Self::Del(_) => Verb::Del,
+            Self::Check(_) => Verb::Check,
+            Self::Status => Verb::Status,
+            Self::Gc => Verb::Gc,
+            Self::Version => Verb::Version,
+        }
+    }
 }
 
 /// The container that is meant.

@@ -313,6 +313,42 @@ fn the_daemon_is_asked_for_addresses_when_all_are_leased() {
 }
 
 #[test]
+fn the_daemon_can_count_what_was_done_and_holds_nothing_up() {
+    let (host, pod) = (Host::new(), Namespace::new());
+    let add = |id: &str| assert_ne!(host.add(id, &pod), Value::Null);
+    let del = |id: &str| assert!(host.call("DEL", &container(id, &pod)).success);
+    add("away");
+    del("away");
+    let daemon = UnixListener::bind(host.dir.path().join("calls.sock")).unwrap();
+    let told = |plugin: &str, verb: &str, code: &str| {
+        let mut line = String::new();
+        daemon.accept().unwrap().0.read_to_string(&mut line).unwrap();
+        let words: Vec<&str> = line.split_whitespace().collect();
+        assert_eq!(words[..3], [plugin, verb, code], "{line}");
+        assert!(words[3].parse::<u64>().unwrap() > 0 && line.ends_with('\n'), "{line}");
+    };
+    add("there");
+    told("mizzen-overlay", "ADD", "0");
+    assert!(!host.call("ADD", &container("there", &pod)).success);
+    told("mizzen-overlay", "ADD", "101");
+    del("there");
+    told("mizzen-overlay", "DEL", "0");
+    let ports = json!({ "cniVersion": "1.1.0", "name": "dcos", "type": "mizzen-portmap",
+                        "dataDir": host.dir.path() });
+    let there = container("there", &pod);
+    let command = host.command(PORTMAP, "DEL", &there);
+    assert!(host.finish(command, ports.to_string().as_bytes()).success);
+    told("mizzen-portmap", "DEL", "0");
+
+    // A daemon that stands still takes as many as find room, and nobody waits for it.
+    rustix::net::listen(&daemon, 0).unwrap();
+    for _ in 0..3 {
+        add("silent");
+        del("silent");
+    }
+}
+
+#[test]
 fn the_daemon_is_told_before_the_runtime_and_holds_nothing_up() {
     let (mut host, pod) = (Host::new(), Namespace::new());
     let socket = host.dir.path().join("mizzen.sock");

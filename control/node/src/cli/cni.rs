@@ -2,15 +2,13 @@
 
 use crate::args::{CniCommand, CniInstallArgs, CniPlaces};
 use crate::cli::CliError;
+use mizzen_cni_core::report::PLUGINS;
 use mizzen_cni_core::version::SpecVersion;
 use mizzen_files::{Sync, replace};
 use serde_json::{Value, json};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-
-/// What is installed.
-const PLUGINS: [&str; 3] = ["mizzen-overlay", "mizzen-ipam", "mizzen-portmap"];
 
 /// Where runtimes look first, and where Debian has its plugins.
 const BIN_DIRS: [&str; 2] = ["/opt/cni/bin", "/usr/lib/cni"];
@@ -117,7 +115,7 @@ fn network(args: &CniInstallArgs, leases: &Path) -> Value {
             },
             {
                 "type": "mizzen-portmap",
-                "dataDir": args.data_dir,
+                "dataDir": leases,
                 "capabilities": { "portMappings": true },
             },
         ],

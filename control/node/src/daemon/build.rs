@@ -4,8 +4,8 @@ mod lost;
 mod settings;
 
 pub(crate) use settings::{
-    containerizer, listener_settings, mark, narrow_links, network_spec, networks, node_bridge,
-    overlay_specs, run_root, work_dir,
+    containerizer, leases, listener_settings, mark, narrow_links, network_spec, networks,
+    node_bridge, overlay_specs, run_root, work_dir,
 };
 
 use super::agent::Containers;
@@ -176,6 +176,7 @@ pub(crate) async fn build(
     core.note_resolver(early);
     core.start_overlay();
     core.listen_for_removals();
+    core.count_calls();
     core.start_policy();
     core.build_agent(seed, inputs, now)?;
     // Its agent is part of what it says of itself.

@@ -2,6 +2,7 @@
 //! disk; what other nodes say of theirs becomes tunnels. The kernel's side of the tunnels has
 //! a thread of its own ([`driver`]), which puts back what others remove.
 
+pub(crate) mod calls;
 mod driver;
 pub(crate) mod encryption;
 pub(crate) mod fast_path;
@@ -15,6 +16,7 @@ use super::build::{self, narrow_links, overlay_specs};
 use super::core::{Core, Input};
 use crate::config::{Config, Role};
 use crate::several::several;
+use calls::Calls;
 use driver::Order;
 use encryption::EncryptionPart;
 use fast_path::{FastPathPart, Look};
@@ -90,6 +92,8 @@ pub(crate) struct Overlay {
     pub(crate) fast_path: FastPathPart,
     /// Encryption between nodes.
     pub(crate) encryption: EncryptionPart,
+    /// Calls of the CNI plugins.
+    pub(crate) calls: Calls,
 }
 
 impl Overlay {
@@ -115,6 +119,7 @@ impl Overlay {
             healing: Healing::default(),
             fast_path: FastPathPart::default(),
             encryption: EncryptionPart::open(store, config)?,
+            calls: Calls::default(),
         })
     }
 

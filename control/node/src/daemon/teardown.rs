@@ -3,6 +3,7 @@
 //! state directory; the next start runs the apps again.
 
 use super::build::{containerizer, network_spec, run_root};
+use super::overlay::calls::teardown_calls;
 use super::overlay::fast_path::teardown_fast_path;
 use super::overlay::{kept_grant, teardown_tunnels};
 use super::policy::teardown_policy;
@@ -42,6 +43,7 @@ pub async fn teardown(config: Config, _frame: Frame) -> anyhow::Result<()> {
     // Before the addresses that it names are gone.
     left.extend(restore_resolv_conf(&config));
     successor::end(&config);
+    left.extend(teardown_calls(&config));
     left.extend(teardown_tunnels(&config));
     let grant = Store::open(&config.state_dir.join("store.redb")).map_err(anyhow::Error::from);
     let grant = grant.and_then(|store| kept_grant(&store)).unwrap_or_else(|error| {

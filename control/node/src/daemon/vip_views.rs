@@ -192,6 +192,7 @@ impl Core {
         let (names, members) = (self.look_at_names(), self.look_at_members());
         let policy = self.look_at_policy();
         let overlays = self.config.has(Role::Overlay).then(|| self.look_at_overlays());
+        let calls = self.overlay.calls.clone();
         let (sender, pieces) = mpsc::channel(PIECES);
         if reply.send(pieces).is_err() {
             return;
@@ -205,7 +206,8 @@ impl Core {
                 .and_then(|()| names.iter().try_for_each(|names| names.write(&mut writer)))
                 .and_then(|()| members.iter().try_for_each(|members| members.write(&mut writer)))
                 .and_then(|()| policy.iter().try_for_each(|policy| policy.write(&mut writer)))
-                .and_then(|()| overlays.iter().try_for_each(|all| all.write(&mut writer)));
+                .and_then(|()| overlays.iter().try_for_each(|all| all.write(&mut writer)))
+                .and_then(|()| calls.write(&mut writer));
         }));
     }
 

@@ -151,6 +151,14 @@ fn a_container_of_another_runtime_is_one_of_the_overlay() {
         assert_eq!(leases(&one), json!(1));
         let refused = installed.call("ADD", "theirs", &container).unwrap_err();
         assert!(refused.contains(&at.to_string()), "{refused}");
+        eventually("both calls are counted by those who heard them", SOON, || {
+            let text = one.place().shell("curl -s http://127.0.0.1:62080/v1/metrics").stdout;
+            let counted = |code: &str, count: u32| {
+                let labels = format!(r#"plugin="mizzen-overlay",verb="ADD",code="{code}""#);
+                text.contains(&format!("mizzen_cni_calls_total{{{labels}}} {count}\n"))
+            };
+            (counted("101", 1) && !counted("0", 1)).then_some(())
+        });
 
         // A reboot: the files stay and are older than the machine's start, the kernel is new.
         one.kill();

@@ -153,7 +153,8 @@ pub(crate) fn narrow_links(config: &Config, peers: &Peers) -> Vec<String> {
     numbers.into_iter().map(|vni| config.instance.tunnel(vni)).collect()
 }
 
-pub(super) fn leases(config: &Config) -> PathBuf {
+/// Where the plugins keep leases, and tell of their calls.
+pub(crate) fn leases(config: &Config) -> PathBuf {
     config.state_dir.join("leases")
 }
 
