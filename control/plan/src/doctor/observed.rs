@@ -39,8 +39,6 @@ pub struct Wanted {
     pub overlay: bool,
     /// Whether packets between containers may pass by bridges and routes.
     pub fast_path: bool,
-    /// Whether packets from containers to other nodes travel in tunnels, as in DC/OS.
-    pub dcos_mode: bool,
     /// Bridges that containers hang on: those of the overlays, and the node's own.
     pub bridges: Vec<String>,
     /// The link with the resolver's addresses.

@@ -5,7 +5,6 @@ use super::{Link, Observed, Verdict, Wanted};
 const FORWARD4: &str = "net/ipv4/ip_forward";
 const FORWARD6: &str = "net/ipv6/conf/all/forwarding";
 const NO_IPV6: &str = "net/ipv6/conf/all/disable_ipv6";
-const ALL_RP_FILTER: &str = "net/ipv4/conf/all/rp_filter";
 const BRIDGE_CALLS: &str = "net/bridge/bridge-nf-call-iptables";
 const LOCAL_PORTS: &str = "net/ipv4/ip_local_port_range";
 const RESERVED_PORTS: &str = "net/ipv4/ip_local_reserved_ports";
@@ -15,8 +14,8 @@ const PID_MAX: &str = "kernel/pid_max";
 const LEAST_PIDS: u64 = 32_768;
 
 /// Judgments, each over some settings; nothing where the kernel has no such setting.
-const JUDGMENTS: [fn(&Observed) -> Option<Verdict>; 7] =
-    [forwarding, link_forwarding, forwarding6, reverse_path, no_ipv6, local_ports, process_ids];
+const JUDGMENTS: [fn(&Observed) -> Option<Verdict>; 6] =
+    [forwarding, link_forwarding, forwarding6, no_ipv6, local_ports, process_ids];
 
 /// The settings that are looked at on a machine with these links.
 #[must_use]
@@ -25,7 +24,6 @@ pub fn setting_names(wanted: &Wanted, links: &[Link]) -> Vec<String> {
         FORWARD4,
         FORWARD6,
         NO_IPV6,
-        ALL_RP_FILTER,
         BRIDGE_CALLS,
         LOCAL_PORTS,
         RESERVED_PORTS,
@@ -34,8 +32,7 @@ pub fn setting_names(wanted: &Wanted, links: &[Link]) -> Vec<String> {
         "net/netfilter/nf_conntrack_max",
         "net/netfilter/nf_conntrack_count",
     ];
-    let of_link = |link: &str| ["rp_filter", "forwarding"].map(|name| link_setting(link, name));
-    let of_links = our_links(wanted, links).flat_map(of_link);
+    let of_links = our_links(wanted, links).map(forwarding_of);
     fixed.into_iter().map(str::to_owned).chain(of_links).collect()
 }
 
@@ -64,7 +61,7 @@ fn forwarding(observed: &Observed) -> Option<Verdict> {
 }
 
 fn link_forwarding(observed: &Observed) -> Option<Verdict> {
-    let off = |link: &&str| is(observed, &link_setting(link, "forwarding"), "0");
+    let off = |link: &&str| is(observed, &forwarding_of(link), "0");
     let general = is(observed, FORWARD4, "0");
     let link = our_links(&observed.wanted, observed.links()).find(off);
     let link = link.filter(|_| !general && observed.wanted.overlay)?;
@@ -82,27 +79,6 @@ fn forwarding6(observed: &Observed) -> Option<Verdict> {
             .because("IPv6 packets of containers do not leave their node")
             .remedy("sysctl -w net.ipv6.conf.all.forwarding=1; links that learn their routes by router advertisements need accept_ra=2")
     })
-}
-
-/// Answers of other nodes' own addresses come back by the tunnel there, and the main table
-/// knows another way to them.
-fn reverse_path(observed: &Observed) -> Option<Verdict> {
-    if !observed.wanted.overlay || !observed.wanted.dcos_mode {
-        return None;
-    }
-    let strict = |link: &&str| {
-        let own = number(observed, &link_setting(link, "rp_filter"));
-        own.max(number(observed, ALL_RP_FILTER)) == Some(1)
-    };
-    let link = our_links(&observed.wanted, observed.links()).find(strict)?;
-    let verdict = Verdict::error(format!(
-        "link {link} drops packets whose way back is another (rp_filter = 1)"
-    ))
-    .because(
-        "with overlay.mode = \"dcos\" answers of other nodes come by tunnels, and would be dropped",
-    )
-    .remedy(format!("sysctl -w net.ipv4.conf.all.rp_filter=2 net.ipv4.conf.{link}.rp_filter=2"));
-    Some(verdict)
 }
 
 fn no_ipv6(observed: &Observed) -> Option<Verdict> {
@@ -143,8 +119,8 @@ fn process_ids(observed: &Observed) -> Option<Verdict> {
     Some(verdict)
 }
 
-fn link_setting(link: &str, name: &str) -> String {
-    format!("net/ipv4/conf/{link}/{name}")
+fn forwarding_of(link: &str) -> String {
+    format!("net/ipv4/conf/{link}/forwarding")
 }
 
 /// Bridges of the overlays and ends of tunnels that are there.
@@ -185,10 +161,9 @@ mod tests {
     #[test]
     fn one_setting_that_is_wrong() {
         #[rustfmt::skip]
-        let table: [(&str, &str, Option<Grade>); 9] = [
+        let table: [(&str, &str, Option<Grade>); 8] = [
             (FORWARD4,                          "0",           Some(Grade::Error)),
             ("net/ipv4/conf/m-dcos/forwarding", "0",           Some(Grade::Error)),
-            ("net/ipv4/conf/m-dcos/rp_filter",  "1",           None),
             (FORWARD6,                          "0",           None),
             (NO_IPV6,                           "1",           None),
             (LOCAL_PORTS,                       "1024\t65535", Some(Grade::Warning)),
@@ -219,20 +194,5 @@ mod tests {
         observed.machine.settings.insert(FORWARD4.to_owned(), "0".to_owned());
         observed.machine.links = Ok(Vec::new());
         assert_eq!(judge(&observed)[0].grade, Grade::Ok);
-    }
-
-    #[test]
-    fn tunnels_of_dcos_need_a_loose_reverse_path() {
-        let mut observed = well();
-        observed.wanted.dcos_mode = true;
-        for (all, link, want) in
-            [("0", "1", Grade::Error), ("2", "1", Grade::Ok), ("1", "0", Grade::Error)]
-        {
-            let settings = &mut observed.machine.settings;
-            settings.insert(ALL_RP_FILTER.to_owned(), all.to_owned());
-            settings.insert("net/ipv4/conf/m-dcos/rp_filter".to_owned(), link.to_owned());
-            settings.insert("net/ipv4/conf/vtep1024/rp_filter".to_owned(), link.to_owned());
-            assert_eq!(judge(&observed)[0].grade, want, "{all} and {link}");
-        }
     }
 }

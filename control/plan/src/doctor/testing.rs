@@ -94,7 +94,6 @@ fn wanted() -> Wanted {
         vips: Some(Engine::Auto),
         overlay: true,
         fast_path: true,
-        dcos_mode: false,
         bridges: vec!["m-dcos".into()],
         names_link: "spartan".into(),
         networks: vec!["9.0.0.0/8".parse().unwrap()],

@@ -4,7 +4,6 @@ use crate::config::{Config, ResolvConf, Role, VipEngine};
 use crate::daemon::{listener_settings, mark};
 use mizzen_http::server::Address;
 use mizzen_plan::doctor::{Engine, Listener, Wanted};
-use mizzen_types::overlay::Habits;
 use mizzen_types::resources::{Ranges, Resources, Value};
 use mizzen_types::vip::Protocol;
 use std::collections::BTreeSet;
@@ -22,7 +21,6 @@ pub(super) fn of_config(config: &Config, running: Option<&BTreeSet<String>>) -> 
         vips: engine(config),
         overlay: config.has(Role::Overlay),
         fast_path: overlay.fast_path,
-        dcos_mode: overlay.mode == Habits::Dcos,
         bridges: bridges(config),
         names_link: config.instance.names_link(),
         networks: overlay.all_networks(),
