@@ -52,7 +52,7 @@ pub use conntrack::{Conntrack, FlowFamily, FlowFilter};
 pub use error::NetlinkError;
 pub use link::{IfIndex, LinkChange, LinkState};
 pub use mizzen_net_words::{Mac, PortEntry, Protocol};
-pub use monitor::{LinkMonitor, RemovalMonitor};
+pub use monitor::{LinkMonitor, MtuMonitor, RemovalMonitor};
 pub use netns::{HomeNamespace, in_namespace, namespace_name};
 pub use nft::{
     ChainState, ForwardRule, MasqueradeRule, Nft, OverlayTableSpec, PlainTunnels, RuleState,

@@ -1,12 +1,14 @@
 //! Waiting for links and their addresses to come, go or change, and for things of ours to be
 //! removed or changed.
 
+use std::collections::BTreeMap;
 use std::io;
 
 use netlink_packet_core::{NetlinkBuffer, NlaBuffer, NlasIterator};
 use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use netlink_sys::{Socket, SocketAddr};
 
+use crate::Netlink;
 use crate::error::NetlinkError;
 use crate::ports::marks;
 use crate::tunnel::{SeenEntry, read_seen};
@@ -140,15 +142,7 @@ impl RemovalMonitor {
     }
 
     fn concerns_us(&self) -> bool {
-        let mut rest = self.buffer.as_slice();
-        while let Ok(message) = NetlinkBuffer::new_checked(rest) {
-            if self.is_ours(message.message_type(), message.payload()) {
-                return true;
-            }
-            let length = (message.length() as usize).next_multiple_of(4);
-            rest = rest.get(length..).unwrap_or_default();
-        }
-        false
+        messages(&self.buffer).any(|(kind, payload)| self.is_ours(kind, payload))
     }
 
     fn is_ours(&self, kind: u16, payload: &[u8]) -> bool {
@@ -165,6 +159,82 @@ impl RemovalMonitor {
             }
         }
     }
+}
+
+/// Tells that a link takes packets of another size than before.
+pub struct MtuMonitor {
+    socket: Socket,
+    /// By the links' indices.
+    known: BTreeMap<u32, u32>,
+    buffer: Vec<u8>,
+}
+
+impl MtuMonitor {
+    /// Listens from now on, in the network namespace of the calling thread.
+    ///
+    /// # Errors
+    ///
+    /// [`NetlinkError`] if the kernel gives no socket, or does not tell of the links.
+    pub fn open() -> Result<Self, NetlinkError> {
+        let socket = listen(NETLINK_ROUTE, &[RTNLGRP_LINK]);
+        let socket = socket.map_err(|source| NetlinkError::Open { source })?;
+        let links = Netlink::open()?.observe_links()?;
+        let known = links.iter().map(|link| (link.index.0, link.mtu)).collect();
+        Ok(Self { socket, known, buffer: Vec::with_capacity(WHOLE_BYTES) })
+    }
+
+    /// Blocks until such a thing has happened since the last call.
+    ///
+    /// # Errors
+    ///
+    /// [`NetlinkError::Open`] if the socket broke.
+    pub fn wait(&mut self) -> Result<(), NetlinkError> {
+        loop {
+            self.buffer.clear();
+            match self.socket.recv(&mut self.buffer, 0) {
+                Ok(_) if self.is_news() => return Ok(()),
+                Ok(_) => {}
+                // More happened than the socket had room for.
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(source) => return Err(NetlinkError::Open { source }),
+            }
+        }
+    }
+
+    /// Takes over what was heard; whether a link that was known has changed.
+    fn is_news(&mut self) -> bool {
+        let mut news = false;
+        for (kind, payload) in messages(&self.buffer) {
+            let Some(index) = number(payload.get(LINK_INDEX_AT)) else { continue };
+            let mtu = attribute(payload, LINK_HEADER, libc::IFLA_MTU);
+            match (kind, mtu.and_then(|mtu| number(Some(mtu.value())))) {
+                (libc::RTM_DELLINK, _) => {
+                    self.known.remove(&index);
+                }
+                (libc::RTM_NEWLINK, Some(mtu)) => {
+                    let before = self.known.insert(index, mtu);
+                    news |= before.is_some_and(|before| before != mtu);
+                }
+                _ => {}
+            }
+        }
+        news
+    }
+}
+
+/// Kinds and contents of the messages in one datagram.
+fn messages(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    std::iter::from_fn(move || {
+        let message = NetlinkBuffer::new_checked(rest).ok()?;
+        let length = (message.length() as usize).next_multiple_of(4);
+        rest = rest.get(length..).unwrap_or_default();
+        Some((message.message_type(), message.payload()))
+    })
+}
+
+fn number(bytes: Option<&[u8]>) -> Option<u32> {
+    Some(u32::from_ne_bytes(bytes?.try_into().ok()?))
 }
 
 fn attribute(payload: &[u8], header: usize, wanted: u16) -> Option<NlaBuffer<&[u8]>> {
@@ -216,8 +286,7 @@ fn is_about(table: &str, kind: u16, payload: &[u8], kinds: &[u16]) -> bool {
 fn is_up(payload: &[u8]) -> bool {
     /// Of the flags in the header of a message about a link.
     const FLAGS_AT: std::ops::Range<usize> = 8..12;
-    let flags = payload.get(FLAGS_AT).and_then(|bytes| bytes.try_into().ok());
-    flags.is_some_and(|flags| u32::from_ne_bytes(flags) & libc::IFF_UP as u32 != 0)
+    number(payload.get(FLAGS_AT)).is_some_and(|flags| flags & libc::IFF_UP as u32 != 0)
 }
 
 /// Kinds of links that a node has.
@@ -258,6 +327,8 @@ const RTNLGRP_IPV6_ROUTE: u32 = 11;
 const RTNLGRP_IPV6_RULE: u32 = 19;
 /// Lengths of headers.
 const LINK_HEADER: usize = 16;
+/// Where it has the link's index.
+const LINK_INDEX_AT: std::ops::Range<usize> = 4..8;
 const NEIGHBOUR_HEADER: usize = 12;
 const RULE_HEADER: usize = 12;
 const NFT_HEADER: usize = 4;

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use mizzen_netlink::{
-    DuplicateDetection, Ensured, FlowFamily, ForwardRule, IfIndex, LinkChange, Mac, Netlink,
-    NetlinkError, Nft, OverlayTableSpec, RemovalMonitor, RouteSpec, RuleSpec, Selector, TABLE_MAIN,
-    TunnelChange, TunnelEntry, VethPeer, VethSpec, VxlanSpec, ensure_sysctl,
+    DuplicateDetection, Ensured, FlowFamily, ForwardRule, IfIndex, LinkChange, Mac, MtuMonitor,
+    Netlink, NetlinkError, Nft, OverlayTableSpec, RemovalMonitor, RouteSpec, RuleSpec, Selector,
+    TABLE_MAIN, TunnelChange, TunnelEntry, VethPeer, VethSpec, VxlanSpec, ensure_sysctl,
 };
 use mizzen_tests_support::namespace::{Namespace, connect};
 use nix::sys::socket::getsockopt;
@@ -400,6 +400,35 @@ fn removals_are_told_of() {
     while told.recv_timeout(Duration::from_millis(20)).is_ok() {}
     netlink.remove_link("vtep1024").unwrap();
     told.recv_timeout(long).unwrap();
+}
+
+#[test]
+fn other_sizes_of_links_are_told_of_and_nothing_else() {
+    let namespace = Namespace::new();
+    let mut netlink = namespace.netlink();
+    let other = Namespace::new();
+    let inside = other.file.try_clone().unwrap();
+    let mut veth = |name: &str, far: &str| {
+        let peer = VethPeer { name: far, namespace: inside.as_fd(), mac: None };
+        netlink.create_veth(&VethSpec { name, mtu: 1500, alias: None, peer }).unwrap();
+        netlink.set_link(name, &LinkChange::new().up()).unwrap();
+    };
+    veth("wire", "far0");
+    let (tell, told) = std::sync::mpsc::channel();
+    let mut monitor = namespace.run(|| MtuMonitor::open().unwrap());
+    std::thread::spawn(move || while monitor.wait().is_ok() && tell.send(()).is_ok() {});
+
+    veth("pod0", "far1");
+    netlink.set_link("pod0", &LinkChange::new().down()).unwrap();
+    netlink.set_link("wire", &LinkChange::new().mtu(1500)).unwrap();
+    netlink.remove_link("pod0").unwrap();
+    let quiet = Duration::from_millis(200);
+    assert!(told.recv_timeout(quiet).is_err(), "no link takes packets of another size");
+    for mtu in [1400, 1500] {
+        netlink.set_link("wire", &LinkChange::new().mtu(mtu)).unwrap();
+        told.recv_timeout(Duration::from_secs(20)).unwrap_or_else(|_| panic!("{mtu}"));
+        while told.recv_timeout(Duration::from_millis(20)).is_ok() {}
+    }
 }
 
 #[test]

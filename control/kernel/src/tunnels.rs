@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub use mizzen_netlink::{RemovalMonitor, SeenEntry};
+pub use mizzen_netlink::{MtuMonitor, RemovalMonitor, SeenEntry};
 
 /// The protocol number of our routes, rules and neighbours: no program of
 /// `/etc/iproute2/rt_protos` has it.

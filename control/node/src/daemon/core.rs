@@ -181,6 +181,7 @@ impl Core {
             }
             (Input::LinksChanged, _) => self.vips.note_links(now.mono),
             (Input::OverlayTouched, _) => self.note_removal(now.mono),
+            (Input::LinkResized, _) => self.follow_underlay(),
             (Input::PathProbed(peer, mtu), _) => self.note_path(&peer, mtu),
             (Input::Tunnels(report), _) => self.note_tunnels(&report),
             (Input::FastPath(report), _) => self.note_fast_path_pass(report),

@@ -32,6 +32,8 @@ pub(crate) enum Input {
     LinksChanged,
     /// Something of the overlays may have been removed or changed by somebody.
     OverlayTouched,
+    /// A link takes packets of another size.
+    LinkResized,
     /// The largest packet that reaches another node, in bytes.
     PathProbed(OwnerId, u32),
     /// A pass over the tunnels to other nodes is over.

@@ -24,18 +24,20 @@ use mizzen_http::core::ServicesReply;
 use mizzen_kernel::network::NetworkSpec;
 use mizzen_kernel::published::published_monitors;
 use mizzen_kernel::tunnels::{
-    Expected, PROTOCOL, RemovalMonitor, SeenEntry, TunnelReport, Tunnels, underlay_mtu,
+    Expected, MtuMonitor, PROTOCOL, RemovalMonitor, SeenEntry, TunnelReport, Tunnels, underlay_mtu,
 };
 use mizzen_membership::identity::node_of;
 use mizzen_membership::view::Change;
-use mizzen_plan::overlay::{Desired, Healing, Own, PeerChange, PeerEntries, Peers, foreign_peer};
+use mizzen_plan::overlay::{
+    Desired, Healing, Own, PeerChange, PeerEntries, Peers, foreign_peer, turn,
+};
 use mizzen_store::Store;
 use mizzen_types::error::chain;
 use mizzen_types::fact::{Fact, Key};
 use mizzen_types::ids::OwnerId;
 use mizzen_types::overlay::OverlayGrant;
 use mizzen_types::time::{Mono, Now};
-use prober::Question;
+use prober::{Prober, Purpose, Question};
 pub(crate) use share::kept_grant;
 use std::collections::BTreeMap;
 use std::sync::mpsc;
@@ -51,8 +53,6 @@ const TUNNELS: &str = "overlay";
 const PEERS: &str = "overlay peers";
 const NETWORK: &str = "overlay network";
 const ADDRESSES: &str = "overlay addresses";
-/// Minutes after which all paths were probed again.
-const TURNS: usize = 10;
 
 /// The node's part in the overlays.
 pub(crate) struct Overlay {
@@ -64,10 +64,12 @@ pub(crate) struct Overlay {
     orders: Option<mpsc::Sender<Order>>,
     /// What that thread makes.
     expected_entries: Expected,
-    /// Questions to the thread that probes paths.
-    questions: Option<mpsc::Sender<Question>>,
-    /// Grows with each minute: a tenth of the paths is probed in each.
+    /// What probes paths.
+    prober: Option<Prober>,
+    /// Grows with each minute, in each of which some paths are probed.
     turn: usize,
+    /// Whether all others were checked in this minute because one path had become narrower.
+    checked_all: bool,
     /// Largest packet of the link with the node's address, in bytes.
     underlay_mtu: Option<u32>,
     /// When the kernel is looked at because something of ours may have been removed or changed.
@@ -105,8 +107,9 @@ impl Overlay {
             peers: Peers::new(here),
             orders: None,
             expected_entries: Expected::default(),
-            questions: None,
+            prober: None,
             turn: 0,
+            checked_all: false,
             underlay_mtu: None,
             look_at: None,
             narrow: Vec::new(),
@@ -128,15 +131,17 @@ impl Overlay {
         self.look_at
     }
 
-    /// Finds out how large packets to a node may be.
-    fn probe(&self, peer: &OwnerId) {
+    /// Finds out how large packets to a node may be, or whether they still may be as large as
+    /// they were.
+    fn probe(&self, peer: &OwnerId, purpose: Purpose) {
         let entries = self.peers.entries().find(|(other, _)| *other == peer);
         let at = entries.and_then(|(_, entries)| entries.forwarding.first());
-        if let (Some(questions), Some(largest), Some(at)) = (&self.questions, self.underlay_mtu, at)
-        {
-            let (peer, address) = (peer.clone(), at.underlay);
-            // The thread ends with the process only.
-            let _ = questions.send(Question { peer, address, largest });
+        let size = match purpose {
+            Purpose::Search => self.underlay_mtu,
+            Purpose::Check => self.peers.answered_mtu(peer),
+        };
+        if let (Some(prober), Some(size), Some(at)) = (&self.prober, size, at) {
+            prober.ask(Question { peer: peer.clone(), address: at.underlay, size, purpose });
         }
     }
 
@@ -146,17 +151,26 @@ impl Overlay {
             entries.as_ref().and_then(|e| e.forwarding.first()).map(|entry| entry.underlay)
         };
         for change in changes.iter().filter(|change| at(&change.before) != at(&change.after)) {
-            self.probe(&change.peer);
+            self.probe(&change.peer, Purpose::Search);
         }
     }
 
-    /// Probes a tenth of all paths once more: routes between nodes change, too.
+    /// Probes the minute's share of the paths: routes between nodes change, too.
     fn probe_some(&mut self) {
         self.turn = self.turn.wrapping_add(1);
-        let some = self.peers.entries().map(|(peer, _)| peer.clone());
-        let some: Vec<OwnerId> = some.skip(self.turn % TURNS).step_by(TURNS).collect();
-        for peer in some {
-            self.probe(&peer);
+        self.checked_all = false;
+        let all: Vec<&OwnerId> = self.peers.entries().map(|(peer, _)| peer).collect();
+        let turn = turn(all.len(), self.turn);
+        for (purpose, places) in [(Purpose::Search, turn.search), (Purpose::Check, turn.check)] {
+            for peer in places.into_iter().filter_map(|at| all.get(at)) {
+                self.probe(peer, purpose);
+            }
+        }
+    }
+
+    fn probe_all(&self, purpose: Purpose) {
+        for (peer, _) in self.peers.entries() {
+            self.probe(peer, purpose);
         }
     }
 
@@ -197,9 +211,13 @@ impl Core {
             }
             Err(error) => return self.problems.report(TUNNELS, format!("{error:#}")),
         }
-        match prober::start(self.inputs.clone()) {
-            Ok(questions) => self.overlay.questions = Some(questions),
+        match Prober::start(&self.inputs) {
+            Ok(prober) => self.overlay.prober = Some(prober),
             Err(error) => warn!(error = format!("{error:#}"), "paths are not probed"),
+        }
+        if let Err(error) = self.listen_for_sizes() {
+            let error = format!("{error:#}");
+            warn!(error, "another MTU of the node's link is noticed within a minute only");
         }
         self.start_fast_path();
         self.follow_grant();
@@ -213,13 +231,16 @@ impl Core {
             if spec.names.is_some() || self.config.has(Role::Overlay) {
                 let expected = self.overlay.expected_entries.clone();
                 let are_wrong = move |seen: &SeenEntry| expected.contradicts(seen);
-                self.watch("removals", RemovalMonitor::open(PROTOCOL, are_wrong)?)?;
+                self.watch_removals("removals", RemovalMonitor::open(PROTOCOL, are_wrong)?)?;
             }
             if self.config.has(Role::Overlay) {
                 // Packet filters are restarted by flushing all tables, ours as well.
-                self.watch("filter removals", RemovalMonitor::open_table(&spec.filter_table)?)?;
+                self.watch_removals(
+                    "filter removals",
+                    RemovalMonitor::open_table(&spec.filter_table)?,
+                )?;
                 for monitor in published_monitors(&spec.leases, &spec.port_table)? {
-                    self.watch("port removals", monitor)?;
+                    self.watch_removals("port removals", monitor)?;
                 }
             }
             Ok(())
@@ -229,17 +250,25 @@ impl Core {
         }
     }
 
-    /// Tells the loop of removals, on a thread of its own.
-    fn watch(&self, name: &str, mut monitor: RemovalMonitor) -> anyhow::Result<()> {
+    fn watch_removals(&self, name: &str, mut monitor: RemovalMonitor) -> anyhow::Result<()> {
+        self.watch(name, move || monitor.wait().is_ok(), || Input::OverlayTouched)
+    }
+
+    fn listen_for_sizes(&self) -> anyhow::Result<()> {
+        let mut monitor = MtuMonitor::open()?;
+        self.watch("link sizes", move || monitor.wait().is_ok(), || Input::LinkResized)
+    }
+
+    /// Tells the loop each time that a wait is over, on a thread of its own.
+    fn watch(
+        &self,
+        name: &str,
+        mut wait: impl FnMut() -> bool + Send + 'static,
+        input: fn() -> Input,
+    ) -> anyhow::Result<()> {
         let inputs = self.inputs.clone();
-        let watch = move || {
-            while monitor.wait().is_ok() {
-                // The loop has ended if nobody listens.
-                if inputs.send(Input::OverlayTouched).is_err() {
-                    return;
-                }
-            }
-        };
+        // The loop has ended if nobody listens.
+        let watch = move || while wait() && inputs.send(input()).is_ok() {};
         thread::Builder::new().name(name.to_owned()).spawn(watch)?;
         Ok(())
     }
@@ -277,7 +306,13 @@ impl Core {
 
     /// A probe of the path to a node was answered.
     pub(crate) fn note_path(&mut self, peer: &OwnerId, mtu: u32) {
+        let before = self.overlay.peers.answered_mtu(peer);
         let changes = self.overlay.peers.probed(peer, Some(mtu));
+        // What is in its way may be in the way of others.
+        if before.is_some_and(|before| mtu < before) && !self.overlay.checked_all {
+            self.overlay.checked_all = true;
+            self.overlay.probe_all(Purpose::Check);
+        }
         if !changes.is_empty() {
             info!(%peer, mtu, "the path to a node takes packets of another size");
         }
@@ -351,16 +386,28 @@ impl Core {
         }
         let missing = self.overlay.encryption.is_missing();
         self.prepare_encryption();
-        let found = missing && !self.overlay.encryption.is_missing();
-        let mtu = underlay_mtu(self.config.address).unwrap_or(self.overlay.underlay_mtu);
-        if found || mtu != self.overlay.underlay_mtu {
-            self.overlay.underlay_mtu = mtu;
+        if missing && !self.overlay.encryption.is_missing() {
             self.follow_grant();
             self.introduce();
         }
+        self.follow_underlay();
         let problems = self.master.as_ref().and_then(mizzen_master::Master::overlays);
         let problems = problems.map(|overlays| overlays.problems(now.wall)).unwrap_or_default();
         self.tell_of(ADDRESSES, &problems);
+    }
+
+    /// The link with the node's address may take packets of another size than before.
+    pub(crate) fn follow_underlay(&mut self) {
+        let before = self.overlay.underlay_mtu;
+        let mtu = underlay_mtu(self.config.address).unwrap_or(before);
+        if mtu != before {
+            info!(?before, now = ?mtu, "the node's link takes packets of another size");
+            self.overlay.underlay_mtu = mtu;
+            self.follow_grant();
+            self.introduce();
+            // Of what was as wide as the link, nobody knows how wide it is now.
+            self.overlay.probe_all(Purpose::Search);
+        }
     }
 
     /// What came of a pass over the tunnels.

@@ -198,6 +198,13 @@ impl Peers {
         [theirs, ours, self.probed.get(peer).copied()].into_iter().flatten().min()
     }
 
+    /// The same of a node that can be asked again: it is alive, and has answered before.
+    #[must_use]
+    pub fn answered_mtu(&self, peer: &OwnerId) -> Option<u32> {
+        let answers = self.probed.contains_key(peer) && !self.is_dead(peer);
+        self.path_mtu(peer).filter(|_| answers)
+    }
+
     fn claim(&mut self, node: &OwnerId, fact: &NodeOverlay) {
         for block in blocks(fact) {
             self.blocks.entry(block).or_default().insert(node.clone());

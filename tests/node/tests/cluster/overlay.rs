@@ -159,6 +159,28 @@ fn what_leads_elsewhere_than_it_should_is_mended() {
 }
 
 #[test]
+fn a_link_that_becomes_narrower_is_heard_of_at_once() {
+    in_lab_of(2, || {
+        let (one, two, _) = two();
+        let of = |node: &Node| (peer(node)["path_mtu"].clone(), peer(node)["mtu"].clone());
+        let await_size = |size: Value, inside: Value, when: &str| {
+            // The look at everything comes after a minute only.
+            eventually(&format!("both know {when}"), SOON, || {
+                [&one, &two]
+                    .iter()
+                    .all(|node| of(node) == (size.clone(), inside.clone()))
+                    .then_some(())
+            });
+        };
+        await_size(json!(1500), json!(null), "how wide the path is");
+        harm(&two.place(), "ip link set eth0 mtu 1400");
+        await_size(json!(1400), json!(1350), "that it is narrower");
+        harm(&two.place(), "ip link set eth0 mtu 1500");
+        await_size(json!(1500), json!(null), "that it is as wide as before");
+    });
+}
+
+#[test]
 fn daemons_and_masters_may_be_away() {
     in_lab_of(2, || {
         let (mut one, mut two, tasks) = two();
