@@ -23,7 +23,8 @@ const OUT_WITHIN: Duration = Duration::from_secs(4);
 /// Names of the tasks themselves.
 const TASKS: &str = "web.marathon.mesos";
 
-/// When the node was cut off and when its backends were out of the VIP, since 1970.
+/// When the node was about to be cut off, and when the others suspected it, which takes its
+/// backends out of the VIP; since 1970.
 struct Window {
     cut: Duration,
     out: Duration,
@@ -61,28 +62,29 @@ fn cut(tasks: &Tasks) -> Result<()> {
     show(&["dns", TASKS])
 }
 
-/// Tells what was lost, which may only be what the cut node had been sent and could not answer.
+/// Tells what was lost: requests that were in flight on the node when it was cut off, and those
+/// that were sent to it before anybody could know. Nothing else may be.
 fn hold_against(seen: &Seen, there: &BTreeMap<String, SocketAddr>, window: &Window) -> Result<()> {
     let crossed: u64 = there.keys().filter_map(|task| seen.answers.get(task)).sum();
     let addresses: BTreeSet<_> = there.values().copied().collect();
     let on_it = |lost: &Lost| lost.backend.is_some_and(|backend| addresses.contains(&backend));
-    let (in_flight, beyond): (Vec<_>, Vec<_>) =
+    let (excused, other): (Vec<_>, Vec<_>) =
         seen.failures.iter().partition(|lost| on_it(lost) && lost.began <= window.out);
-    let under_way = in_flight.iter().filter(|lost| lost.began <= window.cut).count();
+    let in_flight = excused.iter().filter(|lost| lost.began <= window.cut).count();
     println!(
         "  its backends were out after {} ms; of {} requests {crossed} were answered by it before",
         window.out.saturating_sub(window.cut).as_millis(),
         seen.requests,
     );
     println!(
-        "  {} lost: {under_way} under way on it before the cut, {} sent to it until it was out, {} \
-         others",
+        "  {} lost: {in_flight} in flight on it when it was cut off, {} begun after that while it \
+         was not suspected yet, {} others",
         seen.failures.len(),
-        in_flight.len() - under_way,
-        beyond.len()
+        excused.len() - in_flight,
+        other.len()
     );
     ensure!(crossed > 0, "no request reached node {CUT} before the cut");
-    ensure!(beyond.is_empty(), "lost although not in flight on node {CUT}: {beyond:?}");
+    ensure!(other.is_empty(), "lost without having been sent to node {CUT} by then: {other:?}");
     Ok(())
 }
 
