@@ -16,6 +16,7 @@ mod hardships;
 mod health;
 mod members;
 mod mesh;
+mod moves;
 mod overlay;
 mod paths;
 mod policy;
