@@ -228,6 +228,11 @@ pub fn remove_network(spec: &NetworkSpec) -> Report {
     for link in links.chain(second.map(|second| &second.bridge)) {
         removed(remove_link(link));
     }
+    // Bridges of overlays of which nothing is known any more.
+    match marked_links(&spec.mark) {
+        Ok(links) => links.iter().for_each(|link| removed(remove_link(link))),
+        Err(error) => removed(Err(error)),
+    }
     for overlay in &spec.overlays {
         removed(remove_file(&overlay.configuration_file(&spec.cni_directory)));
     }
@@ -383,6 +388,13 @@ fn ensure_file(path: &Path, text: &str) -> Result<Ensured<()>, NetworkError> {
 fn remove_link(name: &str) -> Result<Removed, NetworkError> {
     let mut netlink = Netlink::open().map_err(kernel("links"))?;
     netlink.remove_link(name).map_err(kernel("links"))
+}
+
+fn marked_links(mark: &str) -> Result<Vec<String>, NetworkError> {
+    let links = Netlink::open().and_then(|mut netlink| netlink.observe_links());
+    let links = links.map_err(kernel("links"))?;
+    let ours = links.into_iter().filter(|link| link.alias.as_deref() == Some(mark));
+    Ok(ours.map(|link| link.name).collect())
 }
 
 fn remove_table(table: &str) -> Result<Removed, NetworkError> {

@@ -31,6 +31,7 @@ fn a_second_daemon_on_the_same_state_is_refused_and_told_of_the_first() {
 #[test]
 fn a_node_whose_store_alone_is_lost_begins_no_cluster_of_its_own() {
     in_lab(|| {
+        let links = kernel::links();
         let mut node = Node::start(&[]);
         let task = deploy_web(&node, 1).remove(0);
         node.kill();
@@ -59,6 +60,7 @@ fn a_node_whose_store_alone_is_lost_begins_no_cluster_of_its_own() {
         fs::remove_file(&store).unwrap();
         assert_eq!(node.place().run(&["--teardown"]).code, Some(0));
         assert!(!kernel::runs(task.pid));
+        assert_eq!(kernel::links(), links, "bridges are found by their mark");
         let anew = node.place().start();
         assert_eq!(anew.problems(), Vec::<String>::new());
     });
