@@ -4,7 +4,7 @@ use super::overlay::{await_agents, joining};
 use super::{first, token};
 use mizzen_tests_node::apps::PORT;
 use mizzen_tests_node::node::Node;
-use mizzen_tests_node::{SOON, eventually, in_lab_of, kernel, lab};
+use mizzen_tests_node::{SOON, eventually, http, in_lab_of, kernel, lab};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -200,5 +200,41 @@ fn other_runtimes_do_not_run_out_of_addresses_while_there_are_blocks() {
             installed.call("DEL", &format!("theirs{number}"), container).unwrap();
         }
         assert_eq!(leases(&one), json!(0));
+    });
+}
+
+#[test]
+fn ports_of_another_runtimes_container_come_back_until_it_goes() {
+    const AT: u16 = 31_990;
+    in_lab_of(1, || {
+        let mut one = first(&[]);
+        let mut installed = Installed::on(&one);
+        installed.network["plugins"][1]["runtimeConfig"] =
+            json!({ "portMappings": [{ "hostPort": AT, "containerPort": PORT }] });
+        let container = Container::start();
+        eventually("it is connected", SOON, || installed.call("ADD", "theirs", &container).ok());
+        let flush = |node: &Node| {
+            assert_eq!(node.place().shell("nft flush ruleset").code, Some(0));
+        };
+        let await_answer = |when: &str| {
+            eventually(&format!("its port answers {when}"), SOON, || {
+                http::get(lab::at(AT), "/").ok()
+            });
+        };
+        // The look of each minute comes between two of these at most once.
+        for _ in 0..2 {
+            flush(&one);
+            await_answer("again");
+        }
+        one.kill();
+        flush(&one);
+        let one = first(&[]);
+        await_answer("after a start");
+        installed.call("DEL", "theirs", &container).unwrap();
+        flush(&one);
+        eventually("the node's rules are back", SOON, || {
+            kernel::tables().iter().any(|table| table == "mizzen").then_some(())
+        });
+        assert_eq!(kernel::published("theirs"), []);
     });
 }
