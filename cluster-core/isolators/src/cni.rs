@@ -30,7 +30,7 @@ const KEEP: usize = 64 * 1024;
 
 /// Plugins that run at one time. The kernel does most of their work for one after the other, so
 /// each of hundreds would take as long as all of them, which is longer than it may.
-pub(crate) const PLUGINS_AT_ONCE: usize = 32;
+pub(crate) const PLUGINS_AT_ONCE: usize = 16;
 
 /// `PATH` of plugins, some of which run `iptables`.
 const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
