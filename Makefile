@@ -21,12 +21,13 @@ build: setup ## Build the release binaries into target/release
 	$(CARGO) build --release --workspace
 	@$(MAKE) plugins
 
-# Plugins are started once per container: linked statically, at a fixed address, they start in
-# half the time and need a megabyte less.
+# Plugins are started once per container: linked statically, at a fixed address, and small, they
+# start in half the time and need a megabyte less.
 plugins:
 	@for plugin in $(PLUGINS); do \
-		$(CARGO) rustc --quiet --release --package mizzen-cni --bin $$plugin -- \
-			-C target-feature=+crt-static -C relocation-model=static -C panic=abort || exit 1; \
+		$(CARGO) rustc --quiet --profile plugin --package mizzen-cni --bin $$plugin -- \
+			-C target-feature=+crt-static -C relocation-model=static || exit 1; \
+		install target/plugin/$$plugin target/release/$$plugin; \
 	done
 
 # Where `make install` puts things; DESTDIR goes in front of all of it.
