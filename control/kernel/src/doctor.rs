@@ -9,7 +9,7 @@ mod marks;
 mod sockets;
 
 use crate::published::observe_missing;
-use mizzen_netlink::{LinkState, Netlink, NetlinkError, observe_clock, observe_sysctl};
+use mizzen_netlink::{IfIndex, LinkState, Netlink, NetlinkError, observe_clock, observe_sysctl};
 use mizzen_plan::doctor::{Cgroups, ClockState, Link, Look, Machine, User, Wanted, setting_names};
 use mizzen_types::error::chain;
 use rustix::process::geteuid;
@@ -66,10 +66,22 @@ fn observe_unpublished(wanted: &Wanted, links: &[Link]) -> Look<Vec<String>> {
 fn observe_links() -> Result<Vec<Link>, NetlinkError> {
     let mut netlink = Netlink::open()?;
     let states = netlink.observe_links()?;
-    states.into_iter().map(|state| with_addresses(&mut netlink, state)).collect()
+    let mut ports: BTreeMap<IfIndex, usize> = BTreeMap::new();
+    for bridge in states.iter().filter_map(|state| state.master) {
+        *ports.entry(bridge).or_default() += 1;
+    }
+    let link = |state: LinkState| {
+        let ports = ports.get(&state.index).copied().unwrap_or_default();
+        with_addresses(&mut netlink, state, ports)
+    };
+    states.into_iter().map(link).collect()
 }
 
-fn with_addresses(netlink: &mut Netlink, state: LinkState) -> Result<Link, NetlinkError> {
+fn with_addresses(
+    netlink: &mut Netlink,
+    state: LinkState,
+    ports: usize,
+) -> Result<Link, NetlinkError> {
     let addresses = netlink.observe_addresses(state.index)?;
     Ok(Link {
         name: state.name,
@@ -78,6 +90,7 @@ fn with_addresses(netlink: &mut Netlink, state: LinkState) -> Result<Link, Netli
         mtu: state.mtu,
         addresses: addresses.into_iter().map(|found| found.net.addr()).collect(),
         tunnel_port: state.vxlan.map(|vxlan| vxlan.port),
+        ports,
     })
 }
 

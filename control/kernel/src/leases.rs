@@ -23,6 +23,22 @@ pub struct LeasesError {
     pub source: io::Error,
 }
 
+/// The networks that ever had leases below `leases`.
+pub(crate) fn observe_networks(leases: &Path) -> Result<Vec<String>, LeasesError> {
+    let failed = |source| LeasesError { path: leases.to_owned(), source };
+    let entries = match fs::read_dir(leases) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(failed)?,
+    };
+    let mut networks = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(failed)?;
+        let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        networks.extend(entry.file_name().into_string().ok().filter(|_| is_directory));
+    }
+    Ok(networks)
+}
+
 /// The addresses that have a lease in a directory; none if there is no such directory.
 ///
 /// # Errors

@@ -18,7 +18,7 @@ use mizzen_netlink::{
 };
 use mizzen_plan::overlay::local::{cni_state, cni_state_file, gateway_net};
 use mizzen_plan::overlay::{NodeBridge, OverlaySpec};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::net::IpAddr;
@@ -118,6 +118,9 @@ pub struct Report {
     pub changed: u32,
     /// Ports of this host that were published again.
     pub published: usize,
+    /// Containers of networks that the node does not have any more, by the network: no other node
+    /// knows a way to them.
+    pub stranded: BTreeMap<String, usize>,
     /// What went wrong; empty if the node is as it should be.
     pub errors: Vec<NetworkError>,
 }
@@ -190,7 +193,7 @@ pub fn ensure_network(spec: &NetworkSpec) -> Report {
         report.note(made);
     }
     if spec.has_containers() {
-        ports::ensure_ports(&mut netlink, spec).into_iter().for_each(|made| report.note(made));
+        ports::ensure_ports(&mut netlink, spec, &mut report);
         report.note(
             ensure_sysctl("net/ipv4/ip_forward", "1").map_err(kernel("forwarding of packets")),
         );

@@ -1,24 +1,20 @@
 //! Containers' links that lost their bridge, and bridges that lost their purpose: somebody gave
 //! them another name, or the configuration did.
 
-use super::{NetworkError, NetworkSpec, kernel};
-use crate::leases::observe_ports;
+use super::{NetworkError, NetworkSpec, Report, kernel};
+use crate::leases::{observe_networks, observe_ports};
 use mizzen_cni_core::plan::{Hairpin, read_alias};
 use mizzen_netlink::{Ensured, IfIndex, LinkChange, LinkState, Netlink, Removed};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Makes links of containers ports of their bridge again. Whoever removes a bridge leaves its
 /// ports there, and nobody else knows where they were. A bridge of ours that is not wanted any
 /// more goes when nothing is plugged into it: until then it may be all that somebody has.
-pub(super) fn ensure_ports(
-    netlink: &mut Netlink,
-    spec: &NetworkSpec,
-) -> Vec<Result<Ensured<()>, NetworkError>> {
+pub(super) fn ensure_ports(netlink: &mut Netlink, spec: &NetworkSpec, report: &mut Report) {
     let links = match netlink.observe_links().map_err(kernel("containers' links")) {
         Ok(links) => links,
-        Err(error) => return vec![Err(error)],
+        Err(error) => return report.errors.push(error),
     };
-    let mut done = Vec::new();
     let former: Vec<&LinkState> = links.iter().filter(|link| is_former(link, spec)).collect();
     let mut left: BTreeSet<IfIndex> = BTreeSet::new();
     let is_without = |link: &&LinkState| match link.master {
@@ -38,7 +34,7 @@ pub(super) fn ensure_ports(
         let ours = match observe_ports(leases, network) {
             Ok(ours) => ours,
             Err(error) => {
-                done.push(Err(error.into()));
+                report.errors.push(error.into());
                 continue;
             }
         };
@@ -46,15 +42,44 @@ pub(super) fn ensure_ports(
             let hairpin = ours.get(&link.name).copied().unwrap_or(Hairpin::On);
             let plugged = plug(netlink, &link.name, bridge.index, hairpin);
             left.extend(plugged.is_ok().then_some(link.index));
-            done.push(plugged);
+            report.note(plugged);
         }
     }
     let is_empty = |bridge: &&LinkState| {
         let mut ports = links.iter().filter(|link| link.master == Some(bridge.index));
         ports.all(|port| left.contains(&port.index))
     };
-    done.extend(former.into_iter().filter(is_empty).map(|bridge| remove(netlink, &bridge.name)));
-    done
+    for bridge in former.into_iter().filter(is_empty) {
+        report.note(remove(netlink, &bridge.name));
+    }
+    match stranded(spec, &lost) {
+        Ok(stranded) => report.stranded = stranded,
+        Err(error) => report.errors.push(error),
+    }
+}
+
+/// How many of these links are of containers in networks that the node does not have any more, by
+/// the network. Before the overlays are known, that cannot be said of any.
+fn stranded(
+    spec: &NetworkSpec,
+    lost: &[&LinkState],
+) -> Result<BTreeMap<String, usize>, NetworkError> {
+    let mut stranded = BTreeMap::new();
+    if lost.is_empty() || spec.overlays.is_empty() {
+        return Ok(stranded);
+    }
+    let has = |network: &str| {
+        let own = spec.bridge.iter().map(|bridge| &bridge.name);
+        spec.overlays.iter().map(|overlay| &overlay.name).chain(own).any(|name| name == network)
+    };
+    for network in observe_networks(&spec.leases)?.into_iter().filter(|network| !has(network)) {
+        let ports = observe_ports(&spec.leases, &network)?;
+        let count = lost.iter().filter(|link| ports.contains_key(&link.name)).count();
+        if count > 0 {
+            stranded.insert(network, count);
+        }
+    }
+    Ok(stranded)
 }
 
 /// An ADD makes a link a port in the step that creates it, and marks it after that.

@@ -4,6 +4,7 @@ use super::*;
 use mizzen_cni_core::AttachmentKey;
 use mizzen_cni_core::plan::{alias, host_link};
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::fs;
 
 #[test]
@@ -99,4 +100,39 @@ fn containers_links_that_lost_their_bridge_are_plugged_in_again() {
         assert_eq!(node.namespace.link(&taken).master, node.link("theirs"), "it has another one");
         assert_eq!(node.namespace.link(&foreign).master, None, "of another node of this machine");
     }
+}
+
+#[test]
+fn containers_of_a_network_that_is_no_more_keep_its_bridge_and_are_counted() {
+    let node = Node::new(1, USUAL);
+    let mut without = node.spec.clone();
+    without.overlays.retain(|overlay| overlay.name != "web");
+    let pass = |spec: &NetworkSpec| {
+        let report = node.namespace.run(|| ensure_network(spec));
+        assert!(report.errors.is_empty(), "{report:?}");
+        report.stranded
+    };
+    assert_eq!(pass(&node.spec), BTreeMap::new());
+    let key = AttachmentKey { container_id: "c1".into(), ifname: "eth0".into() };
+    let name = host_link("web", &key);
+    node.ip(&format!("link add {name} mtu 1420 type veth peer name c1"));
+    let port = LinkChange::new().alias(alias("web", &key)).master(node.link("m-web").unwrap());
+    node.namespace.netlink().set_link(&name, &port).unwrap();
+    let leases = node.spec.leases.join("web");
+    fs::create_dir_all(&leases).unwrap();
+    let record = json!({ "version": 1, "containerId": "c1", "ifname": "eth0" }).to_string();
+    // An address of each family is one container.
+    for address in ["10.0.1.2", "fd01:c::2"] {
+        fs::write(leases.join(address), &record).unwrap();
+    }
+    let one = BTreeMap::from([("web".to_owned(), 1)]);
+    for (spec, want) in
+        [(&node.spec, BTreeMap::new()), (&without, one), (&node.spec, BTreeMap::new())]
+    {
+        assert_eq!(pass(spec), want);
+        assert_eq!(node.namespace.link(&name).master, node.link("m-web"));
+    }
+    node.ip(&format!("link del {name}"));
+    assert_eq!(pass(&without), BTreeMap::new(), "the container has ended");
+    assert_eq!(node.link("m-web"), None);
 }

@@ -385,8 +385,19 @@ impl Core {
             let texts: Vec<String> = report.errors.iter().map(|error| chain(error)).collect();
             self.problems.report("network", texts.join("; "));
         }
+        let stranded = report.stranded.iter().map(|(network, count)| {
+            format!(
+                "`{network}` is configured no more, but containers here have addresses of it \
+                 ({count}): they reach nobody on other nodes; put it back, or end them"
+            )
+        });
+        let stranded: Vec<String> = stranded.collect();
+        self.tell_of(FORMER, &stranded);
     }
 }
+
+/// Networks that the node had, in problems.
+const FORMER: &str = "former network";
 
 /// What is told of connections to VIPs that are not there.
 const ABSENT: &str = "vip-absent";

@@ -1,6 +1,6 @@
 //! What bears the node's marks, and nobody looks after.
 
-use super::{Daemon, Observed, Verdict, of_look};
+use super::{Daemon, Observed, Told, Verdict, of_look};
 use std::collections::BTreeMap;
 
 /// What bears a mark of this project.
@@ -46,6 +46,7 @@ pub(super) fn judge(observed: &Observed) -> Vec<Verdict> {
     of_look(&observed.machine.leftovers, "what former nodes left", |found| {
         let mut verdicts = of_daemon(observed, found);
         verdicts.extend(orphans(observed, found));
+        verdicts.extend(former_bridges(observed, found));
         verdicts.extend(unclear(observed, found));
         verdicts.extend(of_others(found));
         if verdicts.is_empty() {
@@ -81,14 +82,11 @@ fn of_daemon(observed: &Observed, found: &Leftovers) -> Vec<Verdict> {
 /// Objects of containers that are gone, and links with our mark that the daemon did not make.
 fn orphans(observed: &Observed, found: &Leftovers) -> Option<Verdict> {
     let told = observed.told()?;
-    let is_unknown = |object: &&Leftover| {
-        let wanted = &observed.wanted;
-        let made = object.name == wanted.names_link
-            || wanted.bridges.contains(&object.name)
-            || told.links.contains(&object.name);
-        object.is_ours && (object.purpose == Purpose::Gone || (object.kind == "link" && !made))
+    let is_left = |object: &&Leftover| match object.kind {
+        "link" => is_unknown(observed, told, object) && ports(observed, object) == 0,
+        _ => object.is_ours && object.purpose == Purpose::Gone,
     };
-    let all: Vec<&Leftover> = found.objects.iter().filter(is_unknown).collect();
+    let all: Vec<&Leftover> = found.objects.iter().filter(is_left).collect();
     let first = all.first()?;
     let remedy = match first.kind {
         "link" => format!("ip link del {}", first.name),
@@ -102,6 +100,44 @@ fn orphans(observed: &Observed, found: &Leftovers) -> Option<Verdict> {
     .because("it takes an address or a name that a container may be given next")
     .remedy(remedy);
     Some(verdict)
+}
+
+/// Bridges of networks that are configured no more, with containers on them: whoever removes one
+/// cuts these off for good.
+fn former_bridges(observed: &Observed, found: &Leftovers) -> Option<Verdict> {
+    let told = observed.told()?;
+    let is_held = |object: &&Leftover| {
+        object.kind == "link" && is_unknown(observed, told, object) && ports(observed, object) > 0
+    };
+    let all: Vec<&Leftover> = found.objects.iter().filter(is_held).collect();
+    if all.is_empty() {
+        return None;
+    }
+    let links: usize = all.iter().map(|bridge| ports(observed, bridge)).sum();
+    let verdict = Verdict::warning(format!(
+        "containers are plugged into this ({links}), and its network is configured no more: {}",
+        listed(&all)
+    ))
+    .because("containers with an address of it reach nobody on other nodes")
+    .remedy(
+        "put the network back (overlay.networks on the masters), or end the containers; the node \
+         removes the bridge after the last one",
+    );
+    Some(verdict)
+}
+
+/// Whether the daemon knows nothing of a link with our mark.
+fn is_unknown(observed: &Observed, told: &Told, link: &Leftover) -> bool {
+    let wanted = &observed.wanted;
+    let made = link.name == wanted.names_link
+        || wanted.bridges.contains(&link.name)
+        || told.links.contains(&link.name);
+    link.is_ours && !made
+}
+
+fn ports(observed: &Observed, link: &Leftover) -> usize {
+    let seen = observed.links().iter().find(|seen| seen.name == link.name);
+    seen.map_or(0, |seen| seen.ports)
 }
 
 /// Addresses of which only their containers' runtimes know whether they are used.
@@ -158,8 +194,8 @@ fn of_kind(kind: &str, names: &[&str]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Grade;
     use super::super::testing::well;
+    use super::super::{Grade, Link};
     use super::*;
 
     fn object(kind: &'static str, name: &str, is_ours: bool) -> Leftover {
@@ -215,6 +251,22 @@ mod tests {
             let remedy = verdicts[0].remedy.as_deref().unwrap_or_default();
             assert!(remedy.starts_with(want), "{remedy}");
             assert_eq!(verdicts[0].grade, Grade::Warning);
+        }
+    }
+
+    #[test]
+    fn a_bridge_that_containers_are_plugged_into_is_not_to_be_removed() {
+        for (ports, want) in [(0, "ip link del m-web"), (2, "put the network back")] {
+            let mut observed = well();
+            let objects = vec![object("link", "m-web", true)];
+            observed.machine.leftovers = Ok(Leftovers { objects, running: 2, others_run: false });
+            let bridge = Link { name: "m-web".into(), ports, ..Link::default() };
+            observed.machine.links.as_mut().unwrap().push(bridge);
+            let verdicts = judge(&observed);
+            assert_eq!(verdicts.len(), 1, "{verdicts:?}");
+            assert_eq!(verdicts[0].grade, Grade::Warning);
+            let remedy = verdicts[0].remedy.as_deref().unwrap_or_default();
+            assert!(remedy.starts_with(want), "{remedy}");
         }
     }
 

@@ -162,6 +162,8 @@ pub struct Link {
     pub addresses: Vec<IpAddr>,
     /// UDP port of its tunnels, if it is an end of some.
     pub tunnel_port: Option<u16>,
+    /// How many links are plugged into it.
+    pub ports: usize,
 }
 
 impl Wanted {

@@ -1,8 +1,9 @@
 //! `mizzen doctor` on a machine where things are broken on purpose, with a daemon and without.
 
+use mizzen_tests_node::apps::{self, deploy};
 use mizzen_tests_node::node::{Node, Place, Said, run};
-use mizzen_tests_node::{SOON, in_lab, kernel, lab};
-use serde_json::Value;
+use mizzen_tests_node::{SOON, eventually, in_lab, kernel, lab};
+use serde_json::{Value, json};
 use std::net::TcpListener;
 use std::process::Command;
 
@@ -151,6 +152,36 @@ fn after_a_daemon() {
         let said = place.run(&["--teardown"]);
         assert_eq!(said.code, Some(0), "{}", said.stderr);
         assert_eq!(findings(&place, "leftovers"), none());
+    });
+}
+
+#[test]
+fn an_overlay_that_is_no_more_is_told_of_while_containers_are_in_it() {
+    in_lab(|| {
+        let mut node = Node::start(&["--overlay-networks", "web=10.128.0.0/12/24"]);
+        let mut web = apps::web(1);
+        web["networks"][0]["name"] = json!("web");
+        deploy(&node, &web);
+        assert_eq!(findings(&node.place(), "leftovers"), none());
+        node.stop();
+
+        let node = Node::start(&[]);
+        let told = eventually("status tells", SOON, || {
+            node.problems().into_iter().find(|text| text.contains("`web` is configured no more"))
+        });
+        assert!(told.contains("(1)"), "{told}");
+        let what = the(&node.place(), "leftovers", "warning");
+        assert!(what.contains("plugged into this (1)") && what.contains("m-web"), "{what}");
+
+        let said = node.mizzen(&["rm", "/web"]);
+        assert_eq!(said.code, Some(0), "{}", said.stderr);
+        eventually("its link is gone", SOON, || {
+            shell(&node.place(), "ip -o link show master m-web").stdout.is_empty().then_some(())
+        });
+        // Before the minute's look.
+        shell(&node.place(), "ip link del m-dcos");
+        node.await_well();
+        assert_eq!(findings(&node.place(), "leftovers"), none());
     });
 }
 
