@@ -344,6 +344,7 @@ impl Core {
             }
             Effect::Outlived { owner, generation } => {
                 info!(%owner, generation, "others knew a later log of this node's");
+                self.note_old_state();
                 self.node_saves.push(build::GENERATION, Some(generation.to_string().into()));
                 self.flush_node(now);
             }

@@ -1,6 +1,7 @@
 //! The one authority of a cluster, and what becomes of its nodes when its state is an old one.
 
 use super::faults::shell;
+use super::health::problems;
 use super::{again, await_listed, first, id, joining, token};
 use mizzen_tests_node::node::{Node, Place};
 use mizzen_tests_node::{SOON, eventually, in_lab_of};
@@ -96,5 +97,37 @@ fn who_was_expelled_stays_out_of_a_cluster_whose_authority_has_forgotten_it() {
         for node in [&one, &two] {
             await_listed(node, &[("one", "alive"), ("two", "alive")]);
         }
+    });
+}
+
+/// Others know what it said in two starts that it has forgotten.
+#[test]
+fn a_node_with_an_old_state_says_so_until_its_next_start() {
+    in_lab_of(2, || {
+        let mut one = first(&[]);
+        let used = token(&one, 1);
+        one.stop();
+        back_up(&one.place());
+        let mut one = first(&[]);
+        let two = joining(2, "two", &used).start();
+        let both = [("one", "alive"), ("two", "alive")];
+        await_listed(&one, &both);
+        one.stop();
+        let mut one = first(&[]);
+        await_listed(&one, &both);
+        assert_eq!(one.problems(), [] as [&str; 0]);
+        one.kill();
+        restore(&one.place());
+
+        let mut one = first(&[]);
+        let is_old = |text: &String| text.contains("older than what other nodes have heard");
+        eventually("the other node tells", SOON, || {
+            problems(&two, "one").iter().any(is_old).then_some(())
+        });
+        assert!(one.problems().iter().any(|text| is_old(text) && text.contains("apps")));
+        one.stop();
+        let one = first(&[]);
+        await_listed(&one, &both);
+        assert_eq!(one.problems(), [] as [&str; 0]);
     });
 }

@@ -13,7 +13,8 @@ fn seen(from: &Node, hostname: &str) -> Value {
     all.into_iter().find(|node| node["hostname"] == hostname).expect("it is listed")
 }
 
-fn problems(from: &Node, hostname: &str) -> Vec<String> {
+/// What a node says is wrong with it, as another one lists it.
+pub(super) fn problems(from: &Node, hostname: &str) -> Vec<String> {
     let listed = seen(from, hostname)["problems"].as_array().cloned().unwrap_or_default();
     let text = |problem: &Value| problem["problem"].as_str().unwrap_or_default().to_owned();
     listed.iter().map(text).collect()

@@ -1,6 +1,7 @@
 //! What membership reports to people.
 
 use super::IDENTITY;
+use crate::config::Role;
 use crate::daemon::core::Core;
 use mizzen_membership::membership::Report;
 use mizzen_membership::swim;
@@ -8,7 +9,24 @@ use mizzen_types::error::chain;
 use mizzen_types::time::Now;
 use tracing::warn;
 
+/// Its store, in problems.
+const STATE: &str = "state";
+
 impl Core {
+    /// This node said things that it has forgotten. That lasts until the next start: nobody can
+    /// tell the node when somebody has looked at what is missing.
+    pub(super) fn note_old_state(&mut self) {
+        let lost = match self.config.has(Role::Master) {
+            true => "apps, scales, policies and whatever else was changed",
+            false => "whatever was changed on this node",
+        };
+        let text = format!(
+            "it is older than what other nodes have heard from this one (was a backup put back, or \
+             does a copy run elsewhere?): {lost} since may be lost; this text goes with the next start"
+        );
+        self.problems.report(STATE, text);
+    }
+
     /// Membership met something that a person should know.
     pub(super) fn note_report(&mut self, report: &Report, now: Now) {
         let Some(members) = self.members.as_mut() else { return };
