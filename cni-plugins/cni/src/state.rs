@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use mizzen_cni_core::error::Code;
 use mizzen_cni_core::state::{OverlaysState, STATE_FILE, STATE_VERSION, complete, named_overlay};
@@ -26,15 +27,15 @@ pub(crate) fn with_addresses<T>(
     work: impl Fn(&Completed) -> Result<T, PluginError>,
 ) -> Result<T, PluginError> {
     /// Others that came at once may have taken what was given.
-    const MOST: usize = 8;
-    let mut attempts = 0;
+    const PATIENCE: Duration = Duration::from_secs(5);
+    let began = Instant::now();
     loop {
         let known = completed(config, data_dir)?;
         let outcome = work(&known);
         let short = matches!(&outcome, Err(error) if error.code() == Code::Exhausted);
-        attempts += 1;
+        let is_patient = || began.elapsed() < PATIENCE;
         match &known.daemon {
-            Some(socket) if short && attempts < MOST && daemon::gets_addresses(socket) => {}
+            Some(socket) if short && is_patient() && daemon::gets_addresses(socket) => {}
             _ => return outcome,
         }
     }

@@ -187,10 +187,7 @@ impl Core {
             (Input::FastPath(report), _) => self.note_fast_path_pass(report),
             (Input::Policy(report), _) => self.note_policy_pass(report),
             (Input::Refused(refusals), _) => self.note_refusals(refusals),
-            (Input::NetworkPass(report), _) => {
-                self.note_network(&report);
-                self.note_pass(report.changed, now.mono);
-            }
+            (Input::NetworkPass(number, report), _) => self.note_pass(number, &report, now.mono),
             (Input::Recovered(records), Some(agent)) => {
                 agent.adopt_ended(records);
                 self.collect_sandboxes(now.wall);

@@ -44,8 +44,8 @@ pub(crate) enum Input {
     Policy(PolicyReport),
     /// Programs refused something, or would have.
     Refused(Vec<Refusal>),
-    /// A pass over the node's network is over.
-    NetworkPass(Report),
+    /// A pass over the node's network is over, the one with this number.
+    NetworkPass(u64, Report),
     /// What a former process kept of ended tasks, oldest first.
     Recovered(Vec<Record>),
     /// All that a former process knew of names is read.

@@ -7,6 +7,7 @@ mod driver;
 pub(crate) mod encryption;
 pub(crate) mod fast_path;
 mod metrics;
+mod passes;
 mod ping;
 mod prober;
 mod share;
@@ -21,7 +22,6 @@ use driver::Order;
 use encryption::EncryptionPart;
 use fast_path::{FastPathPart, Look};
 use mizzen_http::core::ServicesReply;
-use mizzen_kernel::network::NetworkSpec;
 use mizzen_kernel::published::published_monitors;
 use mizzen_kernel::tunnels::{
     Expected, MtuMonitor, PROTOCOL, RemovalMonitor, SeenEntry, TunnelReport, Tunnels, underlay_mtu,
@@ -37,6 +37,7 @@ use mizzen_types::fact::{Fact, Key};
 use mizzen_types::ids::OwnerId;
 use mizzen_types::overlay::OverlayGrant;
 use mizzen_types::time::{Mono, Now};
+use passes::Passes;
 use prober::{Prober, Purpose, Question};
 pub(crate) use share::kept_grant;
 use std::collections::BTreeMap;
@@ -84,10 +85,8 @@ pub(crate) struct Overlay {
     changed: u64,
     /// Ports of this host that were published again since the start.
     pub(crate) published_again: u64,
-    /// Whether a share waits for the pass over the network that makes its bridges.
-    granted: bool,
-    /// Whether the next pass over the network has something new to make.
-    expected: bool,
+    /// Passes over the node's network.
+    passes: Passes,
     /// Of bridges and rules; the thread has one of its own for tunnels.
     healing: Healing,
     /// What passes by bridges and routes.
@@ -117,8 +116,7 @@ impl Overlay {
             short: Vec::new(),
             changed: 0,
             published_again: 0,
-            granted: false,
-            expected: false,
+            passes: Passes::default(),
             healing: Healing::default(),
             fast_path: FastPathPart::default(),
             encryption: EncryptionPart::open(store, config)?,
@@ -172,11 +170,6 @@ impl Overlay {
         for (peer, _) in self.peers.entries() {
             self.probe(peer, purpose);
         }
-    }
-
-    /// The next pass over the network has something new to make.
-    pub(crate) fn expect_pass(&mut self) {
-        self.expected = true;
     }
 
     fn order(&self, order: Order) {
@@ -319,24 +312,6 @@ impl Core {
         self.make_tunnels(changes);
     }
 
-    /// What the node's network should look like.
-    pub(crate) fn network_spec(&self) -> NetworkSpec {
-        let narrow = narrow_links(&self.config, &self.overlay.peers);
-        let spec = build::network_spec(&self.config, self.overlay.grant.as_ref(), narrow);
-        NetworkSpec { isolation: self.policy.isolation(&self.config), ..spec }
-    }
-
-    /// A pass over the node's network, beside the loop.
-    pub(crate) fn ensure_network(&mut self) {
-        self.overlay.narrow = narrow_links(&self.config, &self.overlay.peers);
-        let (spec, inputs) = (self.network_spec(), self.inputs.clone());
-        tokio::task::spawn_blocking(move || {
-            let report = mizzen_kernel::network::ensure_network(&spec);
-            // The loop has ended if nobody listens; then nobody needs the report.
-            let _ = inputs.send(Input::NetworkPass(report));
-        });
-    }
-
     /// Something of ours may have been removed or changed.
     pub(crate) fn note_removal(&mut self, now: Mono) {
         self.overlay.look_at.get_or_insert(now + TOGETHER);
@@ -348,30 +323,6 @@ impl Core {
         self.overlay.order(Order::Look);
         if self.overlay.healing.may_repair(now) {
             self.ensure_network();
-        }
-    }
-
-    /// A pass over the network is over. One that nobody asked for has put something back.
-    pub(crate) fn note_pass(&mut self, changed: u32, now: Mono) {
-        let expected = std::mem::take(&mut self.overlay.expected);
-        if std::mem::take(&mut self.overlay.granted) {
-            self.answer_short();
-            self.follow_grant();
-            self.introduce();
-        }
-        if changed == 0 {
-            self.overlay.healing.found_well(now);
-        } else {
-            if !expected {
-                self.overlay.healing.repaired(now);
-            }
-            // Routes bear the bridges' addresses, and containers with ports take another path.
-            self.overlay.order(Order::Look);
-            self.note_fast_path();
-        }
-        match self.overlay.healing.problem(now) {
-            Some(problem) => self.problems.report(NETWORK, problem),
-            None => self.problems.solve(NETWORK),
         }
     }
 
@@ -460,7 +411,7 @@ impl Core {
         self.overlay.order(order);
         self.note_fast_path();
         if narrow_links(&self.config, &self.overlay.peers) != self.overlay.narrow {
-            self.overlay.expected = true;
+            self.overlay.expect_pass();
             self.ensure_network();
         }
     }

@@ -115,7 +115,7 @@ fn more_containers_at_once_than_the_node_has_addresses() {
         let one = first(&["--overlay-network", "9.7.0.0/24", "--overlay-prefix", "29"]);
         await_agents(1);
         let installed = Installed::on(&one);
-        let containers: Vec<Container> = (0..12).map(|_| Container::start()).collect();
+        let containers: Vec<Container> = (0..24).map(|_| Container::start()).collect();
         let given: BTreeSet<IpAddr> = std::thread::scope(|scope| {
             let add = |(at, container)| {
                 let installed = &installed;
@@ -124,7 +124,7 @@ fn more_containers_at_once_than_the_node_has_addresses() {
             let added: Vec<_> = containers.iter().enumerate().map(add).collect();
             added.into_iter().map(|added| address(&added.join().unwrap())).collect()
         });
-        assert_eq!(given.len(), 12, "{given:?}");
+        assert_eq!(given.len(), 24, "{given:?}");
         for (at, container) in containers.iter().enumerate() {
             installed.call("DEL", &format!("c{at}"), container).unwrap();
         }

@@ -66,8 +66,7 @@ impl Core {
             self.introduce();
         } else {
             // Routes bear the bridges' addresses: they come after them.
-            self.overlay.expected = true;
-            self.overlay.granted = true;
+            self.overlay.expect_grant();
             self.ensure_network();
         }
     }
@@ -106,7 +105,9 @@ impl Core {
         match self.ask_for_blocks(now) {
             Asked::Lately => self.overlay.short.push(reply),
             // They were given, and plugins cannot read it yet.
-            Asked::NotNeeded if self.overlay.granted => self.overlay.short.push(reply),
+            Asked::NotNeeded if self.overlay.passes.awaits_grant() => {
+                self.overlay.short.push(reply)
+            }
             Asked::NotNeeded => drop(reply.send(empty(204))),
             Asked::InVain => {
                 drop(reply.send(refuse(503, "no master gives further addresses now").reply()));
