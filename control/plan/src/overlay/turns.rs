@@ -2,7 +2,7 @@
 //!
 //! Each minute a tenth is searched from the largest packet down, so that a path that became wider
 //! is found as well. Of the others as many are checked, with one packet of the size that they
-//! took, as make a minute's work of [`A_MINUTE`]: all of them, in most clusters.
+//! took, as make sixty of both a minute: all of them, in most clusters.
 
 /// Paths that are looked at in a minute, unless a tenth is more: a packet of 1,500 bytes a second,
 /// and its answer.
