@@ -5,7 +5,9 @@ use super::compiled::{Force, RuleRef};
 use super::planner::PolicyPlanner;
 use super::spans::protocol_word;
 use super::subject::Kind;
-use mizzen_ebpf_core::policy::{Judgement, Match, Overlays, Traffic, Verdict, judge, number};
+use mizzen_ebpf_core::policy::{
+    Class, Judgement, Match, Overlays, Traffic, Verdict, judge, number,
+};
 use mizzen_types::policy::{Direction, PolicyId, PolicyProtocol, Ports};
 use serde::Serialize;
 use std::net::IpAddr;
@@ -89,7 +91,7 @@ pub fn explain(planner: &PolicyPlanner, question: &Question) -> Explanation {
     let is_shut = planner.is_shut(from, to);
     let judged = |ruling| match is_shut {
         true => Judgement { verdict: Verdict::Refuse, rule: number::ISOLATION },
-        false => judge(&sender, &receiver, wanted.overlays, ruling),
+        false => judge(&as_judged(planner, sender, to), &receiver, wanted.overlays, ruling),
     };
     let answers: Vec<(Option<String>, Judgement)> = match ports {
         Some((protocol, port)) => {
@@ -121,6 +123,13 @@ pub fn explain(planner: &PolicyPlanner, question: &Question) -> Explanation {
         explanation.add(planner, ports, judgement);
     }
     explanation
+}
+
+/// A sender as whoever judges last sees it. To another node's containers this node is one of the
+/// others, and passes for itself only to its own.
+fn as_judged(planner: &PolicyPlanner, sender: Class, to: IpAddr) -> Class {
+    let is_far = sender.class == Class::HOST && !planner.is_here(to);
+    if is_far { Class { class: Class::WORLD, ..sender } } else { sender }
 }
 
 impl Explanation {

@@ -269,6 +269,12 @@ impl PolicyPlanner {
         self.ground.blocks.iter().chain(&self.ground.bridge)
     }
 
+    /// Whether an address is this node's, or in networks of its containers.
+    pub(super) fn is_here(&self, address: IpAddr) -> bool {
+        self.ground.host.contains(&address)
+            || self.own_networks().any(|network| network.contains(&address))
+    }
+
     /// Finds out whose a network is now.
     fn place(&mut self, network: Network) {
         if self.policies.is_empty() {

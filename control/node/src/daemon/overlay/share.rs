@@ -106,7 +106,7 @@ impl Core {
             Asked::Lately => self.overlay.short.push(reply),
             // They were given, and plugins cannot read it yet.
             Asked::NotNeeded if self.overlay.passes.awaits_grant() => {
-                self.overlay.short.push(reply)
+                self.overlay.short.push(reply);
             }
             Asked::NotNeeded => drop(reply.send(empty(204))),
             Asked::InVain => {

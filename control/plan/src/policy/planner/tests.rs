@@ -338,6 +338,7 @@ fn explanations_are_the_judge_s() {
         ),
         (OTHER, WEB, "80/tcp passes: no policy guards either end"),
         ("9.0.1.1", DB, "80/tcp passes: a node always reaches its own containers"),
+        ("9.0.1.1", OTHER, "80/tcp passes: no policy guards either end"),
         (
             WEB,
             "9.0.1.99",
@@ -353,6 +354,14 @@ fn explanations_are_the_judge_s() {
     let asked = explain(&planner, &Question { from: ip(FAR), to: ip(DB), ports: Some((Tcp, 80)) });
     let want = "80/tcp is refused: policy far guards the sender, and overlays web and dcos are apart: no ingress rule of the receiver names the sender's";
     assert_eq!(serde_json::to_value(asked).unwrap()["words"][0], want);
+    set(
+        &mut planner,
+        &json!([{"id": "web", "applies_to": {"labels": {"app": "web"}}, "ingress": []}]),
+    );
+    let tcp = Some((Tcp, 80));
+    let asked = explain(&planner, &Question { from: ip("192.0.2.1"), to: ip(WEB), ports: tcp });
+    let want = "80/tcp is refused: policy web guards the receiver, and no ingress rule allows it";
+    assert_eq!(serde_json::to_value(asked).unwrap()["words"][0], want, "the other node judges");
 }
 
 #[test]
