@@ -238,12 +238,17 @@ fn a_node_that_comes_back_with_an_old_log_is_believed_again() {
             "rm -r \"$MIZZEN_STATE_DIR\" && mv \"$MIZZEN_STATE_DIR.old\" \"$MIZZEN_STATE_DIR\"";
         shell(&two.place(), restore);
 
-        let two = again(2, "two", &[]).start();
+        let mut two = again(2, "two", &[]).start();
         await_vips(&one, &["early"]);
         set(&two, "later");
         await_vips(&one, &["early", "later"]);
         await_vips(&two, &["early", "later"]);
         assert_eq!(id(&one, "two"), known);
+
+        // Until then it says that its state is an old one.
+        two.stop();
+        let two = again(2, "two", &[]).start();
+        await_vips(&two, &["early", "later"]);
         [&one, &two].into_iter().for_each(Node::await_well);
     });
 }
